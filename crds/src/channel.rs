@@ -1,0 +1,383 @@
+//! `WhatsAppChannel`: one WhatsApp sender, its agent and the way its changes are rolled out.
+//!
+//! Takes nothing, gives the types, defaults, bounds and CEL rules of the CRD. Never decides
+//! anything: what a value means for traffic stands in `rollout` and in the gateway.
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::status::WhatsAppChannelStatus;
+
+/// A WhatsApp sender that is answered by an agent, and how changes to it are rolled out.
+#[derive(CustomResource, JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "kanarie.dev",
+    version = "v1alpha1",
+    kind = "WhatsAppChannel",
+    plural = "whatsappchannels",
+    shortname = "wach",
+    category = "messaging",
+    namespaced,
+    derive = "PartialEq",
+    status = "WhatsAppChannelStatus",
+    doc = "A WhatsApp sender that is answered by an agent, and how changes to it are rolled out"
+)]
+#[serde(rename_all = "camelCase")]
+pub struct WhatsAppChannelSpec {
+    /// The Twilio account and its credentials. Live: a change is in force at once.
+    pub twilio: Twilio,
+    /// The WhatsApp sender that customers write to.
+    pub sender: Sender,
+    /// Where Twilio delivers the messages. Live: a change is in force at once.
+    pub webhook: Webhook,
+    /// Who answers. Part of the revision: a change starts a rollout.
+    pub agent: Agent,
+    /// Rate limits and memory. Live: a change is in force at once.
+    #[serde(default)]
+    pub limits: Limits,
+    /// How replies are sent. Part of the revision: a change starts a rollout.
+    #[serde(default)]
+    pub reply: Reply,
+    /// How a change reaches the customers.
+    #[serde(default)]
+    pub rollout: Rollout,
+}
+
+/// A Secret in the channel's namespace.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretRef {
+    /// Name of the Secret.
+    pub name: String,
+}
+
+/// The Twilio account and its credentials.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Twilio {
+    /// Account SID: AC and 32 hexadecimal digits. Immutable.
+    pub account_sid: String,
+    /// Secret with the key `authToken` and, while a rotation lasts, `authTokenSecondary`:
+    /// webhooks signed with either are accepted.
+    pub auth_token_secret_ref: SecretRef,
+    /// Secret with the keys `apiKeySid` and `apiKeySecret` for calls to Twilio; without it they
+    /// use the auth token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key_secret_ref: Option<SecretRef>,
+    /// Shared keys for webhooks signed with HMAC-SHA256, at most four.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub signing_keys: Vec<SigningKey>,
+}
+
+/// A shared key of Twilio's webhook configuration.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SigningKey {
+    /// Id of the shared key, as Twilio names it in the request.
+    pub key_id: String,
+    /// Secret with the key `signingKey`.
+    pub secret_ref: SecretRef,
+}
+
+/// The WhatsApp sender.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Sender {
+    /// `whatsapp:+` and the number in E.164. Immutable, and unique per gateway.
+    pub address: String,
+    /// Messaging Service that sends the replies: MG and 32 hexadecimal digits. Part of the
+    /// revision: a change starts a rollout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messaging_service_sid: Option<String>,
+}
+
+/// Where Twilio delivers the messages.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Webhook {
+    /// The URL exactly as Twilio signs it: what stands in Twilio's console, without the
+    /// `#fragment`.
+    pub url: String,
+    /// Former URLs whose signatures are still accepted during a move, at most four.
+    #[serde(rename = "previousURLs", default, skip_serializing_if = "Vec::is_empty")]
+    pub previous_urls: Vec<String>,
+    /// Who tells Twilio the URL: External means that you do.
+    #[serde(default)]
+    pub registration: Registration,
+}
+
+/// Who registers the webhook URL at Twilio.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Registration {
+    /// Somebody else does, in Twilio's console or by its API.
+    #[default]
+    External,
+}
+
+/// Who answers: exactly one of `langGraph` and `http`.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Agent {
+    /// A LangGraph server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lang_graph: Option<LangGraphAgent>,
+    /// Any HTTP service that speaks the agent protocol of docs/agents.md.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<HttpAgent>,
+    /// Seconds that the agent has for an answer.
+    #[serde(default = "agent_timeout")]
+    pub timeout_seconds: u32,
+}
+
+fn agent_timeout() -> u32 {
+    60
+}
+
+/// A LangGraph server: exactly one of `url` and `serviceRef`.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct LangGraphAgent {
+    /// Base URL of the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// A Service in the channel's namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_ref: Option<LangGraphService>,
+    /// Name or UUID of the assistant.
+    pub assistant_id: String,
+    /// Secret with the key `apiKey`, sent as `x-api-key`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key_secret_ref: Option<SecretRef>,
+}
+
+/// A Service that serves LangGraph.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct LangGraphService {
+    /// Name of the Service.
+    pub name: String,
+    /// Port of the Service.
+    pub port: u16,
+}
+
+/// An HTTP service: exactly one of `url` and `serviceRef`.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpAgent {
+    /// URL that messages are posted to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// A Service in the channel's namespace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_ref: Option<HttpService>,
+    /// Secret with the key `token`, sent as a bearer token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_secret_ref: Option<SecretRef>,
+}
+
+/// A Service and a path that messages are posted to.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpService {
+    /// Name of the Service.
+    pub name: String,
+    /// Port of the Service.
+    pub port: u16,
+    /// Path of the endpoint.
+    #[serde(default = "root_path")]
+    pub path: String,
+}
+
+fn root_path() -> String {
+    "/".to_owned()
+}
+
+/// Rate limits and memory of a channel.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Limits {
+    /// Messages that one customer may send in a rolling window; more are answered 429.
+    pub inbound_messages: u32,
+    /// Seconds of that window.
+    pub inbound_window_seconds: u32,
+    /// Replies per second of this sender, over all gateways.
+    pub outbound_per_second: u32,
+    /// Seconds during which a repeated message is recognised.
+    pub dedup_seconds: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            inbound_messages: 50,
+            inbound_window_seconds: 60,
+            outbound_per_second: 80,
+            dedup_seconds: 86_400,
+        }
+    }
+}
+
+/// How replies are sent.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Reply {
+    /// Seconds after which Twilio may no longer deliver a reply.
+    pub validity_seconds: u32,
+    /// Sent when the agent has finally failed; empty sends nothing.
+    pub failure_text: String,
+}
+
+impl Default for Reply {
+    fn default() -> Self {
+        Self { validity_seconds: 600, failure_text: String::new() }
+    }
+}
+
+/// How a change reaches the customers.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Rollout {
+    /// Automatic follows `steps`; Manual obeys `weight` as written.
+    pub mode: RolloutMode,
+    /// Percent of the conversations on the canary; required with Manual, and only there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u8>,
+    /// Weights and how long each is held, strictly increasing, the last one 100: its hold is the
+    /// bake.
+    pub steps: Vec<Step>,
+    /// What decides whether a step passes.
+    pub analysis: Analysis,
+    /// Rollback takes a failed revision back; Pause leaves it in force at its weight.
+    pub on_failure: OnFailure,
+    /// RetryOnStable asks stable again when the canary's agent fails on a message; Fail does not.
+    pub on_message_failure: OnMessageFailure,
+    /// Seconds after which a rollout without progress is reported as overdue; its weight stays.
+    pub progress_deadline_seconds: u32,
+    /// Revisions kept besides stable, canary and rejected ones.
+    pub revision_history_limit: u32,
+    /// Paused stops advancing; a failing canary is still rolled back.
+    pub state: RolloutState,
+}
+
+impl Default for Rollout {
+    fn default() -> Self {
+        Self {
+            mode: RolloutMode::Automatic,
+            weight: None,
+            steps: vec![
+                Step { weight: 10, hold_seconds: 3600 },
+                Step { weight: 50, hold_seconds: 7200 },
+                Step { weight: 100, hold_seconds: 3600 },
+            ],
+            analysis: Analysis::default(),
+            on_failure: OnFailure::Rollback,
+            on_message_failure: OnMessageFailure::RetryOnStable,
+            progress_deadline_seconds: 86_400,
+            revision_history_limit: 5,
+            state: RolloutState::Running,
+        }
+    }
+}
+
+/// Who moves the weight.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RolloutMode {
+    /// The operator, step by step.
+    #[default]
+    Automatic,
+    /// You, by `weight`.
+    Manual,
+}
+
+/// One weight and how long it is held.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Step {
+    /// Percent of the conversations on the canary.
+    pub weight: u8,
+    /// Seconds that this weight is in force on every gateway before the next step.
+    pub hold_seconds: u32,
+}
+
+/// What decides whether a step passes.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Analysis {
+    /// Highest error rate with which a step passes, in hundredths of a percent.
+    pub max_error_basis_points: u32,
+    /// Messages of the canary that a step needs before it can pass.
+    pub min_messages: u32,
+    /// Answers that take longer count as failures; unset judges no latency.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_latency_milliseconds: Option<u32>,
+    /// Seconds between two looks at the counts.
+    pub interval_seconds: u32,
+}
+
+impl Default for Analysis {
+    fn default() -> Self {
+        Self {
+            max_error_basis_points: 100,
+            min_messages: 50,
+            max_latency_milliseconds: None,
+            interval_seconds: 5,
+        }
+    }
+}
+
+/// What happens to a revision that fails.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// Weight 0 at once; the revision is rejected.
+    #[default]
+    Rollback,
+    /// The weight stays, the bad revision included.
+    Pause,
+}
+
+/// What happens to a message on which the canary's agent fails.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnMessageFailure {
+    /// Stable is asked.
+    #[default]
+    RetryOnStable,
+    /// The canary is asked again, like stable would be.
+    Fail,
+}
+
+/// Whether a rollout advances.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RolloutState {
+    /// It does.
+    #[default]
+    Running,
+    /// It does not; rollback still works.
+    Paused,
+}
+
+/// What a revision fixes: the part of a spec whose change starts a rollout. Kept as the data of a
+/// `ControllerRevision`; two revisions are the same when these values are equal.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RevisionContent {
+    /// Who answers.
+    pub agent: Agent,
+    /// How replies are sent.
+    #[serde(default)]
+    pub reply: Reply,
+    /// Messaging Service that sends the replies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messaging_service_sid: Option<String>,
+}
+
+impl WhatsAppChannelSpec {
+    /// The revision that this spec asks for.
+    pub fn revision_content(&self) -> RevisionContent {
+        RevisionContent {
+            agent: self.agent.clone(),
+            reply: self.reply.clone(),
+            messaging_service_sid: self.sender.messaging_service_sid.clone(),
+        }
+    }
+}

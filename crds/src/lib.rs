@@ -1,0 +1,20 @@
+//! The API boundary of Kanarie: every type that one process writes and another reads.
+//!
+//! Takes and gives values only: no client, no clock, no I/O.
+//! `channel` is the object users write, `status` what the operator answers in it, `route` what the
+//! operator tells the gateways, `control` what the gateways tell the operator.
+
+pub mod channel;
+pub mod control;
+pub mod route;
+pub mod secrets;
+pub mod status;
+
+/// API group of every object of ours.
+pub const GROUP: &str = "kanarie.dev";
+/// Field manager of the operator's server-side applies.
+pub const FIELD_MANAGER: &str = "kanarie-operator";
+/// Annotation with a command for the operator: `retry`, `abort` or `promote-full`.
+pub const COMMAND_ANNOTATION: &str = "kanarie.dev/command";
+/// Annotation with the id of that command; a new id makes it a new command.
+pub const COMMAND_ID_ANNOTATION: &str = "kanarie.dev/command-id";

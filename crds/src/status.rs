@@ -1,0 +1,172 @@
+//! Status of a `WhatsAppChannel`: what the operator last saw and did, flat and stable.
+//!
+//! Derived from the route's state and from observations; it is never read back as memory, except
+//! when the route is lost. Words of conditions and reasons stand here and nowhere else.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the operator last saw and did.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WhatsAppChannelStatus {
+    /// Generation of the spec that this status answers.
+    pub observed_generation: i64,
+    /// Ready, CredentialsReady, Routed, RolledOut, Reconciling and Stalled.
+    pub conditions: Vec<Condition>,
+    /// The revision that serves everybody whom the canary does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stable: Option<RevisionStatus>,
+    /// The revision that is rolled out at present.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub canary: Option<RevisionStatus>,
+    /// Where the rollout is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
+    /// The numbers of the present step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub analysis: Option<AnalysisStatus>,
+    /// The gateways that serve this channel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewayStatus>,
+    /// Revisions that were rolled back and are not tried again until `retry`.
+    pub rejected: Vec<String>,
+    /// The last rollback.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_rollback: Option<RollbackStatus>,
+    /// The answer to the last command.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_command: Option<CommandStatus>,
+    /// Messages that could not be answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dead_letters: Option<DeadLettersStatus>,
+    /// Number of the last transition; status never goes back to a lower one.
+    pub transition: u64,
+    /// The last transitions, newest first, at most ten.
+    pub history: Vec<HistoryEntry>,
+}
+
+/// A revision in service.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RevisionStatus {
+    /// Name of the revision.
+    pub revision: String,
+    /// Its agent, in one line.
+    pub agent: String,
+    /// Since when it is in service.
+    pub since: Time,
+}
+
+/// Where the rollout is.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutStatus {
+    /// Percent of the conversations on the canary, as the route says.
+    pub weight: u8,
+    /// Present step of all, as `2/3`.
+    pub step: String,
+    /// What the rollout waits for, in one line: messages seen of needed, failures, next step.
+    pub waiting: String,
+    /// When every gateway had acknowledged the step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step_started_at: Option<Time>,
+    /// Earliest time of the next step.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_step_at: Option<Time>,
+    /// When the rollout is overdue.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline_at: Option<Time>,
+}
+
+/// The numbers of the present step, at most a minute old.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct AnalysisStatus {
+    /// Judged messages of the canary.
+    pub canary_messages: u64,
+    /// Failed ones among them.
+    pub canary_failures: u64,
+    /// Judged messages of stable in the same time.
+    pub stable_messages: u64,
+    /// Failed ones among them.
+    pub stable_failures: u64,
+    /// Messages of the canary that the step needs.
+    pub min_messages: u64,
+    /// Pass, Fail or Inconclusive.
+    pub verdict: String,
+    /// Time of these numbers.
+    pub at: Time,
+}
+
+/// The gateways that serve a channel.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayStatus {
+    /// Live replicas.
+    pub replicas: u32,
+    /// Replicas that acknowledged the route as it is.
+    pub synced: u32,
+    /// Both, as `2/2`.
+    pub summary: String,
+}
+
+/// A rollback and its reason.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RollbackStatus {
+    /// The revision that was taken back.
+    pub revision: String,
+    /// Why, one of the reasons of RolledOut.
+    pub reason: String,
+    /// When.
+    pub at: Time,
+    /// The numbers behind it.
+    pub message: String,
+}
+
+/// The answer to a command.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct CommandStatus {
+    /// Value of the annotation `kanarie.dev/command-id`.
+    pub id: String,
+    /// Value of the annotation `kanarie.dev/command`.
+    pub command: String,
+    /// Executed or Refused.
+    pub result: String,
+    /// What was done, or why it was not.
+    pub message: String,
+    /// When.
+    pub at: Time,
+}
+
+/// Messages of a channel that could not be answered.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLettersStatus {
+    /// How many are kept.
+    pub count: u64,
+    /// Age of the oldest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oldest_at: Option<Time>,
+}
+
+/// One transition.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct HistoryEntry {
+    /// Its number.
+    pub transition: u64,
+    /// When.
+    pub at: Time,
+    /// Its reason.
+    pub reason: String,
+    /// The revision it concerns.
+    pub revision: String,
+    /// Weight after it.
+    pub weight: u8,
+    /// What happened, with the numbers.
+    pub message: String,
+}
