@@ -1,0 +1,27 @@
+# The two commands: `make demo` plays the whole story, `make test` passes every test.
+# Both need git, make, Rust and Go, and set up everything else themselves.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint fmt generated images clean
+
+help: ## This list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: ## The whole story on this machine, under three minutes after the build (KEEP=1 leaves it running)
+	@cargo build --quiet --workspace --bins
+	@cargo run --quiet -p kanarie-tests --bin demo
+
+test: ## Every test, from unit to end to end, with the set-up it needs
+	@cargo build --workspace --bins
+	@cargo run --quiet -p kanarie-tests --bin prepare
+	@cargo test --workspace
+
+lint: ## Format and clippy, as the gate runs them
+	@cargo fmt --all --check
+	@cargo clippy --workspace --all-targets -- -D warnings
+
+generated: ## Writes the CRD, docs/api.md and charts/install.yaml again
+	@UPDATE=1 cargo test -q -p kanarie-crds --test generated
+	@UPDATE=1 cargo test -q -p kanarie-tests --test charts
+
+images: ## Static musl images FROM scratch, with buildah or docker
+	@charts/images/build
