@@ -1,2 +1,4 @@
-//! gateway
+//! The webhook pipeline.
+pub mod intent;
+pub mod message;
 pub mod store;

@@ -95,8 +95,13 @@ pub trait Store: Send + Sync + 'static {
         expected: Option<String>,
     ) -> Answer<'_, Marked>;
     /// Takes `attempt`'s mark back: its POST provably never happened.
-    fn unmark(&self, lease: Lease, intent: String, segment: u32, attempt: String)
-    -> Answer<'_, Owned>;
+    fn unmark(
+        &self,
+        lease: Lease,
+        intent: String,
+        segment: u32,
+        attempt: String,
+    ) -> Answer<'_, Owned>;
     /// Records that a segment was sent: evidence from an answer, a callback or a listing; needs no
     /// lease. False when the intent is gone or the segment has its SID.
     fn mark_sent(
