@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use kanarie_queue::types::{
     Admission, Admit, Buried, Claimed, Committed, ConversationId, Count, DeadLetters, Evidence,
-    Intent, Marked, Millis, Nonce, Owned, Reserved,
+    Intent, Lease, Marked, Millis, Nonce, Owned, Reserved,
 };
 
 /// The store as the rest of the gateway holds it.
@@ -144,15 +144,4 @@ pub trait Store: Send + Sync + 'static {
     fn key(&self) -> Answer<'_, [u8; 32]>;
     /// Whether the store answers.
     fn ping(&self) -> Answer<'_, ()>;
-}
-
-/// A conversation and the proof that it is ours.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lease {
-    /// UID of the channel.
-    pub channel: String,
-    /// The conversation.
-    pub conversation: ConversationId,
-    /// The proof.
-    pub nonce: Nonce,
 }

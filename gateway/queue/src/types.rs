@@ -114,6 +114,17 @@ pub struct Claim {
     pub intent: Option<Intent>,
 }
 
+/// What an owner shows with each verb: the conversation and the proof that it is leased to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// UID of the channel, as claimed: evidence is counted for it.
+    pub channel: String,
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// The proof.
+    pub nonce: Nonce,
+}
+
 /// What a claim found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claimed {
