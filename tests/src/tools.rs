@@ -1,0 +1,153 @@
+//! The programs of a Kubernetes control plane: found where people keep them, else built once.
+//!
+//! Looks in `KUBEBUILDER_ASSETS`, then `PATH`, then our cache folder; what is nowhere is built
+//! from the pinned Go modules of `tests/tools`, by one process while the others wait.
+
+use std::env;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use sha2::{Digest as _, Sha256};
+
+/// A program that can be built from `tests/tools`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tool {
+    /// The database of the API server.
+    Etcd,
+    /// The API server.
+    KubeApiserver,
+    /// The command line.
+    Kubectl,
+}
+
+impl Tool {
+    /// All of them, in the order in which they are built.
+    pub const ALL: [Self; 3] = [Self::Etcd, Self::KubeApiserver, Self::Kubectl];
+
+    /// File name of the program.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::KubeApiserver => "kube-apiserver",
+            Self::Kubectl => "kubectl",
+        }
+    }
+
+    fn package(self) -> &'static str {
+        match self {
+            Self::Etcd => "go.etcd.io/etcd/server/v3",
+            Self::KubeApiserver => "k8s.io/kubernetes/cmd/kube-apiserver",
+            Self::Kubectl => "k8s.io/kubernetes/cmd/kubectl",
+        }
+    }
+}
+
+/// Path of a program, building it when there is none.
+///
+/// # Errors
+/// Go is missing, or the build fails.
+pub fn find(tool: Tool) -> Result<PathBuf> {
+    if let Some(found) = installed(tool.name()) {
+        return Ok(found);
+    }
+    let bin = cache_folder()?.join("bin").join(modules_digest()?);
+    fs::create_dir_all(&bin)?;
+    let program = bin.join(tool.name());
+    let lock = File::create(bin.join(format!("{}.lock", tool.name())))?;
+    lock.lock().context("wait for whoever builds it")?;
+    if !program.exists() {
+        build(tool, &program)?;
+    }
+    Ok(program)
+}
+
+/// Where downloads and builds are kept between runs: `$XDG_CACHE_HOME/kanarie`.
+///
+/// # Errors
+/// Neither `XDG_CACHE_HOME` nor `HOME` is set.
+pub fn cache_folder() -> Result<PathBuf> {
+    let base = match (env::var_os("XDG_CACHE_HOME"), env::var_os("HOME")) {
+        (Some(cache), _) if !cache.is_empty() => PathBuf::from(cache),
+        (_, Some(home)) => PathBuf::from(home).join(".cache"),
+        _ => bail!("set HOME or XDG_CACHE_HOME: the built programs are kept there"),
+    };
+    let folder = base.join("kanarie");
+    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    Ok(folder)
+}
+
+/// A program in `KUBEBUILDER_ASSETS` or `PATH`.
+pub fn installed(name: &str) -> Option<PathBuf> {
+    let assets = env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
+    let path = env::var_os("PATH").unwrap_or_default();
+    assets.into_iter().chain(env::split_paths(&path)).map(|f| f.join(name)).find(|p| p.is_file())
+}
+
+/// Writes a line of progress past the test runner's capture: builds take minutes.
+pub fn progress(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
+fn modules() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tools")
+}
+
+fn modules_digest() -> Result<String> {
+    let sums = fs::read(modules().join("go.sum")).context("read tests/tools/go.sum")?;
+    let digest = Sha256::digest(sums);
+    Ok(digest[..6].iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn build(tool: Tool, program: &Path) -> Result<()> {
+    let version = module_version("k8s.io/kubernetes")?;
+    let name = tool.name();
+    progress(&format!(
+        "building {name} from its Go module, once (all three take about six minutes on two cores)"
+    ));
+    let unfinished = program.with_extension("new");
+    let mut go = Command::new("go")
+        .current_dir(modules())
+        .env("CGO_ENABLED", "0")
+        .args(["build", "-trimpath", "-buildvcs=false", "-ldflags"])
+        .arg(format!("-s -w -X=k8s.io/component-base/version.gitVersion={version}"))
+        .arg("-o")
+        .arg(&unfinished)
+        .arg(tool.package())
+        .stdin(Stdio::null())
+        .spawn()
+        .with_context(|| {
+            format!("building {name} needs Go 1.26 or newer in PATH; or put {name} into PATH")
+        })?;
+    let begun = Instant::now();
+    let mut told = begun;
+    let status = loop {
+        if let Some(status) = go.try_wait()? {
+            break status;
+        }
+        if told.elapsed() >= Duration::from_secs(15) {
+            told = Instant::now();
+            progress(&format!("  still building {name}, {} s", begun.elapsed().as_secs()));
+        }
+        thread::sleep(Duration::from_millis(100));
+    };
+    if !status.success() {
+        bail!("go build of {name} ended with {status}");
+    }
+    fs::rename(&unfinished, program)?;
+    progress(&format!("  built {name} in {} s", begun.elapsed().as_secs()));
+    Ok(())
+}
+
+fn module_version(module: &str) -> Result<String> {
+    let text = fs::read_to_string(modules().join("go.mod")).context("read tests/tools/go.mod")?;
+    text.lines()
+        .filter_map(|line| line.trim().strip_prefix(module)?.trim().split(' ').next())
+        .map(str::to_owned)
+        .next()
+        .with_context(|| format!("tests/tools/go.mod does not name {module}"))
+}
