@@ -18,6 +18,9 @@ pub type SharedStore = Arc<dyn Store>;
 /// What a verb gives.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 
+/// Counted outcomes by UID of the channel.
+pub type ChannelCounts = Vec<(String, Vec<Count>)>;
+
 /// Why there is no answer. The verb may have taken effect all the same.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -137,7 +140,7 @@ pub trait Store: Send + Sync + 'static {
         channels: Option<Vec<String>>,
     ) -> Answer<'_, Vec<(String, u64, String)>>;
     /// Counted outcomes of the named channels, over all shards, and the digest of the epochs.
-    fn counts(&self, channels: Vec<String>) -> Answer<'_, (String, Vec<(String, Vec<Count>)>)>;
+    fn counts(&self, channels: Vec<String>) -> Answer<'_, (String, ChannelCounts)>;
     /// Dead letters over all shards, by channel.
     fn dead_letters(&self) -> Answer<'_, Vec<DeadLetters>>;
     /// The 32 random bytes that the first replica created.
