@@ -5,10 +5,13 @@
 //! operator tells the gateways, `control` what the gateways tell the operator.
 
 pub mod channel;
+pub mod compile;
+pub mod conditions;
 pub mod control;
 pub mod route;
 pub mod secrets;
 pub mod status;
+pub mod validate;
 
 /// API group of every object of ours.
 pub const GROUP: &str = "kanarie.dev";

@@ -14,6 +14,8 @@ pub const ROUTE_KEY: &str = "route";
 pub const STATE_KEY: &str = "state";
 /// Label of every route Secret, with the value `route`.
 pub const COMPONENT_LABEL: &str = "kanarie.dev/component";
+/// That value.
+pub const COMPONENT_ROUTE: &str = "route";
 /// Label with the UID of the channel.
 pub const CHANNEL_UID_LABEL: &str = "kanarie.dev/channel-uid";
 /// Name of the Secret with the control token, in the routes namespace.

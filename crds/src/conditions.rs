@@ -1,0 +1,286 @@
+//! The words of conditions, reasons, Events and metrics: one enum for all of them.
+//!
+//! Takes nothing, gives each word, what it means and under which conditions it stands. Never
+//! decides which one applies: that is `rollout`'s and the operator's `report`.
+
+use std::fmt;
+
+/// Type of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ConditionType {
+    /// Customers are served now.
+    Ready,
+    /// Every Secret that the channel refers to is there and usable.
+    CredentialsReady,
+    /// Every live gateway obeys the route as it is.
+    Routed,
+    /// The spec's revision serves everybody: the change has landed.
+    RolledOut,
+    /// The operator is still carrying the spec out (kstatus: in progress).
+    Reconciling,
+    /// Nothing more happens until somebody acts (kstatus: failed).
+    Stalled,
+}
+
+/// Value of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ConditionStatus {
+    /// It holds, seen in this pass.
+    True,
+    /// It does not.
+    False,
+    /// Not known, or on the way.
+    Unknown,
+}
+
+/// Type of an Event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EventType {
+    /// As it should be.
+    Normal,
+    /// Somebody should look.
+    Warning,
+}
+
+/// One row a reason: what it means, Normal or Warning, and the conditions it may stand under. The
+/// table is the only place where a reason is written down.
+macro_rules! reasons {
+    ($($name:ident: $event:ident, [$($condition:ident = $status:ident),*], $meaning:literal;)*) => {
+        /// Why: the reason of a condition, of an Event, of a transition in the history, and the
+        /// label `reason` of a metric.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Reason {
+            $(#[doc = $meaning] $name,)*
+        }
+
+        impl Reason {
+            /// Every reason.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The word in status, Events and metrics.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$name => stringify!($name),)* }
+            }
+
+            /// What it means.
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$name => $meaning,)* }
+            }
+
+            /// Normal or Warning, the type of its Event.
+            pub fn event(self) -> EventType {
+                match self { $(Self::$name => EventType::$event,)* }
+            }
+
+            /// The conditions it may stand under, and their value then; none for reasons that
+            /// only Events and the history have.
+            pub fn conditions(self) -> &'static [(ConditionType, ConditionStatus)] {
+                match self {
+                    $(Self::$name => &[$((ConditionType::$condition, ConditionStatus::$status)),*],)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    StableServing: Normal, [Ready = True],
+        "Stable, or stable and canary, answer customers.";
+    Found: Normal, [CredentialsReady = True],
+        "Every Secret and key is there.";
+    InForce: Normal, [Routed = True],
+        "Every live gateway acknowledged the route as it is.";
+    Completed: Normal, [RolledOut = True],
+        "The last step's hold has run and passed: the canary is stable now.";
+    FirstRevision: Normal, [RolledOut = True],
+        "The first revision of a channel serves at once.";
+    Reverted: Normal, [RolledOut = True],
+        "The spec is stable's again: no rollout was needed.";
+    ManuallyPromoted: Normal, [RolledOut = True],
+        "Mode Manual reached weight 100: the canary is stable now.";
+    PromotedInFull: Normal, [RolledOut = True],
+        "The command promote-full made the canary stable.";
+    RolloutStarted: Normal, [RolledOut = Unknown, Reconciling = True],
+        "A new revision got the first step's weight.";
+    StepStarted: Normal, [RolledOut = Unknown, Reconciling = True],
+        "Every live gateway acknowledged the step: its hold runs.";
+    StepAdvanced: Normal, [RolledOut = Unknown, Reconciling = True],
+        "A step passed: the next weight is in force.";
+    WeightSet: Normal, [RolledOut = Unknown, Reconciling = True],
+        "Mode Manual: the weight is what the spec says.";
+    ModeChanged: Normal, [RolledOut = Unknown, Reconciling = True],
+        "The rollout goes on in the other mode, at the weight it has.";
+    Superseded: Normal, [RolledOut = Unknown, Reconciling = True],
+        "A newer revision replaces a canary: that one went to weight 0 first.";
+    Retried: Normal, [RolledOut = Unknown, Reconciling = True],
+        "The command retry cleared the rejection of a revision.";
+    Rebuilt: Warning, [RolledOut = Unknown, Reconciling = True],
+        "The route was lost and made again from status and revisions.";
+    Holding: Normal, [RolledOut = Unknown, Reconciling = True],
+        "The step's hold runs.";
+    WaitingForTraffic: Normal, [RolledOut = Unknown, Reconciling = True],
+        "The step's hold has run; more messages of the canary are needed.";
+    WaitingForEvidence: Normal, [RolledOut = Unknown, Reconciling = True],
+        "No gateway answers, so nothing is known: nothing advances and nothing is rolled back.";
+    WaitingForGateways: Normal, [RolledOut = Unknown, Reconciling = True],
+        "Not every live gateway acknowledged the step yet.";
+    ErrorRateTooHigh: Normal, [RolledOut = Unknown, Reconciling = True],
+        "The step's error rate is over the limit, without proof that the canary is to blame.";
+    AwaitingPromotion: Normal, [RolledOut = Unknown, Reconciling = False],
+        "Mode Manual: somebody sets the next weight.";
+    Paused: Normal, [RolledOut = Unknown, Reconciling = False],
+        "`rollout.state` is Paused: nothing advances, rollback still works.";
+    PausedOnFailure: Warning, [RolledOut = False, Stalled = True],
+        "The canary failed and `onFailure` is Pause: its weight stays.";
+    RolledBack: Warning, [RolledOut = False, Stalled = True],
+        "The canary failed: weight 0, the revision is rejected until `retry`.";
+    Aborted: Warning, [RolledOut = False, Stalled = True],
+        "The command abort took the canary back: the revision is rejected until `retry`.";
+    DeadlineExceeded: Warning, [RolledOut = False, Stalled = True],
+        "No progress within `progressDeadlineSeconds`: the weight stays.";
+    RejectedFull: Warning, [RolledOut = False, Stalled = True],
+        "Fifty revisions are rejected: no rollout starts until a `retry` clears one.";
+    RouteUnreadable: Warning, [RolledOut = Unknown, Stalled = True],
+        "The route's memory cannot be read or is of a newer operator: it is left as it is.";
+    RouteLost: Warning, [RolledOut = Unknown, Stalled = True],
+        "The route is gone and no revision carries a promotion mark: nothing is guessed.";
+    SenderConflict: Warning, [Ready = False, Routed = False, Stalled = True],
+        "Another channel holds this account's sender.";
+    InvalidSpec: Warning, [Ready = False, RolledOut = Unknown, Stalled = True],
+        "The spec breaks a rule of this version.";
+    CredentialsNotReady: Warning, [Ready = False, RolledOut = Unknown],
+        "No route can be made without the Secrets.";
+    SecretNotFound: Warning, [CredentialsReady = False],
+        "A Secret does not exist; the last compiled value stays in force.";
+    KeyMissing: Warning, [CredentialsReady = False],
+        "A Secret lacks a key; the last compiled value stays in force.";
+    ValueUnusable: Warning, [CredentialsReady = False],
+        "A Secret's value is too long or no text; the last compiled value stays in force.";
+    Forbidden: Warning, [CredentialsReady = False],
+        "The operator may not read a Secret; the last compiled value stays in force.";
+    NotChecked: Normal, [CredentialsReady = Unknown],
+        "The Secrets were not read yet.";
+    NoGateway: Warning, [Ready = False, Routed = False],
+        "No gateway replica is alive.";
+    NotAcknowledged: Normal, [Routed = False],
+        "Some live gateways do not obey the route yet.";
+    GatewayUnreachable: Warning, [Ready = Unknown, Routed = Unknown],
+        "No gateway answers the operator.";
+    Pending: Normal, [Ready = Unknown, Routed = Unknown, RolledOut = Unknown],
+        "Not looked at yet.";
+    DeadLettersWaiting: Warning, [],
+        "Messages could not be answered and are kept for two weeks.";
+    CommandExecuted: Normal, [],
+        "A command was carried out.";
+    CommandRefused: Warning, [],
+        "A command cannot be carried out now.";
+    Idle: Normal, [Reconciling = False],
+        "Nothing is under way.";
+    Healthy: Normal, [Stalled = False],
+        "Nothing stands in the way.";
+}
+
+impl ConditionType {
+    /// Every type, in the order of status.
+    pub const ALL: [Self; 6] = [
+        Self::Ready,
+        Self::CredentialsReady,
+        Self::Routed,
+        Self::RolledOut,
+        Self::Reconciling,
+        Self::Stalled,
+    ];
+
+    /// The word in status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "Ready",
+            Self::CredentialsReady => "CredentialsReady",
+            Self::Routed => "Routed",
+            Self::RolledOut => "RolledOut",
+            Self::Reconciling => "Reconciling",
+            Self::Stalled => "Stalled",
+        }
+    }
+
+    /// What it means when it is True.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Ready => "Customers are served now.",
+            Self::CredentialsReady => {
+                "Every Secret that the channel refers to is there and usable."
+            }
+            Self::Routed => "Every live gateway obeys the route as it is.",
+            Self::RolledOut => "The spec's revision serves everybody: the change has landed.",
+            Self::Reconciling => {
+                "The operator is still carrying the spec out (kstatus: in progress)."
+            }
+            Self::Stalled => "Nothing more happens until somebody acts (kstatus: failed).",
+        }
+    }
+}
+
+impl ConditionStatus {
+    /// The word in status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+impl Reason {
+    /// Parses the word.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|reason| reason.as_str() == text)
+    }
+}
+
+impl fmt::Display for ConditionType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_parsed_from_its_own_word() {
+        for reason in Reason::ALL {
+            assert_eq!(Reason::parse(reason.as_str()), Some(*reason));
+        }
+    }
+
+    #[test]
+    fn no_reason_gives_one_condition_two_values() {
+        for reason in Reason::ALL {
+            for condition in ConditionType::ALL {
+                let values =
+                    reason.conditions().iter().filter(|(name, _)| *name == condition).count();
+                assert!(values <= 1, "{reason} stands under {condition} {values} times");
+            }
+        }
+    }
+
+    #[test]
+    fn every_condition_can_be_true_and_not_true() {
+        for condition in ConditionType::ALL {
+            let value = |wanted: bool| {
+                Reason::ALL.iter().flat_map(|reason| reason.conditions()).any(|(name, value)| {
+                    *name == condition && (*value == ConditionStatus::True) == wanted
+                })
+            };
+            assert!(value(true) && value(false), "{condition} has one value only");
+        }
+    }
+}
