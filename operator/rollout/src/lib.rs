@@ -1,1 +1,39 @@
+//! The decision core of the operator: what a channel's rollout does next, and why.
 //!
+//! `decide::decide` takes the remembered state, one observation and the operator's time; it gives
+//! the next state, the reason and when to look again. It is total: no input makes it panic. It
+//! never reads a clock, never does I/O, never draws a random number and never knows Kubernetes; a
+//! record of observations and times replays to the same decisions.
+//!
+//! Guarantees, each with a property or a model check behind it:
+//! - a failed verdict means weight 0 in that very decision; no pause, command or mode comes first;
+//! - no step is skipped upward and none passes before its hold has run on the store's clock, from
+//!   the moment every live replica acknowledged it;
+//! - promotion follows a passed bake, or a person's explicit word;
+//! - a rejected revision gets no traffic until `retry`;
+//! - `serving` and `transition` never go back; unchanged facts change nothing.
+//!
+//! Assumptions: the state returned is written under the version of the state that was read, or not
+//! at all; the weight and revisions of `State::split` are in force by that same write; two names
+//! are equal exactly when the contents are.
+//!
+//! ```text
+//!             new revision                    hold run, step passed
+//!   Stable ───────────────► Rolling: Step 1 ───────────► … ───────► Step n, the bake
+//!     ▲  ▲                     │  │                                   │
+//!     │  └─────────────────────┼──┼───────────── passed ──────────────┘
+//!     │ acknowledged           │  └─ failed, aborted, reverted, superseded ─► Clearing, weight 0
+//!     └── by the next start ───┴───────────────────────────────────────────────────┘
+//! ```
+//!
+//! Read `decide.rs` first, then `state.rs`, then `analysis.rs`.
+
+pub mod analysis;
+pub mod decide;
+pub mod observation;
+pub mod policy;
+pub mod reason;
+pub mod rebuild;
+pub mod state;
+pub mod timestamp;
+pub mod weight;

@@ -1,0 +1,463 @@
+//! What is remembered of a channel: its phase with step and weight as one value, its numbers, its
+//! rejected revisions, the last command and the last transitions. Written beside the route, in the
+//! same object; what is in force (`State::split`) follows from it alone.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::observation::{Evidence, Tally};
+use crate::policy::Policy;
+use crate::reason::Reason;
+use crate::timestamp::Timestamp;
+use crate::weight::Weight;
+
+/// Most rejected revisions; with so many no rollout starts.
+pub const MAX_REJECTED: usize = 50;
+/// Most transitions that are remembered.
+pub const MAX_HISTORY: usize = 10;
+/// Longest text that the state keeps for one rejection, transition or answer, in characters.
+pub const MAX_MESSAGE_CHARS: usize = 240;
+
+/// Name of a revision. What it contains is known to the caller, who gives one name to equal
+/// contents and never the same name to others.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[serde(transparent)]
+pub struct Revision(pub String);
+
+impl Revision {
+    /// A revision of this name.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+
+    /// Its name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Everything that is remembered of a channel.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
+#[serde(rename_all = "camelCase")]
+pub struct State {
+    /// Where the channel is: revisions, step and weight.
+    pub phase: Phase,
+    /// Grows only when weight or revisions change.
+    pub serving: u64,
+    /// Number of the last transition.
+    pub transition: u64,
+    /// Revisions that get no traffic until `retry`, oldest first, at most `MAX_REJECTED`.
+    #[serde(default)]
+    pub rejected: Vec<Rejection>,
+    /// The command that was answered last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_command: Option<CommandAnswer>,
+    /// The last transitions, newest first, at most `MAX_HISTORY`.
+    #[serde(default)]
+    pub history: Vec<Transition>,
+}
+
+/// Where a channel is.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
+#[serde(rename_all = "camelCase")]
+pub enum Phase {
+    /// One revision serves everybody.
+    Stable {
+        /// That revision.
+        stable: Revision,
+    },
+    /// A canary was taken off: stable serves everybody, and nothing starts before every live
+    /// replica has acknowledged so. The phase stays until the next start, which is what asks.
+    Clearing {
+        /// The revision that serves.
+        stable: Revision,
+    },
+    /// A revision is rolled out.
+    Rolling(Box<Rolling>),
+}
+
+/// A rollout that runs.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
+#[serde(rename_all = "camelCase", try_from = "RawRolling")]
+pub struct Rolling {
+    /// The revision that serves everybody whom the canary does not.
+    pub stable: Revision,
+    /// The revision that is rolled out.
+    pub canary: Revision,
+    /// The policy as it was when the rollout started.
+    pub policy: Policy,
+    /// Step or weight.
+    pub stage: Stage,
+    /// Counts of earlier servings of this rollout, one entry a weight.
+    pub finished: Vec<Finished>,
+}
+
+/// Step or weight of a rollout.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Stage {
+    /// At a step of the policy.
+    Step {
+        /// Which one, counted from 0.
+        index: usize,
+        /// Its clock; none until every live replica has acknowledged it.
+        clock: Option<Clock>,
+        /// How much of the deadline is used up.
+        timer: Timer,
+    },
+    /// The verdict failed and the policy says Pause: the weight of the step stays.
+    Failed {
+        /// Which step, counted from 0.
+        index: usize,
+        /// The numbers behind the verdict.
+        explanation: String,
+    },
+    /// At a weight that a person chose.
+    Manual {
+        /// That weight.
+        weight: Weight,
+    },
+}
+
+/// The clock of a step, on the store's time.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
+#[serde(rename_all = "camelCase")]
+pub struct Clock {
+    /// When every live replica had acknowledged the step, or when counts were lost since.
+    pub since: Timestamp,
+    /// Digest of the epochs at that time.
+    pub epoch: String,
+    /// Counts of the canary that no longer help to pass: zero, unless counts were lost.
+    pub base: Tally,
+}
+
+/// How much of the deadline is used up, on the operator's clock.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Timer {
+    /// It runs.
+    Running {
+        /// Since when.
+        since: Timestamp,
+        /// Milliseconds used up before that.
+        used_ms: u64,
+    },
+    /// The rollout is paused.
+    Stopped {
+        /// Milliseconds used up before that.
+        used_ms: u64,
+    },
+    /// The deadline has passed; the next progress clears it.
+    Overdue,
+}
+
+/// Counts of the servings of a rollout that had one weight and are over.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[serde(rename_all = "camelCase")]
+pub struct Finished {
+    /// Their weight.
+    pub weight: Weight,
+    /// Messages asked of stable.
+    pub stable: Tally,
+    /// Messages asked of the canary.
+    pub canary: Tally,
+}
+
+/// A revision that gets no traffic until `retry`.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
+#[serde(rename_all = "camelCase")]
+pub struct Rejection {
+    /// Its name.
+    pub revision: Revision,
+    /// The word of the transition that rejected it: RolledBack or Aborted.
+    pub reason: String,
+    /// The numbers behind it.
+    pub message: String,
+    /// When, on the operator's clock.
+    pub at: Timestamp,
+}
+
+/// The answer to a command.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
+#[serde(rename_all = "camelCase")]
+pub struct CommandAnswer {
+    /// Id of the command.
+    pub id: String,
+    /// Its verb.
+    pub verb: String,
+    /// What became of it.
+    pub result: CommandResult,
+    /// What was done, or why it was not.
+    pub message: String,
+    /// When, on the operator's clock.
+    pub at: Timestamp,
+}
+
+/// What became of a command.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CommandResult {
+    /// It was done.
+    Executed,
+    /// It was not.
+    Refused,
+}
+
+impl CommandResult {
+    /// The word in status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Executed => "Executed",
+            Self::Refused => "Refused",
+        }
+    }
+}
+
+/// A transition that happened.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
+#[serde(rename_all = "camelCase")]
+pub struct Transition {
+    /// Its number.
+    pub number: u64,
+    /// When, on the operator's clock.
+    pub at: Timestamp,
+    /// The word of its reason.
+    pub reason: String,
+    /// The revision it concerns.
+    pub revision: Revision,
+    /// Weight of the canary after it.
+    pub weight: Weight,
+    /// What happened, with the numbers.
+    pub message: String,
+}
+
+/// What is in force: revisions and weight of the route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Split<'a> {
+    /// The revision that serves everybody whom the canary does not.
+    pub stable: &'a Revision,
+    /// The revision that is rolled out.
+    pub canary: Option<&'a Revision>,
+    /// Percent of the conversations on the canary; 0 without one.
+    pub weight: Weight,
+}
+
+impl State {
+    /// The state of a channel that never had one: its revision serves at once.
+    pub fn first(revision: Revision, now: Timestamp) -> Self {
+        let state = Self {
+            phase: Phase::Stable { stable: revision.clone() },
+            serving: 0,
+            transition: 0,
+            rejected: Vec::new(),
+            last_command: None,
+            history: Vec::new(),
+        };
+        let mut state = state.with_transition(&Reason::FirstRevision, revision, now);
+        state.serving = 1;
+        state
+    }
+
+    /// What is in force in this state.
+    pub fn split(&self) -> Split<'_> {
+        match &self.phase {
+            Phase::Stable { stable } | Phase::Clearing { stable } => {
+                Split { stable, canary: None, weight: Weight::ZERO }
+            }
+            Phase::Rolling(rolling) => Split {
+                stable: &rolling.stable,
+                canary: Some(&rolling.canary),
+                weight: rolling.weight(),
+            },
+        }
+    }
+
+    /// The rollout that runs.
+    pub fn rolling(&self) -> Option<&Rolling> {
+        match &self.phase {
+            Phase::Rolling(rolling) => Some(rolling),
+            Phase::Stable { .. } | Phase::Clearing { .. } => None,
+        }
+    }
+
+    /// Whether and why `revision` is rejected.
+    pub fn rejection(&self, revision: &Revision) -> Option<&Rejection> {
+        self.rejected.iter().find(|rejection| rejection.revision == *revision)
+    }
+
+    /// Takes on `phase`; `serving` grows when weight or revisions change by it, and only then.
+    pub(crate) fn with_phase(mut self, phase: Phase) -> Self {
+        let next = Self { phase, ..self.clone() };
+        if next.split() != self.split() {
+            self.serving = self.serving.saturating_add(1);
+        }
+        self.phase = next.phase;
+        self
+    }
+
+    /// Counts a transition, after the phase was taken on, and remembers it.
+    pub(crate) fn with_transition(
+        mut self,
+        reason: &Reason,
+        revision: Revision,
+        now: Timestamp,
+    ) -> Self {
+        self.transition = self.transition.saturating_add(1);
+        let transition = Transition {
+            number: self.transition,
+            at: now,
+            reason: reason.as_str().to_owned(),
+            revision,
+            weight: self.split().weight,
+            message: short(&reason.to_string()),
+        };
+        self.history.insert(0, transition);
+        self.history.truncate(MAX_HISTORY);
+        self
+    }
+
+    /// Rejects `revision`, in place of what was known of it before.
+    pub(crate) fn with_rejection(
+        mut self,
+        revision: Revision,
+        reason: &Reason,
+        now: Timestamp,
+    ) -> Self {
+        self.rejected.retain(|rejection| rejection.revision != revision);
+        self.rejected.push(Rejection {
+            revision,
+            reason: reason.as_str().to_owned(),
+            message: short(&reason.to_string()),
+            at: now,
+        });
+        let excess = self.rejected.len().saturating_sub(MAX_REJECTED);
+        self.rejected.drain(..excess);
+        self
+    }
+}
+
+impl Rolling {
+    /// The weight in force. A step that the policy does not have weighs nothing.
+    pub fn weight(&self) -> Weight {
+        match &self.stage {
+            Stage::Step { index, .. } | Stage::Failed { index, .. } => {
+                self.policy.steps.get(*index).map_or(Weight::ZERO, |step| step.weight)
+            }
+            Stage::Manual { weight } => *weight,
+        }
+    }
+
+    /// Present step counted from 0, of a rollout that goes by steps.
+    pub fn step_index(&self) -> Option<usize> {
+        match &self.stage {
+            Stage::Step { index, .. } | Stage::Failed { index, .. } => Some(*index),
+            Stage::Manual { .. } => None,
+        }
+    }
+
+    /// When every live replica had acknowledged the step, on the store's clock.
+    pub fn step_started_at(&self) -> Option<Timestamp> {
+        match &self.stage {
+            Stage::Step { clock, .. } => clock.as_ref().map(|clock| clock.since),
+            Stage::Failed { .. } | Stage::Manual { .. } => None,
+        }
+    }
+
+    /// The earliest time of the next step or of the promotion, on the store's clock.
+    pub fn next_step_at(&self) -> Option<Timestamp> {
+        let step = self.policy.steps.get(self.step_index()?)?;
+        Some(self.step_started_at()?.plus_seconds(step.hold_seconds))
+    }
+
+    /// When the rollout is overdue, on the operator's clock; none while that does not run.
+    pub fn deadline_at(&self) -> Option<Timestamp> {
+        match &self.stage {
+            Stage::Step { timer: Timer::Running { since, used_ms }, .. } => {
+                let allowed = u64::from(self.policy.progress_deadline_seconds) * 1000;
+                Some(since.plus_millis(allowed.saturating_sub(*used_ms)))
+            }
+            Stage::Step { .. } | Stage::Failed { .. } | Stage::Manual { .. } => None,
+        }
+    }
+
+    /// The same rollout at another stage. When that changes the weight, the present counts belong
+    /// to a serving that is over and are kept under its weight; otherwise they go on.
+    pub(crate) fn at_stage(&self, stage: Stage, seen: Option<Evidence>) -> Self {
+        let mut next = Self { stage, ..self.clone() };
+        if next.weight() != self.weight()
+            && let Some(seen) = seen
+        {
+            next.keep(self.weight(), seen);
+        }
+        next
+    }
+
+    fn keep(&mut self, weight: Weight, seen: Evidence) {
+        if let Some(same) = self.finished.iter_mut().find(|one| one.weight == weight) {
+            same.stable = same.stable.plus(seen.stable);
+            same.canary = same.canary.plus(seen.canary);
+        } else {
+            self.finished.push(Finished { weight, stable: seen.stable, canary: seen.canary });
+        }
+    }
+}
+
+/// A rollout as it is written, before it is known to make sense.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct RawRolling {
+    stable: Revision,
+    canary: Revision,
+    policy: Policy,
+    stage: Stage,
+    #[serde(default)]
+    finished: Vec<Finished>,
+}
+
+impl TryFrom<RawRolling> for Rolling {
+    type Error = RollingError;
+
+    fn try_from(raw: RawRolling) -> Result<Self, RollingError> {
+        let RawRolling { stable, canary, policy, stage, finished } = raw;
+        let rolling = Self { stable, canary, policy, stage, finished };
+        if rolling.stable == rolling.canary {
+            return Err(RollingError::SameRevision { revision: rolling.canary });
+        }
+        let steps = rolling.policy.steps.count();
+        match rolling.step_index() {
+            Some(index) if index >= steps => Err(RollingError::NoSuchStep { index, steps }),
+            _ => Ok(rolling),
+        }
+    }
+}
+
+/// A written rollout that makes no sense.
+#[derive(Error, Clone, Debug, PartialEq, Eq)]
+pub enum RollingError {
+    /// It is at a step that its policy does not have.
+    #[error("the rollout is at step index {index} of {steps}; the state was not written by us")]
+    NoSuchStep {
+        /// The index.
+        index: usize,
+        /// How many steps there are.
+        steps: usize,
+    },
+    /// It rolls out what already serves.
+    #[error("revision {revision} is both stable and canary; the state was not written by us")]
+    SameRevision {
+        /// That revision.
+        revision: Revision,
+    },
+}
+
+/// Cuts a text to what the state may keep.
+pub(crate) fn short(text: &str) -> String {
+    text.chars().take(MAX_MESSAGE_CHARS).collect()
+}

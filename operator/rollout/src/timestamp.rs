@@ -1,0 +1,35 @@
+//! A point in time, given from outside: the operator's clock or the store's, never read here.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Unix time in milliseconds. Which clock it is of says the name of the field that holds it.
+#[derive(
+    Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash,
+)]
+#[serde(transparent)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    /// Milliseconds since `earlier`; zero when this is not later, so a clock that was set back
+    /// never counts as time that has passed.
+    pub fn millis_since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// This time and `seconds` more.
+    pub fn plus_seconds(self, seconds: u32) -> Self {
+        self.plus_millis(u64::from(seconds) * 1000)
+    }
+
+    /// This time and `millis` more.
+    pub fn plus_millis(self, millis: u64) -> Self {
+        Self(self.0.saturating_add(millis))
+    }
+
+    /// How long from `earlier` to this time; zero when this is not later.
+    pub fn since(self, earlier: Self) -> Duration {
+        Duration::from_millis(self.millis_since(earlier))
+    }
+}
