@@ -3,7 +3,14 @@
 //! Takes nothing from the product but its binaries and its API types. Everything that is started
 //! here ends with the process that started it, however that process ends.
 
+pub mod agent;
+pub mod chaos;
 pub mod control_plane;
+pub mod customer;
 pub mod process;
+pub mod redis_server;
+pub mod server;
+pub mod signer;
 pub mod tools;
+pub mod twilio;
 pub mod yaml;

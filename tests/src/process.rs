@@ -158,7 +158,6 @@ fn watchdog(order: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
     use super::*;
 

@@ -8,11 +8,13 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::sync_channel;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
 
 /// A program that can be built from `tests/tools`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,16 +126,15 @@ fn build(tool: Tool, program: &Path) -> Result<()> {
             format!("building {name} needs Go 1.26 or newer in PATH; or put {name} into PATH")
         })?;
     let begun = Instant::now();
-    let mut told = begun;
+    let (ended, end) = sync_channel(1);
+    thread::spawn(move || ended.send(go.wait()));
     let status = loop {
-        if let Some(status) = go.try_wait()? {
-            break status;
+        match end.recv_timeout(Duration::from_secs(15)) {
+            Ok(status) => break status?,
+            Err(_) => {
+                progress(&format!("  still building {name}, {} s", begun.elapsed().as_secs()))
+            }
         }
-        if told.elapsed() >= Duration::from_secs(15) {
-            told = Instant::now();
-            progress(&format!("  still building {name}, {} s", begun.elapsed().as_secs()));
-        }
-        thread::sleep(Duration::from_millis(100));
     };
     if !status.success() {
         bail!("go build of {name} ended with {status}");

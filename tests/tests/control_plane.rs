@@ -1,5 +1,4 @@
 //! The control plane of the tests is a real one: it checks tokens, roles and manifests.
-#![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kanarie_tests::control_plane::ControlPlane;

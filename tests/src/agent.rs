@@ -1,0 +1,152 @@
+//! Fake agents that speak the HTTP protocol of docs/agents.md, well or badly.
+//!
+//! Takes the way to behave, which can be changed while it runs; answers and remembers every
+//! request. Never decides what a right reply is: the tests do.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::Result;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+use crate::server::{Server, loopback};
+
+/// How an agent behaves.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Behaviour {
+    /// Answers with the text before the customer's own.
+    Echo(String),
+    /// Answers this to everybody.
+    Say(String),
+    /// Refuses with an HTTP status.
+    Fail(u16),
+    /// Does as the inner one says, after a time.
+    Slow(Duration, Box<Behaviour>),
+    /// Answers 200 with something that is no JSON.
+    BrokenJson,
+    /// Answers 200 without any text.
+    Blank,
+    /// Answers 204: deliberately nothing.
+    Silence,
+}
+
+/// What the gateway asked.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// MessageSid of the customer's message.
+    pub sid: String,
+    /// The conversation.
+    pub conversation: String,
+    /// The customer's text.
+    pub text: String,
+    /// The whole request.
+    pub body: Value,
+    /// `Idempotency-Key`.
+    pub idempotency_key: Option<String>,
+    /// `Authorization`.
+    pub authorization: Option<String>,
+}
+
+/// A running agent.
+#[derive(Debug)]
+pub struct FakeAgent {
+    server: Server,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    behaviour: Mutex<Behaviour>,
+    asked: Mutex<Vec<Asked>>,
+}
+
+impl FakeAgent {
+    /// Starts one on a free port.
+    ///
+    /// # Errors
+    /// There is no free port.
+    pub async fn start(behaviour: Behaviour) -> Result<Self> {
+        Self::start_at(loopback(), behaviour).await
+    }
+
+    /// Starts one at an address.
+    ///
+    /// # Errors
+    /// The address is taken.
+    pub async fn start_at(address: SocketAddr, behaviour: Behaviour) -> Result<Self> {
+        let shared =
+            Arc::new(Shared { behaviour: Mutex::new(behaviour), asked: Mutex::new(Vec::new()) });
+        let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
+        Ok(Self { server: Server::start(address, router).await?, shared })
+    }
+
+    /// The URL for a channel's `agent.http.url`.
+    pub fn url(&self) -> String {
+        format!("http://{}/", self.server.address())
+    }
+
+    /// Behaves differently from now on.
+    pub fn behave(&self, behaviour: Behaviour) {
+        *lock(&self.shared.behaviour) = behaviour;
+    }
+
+    /// Everything that it was asked, in order.
+    pub fn asked(&self) -> Vec<Asked> {
+        lock(&self.shared.asked).clone()
+    }
+
+    /// How often it was asked.
+    pub fn count(&self) -> usize {
+        lock(&self.shared.asked).len()
+    }
+}
+
+async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Bytes) -> Response {
+    let body: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let text_of = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+    let header_of = |name: &str| headers.get(name).and_then(|v| v.to_str().ok()).map(str::to_owned);
+    let asked = Asked {
+        sid: text_of("messageSid"),
+        conversation: text_of("conversationId"),
+        text: text_of("text"),
+        idempotency_key: header_of("idempotency-key"),
+        authorization: header_of("authorization"),
+        body: body.clone(),
+    };
+    let text = asked.text.clone();
+    lock(&shared.asked).push(asked);
+    let behaviour = lock(&shared.behaviour).clone();
+    behave(behaviour, &text).await
+}
+
+async fn behave(mut behaviour: Behaviour, text: &str) -> Response {
+    while let Behaviour::Slow(time, inner) = behaviour {
+        sleep(time).await;
+        behaviour = *inner;
+    }
+    let say = |text: String| axum::Json(json!({ "text": text })).into_response();
+    match behaviour {
+        Behaviour::Echo(prefix) => say(format!("{prefix}{text}")),
+        Behaviour::Say(text) => say(text),
+        Behaviour::Fail(status) => StatusCode::from_u16(status)
+            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+            .into_response(),
+        Behaviour::BrokenJson => {
+            ([(header::CONTENT_TYPE, "application/json")], r#"{"text": "hal"#).into_response()
+        }
+        Behaviour::Blank => say("  ".to_owned()),
+        Behaviour::Silence => StatusCode::NO_CONTENT.into_response(),
+        Behaviour::Slow(..) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,81 @@
+//! The fakes keep their promises: a test that trusts them can fail.
+#![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
+
+use std::time::Duration;
+
+use kanarie_tests::customer::{Account, customer};
+use kanarie_tests::redis_server::RedisServer;
+use kanarie_tests::twilio::{FakeTwilio, Fault, http_client};
+use serde_json::Value;
+
+async fn send(twilio: &FakeTwilio, account: &Account, secret: &str, body: &str) -> Option<u16> {
+    let url = format!("{}/2010-04-01/Accounts/{}/Messages.json", twilio.url(), account.sid);
+    let to = customer(1);
+    let form = [("To", to.as_str()), ("From", &account.sender), ("Body", body)];
+    let request = http_client().unwrap().post(url).basic_auth(&account.sid, Some(secret));
+    request.form(&form).send().await.ok().map(|response| response.status().as_u16())
+}
+
+async fn listed(twilio: &FakeTwilio, account: &Account) -> usize {
+    let url = format!("{}/2010-04-01/Accounts/{}/Messages.json", twilio.url(), account.sid);
+    let client = http_client().unwrap();
+    let request = client.get(url).basic_auth(&account.sid, Some(&account.token));
+    let answer: Value = request.send().await.unwrap().json().await.unwrap();
+    answer["messages"].as_array().unwrap().len()
+}
+
+#[tokio::test]
+async fn a_wrong_secret_sends_nothing() {
+    let account = Account::new(1);
+    let twilio = FakeTwilio::start(&[&account]).await.unwrap();
+    assert_eq!(send(&twilio, &account, "wrong", "hallo").await, Some(401));
+    assert!(twilio.sent().is_empty());
+}
+
+#[tokio::test]
+async fn a_connection_may_drop_before_or_after_the_message_is_sent() {
+    let account = Account::new(1);
+    let twilio = FakeTwilio::start(&[&account]).await.unwrap();
+    twilio.fail_next([Fault::DropBeforeAccepting, Fault::DropAfterAccepting]);
+    assert_eq!(send(&twilio, &account, &account.token, "een").await, None);
+    assert_eq!(twilio.sent().len(), 0);
+    assert_eq!(send(&twilio, &account, &account.token, "twee").await, None);
+    assert_eq!(twilio.sent().len(), 1);
+}
+
+#[tokio::test]
+async fn a_reply_sent_twice_and_one_out_of_order_are_found() {
+    let account = Account::new(1);
+    let twilio = FakeTwilio::start(&[&account]).await.unwrap();
+    for body in ["a #1", "a #3", "a #2", "a #3"] {
+        assert_eq!(send(&twilio, &account, &account.token, body).await, Some(201));
+    }
+    assert_eq!(twilio.sent_twice(), [(customer(1), "a #3".to_owned())]);
+    assert_eq!(twilio.out_of_order(), [(customer(1), "a #2".to_owned())]);
+}
+
+#[tokio::test]
+async fn the_listing_may_lag_behind() {
+    let account = Account::new(1);
+    let twilio = FakeTwilio::start(&[&account]).await.unwrap();
+    assert_eq!(send(&twilio, &account, &account.token, "hallo").await, Some(201));
+    assert_eq!(listed(&twilio, &account).await, 1);
+    twilio.set(|settings| settings.listing_lag = Duration::from_secs(60));
+    assert_eq!(listed(&twilio, &account).await, 0);
+}
+
+#[tokio::test]
+async fn redis_keeps_its_data_through_a_kill() {
+    let mut server = RedisServer::start().await.unwrap();
+    let open = |url: String| async move {
+        redis::Client::open(url).unwrap().get_multiplexed_async_connection().await
+    };
+    let mut connection = open(server.url()).await.unwrap();
+    let () = redis::cmd("SET").arg("key").arg("value").query_async(&mut connection).await.unwrap();
+    server.kill();
+    assert!(open(server.url()).await.is_err());
+    server.resume().await.unwrap();
+    let mut connection = open(server.url()).await.unwrap();
+    let value: String = redis::cmd("GET").arg("key").query_async(&mut connection).await.unwrap();
+    assert_eq!(value, "value");
+}
