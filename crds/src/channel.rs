@@ -7,6 +7,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::route::route_hash;
 use crate::status::WhatsAppChannelStatus;
 
 /// A WhatsApp sender that is answered by an agent, and how changes to it are rolled out.
@@ -379,5 +380,14 @@ impl WhatsAppChannelSpec {
             reply: self.reply.clone(),
             messaging_service_sid: self.sender.messaging_service_sid.clone(),
         }
+    }
+}
+
+impl RevisionContent {
+    /// Name of the revision: ten hexadecimal digits of a hash over the content. Whether two
+    /// revisions are the same is decided by equality, not by this name.
+    pub fn name(&self) -> String {
+        let json = serde_json::to_vec(self).expect("a revision has string keys only");
+        route_hash(&json)[..10].to_owned()
     }
 }

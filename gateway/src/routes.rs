@@ -8,6 +8,7 @@
 pub mod directory;
 pub mod environment;
 pub mod kubernetes;
+pub mod manifest;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
