@@ -1,0 +1,20 @@
+//! The wall clock, read here and nowhere else in the operator.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+/// The present moment.
+#[expect(clippy::disallowed_methods, reason = "the one place of the operator that reads the clock")]
+pub fn now() -> jiff::Timestamp {
+    jiff::Timestamp::now()
+}
+
+/// A moment given in Unix milliseconds, as Kubernetes writes it: whole seconds.
+pub fn time_of(millis: u64) -> Time {
+    let seconds = i64::try_from(millis / 1000).unwrap_or(i64::MAX);
+    Time(jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX))
+}
+
+/// Unix milliseconds of a moment; zero before 1970.
+pub fn millis_of(moment: jiff::Timestamp) -> u64 {
+    u64::try_from(moment.as_millisecond()).unwrap_or(0)
+}

@@ -1,0 +1,468 @@
+//! Evidence: one poller asks the gateways for all channels, and every reconcile reads its view.
+//!
+//! Takes what reconciles are interested in, gives what the store last said. Details are asked
+//! every `interval` for channels that roll, every second for routes that were just written until
+//! every live replica acknowledged them; a summary with exceptions at least every ten seconds.
+//! A gateway that cannot be asked leaves the view as it is until it is too old to be used: that is
+//! no evidence, never bad evidence.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kanarie_crds::control::{ChannelState, ControlState, DeadLetters, MAX_CHANNELS_PER_REQUEST};
+use tokio::time::Instant;
+
+use crate::control::{Control, ControlError};
+use crate::metrics::Metrics;
+use crate::triggers::{ChannelKey, Triggers};
+
+/// Longest time between two answers while gateways can be asked.
+const SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
+/// Pause between two looks at what is due.
+const TICK: Duration = Duration::from_millis(500);
+/// Interval for routes that are not yet acknowledged, and for how long.
+const EAGER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Age from which on the gateways count as unreachable.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// What a reconcile wants to know from now on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interest {
+    /// The channel.
+    pub key: ChannelKey,
+    /// Its uid.
+    pub uid: String,
+    /// Hash of the route's bytes as they are in the cluster.
+    pub hash: String,
+    /// Whether its counts are needed.
+    pub rolling: bool,
+    /// How often.
+    pub interval: Duration,
+}
+
+/// What is known about a channel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// The last answer, unless the gateways have been silent for too long.
+    pub summary: Option<Summary>,
+    /// Details of this channel, if they were asked for and are young.
+    pub details: Option<Details>,
+    /// Live replicas that obey the route as it is.
+    pub synced: usize,
+    /// Dead letters of this channel.
+    pub dead_letters: Option<DeadLetters>,
+}
+
+/// What every answer says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Summary {
+    /// Names of the live replicas.
+    pub replicas: Vec<String>,
+}
+
+/// One answer about one channel; everything in it is of the same moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Details {
+    /// The store's clock, Unix milliseconds.
+    pub at_ms: u64,
+    /// Digest of the store's epochs.
+    pub epoch: String,
+    /// Names of the replicas that were live then.
+    pub replicas: Vec<String>,
+    /// What they hold and have counted; none when no replica knows the channel.
+    pub channel: Option<ChannelState>,
+}
+
+impl View {
+    /// Whether every live replica obeys the route as it is.
+    pub fn in_force(&self) -> bool {
+        self.live() > 0 && self.synced == self.live()
+    }
+
+    /// How many replicas live.
+    pub fn live(&self) -> usize {
+        self.summary.as_ref().map_or(0, |summary| summary.replicas.len())
+    }
+}
+
+/// What the poller and the reconciles share.
+#[derive(Default)]
+pub struct Evidence {
+    board: Mutex<Board>,
+}
+
+#[derive(Default)]
+struct Board {
+    last: Option<Answer>,
+    channels: BTreeMap<String, Entry>,
+    reachable: bool,
+}
+
+struct Answer {
+    replicas: Vec<String>,
+    unsynced: BTreeSet<String>,
+    dead_letters: BTreeMap<String, DeadLetters>,
+    read: Instant,
+}
+
+struct Entry {
+    interest: Interest,
+    since: Instant,
+    asked: Option<Instant>,
+    details: Option<(Details, Instant)>,
+    /// Every replica that lived then acknowledged the hash of `interest`.
+    confirmed: bool,
+}
+
+impl Evidence {
+    /// Says what a reconcile is interested in and gives what is known now.
+    pub fn look(&self, interest: Interest, now: Instant) -> View {
+        let mut board = self.lock();
+        let board = &mut *board;
+        let entry = board.channels.entry(interest.uid.clone()).or_insert_with(|| Entry {
+            interest: interest.clone(),
+            since: now,
+            asked: None,
+            details: None,
+            confirmed: false,
+        });
+        if entry.interest.hash != interest.hash {
+            entry.confirmed = false;
+            entry.since = now;
+            entry.asked = None;
+        }
+        entry.interest = interest;
+        board.last.as_ref().map_or_else(View::default, |last| last.view(entry, now))
+    }
+
+    /// Forgets a channel that is gone.
+    pub fn forget(&self, uid: &str) {
+        self.lock().channels.remove(uid);
+    }
+
+    /// Whether a gateway answered lately; `None` before the first try ended.
+    pub fn reachable(&self) -> bool {
+        self.lock().reachable
+    }
+
+    /// Polls for ever.
+    pub async fn poll(
+        self: Arc<Self>,
+        control: Control,
+        triggers: Triggers,
+        metrics: Arc<Metrics>,
+    ) {
+        loop {
+            if let Err(error) = self.round(&control, &triggers).await {
+                metrics.control_failures.inc();
+                tracing::warn!(error = %chain(&error), "no evidence: the gateways cannot be asked");
+                tokio::time::sleep(EAGER.0).await;
+            }
+            for key in self.silence(Instant::now()) {
+                triggers.send(&key).await;
+            }
+            tokio::time::sleep(TICK).await;
+        }
+    }
+
+    /// Asks for everything that is due.
+    async fn round(&self, control: &Control, triggers: &Triggers) -> Result<(), ControlError> {
+        let due = self.due(Instant::now());
+        if due.is_empty() && !self.summary_is_due(Instant::now()) {
+            return Ok(());
+        }
+        let mut batches: Vec<&[String]> = due.chunks(MAX_CHANNELS_PER_REQUEST).collect();
+        if batches.is_empty() {
+            batches.push(&[]);
+        }
+        for uids in batches {
+            let state = control.state(uids).await?;
+            for key in self.take(uids, state, Instant::now()) {
+                triggers.send(&key).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn summary_is_due(&self, now: Instant) -> bool {
+        let board = self.lock();
+        board.last.as_ref().is_none_or(|last| now.duration_since(last.read) >= SUMMARY_INTERVAL)
+    }
+
+    fn due(&self, now: Instant) -> Vec<String> {
+        let board = self.lock();
+        // Without a live replica there are no details to ask for; the summary tells when one comes.
+        let Some(last) = board.last.as_ref().filter(|last| !last.replicas.is_empty()) else {
+            return Vec::new();
+        };
+        let due = board.channels.iter().filter(|(uid, entry)| {
+            let Some(interval) = entry.interval(last.unsynced.contains(*uid), now) else {
+                return false;
+            };
+            entry.asked.is_none_or(|asked| now.duration_since(asked) + TICK / 2 >= interval)
+        });
+        due.map(|(uid, _)| uid.clone()).collect()
+    }
+
+    /// Takes an answer in and gives the channels for which it is news.
+    fn take(&self, uids: &[String], state: ControlState, now: Instant) -> Vec<ChannelKey> {
+        let mut board = self.lock();
+        let board = &mut *board;
+        let mut details: BTreeMap<String, ChannelState> =
+            state.channels.into_iter().map(|channel| (channel.uid.clone(), channel)).collect();
+        let answer = Answer {
+            replicas: state.replicas.into_iter().map(|replica| replica.id).collect(),
+            unsynced: state.unsynced.into_iter().collect(),
+            dead_letters: state
+                .dead_letters
+                .into_iter()
+                .map(|dead| (dead.uid.clone(), dead))
+                .collect(),
+            read: now,
+        };
+        let before = board.last.replace(answer);
+        board.reachable = true;
+        let last = board.last.as_ref().expect("it was put there a line above");
+        let mut news = BTreeSet::new();
+        for (uid, entry) in &mut board.channels {
+            let old = before.as_ref().map(|before| before.view(entry, now));
+            if uids.contains(uid) {
+                entry.asked = Some(now);
+                entry.take(
+                    Details {
+                        at_ms: state.observed_at_ms,
+                        epoch: state.epoch.clone(),
+                        replicas: last.replicas.clone(),
+                        channel: details.remove(uid),
+                    },
+                    now,
+                );
+            }
+            let new = last.view(entry, now);
+            if (uids.contains(uid) && entry.interest.rolling)
+                || old.is_none_or(|old| !old.tells_the_same(&new))
+            {
+                news.insert(entry.interest.key.clone());
+            }
+        }
+        news.into_iter().collect()
+    }
+
+    /// Notices once that the gateways have been silent for too long; that is news for everybody.
+    fn silence(&self, now: Instant) -> Vec<ChannelKey> {
+        let mut board = self.lock();
+        let silent = board.last.as_ref().is_none_or(|last| last.is_old(now));
+        if !silent || !board.reachable {
+            return Vec::new();
+        }
+        board.reachable = false;
+        board.channels.values().map(|entry| entry.interest.key.clone()).collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Board> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl View {
+    /// Whether two views lead to the same status; counts are told on their own.
+    fn tells_the_same(&self, other: &Self) -> bool {
+        self.summary == other.summary
+            && self.synced == other.synced
+            && self.dead_letters == other.dead_letters
+    }
+}
+
+impl Answer {
+    fn is_old(&self, now: Instant) -> bool {
+        now.duration_since(self.read) > SILENCE
+    }
+
+    fn view(&self, entry: &Entry, now: Instant) -> View {
+        if self.is_old(now) {
+            return View::default();
+        }
+        let uid = &entry.interest.uid;
+        let details = entry.fresh_details(now);
+        let synced = match details {
+            Some(details) => details.acknowledging(&entry.interest.hash),
+            None if entry.confirmed && !self.unsynced.contains(uid) => self.replicas.len(),
+            None => 0,
+        };
+        View {
+            summary: Some(Summary { replicas: self.replicas.clone() }),
+            details: details.cloned(),
+            synced: synced.min(self.replicas.len()),
+            dead_letters: self.dead_letters.get(uid).cloned(),
+        }
+    }
+}
+
+impl Entry {
+    /// How often details are wanted; never, if nothing is open.
+    fn interval(&self, unsynced: bool, now: Instant) -> Option<Duration> {
+        let open = !self.confirmed || unsynced;
+        let eager = open && now.duration_since(self.since) < EAGER.1;
+        match (self.interest.rolling, eager, open) {
+            (_, true, _) => Some(EAGER.0.min(self.interest.interval)),
+            (true, false, _) => Some(self.interest.interval),
+            (false, false, true) => Some(SUMMARY_INTERVAL),
+            (false, false, false) => None,
+        }
+    }
+
+    fn take(&mut self, details: Details, now: Instant) {
+        let all = details.replicas.len();
+        self.confirmed = all > 0 && details.acknowledging(&self.interest.hash) == all;
+        self.details = Some((details, now));
+    }
+
+    fn fresh_details(&self, now: Instant) -> Option<&Details> {
+        let (details, read) = self.details.as_ref()?;
+        let limit = self.interest.interval * 2 + SUMMARY_INTERVAL;
+        (now.duration_since(*read) <= limit).then_some(details)
+    }
+}
+
+impl Details {
+    /// How many live replicas acknowledge this hash.
+    fn acknowledging(&self, hash: &str) -> usize {
+        let Some(channel) = &self.channel else {
+            return 0;
+        };
+        let holds = |name: &&String| {
+            channel.acknowledged.iter().any(|ack| ack.replica == **name && ack.hash == hash)
+        };
+        self.replicas.iter().filter(holds).count()
+    }
+}
+
+/// An error and its sources in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use kanarie_crds::control::{Acknowledged, Replica};
+
+    use super::*;
+
+    fn interest(hash: &str, rolling: bool) -> Interest {
+        Interest {
+            key: ChannelKey { namespace: "shop".into(), name: "a".into() },
+            uid: "u".into(),
+            hash: hash.into(),
+            rolling,
+            interval: Duration::from_secs(5),
+        }
+    }
+
+    fn state(replicas: &[&str], acknowledged: &[(&str, &str)]) -> ControlState {
+        let replica = |id: &&str| Replica { id: (*id).to_owned(), age_ms: 10 };
+        let ack = |(replica, hash): &(&str, &str)| Acknowledged {
+            replica: (*replica).to_owned(),
+            serving: 1,
+            hash: (*hash).to_owned(),
+        };
+        ControlState {
+            observed_at_ms: 1_000,
+            epoch: "e".into(),
+            replicas: replicas.iter().map(replica).collect(),
+            channels: vec![ChannelState {
+                uid: "u".into(),
+                acknowledged: acknowledged.iter().map(ack).collect(),
+                counts: Vec::new(),
+            }],
+            ..ControlState::default()
+        }
+    }
+
+    fn uids() -> Vec<String> {
+        vec!["u".into()]
+    }
+
+    #[test]
+    fn a_route_is_in_force_when_every_live_replica_acknowledges_its_bytes() {
+        let (evidence, now) = (Evidence::default(), Instant::now());
+        evidence.look(interest("h", false), now);
+        evidence.take(&uids(), state(&["a", "b"], &[("a", "h"), ("b", "old")]), now);
+        assert!(!evidence.look(interest("h", false), now).in_force());
+        evidence.take(&uids(), state(&["a", "b"], &[("a", "h"), ("b", "h")]), now);
+        assert!(evidence.look(interest("h", false), now).in_force());
+    }
+
+    #[test]
+    fn an_acknowledgement_of_a_replica_that_is_gone_counts_for_nothing() {
+        let (evidence, now) = (Evidence::default(), Instant::now());
+        evidence.look(interest("h", false), now);
+        evidence.take(&uids(), state(&["b"], &[("a", "h")]), now);
+        assert_eq!(evidence.look(interest("h", false), now).synced, 0);
+    }
+
+    #[test]
+    fn a_new_hash_must_be_acknowledged_anew() {
+        let (evidence, now) = (Evidence::default(), Instant::now());
+        evidence.look(interest("h", false), now);
+        evidence.take(&uids(), state(&["a"], &[("a", "h")]), now);
+        assert!(!evidence.look(interest("i", false), now).in_force());
+        assert_eq!(evidence.due(now), uids(), "a route just written is asked for at once");
+    }
+
+    #[test]
+    fn an_acknowledged_route_at_rest_costs_no_request_of_its_own() {
+        let (evidence, now) = (Evidence::default(), Instant::now());
+        evidence.look(interest("h", false), now);
+        evidence.take(&uids(), state(&["a"], &[("a", "h")]), now);
+        let later = now + Duration::from_secs(25);
+        assert!(evidence.due(later).is_empty());
+        evidence.take(&[], ControlState { channels: vec![], ..state(&["a"], &[]) }, later);
+        assert!(evidence.look(interest("h", false), later).in_force());
+    }
+
+    #[test]
+    fn an_exception_in_the_summary_makes_a_route_ask_again() {
+        let (evidence, now) = (Evidence::default(), Instant::now());
+        evidence.look(interest("h", false), now);
+        evidence.take(&uids(), state(&["a"], &[("a", "h")]), now);
+        let later = now + Duration::from_secs(25);
+        let exception =
+            ControlState { unsynced: uids(), channels: vec![], ..state(&["a", "b"], &[]) };
+        let news = evidence.take(&[], exception, later);
+        assert_eq!(news.len(), 1, "a route that is no longer in force is news");
+        assert!(!evidence.look(interest("h", false), later).in_force());
+        assert_eq!(evidence.due(later), uids());
+    }
+
+    #[test]
+    fn silence_is_no_evidence_and_is_told_once() {
+        let (evidence, now) = (Evidence::default(), Instant::now());
+        evidence.look(interest("h", true), now);
+        evidence.take(&uids(), state(&["a"], &[("a", "h")]), now);
+        let later = now + SILENCE + Duration::from_secs(1);
+        assert_eq!(evidence.silence(later).len(), 1);
+        assert!(evidence.silence(later).is_empty());
+        assert_eq!(evidence.look(interest("h", true), later), View::default());
+    }
+
+    #[test]
+    fn a_rolling_channel_is_asked_for_every_interval_and_reconciled_each_time() {
+        let (evidence, now) = (Evidence::default(), Instant::now());
+        evidence.look(interest("h", true), now);
+        let first = evidence.take(&uids(), state(&["a"], &[("a", "h")]), now);
+        assert_eq!(first.len(), 1);
+        assert!(evidence.due(now + Duration::from_secs(2)).is_empty());
+        assert_eq!(evidence.due(now + Duration::from_secs(5)), uids());
+        let again =
+            evidence.take(&uids(), state(&["a"], &[("a", "h")]), now + Duration::from_secs(5));
+        assert_eq!(again.len(), 1);
+    }
+}

@@ -1,0 +1,328 @@
+//! Revisions: the `ControllerRevision`s of a channel.
+//!
+//! Takes a client and the channel's owner reference, gives names for contents and back. A name
+//! carries a hash, but whether two revisions are the same is decided by equality of their typed
+//! content, so a field that is new and has a default never makes a new revision. Promotion and
+//! rejection stand in annotations, from which a lost route is made again. Never deletes the
+//! revisions it is told to keep, nor one that it cannot read.
+
+use std::collections::BTreeSet;
+
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
+use kanarie_crds::channel::RevisionContent;
+use kanarie_crds::route::CHANNEL_UID_LABEL;
+use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+
+/// When a revision last became stable.
+pub const PROMOTED_AT: &str = "kanarie.dev/promoted-at";
+/// When a revision was rejected; absent unless it still is.
+pub const REJECTED_AT: &str = "kanarie.dev/rejected-at";
+/// Different contents with the same hash that are tried before giving up.
+const MAX_COLLISIONS: u32 = 8;
+
+/// The revisions of one channel.
+pub struct Revisions {
+    api: Api<ControllerRevision>,
+    owner: OwnerReference,
+    known: Vec<Revision>,
+}
+
+/// One of them, as read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Revision {
+    /// Its name.
+    pub name: String,
+    /// Its content; none when a newer operator wrote what this one cannot read.
+    pub content: Option<RevisionContent>,
+    /// Its number, growing with each new one.
+    pub number: i64,
+    /// When it last became stable.
+    pub promoted_at: Option<jiff::Timestamp>,
+    /// When it was rejected, if it still is.
+    pub rejected_at: Option<jiff::Timestamp>,
+}
+
+/// Why revisions cannot be read or written.
+#[derive(Debug, Error)]
+pub enum RevisionError {
+    /// The API server said no.
+    #[error("the ControllerRevisions of the channel cannot be {did}")]
+    Api {
+        /// What was tried.
+        did: &'static str,
+        /// The answer.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// No free name.
+    #[error(
+        "every name for the revision is taken by an object that is not this channel's; delete them"
+    )]
+    NamesTaken,
+    /// The content cannot be written as JSON.
+    #[error("the revision cannot be serialised")]
+    Json(#[from] serde_json::Error),
+}
+
+impl Revisions {
+    /// Lists the revisions that belong to the channel.
+    pub async fn list(
+        client: &Client,
+        namespace: &str,
+        owner: OwnerReference,
+    ) -> Result<Self, RevisionError> {
+        let api: Api<ControllerRevision> = Api::namespaced(client.clone(), namespace);
+        let labelled = ListParams::default().labels(&format!("{CHANNEL_UID_LABEL}={}", owner.uid));
+        let list = api.list(&labelled).await.map_err(failed("listed"))?;
+        let known = list.items.iter().filter(|item| is_owned(item, &owner)).map(read).collect();
+        Ok(Self { api, owner, known })
+    }
+
+    /// Every revision, in no order.
+    pub fn known(&self) -> &[Revision] {
+        &self.known
+    }
+
+    /// Content of the revision with this name.
+    pub fn content(&self, name: &str) -> Option<&RevisionContent> {
+        self.known.iter().find(|known| known.name == name)?.content.as_ref()
+    }
+
+    /// Name of the revision with this content; it is made if there is none.
+    pub async fn ensure(&mut self, content: &RevisionContent) -> Result<String, RevisionError> {
+        if let Some(known) = self.known.iter().find(|known| known.content.as_ref() == Some(content))
+        {
+            return Ok(known.name.clone());
+        }
+        for collisions in 0..MAX_COLLISIONS {
+            let name = revision_name(&self.owner.name, content, collisions)?;
+            if let Some(revision) = self.create(&name, content).await? {
+                self.known.push(revision);
+                return Ok(name);
+            }
+        }
+        Err(RevisionError::NamesTaken)
+    }
+
+    /// Makes a revision under a name that is already in use elsewhere, if it is missing.
+    pub async fn restore(
+        &mut self,
+        name: &str,
+        content: &RevisionContent,
+    ) -> Result<(), RevisionError> {
+        if self.known.iter().all(|known| known.name != name)
+            && let Some(revision) = self.create(name, content).await?
+        {
+            self.known.push(revision);
+        }
+        Ok(())
+    }
+
+    /// Brings the annotations in line with the route: the newest promotion mark is stable's, and
+    /// exactly the rejected ones carry a rejection mark.
+    pub async fn mark(
+        &mut self,
+        stable: &str,
+        rejected: &BTreeSet<String>,
+        now: jiff::Timestamp,
+    ) -> Result<(), RevisionError> {
+        let newest = self.newest_promoted().map(|known| known.name.clone());
+        for known in &mut self.known {
+            let is_stable = known.name == stable;
+            let promote = is_stable && newest.as_deref() != Some(stable);
+            let is_rejected = rejected.contains(&known.name);
+            if !promote && is_rejected == known.rejected_at.is_some() {
+                continue;
+            }
+            known.promoted_at = if promote { Some(now) } else { known.promoted_at };
+            known.rejected_at = is_rejected.then(|| known.rejected_at.unwrap_or(now));
+            let text = |at: Option<jiff::Timestamp>| at.map(|at| at.to_string());
+            let patch = json!({"metadata": {"annotations": {
+                PROMOTED_AT: text(known.promoted_at), REJECTED_AT: text(known.rejected_at),
+            }}});
+            let patched =
+                self.api.patch(&known.name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+            patched.map_err(failed("annotated"))?;
+        }
+        Ok(())
+    }
+
+    /// The revision that became stable last.
+    pub fn newest_promoted(&self) -> Option<&Revision> {
+        self.known
+            .iter()
+            .filter(|known| known.promoted_at.is_some())
+            .max_by_key(|known| known.promoted_at)
+    }
+
+    /// Deletes the oldest revisions over `limit` that nothing needs.
+    pub async fn prune(
+        &mut self,
+        needed: &BTreeSet<String>,
+        limit: usize,
+    ) -> Result<(), RevisionError> {
+        for name in superfluous(&self.known, needed, limit) {
+            match self.api.delete(&name, &DeleteParams::default()).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.is_not_found() => {}
+                Err(error) => return Err(failed("pruned")(error)),
+            }
+            self.known.retain(|known| known.name != name);
+        }
+        Ok(())
+    }
+
+    /// None when the name is taken by something else.
+    async fn create(
+        &self,
+        name: &str,
+        content: &RevisionContent,
+    ) -> Result<Option<Revision>, RevisionError> {
+        let number =
+            self.known.iter().map(|known| known.number).max().unwrap_or(0).saturating_add(1);
+        let object = object(&self.owner, name, content, number)?;
+        match self.api.create(&PostParams::default(), &object).await {
+            Ok(created) => Ok(Some(read(&created))),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                let there = self.api.get_opt(name).await.map_err(failed("read"))?;
+                let ours =
+                    there.filter(|there| is_owned(there, &self.owner)).map(|there| read(&there));
+                Ok(ours.filter(|ours| ours.content.as_ref() == Some(content)))
+            }
+            Err(error) => Err(failed("created")(error)),
+        }
+    }
+}
+
+/// The oldest of those that nothing needs, beyond `limit`.
+fn superfluous(known: &[Revision], needed: &BTreeSet<String>, limit: usize) -> Vec<String> {
+    let mut spare: Vec<&Revision> = known
+        .iter()
+        .filter(|known| known.content.is_some() && known.rejected_at.is_none())
+        .filter(|known| !needed.contains(&known.name))
+        .collect();
+    spare.sort_by_key(|known| known.number);
+    let over = spare.len().saturating_sub(limit);
+    spare.into_iter().take(over).map(|known| known.name.clone()).collect()
+}
+
+fn revision_name(
+    channel: &str,
+    content: &RevisionContent,
+    collisions: u32,
+) -> Result<String, RevisionError> {
+    let json = serde_json::to_vec(content)?;
+    let digest = Sha256::digest(&json);
+    let hash = digest[..5].iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
+    Ok(match collisions {
+        0 => format!("{channel}-{hash}"),
+        count => format!("{channel}-{hash}-{count}"),
+    })
+}
+
+fn object(
+    owner: &OwnerReference,
+    name: &str,
+    content: &RevisionContent,
+    number: i64,
+) -> Result<ControllerRevision, RevisionError> {
+    Ok(ControllerRevision {
+        data: RawExtension(serde_json::to_value(content)?),
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            labels: Some([(CHANNEL_UID_LABEL.to_owned(), owner.uid.clone())].into()),
+            owner_references: Some(vec![owner.clone()]),
+            ..ObjectMeta::default()
+        },
+        revision: Some(number),
+    })
+}
+
+fn is_owned(item: &ControllerRevision, owner: &OwnerReference) -> bool {
+    item.metadata.owner_references.iter().flatten().any(|reference| reference.uid == owner.uid)
+}
+
+fn read(item: &ControllerRevision) -> Revision {
+    let annotation = |key: &str| {
+        let text = item.metadata.annotations.as_ref()?.get(key)?;
+        text.parse().ok()
+    };
+    Revision {
+        name: item.metadata.name.clone().unwrap_or_default(),
+        content: serde_json::from_value(item.data.0.clone()).ok(),
+        number: item.revision.unwrap_or(0),
+        promoted_at: annotation(PROMOTED_AT),
+        rejected_at: annotation(REJECTED_AT),
+    }
+}
+
+fn failed(did: &'static str) -> impl FnOnce(kube::Error) -> RevisionError {
+    move |source| RevisionError::Api { did, source: Box::new(source) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn content(url: &str) -> RevisionContent {
+        let text = format!(r#"{{"agent": {{"http": {{"url": "{url}"}}}}}}"#);
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn revision(name: &str, number: i64) -> Revision {
+        Revision {
+            name: name.into(),
+            content: Some(content("http://a")),
+            number,
+            promoted_at: None,
+            rejected_at: None,
+        }
+    }
+
+    #[test]
+    fn the_oldest_spare_revisions_go_first() {
+        let known = [revision("c", 3), revision("a", 1), revision("b", 2)];
+        assert_eq!(superfluous(&known, &BTreeSet::new(), 1), ["a", "b"]);
+    }
+
+    #[test]
+    fn needed_rejected_and_unreadable_revisions_are_never_pruned() {
+        let rejected =
+            Revision { rejected_at: Some(jiff::Timestamp::UNIX_EPOCH), ..revision("r", 1) };
+        let unreadable = Revision { content: None, ..revision("u", 2) };
+        let known = [rejected, unreadable, revision("stable", 3)];
+        assert!(superfluous(&known, &BTreeSet::from(["stable".to_owned()]), 0).is_empty());
+    }
+
+    #[test]
+    fn a_written_revision_reads_back_as_the_same_content() {
+        let owner =
+            OwnerReference { name: "care".into(), uid: "u".into(), ..OwnerReference::default() };
+        let written = object(&owner, "care-1", &content("http://a"), 1).unwrap();
+        assert_eq!(read(&written).content, Some(content("http://a")));
+    }
+
+    #[test]
+    fn a_content_without_a_later_default_equals_the_one_that_spells_it_out() {
+        let spelled: RevisionContent = serde_json::from_str(
+            r#"{"agent": {"http": {"url": "http://a"}, "timeoutSeconds": 60},
+                "reply": {"validitySeconds": 600, "failureText": ""}}"#,
+        )
+        .unwrap();
+        assert_eq!(spelled, content("http://a"));
+    }
+
+    #[test]
+    fn names_differ_by_content_and_by_collision() {
+        let name = |url, collisions| revision_name("care", &content(url), collisions).unwrap();
+        assert_ne!(name("http://a", 0), name("http://b", 0));
+        assert_ne!(name("http://a", 0), name("http://a", 1));
+        assert!(name("http://a", 0).starts_with("care-"));
+    }
+}
