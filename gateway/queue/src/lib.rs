@@ -1,7 +1,73 @@
 //! The message machine of the gateway, pure: no I/O, no clock, no randomness.
 //!
-//! Takes a verb, the store's time and the caller's random values; gives the verb's result and the
-//! rows it changed. The embedded store writes those rows, the scripts of the Redis store do the
-//! same steps, and one conformance suite drives both.
+//! Takes a verb, the store's time and the caller's random values; gives the verb's answer and the
+//! rows it changed. The embedded store writes those rows before it passes the answer on; the scripts
+//! of the Redis store do the same steps on the same rows (`docs/decisions/0002-queue-rows.md`), and
+//! one conformance suite drives both.
+//!
+//! A conversation, and what its verbs do with it:
+//!
+//! ```text
+//!          admit               claim                 commit_reply        mark_sending
+//!  (none) ───────► ready ──────────────► leased ────────────────► intent ───────────► sending
+//!                  ▲  ▲                   │ │ ▲                    ▲  ▲                │  │
+//!                  │  │ release, lease    │ │ │ extend, keep_run,  │  └──── unmark ────┘  │
+//!                  │  └─── expired ───────┘ │ │ end_attempt        └────── mark_sent ─────┘
+//!                  │                        │
+//!                  │ due                    ├─ retry ─► delayed (keeps run, intent, counted)
+//!                  └────────────────────────┼────────── delayed
+//!                                           └─ complete, bury ─► next message ready, or (none)
+//! ```
+//!
+//! | verb | who | file |
+//! |---|---|---|
+//! | `admit` | the webhook | `admit.rs` |
+//! | `claim`, `extend`, `keep_run`, `retry`, `release` | a worker | `claim.rs` |
+//! | `end_attempt`, `counts` | a worker; the operator's poller | `evidence.rs` |
+//! | `commit_reply`, `mark_sending`, `unmark`, `mark_sent`, `complete` | a worker; a callback | `send.rs` |
+//! | `bury`, `dead_letters` | a worker; the operator's poller | `dead.rs` |
+//! | `reserve` | a worker | `reserve.rs` |
+//! | `sweep` | a timer | `sweep.rs` |
+//!
+//! What always holds, by the numbers that tests name:
+//!
+//! - **I1** A message answered `Queued` is waiting, buried or completed, and in one of these only.
+//! - **I2** A conversation with messages is in exactly one of ready, leased, delayed; without any it
+//!   has no record.
+//! - **I3** Intents of a conversation are committed in the order of admission; so are first POSTs.
+//! - **I4** At most one nonce owns a conversation; any other changes nothing.
+//! - **I5** A message is admitted at most once per dedup window, however often it is repeated.
+//! - **I6** In any window at most `limit` messages of a conversation are admitted.
+//! - **I7** Refusals and duplicates cost no quota; a refusal makes no later copy a duplicate.
+//! - **I8** The counters of messages and bytes equal the sums over the conversations.
+//! - **I9** A head has at most one intent, and keeps it until it is completed or buried.
+//! - **I10** Leave to post (`Go`) needs a committed intent, and leaves a mark of that attempt.
+//! - **I11** A segment that another attempt has marked gets no `Go` without naming that mark.
+//! - **I12** Segments get their `Go` in order, never before the one before them has its SID.
+//! - **I13** Bounds hold: 200 messages a conversation, 64 MiB and 10,000 dead letters a shard.
+//!   Nothing is trimmed: the verb answers that there is no room.
+//! - **I14** While somebody claims, every ready conversation is claimed, and an expired lease is
+//!   taken over.
+//! - **I15** Of two channels with a backlog neither gets two turns more than the other.
+//! - **I16** `reserve` grants at most `rate` + 8 sends in any second.
+//! - **I17** A retried head stays the head.
+//! - **I20** A verb repeated with the same arguments changes nothing more (`reserve` may waste a
+//!   slot).
+//! - **I22** A try is counted when it is claimed, a crash when its lease is taken back.
+//! - **I25** Both stores give the same answers to the same schedule.
+//!
+//! I18, I21 and I24 belong to the worker, the scripts and the log; I19 and I23 to verbs that do not
+//! exist yet. The machine trusts its caller in two things: that nobody posts without a `Go`, and that
+//! a mark is only refuted by a listing made at least 20 seconds after it.
 
+pub mod admit;
+mod claim;
+pub mod dead;
+mod evidence;
+pub mod queue;
+mod reserve;
+pub mod rows;
+pub mod send;
+mod shard;
+mod sweep;
 pub mod types;

@@ -45,8 +45,8 @@ impl ConversationId {
     }
 }
 
-/// Proof of a lease: random, compared for equality only.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
+/// Proof of a lease: random, compared for equality only (its order serves maps, no rule).
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[serde(transparent)]
 pub struct Nonce(pub String);
 
@@ -243,7 +243,7 @@ pub enum Class {
 }
 
 /// One outcome to count, once per message.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Evidence {
     /// The route's `serving` when the message was claimed.
     pub serving: u64,

@@ -1,0 +1,270 @@
+//! One shard: its conversations, the three orders they wait in, and what it remembers for a time.
+//!
+//! Takes places and values from the verbs; keeps every index equal to the records and notes which
+//! rows changed. Decides nothing: the rules stand in the file of each verb.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use crate::rows::Key;
+use crate::types::{ConversationId, Evidence, Intent, Lease, Millis, Nonce};
+
+/// Everything of one shard.
+#[derive(Default)]
+pub(crate) struct Shard {
+    /// Last time seen by a change.
+    pub(crate) now: Millis,
+    /// Random, set once: another epoch means that evidence was lost.
+    pub(crate) epoch: String,
+    /// Id of the last dead letter.
+    pub(crate) last_dead: u64,
+    /// Virtual start time of the last claim.
+    pub(crate) clock: u64,
+    /// Virtual finish time by channel.
+    pub(crate) finish: BTreeMap<String, u64>,
+    /// Messages that wait or are worked on.
+    pub(crate) messages: u64,
+    /// Bytes of their envelopes.
+    pub(crate) bytes: u64,
+    /// Conversations with at least one message.
+    pub(crate) conversations: BTreeMap<ConversationId, Conversation>,
+    /// The ready ones by start.
+    pub(crate) ready: BTreeSet<(u64, ConversationId)>,
+    /// The leased ones by the end of their lease.
+    pub(crate) leased: BTreeSet<(Millis, ConversationId)>,
+    /// The delayed ones by the end of their delay.
+    pub(crate) delayed: BTreeSet<(Millis, ConversationId)>,
+    /// The leased ones by nonce.
+    pub(crate) nonces: BTreeMap<Nonce, ConversationId>,
+    /// Messages admitted before: dedup key to the end of its memory.
+    pub(crate) seen: BTreeMap<Arc<str>, Millis>,
+    /// Stamps of admitted messages.
+    pub(crate) stamps: BTreeMap<ConversationId, Kept<VecDeque<Millis>>>,
+    /// SIDs given to the last segments, each with its own end; they are kept until the last one's.
+    pub(crate) attributed: BTreeMap<ConversationId, Kept<VecDeque<(Millis, String)>>>,
+    /// Evidence by channel.
+    pub(crate) evidence: BTreeMap<String, Kept<BTreeMap<Evidence, u64>>>,
+    /// All of these four by their end.
+    pub(crate) ends: BTreeSet<(Millis, Memory)>,
+    /// Dead letters; ids grow with time.
+    pub(crate) dead: BTreeMap<u64, DeadLetter>,
+    /// Those that still have their text.
+    pub(crate) dead_with_text: BTreeSet<u64>,
+    /// Their ids by channel.
+    pub(crate) dead_of: BTreeMap<String, BTreeSet<u64>>,
+    /// Rows that differ from what was last taken.
+    pub(crate) dirty: BTreeSet<Key>,
+}
+
+/// A conversation with messages.
+pub(crate) struct Conversation {
+    /// The channel of its newest message.
+    pub(crate) channel: String,
+    /// Sequence of the head.
+    pub(crate) first: u64,
+    /// Head first.
+    pub(crate) messages: VecDeque<Message>,
+    /// Where it waits, exactly one place (I2).
+    pub(crate) place: Place,
+    /// Virtual start of its present turn.
+    pub(crate) score: u64,
+    /// What is known of the head beyond its text.
+    pub(crate) head: Head,
+}
+
+/// Work done on a head; starts empty with each new head.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Head {
+    /// Counted claims.
+    pub(crate) tries: u32,
+    /// Expired leases.
+    pub(crate) crashes: u32,
+    /// Whether it counted as evidence.
+    pub(crate) counted: bool,
+    /// Canary revision that failed on it.
+    pub(crate) failed_on: Option<String>,
+    /// The agent's run.
+    pub(crate) run: Option<String>,
+    /// The reply.
+    pub(crate) intent: Option<Intent>,
+}
+
+/// A message that waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Message {
+    /// When it was admitted.
+    pub(crate) admitted_at: Millis,
+    /// What a repetition is recognised by.
+    pub(crate) dedup_key: Arc<str>,
+    /// Its opaque content.
+    pub(crate) envelope: String,
+}
+
+/// Where a conversation waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// For a worker, by its score.
+    Ready,
+    /// With a worker.
+    Leased {
+        /// The proof.
+        nonce: Nonce,
+        /// When anybody may take over.
+        until: Millis,
+        /// Length that was granted last.
+        lease_ms: u64,
+    },
+    /// For a time.
+    Delayed {
+        /// When it becomes ready.
+        until: Millis,
+    },
+}
+
+/// A value with the end of its time.
+#[derive(Default)]
+pub(crate) struct Kept<T> {
+    /// When it is forgotten.
+    pub(crate) until: Millis,
+    /// What is kept.
+    pub(crate) value: T,
+}
+
+/// Names one value that is kept for a time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Memory {
+    /// A dedup key.
+    Seen(Arc<str>),
+    /// Stamps of a conversation.
+    Stamps(ConversationId),
+    /// Attributed SIDs of a conversation.
+    Attributed(ConversationId),
+    /// Evidence of a channel.
+    Evidence(String),
+}
+
+/// A message that was given up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DeadLetter {
+    /// UID of the channel.
+    pub(crate) channel: String,
+    /// What a repetition is recognised by.
+    pub(crate) dedup_key: Arc<str>,
+    /// Why.
+    pub(crate) class: String,
+    /// When.
+    pub(crate) at: Millis,
+    /// Its content, until it is forgotten.
+    pub(crate) envelope: Option<String>,
+    /// Whether it counted as evidence.
+    pub(crate) counted: bool,
+}
+
+impl Shard {
+    /// The shard's time: never before what a change has seen.
+    pub(crate) fn time(&self, now: Millis) -> Millis {
+        now.max(self.now)
+    }
+
+    /// Notes the time of a change.
+    pub(crate) fn touch(&mut self, now: Millis) {
+        if now > self.now {
+            self.now = now;
+            self.dirty.insert(Key::Meta);
+        }
+    }
+
+    /// The conversation, if the lease is the present one, expired or not.
+    pub(crate) fn owned(&mut self, lease: &Lease) -> Option<&mut Conversation> {
+        let conversation = self.conversations.get_mut(&lease.conversation)?;
+        match &conversation.place {
+            Place::Leased { nonce, .. } if *nonce == lease.nonce => Some(conversation),
+            _ => None,
+        }
+    }
+
+    /// Moves a conversation to another place; the old one, its nonce included, is forgotten.
+    pub(crate) fn put(&mut self, id: &ConversationId, place: Place) {
+        let Some(conversation) = self.conversations.get_mut(id) else { return };
+        let old = std::mem::replace(&mut conversation.place, place);
+        self.unlist(id, &old);
+        self.list(id);
+        self.dirty.insert(Key::Conversation(id.clone()));
+    }
+
+    /// Makes a conversation ready at the end of its channel's turn: start-time fair queueing.
+    pub(crate) fn wake(&mut self, id: &ConversationId) {
+        let Some(conversation) = self.conversations.get_mut(id) else { return };
+        let finish = self.finish.entry(conversation.channel.clone()).or_default();
+        let start = self.clock.max(*finish);
+        *finish = start.saturating_add(1);
+        self.dirty.insert(Key::Finish(conversation.channel.clone()));
+        let old_score = std::mem::replace(&mut conversation.score, start);
+        self.ready.remove(&(old_score, id.clone()));
+        self.put(id, Place::Ready);
+    }
+
+    /// Takes the head off: the next message becomes ready, or the conversation ends.
+    pub(crate) fn pop(&mut self, id: &ConversationId) -> Option<(String, Message, Head)> {
+        let conversation = self.conversations.get_mut(id)?;
+        let message = conversation.messages.pop_front()?;
+        let channel = conversation.channel.clone();
+        let head = std::mem::take(&mut conversation.head);
+        let sequence = conversation.first;
+        conversation.first = sequence.saturating_add(1);
+        let ended = conversation.messages.is_empty();
+        self.messages = self.messages.saturating_sub(1);
+        self.bytes = self.bytes.saturating_sub(message.envelope.len() as u64);
+        self.dirty.insert(Key::Message(id.clone(), sequence));
+        if head.intent.is_some() {
+            self.dirty.insert(Key::Intent(id.clone()));
+            self.dirty.insert(Key::Body(id.clone()));
+        }
+        if ended {
+            if let Some(conversation) = self.conversations.remove(id) {
+                self.ready.remove(&(conversation.score, id.clone()));
+                self.unlist(id, &conversation.place);
+            }
+            self.dirty.insert(Key::Conversation(id.clone()));
+        } else {
+            self.wake(id);
+        }
+        Some((channel, message, head))
+    }
+
+    /// Replaces the end of something kept; `old` is its former end, if it had one.
+    pub(crate) fn keep_until(&mut self, memory: Memory, old: Option<Millis>, until: Millis) {
+        if let Some(old) = old {
+            self.ends.remove(&(old, memory.clone()));
+        }
+        self.ends.insert((until, memory));
+    }
+
+    /// Enters a conversation into the index of its place.
+    pub(crate) fn list(&mut self, id: &ConversationId) {
+        let Some(conversation) = self.conversations.get(id) else { return };
+        match &conversation.place {
+            Place::Ready => drop(self.ready.insert((conversation.score, id.clone()))),
+            Place::Leased { nonce, until, .. } => {
+                self.nonces.insert(nonce.clone(), id.clone());
+                self.leased.insert((*until, id.clone()));
+            }
+            Place::Delayed { until } => drop(self.delayed.insert((*until, id.clone()))),
+        }
+    }
+
+    fn unlist(&mut self, id: &ConversationId, place: &Place) {
+        match place {
+            Place::Ready => {
+                if let Some(conversation) = self.conversations.get(id) {
+                    self.ready.remove(&(conversation.score, id.clone()));
+                }
+            }
+            Place::Leased { nonce, until, .. } => {
+                self.nonces.remove(nonce);
+                self.leased.remove(&(*until, id.clone()));
+            }
+            Place::Delayed { until } => drop(self.delayed.remove(&(*until, id.clone()))),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The sweep: what has outlived its time goes, a bounded number a call.
+//!
+//! Takes a shard; gives nothing. Never touches a message that is still owed an answer.
+
+use crate::queue::Queue;
+use crate::rows::Key;
+use crate::shard::{Memory, Shard};
+use crate::types::Millis;
+
+/// Dead letters that one call looks at most, for each of their two ends.
+const LETTERS: usize = 100;
+
+/// Memories that one call drops at most. Swept once a minute, 32 shards forget 5,000 a second.
+const MEMORIES: usize = 10_000;
+
+/// How long a dead letter keeps its text: a day.
+const TEXT_MS: u64 = 86_400_000;
+
+/// How long a dead letter is kept: 14 days.
+const LETTER_MS: u64 = 14 * 86_400_000;
+
+impl Queue {
+    /// Drops texts of dead letters after a day, dead letters after 14 days, and memory of SIDs,
+    /// limits and evidence whose time is over.
+    pub fn sweep(&mut self, now: Millis, shard: u8) {
+        let Some(shard) = self.shards.get_mut(usize::from(shard)) else { return };
+        let now = shard.time(now);
+        drop_letters(shard, now);
+        drop_texts(shard, now);
+        drop_memories(shard, now);
+    }
+}
+
+fn drop_letters(shard: &mut Shard, now: Millis) {
+    for _ in 0..LETTERS {
+        let Some(oldest) = shard.dead.first_entry() else { return };
+        if oldest.get().at.saturating_add(LETTER_MS) > now {
+            return;
+        }
+        let (id, letter) = oldest.remove_entry();
+        shard.dead_with_text.remove(&id);
+        if let Some(ids) = shard.dead_of.get_mut(&letter.channel) {
+            ids.remove(&id);
+            if ids.is_empty() {
+                shard.dead_of.remove(&letter.channel);
+            }
+        }
+        shard.touch(now);
+        shard.dirty.insert(Key::Dead(id));
+    }
+}
+
+fn drop_texts(shard: &mut Shard, now: Millis) {
+    for _ in 0..LETTERS {
+        let Some(id) = shard.dead_with_text.first().copied() else { return };
+        if let Some(letter) = shard.dead.get_mut(&id) {
+            if letter.at.saturating_add(TEXT_MS) > now {
+                return;
+            }
+            letter.envelope = None;
+        }
+        shard.dead_with_text.remove(&id);
+        shard.touch(now);
+        shard.dirty.insert(Key::Dead(id));
+    }
+}
+
+fn drop_memories(shard: &mut Shard, now: Millis) {
+    for _ in 0..MEMORIES {
+        if shard.ends.first().is_none_or(|(until, _)| *until > now) {
+            return;
+        }
+        let Some((_, memory)) = shard.ends.pop_first() else { return };
+        let key = match memory {
+            Memory::Seen(dedup_key) => {
+                shard.seen.remove(&dedup_key);
+                Key::Seen(dedup_key)
+            }
+            Memory::Stamps(id) => {
+                shard.stamps.remove(&id);
+                Key::Stamps(id)
+            }
+            Memory::Attributed(id) => {
+                shard.attributed.remove(&id);
+                Key::Attributed(id)
+            }
+            Memory::Evidence(channel) => {
+                shard.evidence.remove(&channel);
+                Key::Evidence(channel)
+            }
+        };
+        shard.touch(now);
+        shard.dirty.insert(key);
+    }
+}
