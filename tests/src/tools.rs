@@ -1,4 +1,4 @@
-//! The programs of a Kubernetes control plane: found where people keep them, else built once.
+//! The programs that tests and demo need: found where people keep them, else built once.
 //!
 //! Looks in `KUBEBUILDER_ASSETS`, then `PATH`, then our cache folder; what is nowhere is built
 //! from the pinned Go modules of `tests/tools`, by one process while the others wait.
@@ -25,11 +25,16 @@ pub enum Tool {
     KubeApiserver,
     /// The command line.
     Kubectl,
+    /// Lints and renders the charts.
+    Helm,
+    /// Evaluates the Tiltfile.
+    Starlark,
 }
 
 impl Tool {
     /// All of them, in the order in which they are built.
-    pub const ALL: [Self; 3] = [Self::Etcd, Self::KubeApiserver, Self::Kubectl];
+    pub const ALL: [Self; 5] =
+        [Self::Etcd, Self::KubeApiserver, Self::Kubectl, Self::Helm, Self::Starlark];
 
     /// File name of the program.
     pub fn name(self) -> &'static str {
@@ -37,15 +42,30 @@ impl Tool {
             Self::Etcd => "etcd",
             Self::KubeApiserver => "kube-apiserver",
             Self::Kubectl => "kubectl",
+            Self::Helm => "helm",
+            Self::Starlark => "starlark-recorder",
         }
     }
 
-    fn package(self) -> &'static str {
+    /// The package and, below `tests/tools`, the module that pins it.
+    fn package(self) -> (&'static str, &'static str) {
         match self {
-            Self::Etcd => "go.etcd.io/etcd/server/v3",
-            Self::KubeApiserver => "k8s.io/kubernetes/cmd/kube-apiserver",
-            Self::Kubectl => "k8s.io/kubernetes/cmd/kubectl",
+            Self::Etcd => ("go.etcd.io/etcd/server/v3", ""),
+            Self::KubeApiserver => ("k8s.io/kubernetes/cmd/kube-apiserver", ""),
+            Self::Kubectl => ("k8s.io/kubernetes/cmd/kubectl", ""),
+            Self::Helm => ("helm.sh/helm/v4/cmd/helm", "helm"),
+            Self::Starlark => (".", "starlark"),
         }
+    }
+
+    /// A Helm or an etcd of another major version is not the one that we test with.
+    fn is_usable(self, program: &Path) -> bool {
+        let expected = match self {
+            Self::Helm => "v4.",
+            Self::Etcd | Self::KubeApiserver | Self::Kubectl | Self::Starlark => return true,
+        };
+        let output = Command::new(program).args(["version", "--short"]).output();
+        output.is_ok_and(|output| String::from_utf8_lossy(&output.stdout).starts_with(expected))
     }
 }
 
@@ -54,10 +74,10 @@ impl Tool {
 /// # Errors
 /// Go is missing, or the build fails.
 pub fn find(tool: Tool) -> Result<PathBuf> {
-    if let Some(found) = installed(tool.name()) {
+    if let Some(found) = installed(tool.name()).filter(|found| tool.is_usable(found)) {
         return Ok(found);
     }
-    let bin = cache_folder()?.join("bin").join(modules_digest()?);
+    let bin = cache_folder()?.join("bin").join(modules_digest(tool)?);
     fs::create_dir_all(&bin)?;
     let program = bin.join(tool.name());
     let lock = File::create(bin.join(format!("{}.lock", tool.name())))?;
@@ -95,31 +115,34 @@ pub fn progress(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-fn modules() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tools")
+fn modules(tool: Tool) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tools").join(tool.package().1)
 }
 
-fn modules_digest() -> Result<String> {
-    let sums = fs::read(modules().join("go.sum")).context("read tests/tools/go.sum")?;
-    let digest = Sha256::digest(sums);
+fn modules_digest(tool: Tool) -> Result<String> {
+    let mut digest = Sha256::new();
+    digest.update(fs::read(modules(tool).join("go.sum")).context("read the tool's go.sum")?);
+    if let Ok(program) = fs::read(modules(tool).join("main.go")) {
+        digest.update(program);
+    }
+    let digest = digest.finalize();
     Ok(digest[..6].iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn build(tool: Tool, program: &Path) -> Result<()> {
-    let version = module_version("k8s.io/kubernetes")?;
     let name = tool.name();
     progress(&format!(
-        "building {name} from its Go module, once (all three take about six minutes on two cores)"
+        "building {name} from its Go module, once (all take about ten minutes on two cores)"
     ));
     let unfinished = program.with_extension("new");
     let mut go = Command::new("go")
-        .current_dir(modules())
+        .current_dir(modules(tool))
         .env("CGO_ENABLED", "0")
         .args(["build", "-trimpath", "-buildvcs=false", "-ldflags"])
-        .arg(format!("-s -w -X=k8s.io/component-base/version.gitVersion={version}"))
+        .arg(linker_flags(tool)?)
         .arg("-o")
         .arg(&unfinished)
-        .arg(tool.package())
+        .arg(tool.package().0)
         .stdin(Stdio::null())
         .spawn()
         .with_context(|| {
@@ -144,11 +167,22 @@ fn build(tool: Tool, program: &Path) -> Result<()> {
     Ok(())
 }
 
-fn module_version(module: &str) -> Result<String> {
-    let text = fs::read_to_string(modules().join("go.mod")).context("read tests/tools/go.mod")?;
+fn linker_flags(tool: Tool) -> Result<String> {
+    let variable = match tool {
+        Tool::Etcd | Tool::Starlark => return Ok("-s -w".to_owned()),
+        Tool::KubeApiserver | Tool::Kubectl => "k8s.io/component-base/version.gitVersion",
+        Tool::Helm => "helm.sh/helm/v4/internal/version.version",
+    };
+    let module = if tool == Tool::Helm { "helm.sh/helm/v4" } else { "k8s.io/kubernetes" };
+    Ok(format!("-s -w -X={variable}={}", module_version(tool, module)?))
+}
+
+fn module_version(tool: Tool, module: &str) -> Result<String> {
+    let text = fs::read_to_string(modules(tool).join("go.mod")).context("read the tool's go.mod")?;
     text.lines()
-        .filter_map(|line| line.trim().strip_prefix(module)?.trim().split(' ').next())
+        .map(|line| line.trim().trim_start_matches("require "))
+        .filter_map(|line| line.strip_prefix(module)?.strip_prefix(' ')?.split(' ').next())
         .map(str::to_owned)
         .next()
-        .with_context(|| format!("tests/tools/go.mod does not name {module}"))
+        .with_context(|| format!("the go.mod of {} does not name {module}", tool.name()))
 }
