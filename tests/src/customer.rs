@@ -3,7 +3,6 @@
 //! Takes an account with its secret and the URL that Twilio was told; posts signed forms to
 //! wherever the gateway really listens. Keeps nothing.
 
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, Result};
@@ -75,7 +74,7 @@ impl Account {
     pub async fn post(
         &self,
         client: &reqwest::Client,
-        gateway: SocketAddr,
+        gateway: &str,
         form: &Form,
     ) -> Result<Answer> {
         let signature = signer::sign(&self.token, &self.webhook_url, form);
@@ -89,7 +88,7 @@ impl Account {
     pub async fn say(
         &self,
         client: &reqwest::Client,
-        gateway: SocketAddr,
+        gateway: &str,
         customer: &str,
         text: &str,
     ) -> Result<(String, Answer)> {
@@ -105,7 +104,7 @@ impl Account {
 /// No HTTP answer came.
 pub async fn post(
     client: &reqwest::Client,
-    gateway: SocketAddr,
+    gateway: &str,
     public_url: &str,
     form: &Form,
     signature: &str,

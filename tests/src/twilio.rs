@@ -68,8 +68,8 @@ pub struct Settings {
     pub latency: Duration,
     /// How late an accepted message shows up in the listing.
     pub listing_lag: Duration,
-    /// Where the gateway listens; without it no status callback is sent.
-    pub callbacks_to: Option<SocketAddr>,
+    /// Where the gateway listens, host and port; without it no status callback is sent.
+    pub callbacks_to: Option<String>,
     /// Whether the listing answers at all.
     pub listing_away: bool,
 }
@@ -231,8 +231,13 @@ async fn create(
         Err(code) => return refuse(400, code),
     };
     lock(&shared.sent).push(sent.clone());
-    if let (Some(gateway), Some(callback)) = (settings.callbacks_to, &sent.status_callback) {
-        tokio::spawn(call_back(Arc::clone(&shared), gateway, callback.clone(), sent.clone()));
+    if let (Some(gateway), Some(callback)) = (&settings.callbacks_to, &sent.status_callback) {
+        tokio::spawn(call_back(
+            Arc::clone(&shared),
+            gateway.clone(),
+            callback.clone(),
+            sent.clone(),
+        ));
     }
     match fault {
         Some(Fault::DropAfterAccepting) => drop_connection(),
@@ -374,7 +379,7 @@ fn drop_connection() -> ! {
     std::panic::resume_unwind(Box::new("the connection is dropped on purpose"))
 }
 
-async fn call_back(shared: Arc<Shared>, gateway: SocketAddr, callback: String, sent: Sent) {
+async fn call_back(shared: Arc<Shared>, gateway: String, callback: String, sent: Sent) {
     let token = lock(&shared.credentials).get(&sent.account).cloned().unwrap_or_default();
     for status in ["sent", "delivered"] {
         let form: Form = [
@@ -391,7 +396,7 @@ async fn call_back(shared: Arc<Shared>, gateway: SocketAddr, callback: String, s
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec();
         let signature = signer::sign(&token, &callback, &form);
-        let posted = customer::post(&shared.client, gateway, &callback, &form, &signature).await;
+        let posted = customer::post(&shared.client, &gateway, &callback, &form, &signature).await;
         if let Ok(answer) = posted {
             lock(&shared.callback_answers).push(answer.status);
         }
