@@ -110,6 +110,12 @@ reasons! {
         "Mode Manual: the weight is what the spec says.";
     ModeChanged: Normal, [RolledOut = Unknown, Reconciling = True],
         "The rollout goes on in the other mode, at the weight it has.";
+    Resumed: Normal, [RolledOut = Unknown, Reconciling = True],
+        "`rollout.state` is Running again: the rollout goes on.";
+    EvidenceLost: Warning, [RolledOut = Unknown, Reconciling = True],
+        "The store has lost counts: sample and hold of the step start again.";
+    SharedDegradation: Normal, [RolledOut = Unknown, Reconciling = True],
+        "The error rate is over the limit on both tracks: nothing advances.";
     Superseded: Normal, [RolledOut = Unknown, Reconciling = True],
         "A newer revision replaces a canary: that one went to weight 0 first.";
     Retried: Normal, [RolledOut = Unknown, Reconciling = True],

@@ -10,6 +10,17 @@ use crate::policy::Policy;
 use crate::state::Finished;
 use crate::weight::Weight;
 
+/// Evidence against equal error rates at which a rollout fails: 1 / alpha, with alpha 1 %.
+const THRESHOLD: f64 = 100.0;
+/// Fewest failures of the canary with which a rollout fails.
+const MIN_FAILURES: u64 = 3;
+/// From this weight on there is too little control, and the canary is held against the limit.
+const FIXED_RATE_FROM: u8 = 75;
+/// How much worse than its control, or than the limit, a bad canary may be; mixed evenly.
+const RATIOS: [f64; 4] = [2.0, 4.0, 10.0, 40.0];
+/// No alternative of the fixed-rate test is over this error rate.
+const HIGHEST_ALTERNATIVE: f64 = 0.9;
+
 /// Everything that is judged of one rollout.
 #[derive(Clone, Copy, Debug)]
 pub struct Question<'a> {
@@ -91,16 +102,113 @@ impl fmt::Display for Numbers {
     }
 }
 
-/// Judges a rollout.
+/// Judges a rollout: Fail by either test over all its steps, else Pass by the counts of the
+/// present step alone, else what is missing.
 pub fn judge(question: &Question<'_>) -> Verdict {
-    let Question { policy, finished: _, weight: _, present, base } = *question;
-    let canary = present.canary.minus(base);
+    let Question { policy, finished, weight, present, base } = *question;
+    let Evidence { serving: _, stable, canary } = present;
+    let own = canary.minus(base);
     let numbers = Numbers {
-        canary_messages: canary.messages(),
-        canary_failures: canary.failures(),
-        stable_messages: present.stable.messages(),
-        stable_failures: present.stable.failures(),
+        canary_messages: own.messages(),
+        canary_failures: own.failures(),
+        stable_messages: stable.messages(),
+        stable_failures: stable.failures(),
         needed: policy.min_messages.max(1),
     };
-    Verdict { outcome: Outcome::TooFew, numbers, explanation: numbers.to_string() }
+    let now = Finished { weight, stable, canary };
+    let samples = || finished.iter().copied().chain([now]);
+    if let Some(explanation) =
+        comparative_failure(samples(), canary).or_else(|| fixed_rate_failure(samples(), policy))
+    {
+        return Verdict { outcome: Outcome::Fail, numbers, explanation };
+    }
+    let over = |tally: Tally| {
+        let limit = u128::from(policy.max_error_basis_points) * u128::from(tally.messages());
+        u128::from(tally.failures()) * 10_000 > limit
+    };
+    let outcome = if numbers.canary_messages < numbers.needed {
+        Outcome::TooFew
+    } else if !over(own) {
+        Outcome::Pass
+    } else if over(stable) {
+        Outcome::SharedDegradation
+    } else {
+        Outcome::OverLimit
+    };
+    Verdict { outcome, numbers, explanation: numbers.to_string() }
+}
+
+/// The canary against the stable traffic of the same time. If both are equally good, a failure is
+/// the canary's with the probability of its weight, whatever the error rate is at that moment; so
+/// the mixture of likelihood ratios is an e-process, valid at every look and for any course of
+/// weights (Robbins 1970; Ville's inequality). A step at 0 or 100 has no control and says nothing.
+fn comparative_failure(samples: impl Iterator<Item = Finished>, present: Tally) -> Option<String> {
+    let mut logs = [0.0; RATIOS.len()];
+    let (mut stable, mut canary) = (Tally::default(), Tally::default());
+    for sample in samples.filter(|one| one.weight > Weight::ZERO && one.weight < Weight::FULL) {
+        stable = stable.plus(sample.stable);
+        canary = canary.plus(sample.canary);
+        let share = sample.weight.share();
+        let canary_failures = sample.canary.failures() as f64;
+        let all_failures = canary_failures + sample.stable.failures() as f64;
+        for (log, ratio) in logs.iter_mut().zip(RATIOS) {
+            *log +=
+                canary_failures * ratio.ln() - all_failures * (1.0 - share + share * ratio).ln();
+        }
+    }
+    let evidence = mixture(logs);
+    if evidence < THRESHOLD || !(is_material(canary) || is_material(present)) {
+        return None;
+    }
+    Some(format!(
+        "the canary failed {} of {} messages, stable {} of {} in the same time; evidence {:.0}, \
+         {THRESHOLD} is proof",
+        canary.failures(),
+        canary.messages(),
+        stable.failures(),
+        stable.messages(),
+        evidence.min(1e9),
+    ))
+}
+
+/// Whether failures are enough and frequent enough to act on: at least three and at least 1 %.
+fn is_material(tally: Tally) -> bool {
+    let failures = tally.failures();
+    failures >= MIN_FAILURES && failures.saturating_mul(100) >= tally.messages()
+}
+
+/// The canary against the limit of the policy, where there is little or no stable traffic.
+/// Against an error rate not over the limit it is an e-process by the same reasoning.
+fn fixed_rate_failure(samples: impl Iterator<Item = Finished>, policy: &Policy) -> Option<String> {
+    let canary = samples
+        .filter(|one| one.weight.percent() >= FIXED_RATE_FROM)
+        .fold(Tally::default(), |sum, one| sum.plus(one.canary));
+    // A limit of nothing at all would make the first failure infinite evidence.
+    let limit = f64::from(policy.max_error_basis_points.max(1)) / 10_000.0;
+    let (failures, successes) = (canary.failures() as f64, canary.success as f64);
+    let logs = RATIOS.map(|ratio| {
+        let alternative = (ratio * limit).min(HIGHEST_ALTERNATIVE);
+        if alternative <= limit {
+            return f64::NEG_INFINITY;
+        }
+        let per_success = (-alternative).ln_1p() - (-limit).ln_1p();
+        failures * (alternative / limit).ln() + successes * per_success
+    });
+    let evidence = mixture(logs);
+    if evidence < THRESHOLD || canary.failures() < MIN_FAILURES {
+        return None;
+    }
+    Some(format!(
+        "the canary failed {} of {} messages at weights from {FIXED_RATE_FROM} % on, over the \
+         limit of {} basis points; evidence {:.0}, {THRESHOLD} is proof",
+        canary.failures(),
+        canary.messages(),
+        policy.max_error_basis_points,
+        evidence.min(1e9),
+    ))
+}
+
+/// The even mixture of likelihood ratios that are given as logarithms.
+fn mixture(logs: [f64; RATIOS.len()]) -> f64 {
+    logs.iter().map(|log| log.exp()).sum::<f64>() / RATIOS.len() as f64
 }

@@ -26,14 +26,17 @@
 //!     └── by the next start ───┴───────────────────────────────────────────────────┘
 //! ```
 //!
-//! Read `decide.rs` first, then `state.rs`, then `analysis.rs`.
+//! Read `decide.rs` first, then `start.rs` and `step.rs`, `state.rs`, `analysis.rs`.
 
 pub mod analysis;
+mod command;
 pub mod decide;
 pub mod observation;
 pub mod policy;
 pub mod reason;
 pub mod rebuild;
+mod start;
 pub mod state;
+mod step;
 pub mod timestamp;
 pub mod weight;

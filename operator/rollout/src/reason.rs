@@ -15,19 +15,19 @@ pub enum Reason {
     /// Transition: the route was lost and made again from what status and revisions tell.
     Rebuilt,
     /// Transition: a rollout starts.
-    Started {
+    RolloutStarted {
         /// Its first weight.
         weight: Weight,
     },
     /// Every live replica has acknowledged the step: its hold begins.
-    Progressing {
+    StepStarted {
         /// Weight of the step.
         weight: Weight,
         /// Its hold.
         hold_seconds: u32,
     },
     /// Transition: a step has passed.
-    Advanced {
+    StepAdvanced {
         /// Weight before.
         from: Weight,
         /// Weight now.
@@ -43,7 +43,7 @@ pub enum Reason {
         explanation: String,
     },
     /// Transition, and the state after it: the verdict failed, and the policy leaves the weight.
-    FailureHeld {
+    PausedOnFailure {
         /// Weight of the failed step.
         weight: Weight,
         /// The numbers behind it.
@@ -60,20 +60,27 @@ pub enum Reason {
     Aborted,
     /// Transition: `retry`.
     Retried,
+    /// Transition: mode Manual has reached weight 100.
+    ManuallyPromoted,
     /// Transition: `promote-full`.
-    PromotedFull,
+    PromotedInFull,
     /// Transition, and the state after it: the rollout does not advance.
     Paused,
     /// Transition: it advances again.
     Resumed,
-    /// Transition, and the state after it: a person has chosen the weight.
-    ManualWeight {
+    /// Transition: a person has chosen the weight.
+    WeightSet {
         /// That weight.
         weight: Weight,
     },
-    /// Transition: the rollout goes by steps again.
-    AutomaticResumed {
-        /// Weight of the step.
+    /// Transition: the rollout goes on in the other mode.
+    ModeChanged {
+        /// Its weight there.
+        weight: Weight,
+    },
+    /// Not now: a person chooses the weight, and the verdict is only reported.
+    AwaitingPromotion {
+        /// The weight chosen.
         weight: Weight,
     },
     /// Transition: counts were lost; sample and hold of the step start again.
@@ -86,7 +93,7 @@ pub enum Reason {
         waiting: Box<Reason>,
     },
     /// Not now: not every live replica has acknowledged the route.
-    WaitingForGateway {
+    WaitingForGateways {
         /// Those that have.
         acknowledged: usize,
         /// All of them.
@@ -107,7 +114,7 @@ pub enum Reason {
         numbers: Numbers,
     },
     /// Not now: the canary's error rate is over the limit, without proof that it is the canary's.
-    RateOverLimit {
+    ErrorRateTooHigh {
         /// Numbers of the step.
         numbers: Numbers,
     },
@@ -117,18 +124,7 @@ pub enum Reason {
         numbers: Numbers,
     },
     /// Not now: as many revisions are rejected as can be remembered.
-    RejectionsFull,
-}
-
-/// What a reason says about the wish of the spec.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RolledOut {
-    /// It is fulfilled.
-    Yes,
-    /// It is not, and only a person or new evidence can change that.
-    No,
-    /// It is on its way.
-    Underway,
+    RejectedFull,
 }
 
 impl Reason {
@@ -137,61 +133,32 @@ impl Reason {
         match self {
             Self::FirstRevision => "FirstRevision",
             Self::Rebuilt => "Rebuilt",
-            Self::Started { .. } => "Started",
-            Self::Progressing { .. } => "Progressing",
-            Self::Advanced { .. } => "Advanced",
+            Self::RolloutStarted { .. } => "RolloutStarted",
+            Self::StepStarted { .. } => "StepStarted",
+            Self::StepAdvanced { .. } => "StepAdvanced",
             Self::Completed => "Completed",
             Self::RolledBack { .. } => "RolledBack",
-            Self::FailureHeld { .. } => "FailureHeld",
+            Self::PausedOnFailure { .. } => "PausedOnFailure",
             Self::Reverted => "Reverted",
             Self::Superseded { .. } => "Superseded",
             Self::Aborted => "Aborted",
             Self::Retried => "Retried",
-            Self::PromotedFull => "PromotedFull",
+            Self::ManuallyPromoted => "ManuallyPromoted",
+            Self::PromotedInFull => "PromotedInFull",
             Self::Paused => "Paused",
             Self::Resumed => "Resumed",
-            Self::ManualWeight { .. } => "ManualWeight",
-            Self::AutomaticResumed { .. } => "AutomaticResumed",
+            Self::WeightSet { .. } => "WeightSet",
+            Self::ModeChanged { .. } => "ModeChanged",
+            Self::AwaitingPromotion { .. } => "AwaitingPromotion",
             Self::EvidenceLost => "EvidenceLost",
             Self::DeadlineExceeded { .. } => "DeadlineExceeded",
-            Self::WaitingForGateway { .. } => "WaitingForGateway",
+            Self::WaitingForGateways { .. } => "WaitingForGateways",
             Self::WaitingForEvidence => "WaitingForEvidence",
             Self::WaitingForTraffic { .. } => "WaitingForTraffic",
             Self::Holding { .. } => "Holding",
-            Self::RateOverLimit { .. } => "RateOverLimit",
+            Self::ErrorRateTooHigh { .. } => "ErrorRateTooHigh",
             Self::SharedDegradation { .. } => "SharedDegradation",
-            Self::RejectionsFull => "RejectionsFull",
-        }
-    }
-
-    /// What the reason says about the wish of the spec: the status of the condition RolledOut.
-    pub fn rolled_out(&self) -> RolledOut {
-        match self {
-            Self::FirstRevision | Self::Completed | Self::Reverted | Self::PromotedFull => {
-                RolledOut::Yes
-            }
-            Self::RolledBack { .. }
-            | Self::FailureHeld { .. }
-            | Self::Aborted
-            | Self::DeadlineExceeded { .. }
-            | Self::RejectionsFull => RolledOut::No,
-            Self::Rebuilt
-            | Self::Started { .. }
-            | Self::Progressing { .. }
-            | Self::Advanced { .. }
-            | Self::Superseded { .. }
-            | Self::Retried
-            | Self::Paused
-            | Self::Resumed
-            | Self::ManualWeight { .. }
-            | Self::AutomaticResumed { .. }
-            | Self::EvidenceLost
-            | Self::WaitingForGateway { .. }
-            | Self::WaitingForEvidence
-            | Self::WaitingForTraffic { .. }
-            | Self::Holding { .. }
-            | Self::RateOverLimit { .. }
-            | Self::SharedDegradation { .. } => RolledOut::Underway,
+            Self::RejectedFull => "RejectedFull",
         }
     }
 }
@@ -201,30 +168,32 @@ impl fmt::Display for Reason {
         match self {
             Self::FirstRevision => f.write_str("the first revision serves everybody"),
             Self::Rebuilt => f.write_str("the route was lost and made again"),
-            Self::Started { weight } => write!(f, "the rollout starts with {weight}"),
-            Self::Progressing { weight, hold_seconds } => {
+            Self::RolloutStarted { weight } => write!(f, "the rollout starts with {weight}"),
+            Self::StepStarted { weight, hold_seconds } => {
                 write!(f, "every gateway has {weight} in force; held for {hold_seconds} s from now")
             }
-            Self::Advanced { from, to, numbers } => write!(f, "{from} to {to}: {numbers}"),
+            Self::StepAdvanced { from, to, numbers } => write!(f, "{from} to {to}: {numbers}"),
             Self::Completed => f.write_str("the revision serves everybody"),
             Self::RolledBack { explanation } => f.write_str(explanation),
-            Self::FailureHeld { weight, explanation } => {
+            Self::PausedOnFailure { weight, explanation } => {
                 write!(f, "{explanation}; onFailure is Pause, so the weight stays at {weight}")
             }
             Self::Reverted => f.write_str("the spec asks for the stable revision again"),
             Self::Superseded { by } => write!(f, "the spec asks for revision {by} now"),
             Self::Aborted => f.write_str("aborted by command; `retry` tries the revision again"),
             Self::Retried => f.write_str("the revision is tried again by command"),
-            Self::PromotedFull => f.write_str("promoted by command, without the remaining steps"),
+            Self::ManuallyPromoted => f.write_str("rollout.weight is 100 in mode Manual"),
+            Self::PromotedInFull => f.write_str("promoted by command, without the remaining steps"),
             Self::Paused => {
                 f.write_str("rollout.state is Paused; a failing canary is still taken back")
             }
             Self::Resumed => f.write_str("rollout.state is Running again"),
-            Self::ManualWeight { weight } => {
-                write!(f, "rollout.mode is Manual: {weight}; the verdict is only reported")
+            Self::WeightSet { weight } => write!(f, "rollout.weight is {weight}"),
+            Self::ModeChanged { weight } => {
+                write!(f, "rollout.mode has changed; the rollout goes on at {weight}")
             }
-            Self::AutomaticResumed { weight } => {
-                write!(f, "rollout.mode is Automatic again: {weight}, held from zero")
+            Self::AwaitingPromotion { weight } => {
+                write!(f, "rollout.mode is Manual, at {weight}; the verdict is only reported")
             }
             Self::EvidenceLost => {
                 f.write_str("the store has lost counts; sample and hold of the step start again")
@@ -232,10 +201,10 @@ impl fmt::Display for Reason {
             Self::DeadlineExceeded { seconds, waiting } => {
                 write!(f, "no progress within {seconds} s; the weight stays; {waiting}")
             }
-            Self::WaitingForGateway { acknowledged: _, live: 0 } => {
+            Self::WaitingForGateways { acknowledged: _, live: 0 } => {
                 f.write_str("waiting for a live gateway")
             }
-            Self::WaitingForGateway { acknowledged, live } => {
+            Self::WaitingForGateways { acknowledged, live } => {
                 write!(f, "waiting for gateways: {acknowledged} of {live} have the route in force")
             }
             Self::WaitingForEvidence => f.write_str("waiting for a gateway to tell its counts"),
@@ -243,13 +212,13 @@ impl fmt::Display for Reason {
             Self::Holding { seconds_left, numbers } => {
                 write!(f, "held for {seconds_left} s more: {numbers}")
             }
-            Self::RateOverLimit { numbers } => {
+            Self::ErrorRateTooHigh { numbers } => {
                 write!(f, "error rate over the limit, without proof against the canary: {numbers}")
             }
             Self::SharedDegradation { numbers } => {
                 write!(f, "error rate over the limit on both tracks: {numbers}")
             }
-            Self::RejectionsFull => write!(
+            Self::RejectedFull => write!(
                 f,
                 "{MAX_REJECTED} revisions are rejected, as many as are remembered; `retry` clears one"
             ),

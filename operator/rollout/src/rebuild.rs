@@ -4,7 +4,8 @@
 use thiserror::Error;
 
 use crate::observation::Command;
-use crate::state::{CommandAnswer, Rejection, Revision, State};
+use crate::reason::Reason;
+use crate::state::{CommandAnswer, CommandResult, MAX_REJECTED, Phase, Rejection, Revision, State};
 use crate::timestamp::Timestamp;
 
 /// What is left of a channel whose route is gone.
@@ -38,11 +39,67 @@ pub struct Mark {
 }
 
 impl State {
-    /// The state after a loss. A rollout that ran starts again from its first step, since stable
-    /// is all that is left of it.
+    /// The state after a loss. A rollout that ran starts again from its first step, once every
+    /// live replica has acknowledged that stable serves everybody; a command that stands counts as
+    /// executed, since nobody knows whether it was.
     pub fn rebuild(remains: Remains, now: Timestamp) -> Result<Self, RebuildError> {
-        let stable = remains.stable.ok_or(RebuildError::NoPromotion)?;
-        Ok(Self::first(stable, now))
+        let stable = remains.stable().ok_or(RebuildError::NoPromotion)?.clone();
+        let rejected = remains.rejections(&stable);
+        let last_command = match remains.standing {
+            Some(command) if remains.last_command.as_ref().is_none_or(|l| l.id != command.id) => {
+                let Command { id, verb } = Command::new(&command.id, &command.verb);
+                let message = "taken as executed, since the route was lost".to_owned();
+                Some(CommandAnswer { id, verb, result: CommandResult::Executed, message, at: now })
+            }
+            Some(_) | None => remains.last_command,
+        };
+        let state = Self {
+            phase: Phase::Clearing { stable: stable.clone() },
+            // `serving` grows far slower than once a second, so the time is above all that ever
+            // was, even when no gateway can be asked.
+            serving: remains.serving.max(now.0 / 1000).saturating_add(1),
+            transition: remains.transition,
+            rejected,
+            last_command,
+            history: Vec::new(),
+        };
+        Ok(state.with_transition(&Reason::Rebuilt, stable, now))
+    }
+}
+
+impl Remains {
+    /// The stable revision. Status is ahead of the annotations when it names a revision that is
+    /// not marked yet; otherwise the newest mark is right.
+    fn stable(&self) -> Option<&Revision> {
+        let promoted = |mark: &&Mark| mark.promoted_at.is_some();
+        let newest = self.revisions.iter().filter(promoted).max_by_key(|mark| mark.promoted_at);
+        match (&self.stable, newest) {
+            (Some(named), Some(newest)) => {
+                let marked = self.revisions.iter().filter(promoted).any(|m| m.revision == *named);
+                Some(if marked { &newest.revision } else { named })
+            }
+            (Some(named), None) => Some(named),
+            (None, newest) => newest.map(|mark| &mark.revision),
+        }
+    }
+
+    /// Every revision that status or a mark calls rejected, but stable, the newest of them.
+    fn rejections(&self, stable: &Revision) -> Vec<Rejection> {
+        let mut rejected = self.rejected.clone();
+        for mark in &self.revisions {
+            if let Some(at) = mark.rejected_at
+                && rejected.iter().all(|known| known.revision != mark.revision)
+            {
+                let reason = Reason::RolledBack { explanation: String::new() }.as_str().to_owned();
+                let message = "rejected before the route was lost".to_owned();
+                rejected.push(Rejection { revision: mark.revision.clone(), reason, message, at });
+            }
+        }
+        rejected.retain(|rejection| rejection.revision != *stable);
+        rejected.sort_by_key(|rejection| rejection.at);
+        let excess = rejected.len().saturating_sub(MAX_REJECTED);
+        rejected.drain(..excess);
+        rejected
     }
 }
 

@@ -113,10 +113,10 @@ pub enum Stage {
         /// How much of the deadline is used up.
         timer: Timer,
     },
-    /// The verdict failed and the policy says Pause: the weight of the step stays.
+    /// The verdict failed and the policy says Pause: the weight stays.
     Failed {
-        /// Which step, counted from 0.
-        index: usize,
+        /// That weight.
+        weight: Weight,
         /// The numbers behind the verdict.
         explanation: String,
     },
@@ -267,16 +267,7 @@ impl State {
 
     /// What is in force in this state.
     pub fn split(&self) -> Split<'_> {
-        match &self.phase {
-            Phase::Stable { stable } | Phase::Clearing { stable } => {
-                Split { stable, canary: None, weight: Weight::ZERO }
-            }
-            Phase::Rolling(rolling) => Split {
-                stable: &rolling.stable,
-                canary: Some(&rolling.canary),
-                weight: rolling.weight(),
-            },
-        }
+        self.phase.split()
     }
 
     /// The rollout that runs.
@@ -294,11 +285,10 @@ impl State {
 
     /// Takes on `phase`; `serving` grows when weight or revisions change by it, and only then.
     pub(crate) fn with_phase(mut self, phase: Phase) -> Self {
-        let next = Self { phase, ..self.clone() };
-        if next.split() != self.split() {
+        if phase.split() != self.split() {
             self.serving = self.serving.saturating_add(1);
         }
-        self.phase = next.phase;
+        self.phase = phase;
         self
     }
 
@@ -343,22 +333,38 @@ impl State {
     }
 }
 
+impl Phase {
+    /// What is in force in this phase.
+    pub fn split(&self) -> Split<'_> {
+        match self {
+            Self::Stable { stable } | Self::Clearing { stable } => {
+                Split { stable, canary: None, weight: Weight::ZERO }
+            }
+            Self::Rolling(rolling) => Split {
+                stable: &rolling.stable,
+                canary: Some(&rolling.canary),
+                weight: rolling.weight(),
+            },
+        }
+    }
+}
+
 impl Rolling {
     /// The weight in force. A step that the policy does not have weighs nothing.
     pub fn weight(&self) -> Weight {
         match &self.stage {
-            Stage::Step { index, .. } | Stage::Failed { index, .. } => {
+            Stage::Step { index, .. } => {
                 self.policy.steps.get(*index).map_or(Weight::ZERO, |step| step.weight)
             }
-            Stage::Manual { weight } => *weight,
+            Stage::Failed { weight, .. } | Stage::Manual { weight } => *weight,
         }
     }
 
     /// Present step counted from 0, of a rollout that goes by steps.
     pub fn step_index(&self) -> Option<usize> {
         match &self.stage {
-            Stage::Step { index, .. } | Stage::Failed { index, .. } => Some(*index),
-            Stage::Manual { .. } => None,
+            Stage::Step { index, .. } => Some(*index),
+            Stage::Failed { .. } | Stage::Manual { .. } => None,
         }
     }
 
