@@ -178,7 +178,8 @@ fn linker_flags(tool: Tool) -> Result<String> {
 }
 
 fn module_version(tool: Tool, module: &str) -> Result<String> {
-    let text = fs::read_to_string(modules(tool).join("go.mod")).context("read the tool's go.mod")?;
+    let text =
+        fs::read_to_string(modules(tool).join("go.mod")).context("read the tool's go.mod")?;
     text.lines()
         .map(|line| line.trim().trim_start_matches("require "))
         .filter_map(|line| line.strip_prefix(module)?.strip_prefix(' ')?.split(' ').next())

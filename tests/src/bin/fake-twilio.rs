@@ -66,10 +66,7 @@ async fn main() -> Result<()> {
     std::future::pending().await
 }
 
-async fn say(
-    State(customers): State<Arc<Customers>>,
-    Form(say): Form<Say>,
-) -> (StatusCode, String) {
+async fn say(State(customers): State<Arc<Customers>>, body: String) -> (StatusCode, String) {
     let field = |wanted: &str| {
         let mut pairs = form_urlencoded::parse(body.as_bytes());
         pairs.find(|(name, _)| name == wanted).map(|(_, value)| value.into_owned())
