@@ -4,10 +4,16 @@
 //! anything: what a value means for traffic stands in `rollout` and in the gateway.
 
 use kube::CustomResource;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::route::route_hash;
+use crate::rules::{
+    ACCOUNT_SID, ACCOUNT_SID_IMMUTABLE, ADDRESS, ADDRESS_IMMUTABLE, AGENT_URL, DEADLINE,
+    IDENTIFIER, MESSAGING_SERVICE_SID, ONE_ADDRESS, ONE_AGENT, PATH, PREVIOUS_URLS, SECRET_NAME,
+    SERVICE_NAME, STEPS_END, STEPS_INCREASE, WEBHOOK_FRAGMENT, WEBHOOK_URL, WEIGHT_IFF_MANUAL, all,
+};
 use crate::status::WhatsAppChannelStatus;
 
 /// A WhatsApp sender that is answered by an agent, and how changes to it are rolled out.
@@ -22,9 +28,75 @@ use crate::status::WhatsAppChannelStatus;
     namespaced,
     derive = "PartialEq",
     status = "WhatsAppChannelStatus",
-    doc = "A WhatsApp sender that is answered by an agent, and how changes to it are rolled out"
+    doc = "A WhatsApp sender that is answered by an agent, and how changes to it are rolled out",
+    selectable = ".spec.sender.address",
+    validation = Rule::new(crate::rules::NAME.rule).message(crate::rules::NAME.message),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="Ready")].status"#,
+        description = "Whether customers are served now"
+    ),
+    printcolumn(
+        name = "Rollout",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="RolledOut")].reason"#,
+        description = "Whether the spec has landed, or what it waits for"
+    ),
+    printcolumn(
+        name = "Weight",
+        type_ = "integer",
+        json_path = ".status.rollout.weight",
+        description = "Percent of the conversations on the canary"
+    ),
+    printcolumn(
+        name = "Step",
+        type_ = "string",
+        json_path = ".status.rollout.step",
+        description = "Present step of all"
+    ),
+    printcolumn(
+        name = "Waiting",
+        type_ = "string",
+        json_path = ".status.rollout.waiting",
+        description = "Messages seen of needed, failures, time of the next step"
+    ),
+    printcolumn(
+        name = "Stable",
+        type_ = "string",
+        json_path = ".status.stable.revision",
+        description = "Revision that serves everybody else"
+    ),
+    printcolumn(
+        name = "Canary",
+        type_ = "string",
+        json_path = ".status.canary.revision",
+        description = "Revision that is rolled out"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Sender",
+        type_ = "string",
+        json_path = ".spec.sender.address",
+        priority = 1
+    ),
+    printcolumn(name = "URL", type_ = "string", json_path = ".spec.webhook.url", priority = 1),
+    printcolumn(
+        name = "Synced",
+        type_ = "string",
+        json_path = ".status.gateway.summary",
+        description = "Gateways that obey the route as it is, of all that live",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = r#".status.conditions[?(@.type=="RolledOut")].message"#,
+        priority = 1
+    )
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = all(&[ACCOUNT_SID_IMMUTABLE, ADDRESS_IMMUTABLE])))]
 pub struct WhatsAppChannelSpec {
     /// The Twilio account and its credentials. Live: a change is in force at once.
     pub twilio: Twilio,
@@ -50,6 +122,8 @@ pub struct WhatsAppChannelSpec {
 #[serde(rename_all = "camelCase")]
 pub struct SecretRef {
     /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    #[schemars(extend("x-kubernetes-validations" = all(&[SECRET_NAME])))]
     pub name: String,
 }
 
@@ -58,6 +132,8 @@ pub struct SecretRef {
 #[serde(rename_all = "camelCase")]
 pub struct Twilio {
     /// Account SID: AC and 32 hexadecimal digits. Immutable.
+    #[schemars(length(max = 34))]
+    #[schemars(extend("x-kubernetes-validations" = all(&[ACCOUNT_SID])))]
     pub account_sid: String,
     /// Secret with the key `authToken` and, while a rotation lasts, `authTokenSecondary`:
     /// webhooks signed with either are accepted.
@@ -68,6 +144,10 @@ pub struct Twilio {
     pub api_key_secret_ref: Option<SecretRef>,
     /// Shared keys for webhooks signed with HMAC-SHA256, at most four.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 4),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["keyId"])
+    )]
     pub signing_keys: Vec<SigningKey>,
 }
 
@@ -76,6 +156,8 @@ pub struct Twilio {
 #[serde(rename_all = "camelCase")]
 pub struct SigningKey {
     /// Id of the shared key, as Twilio names it in the request.
+    #[schemars(length(min = 1, max = 128))]
+    #[schemars(extend("x-kubernetes-validations" = all(&[IDENTIFIER])))]
     pub key_id: String,
     /// Secret with the key `signingKey`.
     pub secret_ref: SecretRef,
@@ -86,26 +168,44 @@ pub struct SigningKey {
 #[serde(rename_all = "camelCase")]
 pub struct Sender {
     /// `whatsapp:+` and the number in E.164. Immutable, and unique per gateway.
+    #[schemars(length(max = 25))]
+    #[schemars(extend("x-kubernetes-validations" = all(&[ADDRESS])))]
     pub address: String,
     /// Messaging Service that sends the replies: MG and 32 hexadecimal digits. Part of the
     /// revision: a change starts a rollout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 34))]
+    #[schemars(extend("x-kubernetes-validations" = all(&[MESSAGING_SERVICE_SID])))]
     pub messaging_service_sid: Option<String>,
 }
 
 /// Where Twilio delivers the messages.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = all(&[PREVIOUS_URLS])))]
 pub struct Webhook {
     /// The URL exactly as Twilio signs it: what stands in Twilio's console, without the
     /// `#fragment`.
+    #[schemars(length(max = 512))]
+    #[schemars(extend("x-kubernetes-validations" = all(&[WEBHOOK_URL, WEBHOOK_FRAGMENT])))]
     pub url: String,
     /// Former URLs whose signatures are still accepted during a move, at most four.
     #[serde(rename = "previousURLs", default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 4),
+        extend("x-kubernetes-list-type" = "atomic"),
+        transform = each_is_a_webhook_url
+    )]
     pub previous_urls: Vec<String>,
     /// Who tells Twilio the URL: External means that you do.
     #[serde(default)]
     pub registration: Registration,
+}
+
+fn each_is_a_webhook_url(schema: &mut Schema) {
+    let rules = all(&[WEBHOOK_URL, WEBHOOK_FRAGMENT]);
+    let items = json!({"type": "string", "maxLength": 512, "x-kubernetes-validations": rules});
+    schema.insert("items".to_owned(), items);
 }
 
 /// Who registers the webhook URL at Twilio.
@@ -119,6 +219,7 @@ pub enum Registration {
 /// Who answers: exactly one of `langGraph` and `http`.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = all(&[ONE_AGENT])))]
 pub struct Agent {
     /// A LangGraph server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -128,6 +229,7 @@ pub struct Agent {
     pub http: Option<HttpAgent>,
     /// Seconds that the agent has for an answer.
     #[serde(default = "agent_timeout")]
+    #[schemars(range(min = 1, max = 120))]
     pub timeout_seconds: u32,
 }
 
@@ -138,14 +240,19 @@ fn agent_timeout() -> u32 {
 /// A LangGraph server: exactly one of `url` and `serviceRef`.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = all(&[ONE_ADDRESS])))]
 pub struct LangGraphAgent {
     /// Base URL of the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    #[schemars(extend("x-kubernetes-validations" = all(&[AGENT_URL])))]
     pub url: Option<String>,
     /// A Service in the channel's namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_ref: Option<LangGraphService>,
     /// Name or UUID of the assistant.
+    #[schemars(length(min = 1, max = 128))]
+    #[schemars(extend("x-kubernetes-validations" = all(&[IDENTIFIER])))]
     pub assistant_id: String,
     /// Secret with the key `apiKey`, sent as `x-api-key`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -157,17 +264,23 @@ pub struct LangGraphAgent {
 #[serde(rename_all = "camelCase")]
 pub struct LangGraphService {
     /// Name of the Service.
+    #[schemars(length(min = 1, max = 63))]
+    #[schemars(extend("x-kubernetes-validations" = all(&[SERVICE_NAME])))]
     pub name: String,
     /// Port of the Service.
+    #[schemars(range(min = 1, max = 65_535))]
     pub port: u16,
 }
 
 /// An HTTP service: exactly one of `url` and `serviceRef`.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = all(&[ONE_ADDRESS])))]
 pub struct HttpAgent {
     /// URL that messages are posted to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    #[schemars(extend("x-kubernetes-validations" = all(&[AGENT_URL])))]
     pub url: Option<String>,
     /// A Service in the channel's namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -182,11 +295,16 @@ pub struct HttpAgent {
 #[serde(rename_all = "camelCase")]
 pub struct HttpService {
     /// Name of the Service.
+    #[schemars(length(min = 1, max = 63))]
+    #[schemars(extend("x-kubernetes-validations" = all(&[SERVICE_NAME])))]
     pub name: String,
     /// Port of the Service.
+    #[schemars(range(min = 1, max = 65_535))]
     pub port: u16,
     /// Path of the endpoint.
     #[serde(default = "root_path")]
+    #[schemars(length(max = 512))]
+    #[schemars(extend("x-kubernetes-validations" = all(&[PATH])))]
     pub path: String,
 }
 
@@ -199,12 +317,16 @@ fn root_path() -> String {
 #[serde(rename_all = "camelCase", default)]
 pub struct Limits {
     /// Messages that one customer may send in a rolling window; more are answered 429.
+    #[schemars(range(min = 1, max = 1_000))]
     pub inbound_messages: u32,
     /// Seconds of that window.
+    #[schemars(range(min = 1, max = 3_600))]
     pub inbound_window_seconds: u32,
     /// Replies per second of this sender, over all gateways.
+    #[schemars(range(min = 1, max = 1_000))]
     pub outbound_per_second: u32,
     /// Seconds during which a repeated message is recognised.
+    #[schemars(range(min = 300, max = 604_800))]
     pub dedup_seconds: u32,
 }
 
@@ -224,8 +346,10 @@ impl Default for Limits {
 #[serde(rename_all = "camelCase", default)]
 pub struct Reply {
     /// Seconds after which Twilio may no longer deliver a reply.
+    #[schemars(range(min = 1, max = 36_000))]
     pub validity_seconds: u32,
     /// Sent when the agent has finally failed; empty sends nothing.
+    #[schemars(length(max = 1600))]
     pub failure_text: String,
 }
 
@@ -238,14 +362,17 @@ impl Default for Reply {
 /// How a change reaches the customers.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = all(&[WEIGHT_IFF_MANUAL, STEPS_INCREASE, STEPS_END, DEADLINE])))]
 pub struct Rollout {
     /// Automatic follows `steps`; Manual obeys `weight` as written.
     pub mode: RolloutMode,
     /// Percent of the conversations on the canary; required with Manual, and only there.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
     pub weight: Option<u8>,
     /// Weights and how long each is held, strictly increasing, the last one 100: its hold is the
     /// bake.
+    #[schemars(length(min = 1, max = 10), extend("x-kubernetes-list-type" = "atomic"))]
     pub steps: Vec<Step>,
     /// What decides whether a step passes.
     pub analysis: Analysis,
@@ -254,8 +381,10 @@ pub struct Rollout {
     /// RetryOnStable asks stable again when the canary's agent fails on a message; Fail does not.
     pub on_message_failure: OnMessageFailure,
     /// Seconds after which a rollout without progress is reported as overdue; its weight stays.
+    #[schemars(range(min = 60, max = 31_536_000))]
     pub progress_deadline_seconds: u32,
     /// Revisions kept besides stable, canary and rejected ones.
+    #[schemars(range(min = 1, max = 20))]
     pub revision_history_limit: u32,
     /// Paused stops advancing; a failing canary is still rolled back.
     pub state: RolloutState,
@@ -296,8 +425,10 @@ pub enum RolloutMode {
 #[serde(rename_all = "camelCase")]
 pub struct Step {
     /// Percent of the conversations on the canary.
+    #[schemars(range(min = 1, max = 100))]
     pub weight: u8,
     /// Seconds that this weight is in force on every gateway before the next step.
+    #[schemars(range(min = 0, max = 2_592_000))]
     pub hold_seconds: u32,
 }
 
@@ -306,13 +437,17 @@ pub struct Step {
 #[serde(rename_all = "camelCase", default)]
 pub struct Analysis {
     /// Highest error rate with which a step passes, in hundredths of a percent.
+    #[schemars(range(min = 1, max = 5_000))]
     pub max_error_basis_points: u32,
     /// Messages of the canary that a step needs before it can pass.
+    #[schemars(range(min = 1, max = 100_000))]
     pub min_messages: u32,
     /// Answers that take longer count as failures; unset judges no latency.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 120_000))]
     pub max_latency_milliseconds: Option<u32>,
     /// Seconds between two looks at the counts.
+    #[schemars(range(min = 1, max = 3_600))]
     pub interval_seconds: u32,
 }
 

@@ -9,6 +9,8 @@ pub mod compile;
 pub mod conditions;
 pub mod control;
 pub mod route;
+pub mod rules;
+pub mod schema;
 pub mod secrets;
 pub mod status;
 pub mod validate;
