@@ -118,10 +118,6 @@ reasons! {
         "The error rate is over the limit on both tracks: nothing advances.";
     Superseded: Normal, [RolledOut = Unknown, Reconciling = True],
         "A newer revision replaces a canary: that one went to weight 0 first.";
-    Resumed: Normal, [RolledOut = Unknown, Reconciling = True],
-        "`rollout.state` is Running again.";
-    EvidenceLost: Warning, [RolledOut = Unknown, Reconciling = True],
-        "The store lost counts: sample and hold of the step start again.";
     Retried: Normal, [RolledOut = Unknown, Reconciling = True],
         "The command retry cleared the rejection of a revision.";
     Rebuilt: Warning, [RolledOut = Unknown, Reconciling = True],
@@ -136,8 +132,6 @@ reasons! {
         "Not every live gateway acknowledged the step yet.";
     ErrorRateTooHigh: Normal, [RolledOut = Unknown, Reconciling = True],
         "The step's error rate is over the limit, without proof that the canary is to blame.";
-    SharedDegradation: Normal, [RolledOut = Unknown, Reconciling = True],
-        "The error rate is over the limit on both tracks: the canary is not to blame.";
     AwaitingPromotion: Normal, [RolledOut = Unknown, Reconciling = False],
         "Mode Manual: somebody sets the next weight.";
     Paused: Normal, [RolledOut = Unknown, Reconciling = False],
