@@ -1,0 +1,281 @@
+//! The charts, rendered and linted by Helm, and their objects shown to a real API server.
+//!
+//! Takes the charts of this repository; never installs anything.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use kanarie_tests::control_plane::ControlPlane;
+use kanarie_tests::tools::{Tool, find};
+use kanarie_tests::yaml;
+use kube::ResourceExt as _;
+use kube::api::DynamicObject;
+use serde_json::{Value, json};
+
+const BUNDLE_HEADER: &str = "\
+# The whole of Kanarie for `kubectl apply --server-side -f`: the definition, the operator and the
+# gateway with the embedded store, in kanarie-system, for the channels of every namespace.
+# Rendered from the charts by `make generated`; for anything else, install the charts with Helm.
+apiVersion: v1
+kind: Namespace
+metadata:
+  name: kanarie-system
+  labels:
+    pod-security.kubernetes.io/enforce: restricted
+";
+
+/// Values of the three ways to install that a user meets.
+const VARIANTS: [&[&str]; 3] = [
+    &["mode=Cluster"],
+    &["watchNamespaces={shop,care}"],
+    &[
+        "mode=Cluster",
+        "gateway.store.type=Redis",
+        "gateway.store.urlSecretRef.name=redis",
+        "operator.replicas=2",
+        "gateway.agentAllow={127.0.0.0/8}",
+        "gateway.twilioApiUrl=http://fake-twilio",
+        "imagePullSecrets[0].name=pull",
+        "gateway.nodeSelector.disk=fast",
+    ],
+];
+
+#[test]
+fn helm_lints_both_charts_strictly() {
+    for (chart, sets) in [("kanarie-crds", &[][..]), ("kanarie", VARIANTS[0])] {
+        let output = helm(&["lint", "--strict"], chart, sets);
+        assert!(output.status.success(), "{chart}: {}", text(&output));
+    }
+}
+
+#[test]
+fn each_guard_fails_with_a_sentence_that_names_the_value() {
+    let cases: [(&[&str], &str); 6] = [
+        (&[], "set watchNamespaces"),
+        (&["mode=Cluster", "watchNamespaces={shop}"], "leave watchNamespaces empty"),
+        (&["watchNamespaces={kanarie-system-routes}"], "must not name the routes namespace"),
+        (&["mode=Cluster", "gateway.store.type=Redis"], "needs gateway.store.urlSecretRef.name"),
+        (&["mode=Cluster", "gateway.autoscaling.minReplicas=4"], "must not be over maxReplicas"),
+        (
+            &["mode=Cluster", "gateway.shutdown.endpointSeconds=60"],
+            "graceSeconds must be over endpointSeconds",
+        ),
+    ];
+    for (sets, sentence) in cases {
+        let output = template("kanarie", sets);
+        assert!(!output.status.success(), "{sets:?} rendered");
+        assert!(text(&output).contains(sentence), "{sets:?}: {}", text(&output));
+    }
+}
+
+#[test]
+fn an_unknown_value_is_refused_by_the_schema() {
+    let output = template("kanarie", &["mode=Cluster", "gateway.replicas=3"]);
+    assert!(!output.status.success());
+    assert!(text(&output).contains("replicas"), "{}", text(&output));
+}
+
+#[test]
+fn the_chart_of_the_definition_ships_the_generated_one() {
+    let generated = fs::read_to_string(root().join("crds/whatsappchannels.yaml")).unwrap();
+    let shipped = root().join("charts/kanarie-crds/whatsappchannels.yaml");
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&shipped, &generated).unwrap();
+    }
+    assert_eq!(fs::read_to_string(shipped).unwrap(), generated, "run `make generated`");
+}
+
+#[test]
+fn the_bundle_is_what_the_charts_render() {
+    let path = root().join("charts/install.yaml");
+    let rendered = format!(
+        "{BUNDLE_HEADER}{}{}",
+        stdout(&template("kanarie-crds", &[])),
+        stdout(&template("kanarie", VARIANTS[0]))
+    );
+    if std::env::var_os("UPDATE").is_some() {
+        fs::write(&path, &rendered).unwrap();
+    }
+    assert_eq!(fs::read_to_string(path).unwrap(), rendered, "run `make generated`");
+}
+
+#[test]
+fn an_autoscaled_deployment_leaves_its_replicas_to_the_autoscaler() {
+    let objects = render(VARIANTS[2]);
+    let gateway = one(&objects, "Deployment", "kanarie-gateway");
+    assert!(gateway.data["spec"].get("replicas").is_none());
+    let scaler = one(&objects, "HorizontalPodAutoscaler", "kanarie-gateway");
+    assert_eq!(scaler.data["spec"]["minReplicas"], 1);
+    assert_eq!(scaler.data["spec"]["maxReplicas"], 3);
+}
+
+#[test]
+fn the_embedded_store_is_one_replica_with_a_volume() {
+    let objects = render(VARIANTS[0]);
+    let gateway = one(&objects, "StatefulSet", "kanarie-gateway");
+    assert_eq!(gateway.data["spec"]["replicas"], 1);
+    assert_eq!(gateway.data["spec"]["volumeClaimTemplates"][0]["metadata"]["name"], "data");
+}
+
+#[test]
+fn the_gateway_may_read_the_routes_and_nothing_else() {
+    for sets in VARIANTS {
+        let rights = rights(&render(sets), "kanarie-gateway");
+        assert_eq!(rights, ["kanarie-system-routes core/secrets get,list,watch"], "{sets:?}");
+    }
+}
+
+#[test]
+fn the_operator_has_exactly_these_rights_in_the_namespaces_that_it_watches() {
+    let rights = rights(&render(VARIANTS[1]), "kanarie-operator");
+    let expected = [
+        "* apiextensions.k8s.io/customresourcedefinitions[whatsappchannels.kanarie.dev] get",
+        "care apps/controllerrevisions get,list,watch,create,patch,delete",
+        "care core/secrets get,list,watch",
+        "care events.k8s.io/events create",
+        "care kanarie.dev/whatsappchannels get,list,watch",
+        "care kanarie.dev/whatsappchannels/finalizers update",
+        "care kanarie.dev/whatsappchannels/status patch",
+        "kanarie-system coordination.k8s.io/leases create",
+        "kanarie-system coordination.k8s.io/leases[kanarie-operator] get,update",
+        "kanarie-system-routes core/secrets get,list,watch,create,update,delete",
+        "shop apps/controllerrevisions get,list,watch,create,patch,delete",
+        "shop core/secrets get,list,watch",
+        "shop events.k8s.io/events create",
+        "shop kanarie.dev/whatsappchannels get,list,watch",
+        "shop kanarie.dev/whatsappchannels/finalizers update",
+        "shop kanarie.dev/whatsappchannels/status patch",
+    ];
+    assert_eq!(rights, expected);
+}
+
+#[tokio::test]
+async fn the_api_server_accepts_every_object_and_every_pod_as_restricted() {
+    let plane = ControlPlane::start().await.unwrap();
+    plane.install_crd().await.unwrap();
+    let client = plane.client();
+    for namespace in ["kanarie-system", "kanarie-system-routes", "shop", "care"] {
+        let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+        let object = json!({"apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": namespace, "labels": labels}});
+        plane.apply_yaml("default", &object.to_string()).await.unwrap();
+    }
+    for account in ["kanarie-operator", "kanarie-gateway"] {
+        let object = json!({"apiVersion": "v1", "kind": "ServiceAccount",
+            "metadata": {"name": account, "namespace": "kanarie-system"}});
+        plane.apply_yaml("default", &object.to_string()).await.unwrap();
+    }
+    for sets in VARIANTS {
+        let rendered = stdout(&template("kanarie", sets));
+        yaml::dry_run(&client, "kanarie-system", &rendered).await.unwrap();
+        for pod in render(sets).iter().filter_map(pod_of) {
+            yaml::dry_run(&client, "kanarie-system", &pod.to_string()).await.unwrap();
+        }
+    }
+    let bundle = fs::read_to_string(root().join("charts/install.yaml")).unwrap();
+    yaml::dry_run(&client, "kanarie-system", &bundle).await.unwrap();
+    for example in fs::read_dir(root().join("crds/examples")).unwrap() {
+        let text = fs::read_to_string(example.unwrap().path()).unwrap();
+        yaml::dry_run(&client, "shop", &text).await.unwrap();
+    }
+}
+
+/// The pod that a workload makes, cut out of its template.
+fn pod_of(object: &DynamicObject) -> Option<Value> {
+    let mut pod = object.data.get("spec")?.get("template")?.clone();
+    pod["apiVersion"] = json!("v1");
+    pod["kind"] = json!("Pod");
+    pod["metadata"]["name"] = json!(format!("{}-pod", object.name_any()));
+    pod["metadata"]["namespace"] = json!("kanarie-system");
+    if let Some(mounts) = pod["spec"]["containers"][0].get("volumeMounts") {
+        // The claim's volume is added by the StatefulSet's controller.
+        let name = mounts[0]["name"].clone();
+        pod["spec"]["volumes"] = json!([{"name": name, "emptyDir": {}}]);
+    }
+    Some(pod)
+}
+
+/// Every right of a service account, as `namespace group/resource[name] verbs`, sorted.
+fn rights(objects: &[DynamicObject], account: &str) -> Vec<String> {
+    let mut rights = BTreeSet::new();
+    let bindings = objects.iter().filter(|object| {
+        kind(object).ends_with("Binding")
+            && object.data["subjects"]
+                .as_array()
+                .is_some_and(|all| all.iter().any(|subject| subject["name"] == account))
+    });
+    for binding in bindings {
+        let role = binding.data["roleRef"]["name"].as_str().unwrap();
+        let namespace = binding.namespace().unwrap_or_else(|| "*".to_owned());
+        let role = objects
+            .iter()
+            .find(|object| {
+                kind(object) == binding.data["roleRef"]["kind"]
+                    && object.name_any() == role
+                    && object.namespace() == binding.namespace()
+            })
+            .unwrap();
+        for rule in role.data["rules"].as_array().unwrap() {
+            for resource in strings(&rule["resources"]) {
+                let group = strings(&rule["apiGroups"]).remove(0);
+                let group = if group.is_empty() { "core" } else { &group };
+                let names = strings(&rule["resourceNames"]);
+                let names =
+                    if names.is_empty() { String::new() } else { format!("[{}]", names.join(",")) };
+                let verbs = strings(&rule["verbs"]).join(",");
+                rights.insert(format!("{namespace} {group}/{resource}{names} {verbs}"));
+            }
+        }
+    }
+    rights.into_iter().collect()
+}
+
+fn strings(value: &Value) -> Vec<String> {
+    let list = value.as_array().into_iter().flatten();
+    list.map(|item| item.as_str().unwrap().to_owned()).collect()
+}
+
+fn one<'a>(objects: &'a [DynamicObject], of_kind: &str, name: &str) -> &'a DynamicObject {
+    objects.iter().find(|object| kind(object) == of_kind && object.name_any() == name).unwrap()
+}
+
+fn kind(object: &DynamicObject) -> &str {
+    &object.types.as_ref().unwrap().kind
+}
+
+fn render(sets: &[&str]) -> Vec<DynamicObject> {
+    yaml::parse(&stdout(&template("kanarie", sets))).unwrap()
+}
+
+fn template(chart: &str, sets: &[&str]) -> Output {
+    helm(&["template", "kanarie", "--namespace", "kanarie-system"], chart, sets)
+}
+
+fn helm(arguments: &[&str], chart: &str, sets: &[&str]) -> Output {
+    let mut command = Command::new(find(Tool::Helm).unwrap());
+    command.args(arguments).arg(root().join("charts").join(chart));
+    for set in sets {
+        command.args(["--set", set]);
+    }
+    command.output().unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{}", text(output));
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn text(output: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
