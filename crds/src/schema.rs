@@ -2,7 +2,7 @@
 //!
 //! Takes nothing, gives the definition as an object and as YAML, the same on every run. What the
 //! derive says in its own dialect is put into Kubernetes' words here: formats that it does not
-//! know, whole numbers written as fractions, defaults of objects.
+//! know, and whole numbers written as fractions.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
@@ -22,6 +22,11 @@ pub fn yaml() -> String {
 /// The definition, as an object.
 pub fn definition() -> CustomResourceDefinition {
     serde_json::from_value(value()).expect("a test reads the definition back")
+}
+
+/// The schema of `spec`, as the definition has it.
+pub fn spec() -> Value {
+    value()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"].take()
 }
 
 /// The definition, as a JSON value.
@@ -52,10 +57,6 @@ fn tidy(schema: &mut Value) {
             #[expect(clippy::cast_possible_truncation, reason = "bounds are whole and small")]
             map.insert(bound.to_owned(), json!(whole as i64));
         }
-    }
-    // Every property below has a default of its own, so an empty object gets them all.
-    if map.get("default").is_some_and(Value::is_object) {
-        map.insert("default".to_owned(), json!({}));
     }
     for child in ["properties", "additionalProperties"] {
         let Some(children) = map.get_mut(child) else { continue };

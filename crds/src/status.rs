@@ -4,8 +4,9 @@
 //! when the route is lost. Words of conditions and reasons stand here and nowhere else.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 /// What the operator last saw and did.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -14,6 +15,11 @@ pub struct WhatsAppChannelStatus {
     /// Generation of the spec that this status answers.
     pub observed_generation: i64,
     /// Ready, CredentialsReady, Routed, RolledOut, Reconciling and Stalled.
+    #[schemars(
+        length(max = 16),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]),
+        transform = bound_conditions
+    )]
     pub conditions: Vec<Condition>,
     /// The revision that serves everybody whom the canary does not.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -31,6 +37,11 @@ pub struct WhatsAppChannelStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<GatewayStatus>,
     /// Revisions that were rolled back and are not tried again until `retry`.
+    #[schemars(
+        length(max = 50),
+        inner(length(max = 253)),
+        extend("x-kubernetes-list-type" = "atomic")
+    )]
     pub rejected: Vec<String>,
     /// The last rollback.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,7 +55,23 @@ pub struct WhatsAppChannelStatus {
     /// Number of the last transition; status never goes back to a lower one.
     pub transition: u64,
     /// The last transitions, newest first, at most ten.
+    #[schemars(length(max = 10), extend("x-kubernetes-list-type" = "atomic"))]
     pub history: Vec<HistoryEntry>,
+}
+
+/// The bounds that Kubernetes itself puts on a condition; its Rust type does not carry them.
+fn bound_conditions(schema: &mut Schema) {
+    let properties = json!({
+        "type": {"type": "string", "minLength": 1, "maxLength": 316},
+        "status": {"type": "string", "enum": ["True", "False", "Unknown"]},
+        "observedGeneration": {"type": "integer", "format": "int64", "minimum": 0},
+        "lastTransitionTime": {"type": "string", "format": "date-time"},
+        "reason": {"type": "string", "minLength": 1, "maxLength": 1024},
+        "message": {"type": "string", "maxLength": 32768},
+    });
+    let required = json!(["lastTransitionTime", "message", "reason", "status", "type"]);
+    let items = json!({"type": "object", "properties": properties, "required": required});
+    schema.insert("items".to_owned(), items);
 }
 
 /// A revision in service.
@@ -52,8 +79,10 @@ pub struct WhatsAppChannelStatus {
 #[serde(rename_all = "camelCase")]
 pub struct RevisionStatus {
     /// Name of the revision.
+    #[schemars(length(max = 253))]
     pub revision: String,
     /// Its agent, in one line.
+    #[schemars(length(max = 1_024))]
     pub agent: String,
     /// Since when it is in service.
     pub since: Time,
@@ -66,8 +95,10 @@ pub struct RolloutStatus {
     /// Percent of the conversations on the canary, as the route says.
     pub weight: u8,
     /// Present step of all, as `2/3`.
+    #[schemars(length(max = 16))]
     pub step: String,
     /// What the rollout waits for, in one line: messages seen of needed, failures, next step.
+    #[schemars(length(max = 1_024))]
     pub waiting: String,
     /// When every gateway had acknowledged the step.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -95,6 +126,7 @@ pub struct AnalysisStatus {
     /// Messages of the canary that the step needs.
     pub min_messages: u64,
     /// Pass, Fail or Inconclusive.
+    #[schemars(length(max = 16))]
     pub verdict: String,
     /// Time of these numbers.
     pub at: Time,
@@ -109,6 +141,7 @@ pub struct GatewayStatus {
     /// Replicas that acknowledged the route as it is.
     pub synced: u32,
     /// Both, as `2/2`.
+    #[schemars(length(max = 32))]
     pub summary: String,
 }
 
@@ -117,12 +150,15 @@ pub struct GatewayStatus {
 #[serde(rename_all = "camelCase")]
 pub struct RollbackStatus {
     /// The revision that was taken back.
+    #[schemars(length(max = 253))]
     pub revision: String,
     /// Why, one of the reasons of RolledOut.
+    #[schemars(length(max = 64))]
     pub reason: String,
     /// When.
     pub at: Time,
     /// The numbers behind it.
+    #[schemars(length(max = 2_048))]
     pub message: String,
 }
 
@@ -131,12 +167,16 @@ pub struct RollbackStatus {
 #[serde(rename_all = "camelCase")]
 pub struct CommandStatus {
     /// Value of the annotation `kanarie.dev/command-id`.
+    #[schemars(length(max = 256))]
     pub id: String,
     /// Value of the annotation `kanarie.dev/command`.
+    #[schemars(length(max = 64))]
     pub command: String,
     /// Executed or Refused.
+    #[schemars(length(max = 16))]
     pub result: String,
     /// What was done, or why it was not.
+    #[schemars(length(max = 2_048))]
     pub message: String,
     /// When.
     pub at: Time,
@@ -148,7 +188,7 @@ pub struct CommandStatus {
 pub struct DeadLettersStatus {
     /// How many are kept.
     pub count: u64,
-    /// Age of the oldest.
+    /// When the oldest one ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_at: Option<Time>,
 }
@@ -162,11 +202,14 @@ pub struct HistoryEntry {
     /// When.
     pub at: Time,
     /// Its reason.
+    #[schemars(length(max = 64))]
     pub reason: String,
     /// The revision it concerns.
+    #[schemars(length(max = 253))]
     pub revision: String,
     /// Weight after it.
     pub weight: u8,
     /// What happened, with the numbers.
+    #[schemars(length(max = 2_048))]
     pub message: String,
 }
