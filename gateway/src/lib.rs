@@ -9,5 +9,6 @@ pub mod message;
 pub mod reply;
 pub mod route;
 pub mod routes;
+pub mod signature;
 pub mod store;
 pub mod twilio;
