@@ -4,6 +4,8 @@
 //! repeated with the same arguments: a lost answer is not a lost verb. Never decides anything;
 //! the contract of each verb stands in `kanarie_queue`.
 
+pub mod embedded;
+
 use std::sync::Arc;
 
 use futures::future::BoxFuture;
@@ -22,7 +24,7 @@ pub type Answer<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
 pub type ChannelCounts = Vec<(String, Vec<Count>)>;
 
 /// Why there is no answer. The verb may have taken effect all the same.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StoreError {
     /// The store cannot be reached or did not answer in time.
     #[error("the store does not answer: {0}")]

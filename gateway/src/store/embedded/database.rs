@@ -1,0 +1,173 @@
+//! The rows of the machine on disk: one table of an embedded database.
+//!
+//! Takes a directory or storage; gives the machine that wrote the rows in it, and writes changed
+//! rows in one durable transaction. Refuses a directory that is in use, rows that make no sense and
+//! rows of a newer version. Never panics: the database's own panics become errors here.
+
+use std::fs::File;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use kanarie_queue::queue::Queue;
+use kanarie_queue::rows::Row;
+use redb::{
+    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
+};
+
+use super::OpenError;
+use crate::store::StoreError;
+
+/// The rows, as page 0002 of the decisions describes them.
+const ROWS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("rows");
+
+/// One entry: the version of the rows.
+const SCHEMA: TableDefinition<'_, &str, u64> = TableDefinition::new("schema");
+
+/// The version that this file reads and writes.
+const VERSION: u64 = 1;
+
+/// Rows are read once, at the start, so the database needs little memory for pages.
+const CACHE_BYTES: usize = 16 << 20;
+
+/// Opens the database, again after each failure.
+pub(super) type Opener = Box<dyn Fn() -> Result<Database, DatabaseError> + Send>;
+
+/// Random values for a store that has none yet.
+#[derive(Clone)]
+pub(super) struct Seed {
+    key: [u8; 32],
+    epochs: Vec<String>,
+}
+
+impl Seed {
+    /// Takes 32 bytes for the key, then eight for each shard's epoch.
+    pub(super) fn from_random(random: &[u8; 32 + 32 * 8]) -> Self {
+        let (key, epochs) = random.split_at(32);
+        let epochs = epochs.chunks(8).map(|bytes| {
+            let word = bytes.iter().fold(0_u64, |word, byte| word << 8 | u64::from(*byte));
+            format!("{word:016x}")
+        });
+        let mut of = [0; 32];
+        of.copy_from_slice(key);
+        Self { key: of, epochs: epochs.collect() }
+    }
+}
+
+/// A database in a directory.
+pub(super) fn in_directory(directory: &Path) -> Result<Opener, OpenError> {
+    let unusable = |source| OpenError::Directory { directory: directory.to_owned(), source };
+    std::fs::create_dir_all(directory).map_err(unusable)?;
+    let file = directory.join("queue.redb");
+    let directory = directory.to_owned();
+    // A file whose name is not durable is no durable file.
+    File::open(&directory).and_then(|opened| opened.sync_all()).map_err(unusable)?;
+    Ok(Box::new(move || {
+        let database = builder().create(&file)?;
+        File::open(&directory)
+            .and_then(|opened| opened.sync_all())
+            .map_err(|error| DatabaseError::Storage(redb::StorageError::Io(error)))?;
+        Ok(database)
+    }))
+}
+
+/// A database over storage of the caller.
+pub(super) fn over<B: StorageBackend>(storage: impl Fn() -> B + Send + 'static) -> Opener {
+    Box::new(move || builder().create_with_backend(storage()))
+}
+
+/// Opens the database and reads the machine; writes what a new one needs.
+pub(super) fn open(opener: &Opener, seed: &Seed) -> Result<(Database, Queue), OpenError> {
+    guarded(|| {
+        let database = opener().map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => OpenError::InUse,
+            error => OpenError::Database(error.into()),
+        })?;
+        let mut queue = Queue::load(read(&database)?)?;
+        queue.start(seed.key, seed.epochs.iter().cloned());
+        commit(&database, &queue.take_changes())?;
+        Ok((database, queue))
+    })
+    .unwrap_or_else(|panic| Err(OpenError::Panicked(panic)))
+}
+
+/// Writes rows in one transaction, durable when this returns.
+pub(super) fn write(database: &Database, rows: &[Row]) -> Result<(), StoreError> {
+    guarded(|| commit(database, rows).map_err(StoreError::from))
+        .unwrap_or_else(|panic| Err(StoreError::Unavailable(panic)))
+}
+
+/// Runs what may panic; gives the panic's text.
+pub(super) fn guarded<T>(run: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(run)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic").to_owned()
+    })
+}
+
+fn builder() -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
+}
+
+fn read(database: &Database) -> Result<Vec<(String, Vec<u8>)>, OpenError> {
+    let transaction = database.begin_read().map_err(redb::Error::from)?;
+    let schema = match transaction.open_table(SCHEMA) {
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        opened => opened.map_err(redb::Error::from)?,
+    };
+    let version = schema.get("version").map_err(redb::Error::from)?;
+    let found = version.map_or(0, |version| version.value());
+    if found > VERSION {
+        return Err(OpenError::Newer { found, reads: VERSION });
+    }
+    let table = transaction.open_table(ROWS).map_err(redb::Error::from)?;
+    let mut rows = Vec::new();
+    for row in table.iter().map_err(redb::Error::from)? {
+        let (key, value) = row.map_err(redb::Error::from)?;
+        rows.push((key.value().to_owned(), value.value().to_vec()));
+    }
+    Ok(rows)
+}
+
+fn commit(database: &Database, rows: &[Row]) -> Result<(), redb::Error> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let transaction = database.begin_write()?;
+    {
+        transaction.open_table(SCHEMA)?.insert("version", VERSION)?;
+        let mut table = transaction.open_table(ROWS)?;
+        for row in rows {
+            match &row.value {
+                Some(value) => drop(table.insert(row.key.as_str(), value.as_slice())?),
+                None => drop(table.remove(row.key.as_str())?),
+            }
+        }
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+impl From<redb::Error> for StoreError {
+    fn from(error: redb::Error) -> Self {
+        match error {
+            redb::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => {
+                Self::OutOfSpace(error.to_string())
+            }
+            redb::Error::Corrupted(text) => Self::Corrupt(text),
+            error => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+impl From<OpenError> for StoreError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Database(error) => error.into(),
+            OpenError::Damaged(_) | OpenError::Newer { .. } => Self::Corrupt(error.to_string()),
+            error => Self::Unavailable(error.to_string()),
+        }
+    }
+}

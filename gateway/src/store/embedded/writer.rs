@@ -1,0 +1,199 @@
+//! The thread that owns machine and database.
+//!
+//! Takes verbs from a bounded channel, applies all that wait, writes the changed rows in one durable
+//! transaction and then answers. After a failure it reads the machine back from the database before
+//! it takes another verb; whoever asks meanwhile hears so at once.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use kanarie_queue::queue::Queue;
+use kanarie_queue::types::Millis;
+use redb::Database;
+use tokio::sync::{mpsc, oneshot};
+
+use super::database::{self, Opener, Seed};
+use super::{Clock, OpenError};
+use crate::store::StoreError;
+
+/// Verbs that wait at most, and so share one commit: more would only make each wait longer.
+const BATCH: usize = 256;
+
+/// Between two tries to open a database that failed.
+const REOPEN: Duration = Duration::from_millis(200);
+
+/// The calling side of the thread; ends it when dropped.
+pub(super) struct Writer {
+    jobs: Option<mpsc::Sender<Box<dyn Job>>>,
+    failure: Failure,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Why verbs are not taken at present.
+type Failure = Arc<Mutex<Option<StoreError>>>;
+
+/// A verb with the way back to its caller.
+trait Job: Send {
+    /// Applies the verb.
+    fn apply(&mut self, queue: &mut Queue, now: Millis);
+    /// Answers, once what it changed is durable or is not.
+    fn answer(self: Box<Self>, written: Result<(), StoreError>);
+}
+
+struct Call<T, F> {
+    verb: Option<F>,
+    value: Option<T>,
+    caller: oneshot::Sender<Result<T, StoreError>>,
+}
+
+/// What the thread owns.
+struct Loop {
+    jobs: mpsc::Receiver<Box<dyn Job>>,
+    failure: Failure,
+    opener: Opener,
+    seed: Seed,
+    clock: Clock,
+}
+
+impl Writer {
+    /// Opens the database and starts the thread.
+    pub(super) fn start(opener: Opener, seed: Seed, clock: Clock) -> Result<Self, OpenError> {
+        let opened = database::open(&opener, &seed)?;
+        let (sender, jobs) = mpsc::channel(BATCH);
+        let failure = Failure::default();
+        let mut work = Loop { jobs, failure: Arc::clone(&failure), opener, seed, clock };
+        let thread = std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || work.run(opened))
+            .map_err(|error| OpenError::Database(redb::Error::Io(error)))?;
+        Ok(Self { jobs: Some(sender), failure, thread: Some(thread) })
+    }
+
+    /// Runs a verb and waits until what it changed is durable.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        verb: impl FnOnce(&mut Queue, Millis) -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        if let Some(failure) = failure_of(&self.failure) {
+            return Err(failure);
+        }
+        let (caller, answer) = oneshot::channel();
+        let call = Call { verb: Some(verb), value: None, caller };
+        let gone = || StoreError::Unavailable("it is closed".to_owned());
+        let jobs = self.jobs.as_ref().ok_or_else(gone)?;
+        jobs.send(Box::new(call)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // The thread ends when nobody can send any more; it closes the database on its way out.
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Loop {
+    fn run(&mut self, opened: (Database, Queue)) {
+        let (mut database, mut queue) = opened;
+        while let Some(mut batch) = self.next_batch() {
+            let written = self.write(&database, &mut queue, &mut batch);
+            answer(batch, &written);
+            let Err(failure) = written else { continue };
+            *lock(&self.failure) = Some(failure);
+            // Closing may fail like any other use of it; the file is read anew in any case.
+            let _ = database::guarded(move || drop(database));
+            let Some(reopened) = self.reopen() else { return };
+            (database, queue) = reopened;
+            *lock(&self.failure) = None;
+        }
+    }
+
+    fn next_batch(&mut self) -> Option<Vec<Box<dyn Job>>> {
+        let mut batch = vec![self.jobs.blocking_recv()?];
+        while batch.len() < BATCH {
+            let Ok(job) = self.jobs.try_recv() else { break };
+            batch.push(job);
+        }
+        Some(batch)
+    }
+
+    fn write(
+        &self,
+        database: &Database,
+        queue: &mut Queue,
+        batch: &mut [Box<dyn Job>],
+    ) -> Result<(), StoreError> {
+        let now = (self.clock)();
+        let applied = database::guarded(|| {
+            batch.iter_mut().for_each(|job| job.apply(queue, now));
+            queue.take_changes()
+        });
+        let rows = applied.map_err(|_| StoreError::Unavailable("a verb failed".to_owned()))?;
+        if rows.is_empty() { Ok(()) } else { database::write(database, &rows) }
+    }
+
+    /// Opens the database until that works; none when nobody is left to answer.
+    fn reopen(&mut self) -> Option<(Database, Queue)> {
+        loop {
+            match database::open(&self.opener, &self.seed) {
+                Ok(opened) => return Some(opened),
+                Err(error) => *lock(&self.failure) = Some(error.into()),
+            }
+            if !self.refuse_waiting() {
+                return None;
+            }
+            std::thread::park_timeout(REOPEN);
+        }
+    }
+
+    /// Answers those who asked just before the failure was known. False when nobody can ask any
+    /// more.
+    fn refuse_waiting(&mut self) -> bool {
+        loop {
+            match self.jobs.try_recv() {
+                Ok(job) => {
+                    let failure = failure_of(&self.failure);
+                    job.answer(failure.map_or(Ok(()), Err));
+                }
+                Err(mpsc::error::TryRecvError::Empty) => return true,
+                Err(mpsc::error::TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
+}
+
+fn answer(batch: Vec<Box<dyn Job>>, written: &Result<(), StoreError>) {
+    for job in batch {
+        job.answer(written.clone());
+    }
+}
+
+impl<T, F> Job for Call<T, F>
+where
+    T: Send,
+    F: FnOnce(&mut Queue, Millis) -> T + Send,
+{
+    fn apply(&mut self, queue: &mut Queue, now: Millis) {
+        self.value = self.verb.take().map(|verb| verb(queue, now));
+    }
+
+    fn answer(self: Box<Self>, written: Result<(), StoreError>) {
+        let unapplied = || StoreError::Unavailable("the verb was not applied".to_owned());
+        let Self { value, caller, .. } = *self;
+        // A caller that went away does not want to know.
+        let _ = caller.send(written.and_then(|()| value.ok_or_else(unapplied)));
+    }
+}
+
+fn failure_of(failure: &Failure) -> Option<StoreError> {
+    lock(failure).clone()
+}
+
+fn lock(failure: &Failure) -> std::sync::MutexGuard<'_, Option<StoreError>> {
+    failure.lock().unwrap_or_else(PoisonError::into_inner)
+}
