@@ -75,6 +75,16 @@ impl Program {
     /// # Errors
     /// It cannot be built or does not become ready; the error carries its log.
     pub async fn gateway(options: &GatewayOptions) -> Result<Self> {
+        let mut gateway = Self::gateway_unready(options)?;
+        gateway.wait_until_ready().await?;
+        Ok(gateway)
+    }
+
+    /// Starts a gateway without waiting.
+    ///
+    /// # Errors
+    /// It cannot be built or started.
+    pub fn gateway_unready(options: &GatewayOptions) -> Result<Self> {
         let mut gateway = Self::new("kanarie-gateway")?;
         let own = format!("embedded:{}", gateway.folder.path().join("store").display());
         let store = options.store.clone().unwrap_or(own);
@@ -91,7 +101,7 @@ impl Program {
             }
         }
         gateway.arguments.extend(options.arguments.iter().cloned());
-        gateway.start().await?;
+        gateway.spawn()?;
         Ok(gateway)
     }
 
