@@ -65,8 +65,8 @@ fn is_about_rights(object: &DynamicObject) -> bool {
 /// The object in the world's namespaces; what is cluster-wide gets a name of its own.
 fn moved(mut object: Value, places: &Places) -> Value {
     let to = |namespace: &Value| match namespace.as_str() {
-        Some("kanarie") => Value::from(places.system.clone()),
-        Some("kanarie-routes") => Value::from(places.routes.clone()),
+        Some("kanarie-system") => Value::from(places.system.clone()),
+        Some("kanarie-system-routes") => Value::from(places.routes.clone()),
         _ => namespace.clone(),
     };
     if object["metadata"].get("namespace").is_some() {
