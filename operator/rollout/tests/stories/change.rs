@@ -1,0 +1,116 @@
+//! Other revisions: newer, reverted, rejected.
+
+use kanarie_rollout::state::{MAX_REJECTED, Rejection, Revision};
+use kanarie_rollout::timestamp::Timestamp;
+use kanarie_rollout::weight::Steps;
+
+use crate::world::{World, manual, step};
+
+#[test]
+fn a_newer_revision_waits_until_every_replica_has_weight_0() {
+    let mut world = World::rolling();
+    world.obedient = false;
+    world.seen.desired = Revision::new("r3");
+    assert_eq!(world.reason(), "Superseded");
+    assert_eq!((world.stable(), world.weight()), ("r1", 0));
+    assert_eq!(world.reason(), "WaitingForGateways");
+    world.acknowledge();
+    assert_eq!(world.reason(), "RolloutStarted");
+    let split = world.state.split();
+    assert_eq!((split.canary.unwrap().as_str(), split.weight.percent()), ("r3", 10));
+}
+
+#[test]
+fn a_superseded_revision_is_not_rejected_and_leaves_no_counts_behind() {
+    let mut world = World::rolling();
+    world.canary(1, 2);
+    world.seen.desired = Revision::new("r3");
+    world.decide();
+    world.decide();
+    assert!(world.state.rejected.is_empty());
+    world.canary(0, 2);
+    assert_ne!(world.reason(), "RolledBack");
+}
+
+#[test]
+fn a_revert_to_stable_is_immediate_and_rejects_nothing() {
+    let mut world = World::rolling();
+    world.seen.paused = true;
+    world.seen.store = None;
+    world.seen.desired = Revision::new("r1");
+    assert_eq!(world.reason(), "Reverted");
+    assert_eq!(world.weight(), 0);
+    assert!(world.state.rejected.is_empty());
+    assert_eq!(world.reason(), "Completed");
+}
+
+#[test]
+fn a_rolled_back_revision_stays_rejected_however_often_it_is_applied() {
+    let mut world = World::rolling();
+    world.canary(0, 3);
+    world.decide();
+    world.seen.desired = Revision::new("r1");
+    world.decide();
+    world.seen.desired = Revision::new("r2");
+    let before = world.state.clone();
+    let decision = world.decide();
+    assert_eq!(decision.reason.as_str(), "RolledBack");
+    assert_eq!(world.state, before);
+    assert!(decision.reason.to_string().contains("failed 3 of 3 messages"));
+}
+
+#[test]
+fn an_edited_policy_does_not_resurrect_a_rolled_back_revision() {
+    let mut world = World::rolling();
+    world.canary(0, 3);
+    world.decide();
+    world.seen.policy.max_error_basis_points = 10_000;
+    world.seen.policy.steps = Steps::new(vec![step(100, 0)]).unwrap();
+    world.seen.mode = manual(100);
+    assert_eq!(world.reason(), "RolledBack");
+    assert_eq!(world.weight(), 0);
+}
+
+#[test]
+fn another_revision_starts_clean_after_a_rollback() {
+    let mut world = World::rolling();
+    world.canary(0, 3);
+    world.decide();
+    world.seen.desired = Revision::new("r3");
+    assert_eq!(world.reason(), "RolloutStarted");
+    world.decide();
+    world.canary(0, 2);
+    assert_ne!(world.reason(), "RolledBack");
+}
+
+#[test]
+fn of_many_edits_only_the_last_that_is_seen_gets_traffic() {
+    let mut world = World::rolling();
+    world.obedient = false;
+    for edit in 3..12 {
+        world.seen.desired = Revision::new(format!("r{edit}"));
+        world.decide();
+        assert_eq!(world.weight(), 0);
+    }
+    world.acknowledge();
+    world.decide();
+    assert_eq!(world.state.split().canary.unwrap().as_str(), "r11");
+}
+
+#[test]
+fn nothing_starts_while_no_more_rejections_can_be_remembered() {
+    let mut world = World::asking_for("r2");
+    world.state.rejected = (0..MAX_REJECTED)
+        .map(|number| Rejection {
+            revision: Revision::new(format!("bad-{number}")),
+            reason: "RolledBack".to_owned(),
+            message: String::new(),
+            at: Timestamp(number as u64),
+        })
+        .collect();
+    assert_eq!(world.reason(), "RejectedFull");
+    world.command("c1", "retry");
+    assert_eq!(world.reason(), "Retried");
+    assert_eq!(world.state.rejected[0].revision.as_str(), "bad-1");
+    assert_eq!(world.reason(), "RolloutStarted");
+}

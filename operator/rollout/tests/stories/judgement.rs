@@ -1,0 +1,153 @@
+//! What the counts do to a rollout.
+
+use kanarie_rollout::observation::Tally;
+use kanarie_rollout::policy::OnFailure;
+use kanarie_rollout::state::Revision;
+
+use crate::world::World;
+
+#[test]
+fn a_dead_canary_is_taken_back_and_rejected_in_one_decision() {
+    let mut world = World::rolling();
+    world.canary(0, 3);
+    let decision = world.decide();
+    assert_eq!(decision.reason.as_str(), "RolledBack");
+    assert_eq!((world.stable(), world.weight()), ("r1", 0));
+    assert!(world.state.rejection(&Revision::new("r2")).is_some());
+    assert!(decision.reason.to_string().contains("failed 3 of 3 messages"));
+}
+
+#[test]
+fn two_failures_are_never_proof() {
+    let mut world = World::rolling();
+    world.canary(0, 2);
+    assert_ne!(world.reason(), "RolledBack");
+}
+
+#[test]
+fn every_class_of_failure_counts_alike() {
+    for canary in [
+        Tally { timeout: 3, ..Tally::default() },
+        Tally { http: 3, ..Tally::default() },
+        Tally { invalid: 3, ..Tally::default() },
+        Tally { no_answer: 3, ..Tally::default() },
+        Tally { slow: 3, ..Tally::default() },
+    ] {
+        let mut world = World::rolling();
+        world.count(Tally::default(), canary);
+        assert_eq!(world.reason(), "RolledBack", "{canary:?}");
+    }
+}
+
+#[test]
+fn an_outage_of_both_tracks_holds_and_says_so() {
+    let mut world = World::rolling();
+    world.pass(3600);
+    world.count(
+        Tally { success: 630, http: 270, ..Tally::default() },
+        Tally { success: 70, http: 30, ..Tally::default() },
+    );
+    assert_eq!(world.reason(), "SharedDegradation");
+    assert_eq!(world.weight(), 10);
+}
+
+#[test]
+fn a_canary_that_is_better_than_stable_is_not_rolled_back() {
+    let mut world = World::rolling();
+    world.count(
+        Tally { success: 500, http: 400, ..Tally::default() },
+        Tally { success: 90, http: 10, ..Tally::default() },
+    );
+    assert_ne!(world.reason(), "RolledBack");
+}
+
+#[test]
+fn a_difference_below_one_percent_is_not_rolled_back() {
+    let mut world = World::rolling();
+    world.count(
+        Tally { success: 90_000, ..Tally::default() },
+        Tally { success: 10_000, http: 20, ..Tally::default() },
+    );
+    assert_ne!(world.reason(), "RolledBack");
+}
+
+#[test]
+fn an_error_rate_over_the_limit_without_proof_holds() {
+    let mut world = World::rolling();
+    world.pass(3600);
+    world.canary(98, 2);
+    assert_eq!(world.reason(), "ErrorRateTooHigh");
+    world.canary(150, 0);
+    assert_eq!(world.reason(), "StepAdvanced");
+}
+
+#[test]
+fn too_few_messages_hold_and_tell_how_many_are_needed() {
+    let mut world = World::rolling();
+    world.pass(3600);
+    world.canary(12, 0);
+    let text = world.decide().reason.to_string();
+    assert!(text.contains("canary 12 of 50 messages, 0 failed"), "{text}");
+}
+
+#[test]
+fn silence_neither_promotes_nor_rolls_back_even_when_no_message_is_asked_for() {
+    let mut world = World::asking_for("r2");
+    world.seen.policy.min_messages = 0;
+    world.decide();
+    world.decide();
+    world.pass(3600);
+    assert_eq!(world.reason(), "WaitingForTraffic");
+    assert_eq!(world.weight(), 10);
+}
+
+#[test]
+fn no_answer_of_a_gateway_is_no_evidence_and_never_bad_evidence() {
+    let mut world = World::rolling();
+    world.canary(1_000, 0);
+    world.pass(3600);
+    let store = world.seen.store.take();
+    assert_eq!(world.reason(), "WaitingForEvidence");
+    world.seen.store = store;
+    assert_eq!(world.reason(), "StepAdvanced");
+}
+
+#[test]
+fn failures_of_an_earlier_step_still_count_against_the_canary() {
+    let mut world = World::rolling();
+    world.canary(198, 2);
+    world.pass(3600);
+    assert_eq!(world.reason(), "StepAdvanced");
+    world.decide();
+    world.canary(0, 3);
+    assert_eq!(world.reason(), "RolledBack");
+}
+
+#[test]
+fn a_canary_that_fails_in_its_bake_is_taken_back() {
+    let mut world = World::baking();
+    world.canary(40, 5);
+    assert_eq!(world.reason(), "RolledBack");
+    assert_eq!((world.stable(), world.weight()), ("r1", 0));
+}
+
+#[test]
+fn a_canary_under_the_limit_is_not_taken_back_in_its_bake() {
+    let mut world = World::baking();
+    world.canary(9_940, 60);
+    assert_ne!(world.reason(), "RolledBack");
+}
+
+#[test]
+fn a_failed_canary_stays_at_its_weight_when_the_policy_says_pause() {
+    let mut world = World::asking_for("r2");
+    world.seen.policy.on_failure = OnFailure::Pause;
+    world.decide();
+    world.decide();
+    world.canary(0, 3);
+    assert_eq!(world.reason(), "PausedOnFailure");
+    world.canary(10_000, 0);
+    world.pass(7200);
+    assert_eq!(world.reason(), "PausedOnFailure");
+    assert_eq!((world.weight(), world.state.rejected.len()), (10, 0));
+}

@@ -1,0 +1,97 @@
+//! From the first revision through every step to the promotion.
+
+use kanarie_rollout::timestamp::Timestamp;
+use kanarie_rollout::weight::Steps;
+
+use crate::world::{World, policy, step};
+
+#[test]
+fn the_first_revision_serves_everybody_at_once() {
+    let mut world = World::asking_for("r1");
+    assert_eq!((world.stable(), world.weight(), world.state.serving), ("r1", 0, 1));
+    assert_eq!(world.state.history[0].reason, "FirstRevision");
+    assert_eq!(world.reason(), "Completed");
+}
+
+#[test]
+fn the_stable_revision_starts_no_rollout() {
+    let mut world = World::asking_for("r1");
+    let before = world.state.clone();
+    world.decide();
+    assert_eq!(world.state, before);
+}
+
+#[test]
+fn a_good_canary_goes_through_every_step_and_then_becomes_stable() {
+    let mut world = World::rolling();
+    let mut weights = vec![world.weight()];
+    for _ in 0..3 {
+        world.canary(100, 0);
+        world.pass(7200);
+        world.decide();
+        weights.push(world.weight());
+        world.decide();
+    }
+    assert_eq!(weights, [10, 50, 100, 0]);
+    assert_eq!(world.stable(), "r2");
+    assert_eq!(world.state.history[0].reason, "Completed");
+}
+
+#[test]
+fn a_good_step_is_not_left_before_its_hold_has_run() {
+    let mut world = World::rolling();
+    world.canary(1_000, 0);
+    world.pass(3599);
+    assert_eq!(world.reason(), "Holding");
+    world.pass(1);
+    assert_eq!(world.reason(), "StepAdvanced");
+}
+
+#[test]
+fn the_hold_runs_on_the_stores_clock_alone() {
+    let mut world = World::rolling();
+    world.canary(1_000, 0);
+    world.now.0 += 80_000_000;
+    assert_eq!(world.reason(), "Holding");
+}
+
+#[test]
+fn a_stores_clock_that_is_set_back_counts_as_no_time() {
+    let mut world = World::rolling();
+    world.canary(1_000, 0);
+    world.store().at = Timestamp(0);
+    assert_eq!(world.reason(), "Holding");
+}
+
+#[test]
+fn the_bake_must_hold_before_the_canary_becomes_stable() {
+    let mut world = World::baking();
+    world.canary(1_000, 0);
+    world.pass(3599);
+    assert_eq!(world.reason(), "Holding");
+    assert_eq!(world.stable(), "r1");
+    world.pass(1);
+    assert_eq!(world.reason(), "Completed");
+}
+
+#[test]
+fn a_running_rollout_obeys_the_policy_that_it_started_with() {
+    let mut world = World::rolling();
+    world.seen.policy.steps = Steps::new(vec![step(100, 0)]).unwrap();
+    world.seen.policy.min_messages = 1;
+    world.canary(49, 0);
+    world.pass(3600);
+    assert_eq!(world.reason(), "WaitingForTraffic");
+    assert_eq!(world.state.rolling().unwrap().policy, policy());
+}
+
+#[test]
+fn every_step_starts_its_counts_from_zero() {
+    let mut world = World::rolling();
+    world.canary(1_000, 0);
+    world.pass(3600);
+    world.decide();
+    world.decide();
+    world.pass(7200);
+    assert_eq!(world.reason(), "WaitingForTraffic");
+}

@@ -1,0 +1,37 @@
+//! What the state remembers, and what it refuses to read.
+
+use kanarie_rollout::state::{MAX_HISTORY, State};
+
+use crate::world::{World, manual};
+
+#[test]
+fn history_tells_who_when_why_and_keeps_ten() {
+    let mut world = World::asking_for("r2");
+    for weight in 0..30 {
+        world.seen.mode = manual(weight);
+        world.decide();
+    }
+    assert_eq!(world.state.history.len(), MAX_HISTORY);
+    let last = &world.state.history[0];
+    assert_eq!((last.reason.as_str(), last.revision.as_str()), ("WeightSet", "r2"));
+    assert_eq!((last.number, last.at), (world.state.transition, world.now));
+}
+
+#[test]
+fn a_rollback_is_kept_with_its_numbers() {
+    let mut world = World::rolling();
+    world.canary(0, 3);
+    world.decide();
+    assert!(world.state.history[0].message.contains("failed 3 of 3 messages"));
+    assert_eq!(world.state.history[0].message, world.state.rejected[0].message);
+}
+
+#[test]
+fn a_step_that_the_policy_does_not_have_is_unreadable() {
+    let mut world = World::rolling();
+    world.decide();
+    let text = serde_json::to_string(&world.state).unwrap();
+    let broken = text.replace("\"index\":0", "\"index\":3");
+    assert_ne!(text, broken);
+    assert!(serde_json::from_str::<State>(&broken).is_err());
+}

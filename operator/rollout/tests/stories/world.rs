@@ -1,0 +1,143 @@
+//! A channel told to `decide`: what is observed, what is remembered, and two clocks.
+
+use kanarie_rollout::decide::{Decision, decide};
+use kanarie_rollout::observation::{Command, Evidence, Mode, Observation, Replica, Store, Tally};
+use kanarie_rollout::policy::{OnFailure, Policy};
+use kanarie_rollout::state::{CommandResult, Revision, State};
+use kanarie_rollout::timestamp::Timestamp;
+use kanarie_rollout::weight::{Step, Steps, Weight};
+
+/// A channel, the gateways that serve it, and two clocks.
+pub(crate) struct World {
+    pub(crate) state: State,
+    pub(crate) seen: Observation,
+    pub(crate) now: Timestamp,
+    /// Whether replicas take up a route as soon as it is written.
+    pub(crate) obedient: bool,
+}
+
+impl World {
+    /// r1 is stable and the spec asks for `desired`.
+    pub(crate) fn asking_for(desired: &str) -> Self {
+        let now = Timestamp(1_000_000_000);
+        let replicas = ["gateway-0", "gateway-1"]
+            .map(|name| Replica { name: name.to_owned(), serving: Some(1) });
+        Self {
+            state: State::first(Revision::new("r1"), now),
+            seen: Observation {
+                desired: Revision::new(desired),
+                policy: policy(),
+                mode: Mode::Automatic,
+                paused: false,
+                command: None,
+                store: Some(Store {
+                    epoch: "e1".to_owned(),
+                    // The store's clock has nothing to do with the operator's.
+                    at: Timestamp(5_000),
+                    replicas: replicas.to_vec(),
+                    evidence: Vec::new(),
+                }),
+            },
+            now,
+            obedient: true,
+        }
+    }
+
+    /// A rollout of r2 whose first step is in force on every replica.
+    pub(crate) fn rolling() -> Self {
+        let mut world = Self::asking_for("r2");
+        assert_eq!(world.reason(), "RolloutStarted");
+        assert_eq!(world.reason(), "StepStarted");
+        world
+    }
+
+    /// A rollout of r2 in its bake, its hold just begun.
+    pub(crate) fn baking() -> Self {
+        let mut world = Self::rolling();
+        for _ in 0..2 {
+            world.canary(100, 0);
+            world.pass(7200);
+            assert_eq!(world.reason(), "StepAdvanced");
+            assert_eq!(world.reason(), "StepStarted");
+        }
+        world
+    }
+
+    pub(crate) fn store(&mut self) -> &mut Store {
+        self.seen.store.as_mut().unwrap()
+    }
+
+    pub(crate) fn decide(&mut self) -> Decision {
+        let decision = decide(&self.state, &self.seen, self.now);
+        self.state = decision.next.clone();
+        if self.obedient && self.seen.store.is_some() {
+            self.acknowledge();
+        }
+        decision
+    }
+
+    pub(crate) fn reason(&mut self) -> &'static str {
+        self.decide().reason.as_str()
+    }
+
+    pub(crate) fn acknowledge(&mut self) {
+        let serving = self.state.serving;
+        for replica in &mut self.store().replicas {
+            replica.serving = Some(serving);
+        }
+    }
+
+    pub(crate) fn pass(&mut self, seconds: u64) {
+        self.now.0 += seconds * 1000;
+        if let Some(store) = &mut self.seen.store {
+            store.at.0 += seconds * 1000;
+        }
+    }
+
+    pub(crate) fn count(&mut self, stable: Tally, canary: Tally) {
+        let serving = self.state.serving;
+        self.store().evidence.push(Evidence { serving, stable, canary });
+    }
+
+    pub(crate) fn canary(&mut self, success: u64, http: u64) {
+        self.count(Tally::default(), Tally { success, http, ..Tally::default() });
+    }
+
+    pub(crate) fn command(&mut self, id: &str, verb: &str) {
+        self.seen.command = Some(Command::new(id, verb));
+    }
+
+    pub(crate) fn weight(&self) -> u8 {
+        self.state.split().weight.percent()
+    }
+
+    pub(crate) fn stable(&self) -> &str {
+        self.state.split().stable.as_str()
+    }
+
+    pub(crate) fn answer(&self) -> (CommandResult, &str) {
+        let answer = self.state.last_command.as_ref().unwrap();
+        (answer.result, &answer.message)
+    }
+}
+
+pub(crate) fn step(weight: u8, hold_seconds: u32) -> Step {
+    Step { weight: Weight::new(weight).unwrap(), hold_seconds }
+}
+
+pub(crate) fn policy() -> Policy {
+    Policy {
+        steps: Steps::new(vec![step(10, 3600), step(50, 7200), step(100, 3600)]).unwrap(),
+        max_error_basis_points: 100,
+        min_messages: 50,
+        max_latency_ms: None,
+        interval_seconds: 5,
+        on_failure: OnFailure::Rollback,
+        retry_on_stable: true,
+        progress_deadline_seconds: 86_400,
+    }
+}
+
+pub(crate) fn manual(weight: u8) -> Mode {
+    Mode::Manual(Weight::new(weight).unwrap())
+}
