@@ -1,12 +1,33 @@
 //! The id that ties a send to its status callbacks: conversation, reply and segment in one word.
 //!
 //! Takes and gives text only; it stands in the query of the callback's URL (`?o=…`), so it holds
-//! nothing that needs escaping and nothing that names a person. Pure: the random part comes from
-//! the caller.
+//! nothing that needs escaping and nothing that names a person. Also says where Twilio reports to.
+//! Pure: the random part comes from the caller.
 
 use std::fmt;
 
 use kanarie_queue::types::ConversationId;
+
+/// Path of the endpoint for messages.
+pub const MESSAGE_PATH: &str = "/webhooks/twilio/whatsapp";
+/// Path of the endpoint for status callbacks.
+pub const STATUS_PATH: &str = "/webhooks/twilio/status";
+
+/// Where Twilio reports what becomes of a reply of the channel with this webhook URL: the status
+/// endpoint beside it. A webhook URL whose path something rewrites on the way has no known
+/// neighbour; then it is the webhook URL itself, which is known to arrive.
+pub fn status_url(webhook_url: &str) -> String {
+    let webhook_url = webhook_url.split('#').next().unwrap_or_default();
+    let (base, query) = match webhook_url.split_once('?') {
+        Some((base, query)) => (base, Some(query)),
+        None => (webhook_url, None),
+    };
+    let url = match base.strip_suffix(MESSAGE_PATH) {
+        Some(prefix) => format!("{prefix}{STATUS_PATH}"),
+        None => base.to_owned(),
+    };
+    query.map_or(url.clone(), |query| format!("{url}?{query}"))
+}
 
 /// Names one segment of one reply, as `<conversation>.<intent>.<segment>`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +43,18 @@ pub struct IntentId {
 impl IntentId {
     /// Longest random part that is parsed.
     const MAX_INTENT: usize = 64;
+
+    /// The URL for Twilio to report this segment to.
+    pub fn callback_url(&self, webhook_url: &str) -> String {
+        let url = status_url(webhook_url);
+        let joint = if url.contains('?') { '&' } else { '?' };
+        format!("{url}{joint}o={self}")
+    }
+
+    /// Finds the id in the query of a callback's URL.
+    pub fn in_query(query: &str) -> Option<Self> {
+        Self::parse(query.split('&').find_map(|pair| pair.strip_prefix("o="))?)
+    }
 
     /// Parses what [`fmt::Display`] writes; anything else is none.
     pub fn parse(text: &str) -> Option<Self> {
@@ -47,7 +80,7 @@ impl fmt::Display for IntentId {
 
 #[cfg(test)]
 mod tests {
-    use super::IntentId;
+    use super::{IntentId, status_url};
     use kanarie_queue::types::ConversationId;
 
     fn id(intent: &str) -> IntentId {
@@ -72,6 +105,28 @@ mod tests {
         let conversation = "07".repeat(16);
         for segment in ["", "+1", "-1", "x", "1.2", "4294967296"] {
             assert_eq!(IntentId::parse(&format!("{conversation}.abc.{segment}")), None);
+        }
+    }
+
+    #[test]
+    fn status_is_reported_beside_the_webhook() {
+        let url = "https://h.example/eu/webhooks/twilio/whatsapp?tenant=acme#rc=2";
+        assert_eq!(status_url(url), "https://h.example/eu/webhooks/twilio/status?tenant=acme");
+    }
+
+    #[test]
+    fn status_is_reported_to_a_rewritten_webhook_itself() {
+        assert_eq!(status_url("https://h.example/acme"), "https://h.example/acme");
+    }
+
+    #[test]
+    fn the_id_is_found_again_in_the_query_of_its_callback() {
+        for webhook in
+            ["https://h.example/webhooks/twilio/whatsapp", "https://h.example/acme?tenant=1"]
+        {
+            let url = id("a1").callback_url(webhook);
+            let (_, query) = url.split_once('?').expect("the id stands in the query");
+            assert_eq!(IntentId::in_query(query), Some(id("a1")), "{url}");
         }
     }
 }

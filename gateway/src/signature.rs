@@ -392,3 +392,15 @@ fn hex(bytes: &[u8]) -> String {
         text
     })
 }
+
+#[cfg(test)]
+pub(crate) mod testing {
+    //! Bodies that count as verified in unit tests of the hops behind this one.
+
+    use super::{UnverifiedBody, VerifiedBody};
+
+    /// A verified form.
+    pub(crate) fn verified(form: &str) -> VerifiedBody {
+        VerifiedBody(UnverifiedBody::form(form.as_bytes()))
+    }
+}
