@@ -5,6 +5,7 @@
 //! the contract of each verb stands in `kanarie_queue`.
 
 pub mod embedded;
+pub mod redis;
 
 use std::sync::Arc;
 

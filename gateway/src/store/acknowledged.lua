@@ -1,0 +1,17 @@
+-- acknowledged: the routes that a replica obeys, of some channels or of all.
+-- ARGV: clock, replica, "all" or "named", then the names.
+-- Gives {channel, "<serving> <hash>", ...}; nothing when its last heartbeat is a minute old.
+
+local REP, ACK = KEYS[1], KEYS[2]
+local seen = redis.call("ZSCORE", REP, ARGV[2])
+if not seen or tonumber(seen) + 60000 <= now then return {} end
+if ARGV[3] == "all" then return redis.call("HGETALL", ACK) end
+local answer = {}
+for at = 4, #ARGV do
+  local found = redis.call("HGET", ACK, ARGV[at])
+  if found then
+    answer[#answer + 1] = ARGV[at]
+    answer[#answer + 1] = found
+  end
+end
+return answer

@@ -1,0 +1,46 @@
+-- admit: duplicate, then limit, then capacity, then append. Nothing is written before the append.
+-- ARGV: clock, conversation, channel, dedup key, envelope, limit, window ms, dedup ms, an epoch.
+-- Gives 0 queued, -1 duplicate, -2 full, or the milliseconds until the limit lets one more in.
+
+local DD, RL = KEYS[10], KEYS[11]
+local conversation, channel, dedup_key, envelope = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local limit, window, dedup = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
+
+local remembered = redis.call("GET", DD)
+if remembered and tonumber(remembered) > now then return -1 end
+
+local stamps = redis.call("LRANGE", RL, 0, -1)
+local stale = 0
+while stamps[stale + 1] and tonumber(stamps[stale + 1]) + window <= now do
+  stale = stale + 1
+end
+if #stamps - stale >= limit then
+  -- With this stamp gone, one less than the limit is left. A limit of 0 has none to wait for.
+  local first = stamps[#stamps - limit + 1]
+  return first and tonumber(first) + window - now or window
+end
+
+local text = redis.call("HGET", CONV, conversation)
+local row = text and cjson.decode(text)
+  or { lo = 0, hi = 0, tries = 0, crashes = 0, counted = false, lease_ms = 0 }
+local bytes = tonumber(redis.call("HGET", META, "bytes") or 0)
+if row.hi - row.lo >= 200 or bytes + #envelope > 67108864 then return -2 end
+
+-- The key's own end is on the server's clock and only frees memory.
+redis.call("SET", DD, string.format("%.0f", now + dedup), "PX", dedup)
+if stale > 0 then redis.call("LPOP", RL, stale) end
+redis.call("RPUSH", RL, now)
+redis.call("PEXPIRE", RL, window)
+
+local field = conversation .. ":" .. string.format("%.0f", row.hi)
+local head = string.format("%.0f:%d:", now, #dedup_key)
+redis.call("HSET", MSG, field, head .. dedup_key .. envelope)
+redis.call("HINCRBY", META, "messages", 1)
+redis.call("HINCRBY", META, "bytes", #envelope)
+redis.call("HSETNX", META, "epoch", ARGV[9])
+-- A channel made anew with the same sender inherits what waits.
+row.ch = channel
+row.hi = row.hi + 1
+if not text then make_ready(conversation, row) end
+keep(conversation, row)
+return 0

@@ -1,0 +1,22 @@
+-- commit_reply: makes the reply durable, once for a head.
+-- ARGV: clock, conversation, nonce, intent's id, its segments, its body, evidence or "".
+-- Gives {"done"}, {"stale"}, or {"exists", intent, body}.
+
+local conversation, id = ARGV[2], ARGV[4]
+local row = owned(conversation, ARGV[3])
+if not row then return { "stale" } end
+
+local text = redis.call("HGET", INT, conversation)
+if text then
+  if cjson.decode(text).id == id then return { "done" } end
+  return { "exists", text, redis.call("HGET", BOD, conversation) }
+end
+
+local intent = { id = id, segments = tonumber(ARGV[5]), resent = false }
+redis.call("HSET", INT, conversation, cjson.encode(intent))
+redis.call("HSET", BOD, conversation, ARGV[6])
+redis.call("ZADD", LSE, now + row.lease_ms, conversation)
+row.run = nil
+count(row, ARGV[7])
+keep(conversation, row)
+return { "done" }

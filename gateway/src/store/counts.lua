@@ -1,0 +1,16 @@
+-- counts: what was counted for some channels in this shard. Their hashes follow the nine keys.
+-- ARGV: clock, an epoch in case the shard has none.
+-- Gives {epoch, {field, number, ...} of each channel}.
+
+local epoch = redis.call("HGET", META, "epoch")
+if not epoch then
+  epoch = ARGV[2]
+  redis.call("HSET", META, "epoch", epoch)
+  changed()
+end
+local answer = { epoch }
+for at = 10, #KEYS do
+  local EV = KEYS[at]
+  answer[#answer + 1] = redis.call("HGETALL", EV)
+end
+return answer

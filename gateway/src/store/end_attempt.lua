@@ -1,0 +1,14 @@
+-- end_attempt: records how the first attempt ended, before any rescue.
+-- ARGV: clock, conversation, nonce, evidence, the canary revision that failed or none.
+-- Gives 1, or 0 for a lease that is somebody else's.
+
+local conversation = ARGV[2]
+local row = owned(conversation, ARGV[3])
+if not row then return 0 end
+local failed_on = optional(ARGV[5]) or row.failed_on
+if not row.counted or row.failed_on ~= failed_on then
+  count(row, ARGV[4])
+  row.failed_on = failed_on
+  keep(conversation, row)
+end
+return 1

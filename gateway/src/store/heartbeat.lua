@@ -1,0 +1,34 @@
+-- heartbeat: a replica announces itself and the routes that it obeys.
+-- ARGV: clock, replica, digest, the digest it announced last or "" for a first and complete
+-- account, number of acknowledgements, then channel and "<serving> <hash>" of each, then the
+-- channels whose route is gone.
+-- Gives 1, or 0 when the last account is not what stands here: then nothing changed, and the
+-- replica gives a complete one.
+
+local REP, DIG, ACK = KEYS[1], KEYS[2], KEYS[3]
+local replica, digest, last = ARGV[2], ARGV[3], ARGV[4]
+
+if last == "" then
+  redis.call("DEL", ACK)
+elseif redis.call("HGET", DIG, replica) ~= last or redis.call("EXISTS", ACK) == 0 then
+  return 0
+end
+
+-- Never empty, so that an account that was lost shows.
+redis.call("HSET", ACK, "", "")
+local names = 6 + 2 * tonumber(ARGV[5])
+for at = 6, names - 1, 2 do
+  redis.call("HSET", ACK, ARGV[at], ARGV[at + 1])
+end
+for at = names, #ARGV do
+  redis.call("HDEL", ACK, ARGV[at])
+end
+redis.call("PEXPIRE", ACK, 60000)
+redis.call("HSET", DIG, replica, digest)
+redis.call("ZADD", REP, now, replica)
+
+for _, gone in ipairs(redis.call("ZRANGEBYSCORE", REP, "-inf", now - 60000)) do
+  redis.call("ZREM", REP, gone)
+  redis.call("HDEL", DIG, gone)
+end
+return 1

@@ -1,0 +1,12 @@
+-- release: gives the lease back at once; the head keeps its place and the try does not count.
+-- ARGV: clock, conversation, nonce.
+-- Gives 1, or 0 for a lease that is somebody else's.
+
+local conversation = ARGV[2]
+local row = owned(conversation, ARGV[3])
+if not row then return 0 end
+row.tries = row.tries - 1
+end_lease(conversation, row)
+redis.call("ZADD", RDY, row.score, conversation)
+keep(conversation, row)
+return 1

@@ -1,0 +1,31 @@
+-- sweep: dead letters lose their text after 24 hours and are dropped after 14 days, up to 100 of
+-- each a call. Everything else that ages has a time to live.
+-- ARGV: clock.
+
+local DL, DLZ, DLC = KEYS[10], KEYS[11], KEYS[12]
+
+local old = redis.call("ZRANGEBYSCORE", DLZ, "-inf", now - 1209600000, "LIMIT", 0, 100)
+for _, name in ipairs(old) do
+  local channel = string.match(name, "^%d+ (%S+)")
+  redis.call("HDEL", DL, name)
+  redis.call("ZREM", DLZ, name)
+  if redis.call("HINCRBY", DLC, channel, -1) == 0 then
+    redis.call("HDEL", DLC, channel)
+  end
+end
+
+-- Letters without text are always the oldest ones: their number says where the others begin.
+local stripped = math.max(0, tonumber(redis.call("HGET", META, "stripped") or 0) - #old)
+local candidates = redis.call("ZRANGE", DLZ, stripped, stripped + 99, "WITHSCORES")
+for at = 1, #candidates, 2 do
+  if tonumber(candidates[at + 1]) + 86400000 > now then break end
+  local letter = cjson.decode(redis.call("HGET", DL, candidates[at]))
+  letter.text = nil
+  redis.call("HSET", DL, candidates[at], cjson.encode(letter))
+  stripped = stripped + 1
+end
+if #old > 0 or stripped > tonumber(redis.call("HGET", META, "stripped") or 0) then
+  redis.call("HSET", META, "stripped", stripped)
+  changed()
+end
+return 1
