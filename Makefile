@@ -1,7 +1,7 @@
 # The two commands: `make demo` plays the whole story, `make test` passes every test.
 # Both need git, make, Rust and Go, and set up everything else themselves.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt generated images clean
+.PHONY: help demo test lint generated images bench
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -25,3 +25,7 @@ generated: ## Writes the CRD, docs/api.md and charts/install.yaml again
 
 images: ## Static musl images FROM scratch, with buildah or docker
 	@charts/images/build
+
+bench: ## What a webhook and a whole message cost, as ratios against a bare handler
+	@cargo build --quiet --release --workspace --bins
+	@cargo run --quiet --release -p kanarie-tests --bin bench

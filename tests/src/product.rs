@@ -127,6 +127,14 @@ impl Program {
         self.listen.to_string()
     }
 
+    /// The id of its process, to measure it by.
+    ///
+    /// # Errors
+    /// It is not running.
+    pub fn pid(&self) -> Result<u32> {
+        Ok(self.process.as_ref().context("it is not running")?.id())
+    }
+
     /// Base URL of the admin port.
     pub fn admin_url(&self) -> String {
         format!("http://{}", self.admin)
