@@ -1,0 +1,160 @@
+//! The CRD against a real API server: every rule is enforced, in its own words.
+//!
+//! The manifests are those of `crds/examples` and `crds/tests/bad`; the same ones are given to the
+//! Rust rules by `crds/tests/validation.rs`.
+
+use std::path::Path;
+
+use kanarie_crds::channel::WhatsAppChannel;
+use kanarie_tests::control_plane::ControlPlane;
+use kanarie_tests::yaml;
+use kube::Api;
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn every_bad_manifest_is_refused_with_its_sentence() {
+    let (plane, namespace) = with_namespace("bad").await;
+    for (name, text) in manifests("tests/bad") {
+        let comment = |key: &str| {
+            let prefix = format!("# {key}: ");
+            text.lines().find_map(|line| line.strip_prefix(&prefix)).map(ToOwned::to_owned)
+        };
+        // Bounds of the schema are told in the server's own words.
+        let wanted = comment("server").or_else(|| comment("message")).unwrap();
+        let refused = yaml::dry_run(&plane.client(), &namespace, &text).await.err();
+        let said = refused.map_or("accepted".to_owned(), |error| format!("{error:#}"));
+        assert!(said.contains(&wanted), "{name}: wanted `{wanted}`, the server said: {said}");
+    }
+}
+
+#[tokio::test]
+async fn every_example_is_accepted_and_gets_the_defaults_of_the_types() {
+    let (plane, namespace) = with_namespace("examples").await;
+    for (name, text) in manifests("examples") {
+        let written: WhatsAppChannel = serde_saphyr::from_str(&text).unwrap();
+        let stored = plane.apply_yaml(&namespace, &text).await.unwrap().remove(0);
+        let wanted = serde_json::to_value(written.spec).unwrap();
+        assert_eq!(stored.data["spec"], wanted, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_part_of_a_block_that_is_written_leaves_the_rest_at_its_defaults() {
+    let (plane, namespace) = with_namespace("partial").await;
+    let raw = raw(plane, &namespace);
+    let mut channel = minimal();
+    channel["spec"]["rollout"] = json!({"analysis": {"minMessages": 7}});
+    let stored = raw.create(&PostParams::default(), &dynamic(&channel)).await.unwrap();
+    let rollout = &stored.data["spec"]["rollout"];
+    assert_eq!(
+        rollout["analysis"],
+        json!({"minMessages": 7, "maxErrorBasisPoints": 100, "intervalSeconds": 5})
+    );
+    assert_eq!(rollout["steps"].as_array().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn account_and_sender_of_a_channel_stay_as_they_are() {
+    let (plane, namespace) = with_namespace("immutable").await;
+    let raw = raw(plane, &namespace);
+    raw.create(&PostParams::default(), &dynamic(&minimal())).await.unwrap();
+    for (patch, wanted) in [
+        (
+            json!({"twilio": {"accountSid": "ACffffffffffffffffffffffffffffffff"}}),
+            "`twilio.accountSid` must stay as it is",
+        ),
+        (
+            json!({"sender": {"address": "whatsapp:+31209999999"}}),
+            "`sender.address` must stay as it is",
+        ),
+    ] {
+        let patch = Patch::Merge(json!({"spec": patch}));
+        let refused = raw.patch("shop", &PatchParams::default(), &patch).await.unwrap_err();
+        assert!(refused.to_string().contains(wanted), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn an_object_that_no_operator_has_seen_is_never_current() {
+    let (plane, namespace) = with_namespace("unseen").await;
+    let raw = raw(plane, &namespace);
+    let stored = raw.create(&PostParams::default(), &dynamic(&minimal())).await.unwrap();
+    assert_eq!(stored.data["status"]["observedGeneration"], -1);
+}
+
+#[tokio::test]
+async fn a_field_that_does_not_exist_is_refused_under_strict_validation() {
+    let (plane, namespace) = with_namespace("strict").await;
+    let mut channel = minimal();
+    channel["spec"]["webhook"]["signatureCheck"] = json!("None");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), channel.to_string()).unwrap();
+    let output = plane
+        .kubectl()
+        .unwrap()
+        .args(["apply", "-n", &namespace, "-f"])
+        .arg(file.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("unknown field \"spec.webhook.signatureCheck\""), "{said}");
+}
+
+#[tokio::test]
+async fn kubectl_finds_a_channel_by_its_sender_and_shows_why_it_waits() {
+    let (plane, namespace) = with_namespace("columns").await;
+    let api = raw(plane, &namespace);
+    api.create(&PostParams::default(), &dynamic(&minimal())).await.unwrap();
+    let status = json!({"status": {"rollout": {
+        "weight": 10, "step": "1/3", "waiting": "12 of 50 messages, 0 failed; next step 14:05Z",
+    }}});
+    api.patch_status("shop", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
+    let selector = "spec.sender.address=whatsapp:+31201234567";
+    let output = plane
+        .kubectl()
+        .unwrap()
+        .args(["get", "wach", "-n", &namespace, "--field-selector", selector])
+        .output()
+        .unwrap();
+    let table = String::from_utf8_lossy(&output.stdout);
+    assert!(table.contains("12 of 50 messages, 0 failed; next step 14:05Z"), "{table}");
+}
+
+/// A control plane with the CRD, and a namespace of the test's own.
+async fn with_namespace(prefix: &str) -> (&'static ControlPlane, String) {
+    let plane = ControlPlane::shared().await;
+    plane.install_crd().await.unwrap();
+    let namespace = plane.namespace(prefix).await.unwrap();
+    (plane, namespace)
+}
+
+/// Channels as they are written and stored, without the types' own defaults.
+fn raw(plane: &ControlPlane, namespace: &str) -> Api<DynamicObject> {
+    let resource = ApiResource::erase::<WhatsAppChannel>(&());
+    Api::namespaced_with(plane.client(), namespace, &resource)
+}
+
+fn minimal() -> Value {
+    let (_, text) = manifests("examples").into_iter().find(|(n, _)| n == "minimal.yaml").unwrap();
+    serde_saphyr::from_str(&text).unwrap()
+}
+
+fn dynamic(value: &Value) -> DynamicObject {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+/// Name and text of every manifest in a folder of `crds`.
+fn manifests(folder: &str) -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds").join(folder);
+    let mut found: Vec<(String, String)> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|item| item.unwrap().path())
+        .map(|path| {
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            (name, std::fs::read_to_string(path).unwrap())
+        })
+        .collect();
+    found.sort();
+    found
+}
