@@ -7,11 +7,16 @@
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use kanarie_queue::types::Class;
 use prometheus::core::Collector;
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts,
     Registry, TextEncoder,
 };
+
+use crate::agent::Failure;
+use crate::twilio::ListError;
+use crate::twilio::classify::classify_code;
 
 /// Logs and counts an event.
 pub fn emit(event: &Event) {
@@ -51,6 +56,103 @@ pub enum Event {
         /// What happened.
         change: LifecycleChange,
     },
+    /// The store did not answer a verb of a worker; it is asked again.
+    WorkerStoreFailed {
+        /// The store's error; store errors name no customer.
+        error: String,
+    },
+    /// A worker stopped because its lease is, or may be, somebody else's.
+    LeaseLost,
+    /// An agent was asked.
+    Asked {
+        /// How it counts.
+        class: Class,
+        /// From the question to the answer or the failure.
+        took: Duration,
+        /// Why there is no answer.
+        failure: Option<Failure>,
+    },
+    /// Stable answered a message that the canary had failed on.
+    Rescued,
+    /// A segment was posted to Twilio.
+    Posted {
+        /// What came of it.
+        outcome: SendOutcome,
+        /// Twilio's error code.
+        code: Option<u32>,
+    },
+    /// Twilio did not list its messages, so an unknown outcome stays unknown for now.
+    ListFailed {
+        /// Why.
+        error: ListError,
+    },
+    /// Twilio refuses the credentials of a channel: its replies wait.
+    CredentialsRefused {
+        /// The channel, as `namespace/name`.
+        channel: String,
+        /// Twilio's error code.
+        code: Option<u32>,
+    },
+    /// The whole reply to a message is sent.
+    Answered {
+        /// From the admission of the message.
+        took: Duration,
+    },
+    /// A message became a dead letter.
+    DeadLetter {
+        /// Why.
+        class: DeadLetterClass,
+    },
+}
+
+/// What came of a POST to Twilio.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendOutcome {
+    /// The message exists.
+    Sent,
+    /// Not processed; it is repeated.
+    Retry,
+    /// Not processed; it is repeated later.
+    RetryAfter,
+    /// It may exist.
+    Unknown,
+    /// The account, its credentials or its sender are not accepted.
+    Credentials,
+    /// The customer does not want messages.
+    OptOut,
+    /// It will never be accepted.
+    Permanent,
+    /// Only a template is accepted now.
+    NeedsTemplate,
+}
+
+/// Why a message could not be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeadLetterClass {
+    /// The agent finally did not answer in time.
+    Timeout,
+    /// The agent finally could not be reached or answered with an error.
+    Http,
+    /// The agent's last answer was none of its protocol.
+    Invalid,
+    /// The agent finally gave no text.
+    NoAnswer,
+    /// Three workers died on it.
+    Crashed,
+    /// Its channel was gone for a day.
+    NoChannel,
+    /// It was stored by a version that writes something else.
+    Unreadable,
+    /// Whether its reply was sent is not known, twice.
+    Unknown,
+    /// Twilio could not be reached, or was over a limit, for a day.
+    NotAccepted,
+    /// The customer does not want messages.
+    OptOut,
+    /// Twilio will never accept its reply.
+    Permanent,
+    /// Its reply came after the customer's 24 hours.
+    NeedsTemplate,
 }
 
 /// A webhook URL.
@@ -152,6 +254,38 @@ label!(WebhookOutcome {
     TooSlow => "too-slow",
 });
 label!(CloseReason { SlowHeader => "slow-header", Drained => "drained" });
+label!(Class {
+    Success => "success",
+    Timeout => "timeout",
+    Http => "http",
+    Invalid => "invalid",
+    NoAnswer => "no-answer",
+    Slow => "slow",
+});
+label!(SendOutcome {
+    Sent => "sent",
+    Retry => "retry",
+    RetryAfter => "retry-after",
+    Unknown => "unknown",
+    Credentials => "credentials",
+    OptOut => "opt-out",
+    Permanent => "permanent",
+    NeedsTemplate => "needs-template",
+});
+label!(DeadLetterClass {
+    Timeout => "timeout",
+    Http => "http",
+    Invalid => "invalid",
+    NoAnswer => "no-answer",
+    Crashed => "crashed",
+    NoChannel => "no-channel",
+    Unreadable => "unreadable",
+    Unknown => "unknown",
+    NotAccepted => "not-accepted",
+    OptOut => "opt-out",
+    Permanent => "permanent",
+    NeedsTemplate => "needs-template",
+});
 label!(LifecycleChange { Started => "started", Draining => "draining", Stopped => "stopped" });
 
 /// Every metric of the process, its children resolved once.
@@ -161,12 +295,32 @@ struct Metrics {
     webhook_seconds: Histograms<Endpoint>,
     store_failures: IntCounter,
     connections_closed: Counters<CloseReason>,
+    worker: WorkerMetrics,
+}
+
+/// The metrics of the second line.
+struct WorkerMetrics {
+    store_failures: IntCounter,
+    leases_lost: IntCounter,
+    attempts: Counters<Class>,
+    attempt_seconds: Histograms<Class>,
+    rescues: IntCounter,
+    /// By outcome and Twilio's code; codes that this version does not know are one.
+    sends: IntCounterVec,
+    list_failures: IntCounter,
+    credentials_refused: IntCounter,
+    reply_seconds: Histogram,
+    dead_letters: Counters<DeadLetterClass>,
 }
 
 static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
 
 /// Buckets for answers to Twilio: a millisecond to the two seconds nobody may wait.
 const ANSWER_BUCKETS: [f64; 10] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 2.0];
+
+/// Buckets for agents and whole replies: from loopback to the longest timeout.
+const AGENT_BUCKETS: [f64; 12] =
+    [0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
 
 impl Metrics {
     fn new() -> Self {
@@ -196,6 +350,7 @@ impl Metrics {
                 "Connections closed by the gateway before their request was complete.",
                 "reason",
             ),
+            worker: WorkerMetrics::new(&registry),
             registry,
         }
     }
@@ -209,6 +364,7 @@ impl Metrics {
             Event::StoreFailed { .. } => self.store_failures.inc(),
             Event::ConnectionClosed { reason } => self.connections_closed.inc(*reason),
             Event::Lifecycle { .. } => {}
+            event => self.worker.count(event),
         }
     }
 
@@ -220,6 +376,95 @@ impl Metrics {
             page.clear();
         }
         String::from_utf8(page).unwrap_or_default()
+    }
+}
+
+impl WorkerMetrics {
+    fn new(registry: &Registry) -> Self {
+        let single = |name: &str, help: &str| counter(registry, name, help);
+        let sends = Opts::new("kanarie_sends_total", "Posted segments by outcome and error code.");
+        let replies = HistogramOpts::new(
+            "kanarie_reply_seconds",
+            "Time from the admission of a message to its sent reply.",
+        );
+        Self {
+            store_failures: single(
+                "kanarie_worker_store_failures_total",
+                "Verbs of a worker that the store did not answer.",
+            ),
+            leases_lost: single(
+                "kanarie_leases_lost_total",
+                "Turns that ended because the lease was somebody else's.",
+            ),
+            attempts: Counters::new(
+                registry,
+                "kanarie_agent_attempts_total",
+                "Agent attempts that ended, by class.",
+                "class",
+            ),
+            attempt_seconds: Histograms::new(
+                registry,
+                "kanarie_agent_seconds",
+                "Time that agents took, by class.",
+                "class",
+                &AGENT_BUCKETS,
+            ),
+            rescues: single(
+                "kanarie_rescues_total",
+                "Messages that stable answered after the canary had failed on them.",
+            ),
+            sends: registered(registry, IntCounterVec::new(sends, &["outcome", "code"])),
+            list_failures: single(
+                "kanarie_list_failures_total",
+                "Listings that Twilio did not answer.",
+            ),
+            credentials_refused: single(
+                "kanarie_credentials_refused_total",
+                "Channels whose sending began to wait for other credentials.",
+            ),
+            reply_seconds: registered(
+                registry,
+                Histogram::with_opts(replies.buckets(AGENT_BUCKETS.to_vec())),
+            ),
+            dead_letters: Counters::new(
+                registry,
+                "kanarie_dead_letters_total",
+                "Messages that could not be answered, by class.",
+                "class",
+            ),
+        }
+    }
+
+    fn count(&self, event: &Event) {
+        match event {
+            Event::WorkerStoreFailed { .. } => self.store_failures.inc(),
+            Event::LeaseLost => self.leases_lost.inc(),
+            Event::Asked { class, took, .. } => {
+                self.attempts.inc(*class);
+                self.attempt_seconds.observe(*class, *took);
+            }
+            Event::Rescued => self.rescues.inc(),
+            Event::Posted { outcome, code } => {
+                self.sends.with_label_values(&[outcome.as_str(), &code_word(*code)]).inc();
+            }
+            Event::ListFailed { .. } => self.list_failures.inc(),
+            Event::CredentialsRefused { .. } => self.credentials_refused.inc(),
+            Event::Answered { took } => self.reply_seconds.observe(took.as_secs_f64()),
+            Event::DeadLetter { class } => self.dead_letters.inc(*class),
+            Event::Webhook { .. }
+            | Event::StoreFailed { .. }
+            | Event::ConnectionClosed { .. }
+            | Event::Lifecycle { .. } => {}
+        }
+    }
+}
+
+/// A code as a label: every one that has a class, and one word for all others.
+fn code_word(code: Option<u32>) -> String {
+    match code {
+        None => "none".to_owned(),
+        Some(code) if classify_code(code).is_some() => code.to_string(),
+        Some(_) => "other".to_owned(),
     }
 }
 
@@ -237,6 +482,43 @@ fn log(event: &Event) {
             tracing::debug!(reason = reason.as_str(), "connection closed early");
         }
         Event::Lifecycle { change } => tracing::info!(change = change.as_str(), "gateway"),
+        event => log_worker(event),
+    }
+}
+
+/// The lines of the second line; a reply that was sent is a number, not a line.
+fn log_worker(event: &Event) {
+    match event {
+        Event::WorkerStoreFailed { error } => {
+            tracing::warn!(%error, "a worker waits: the store gave no answer");
+        }
+        Event::LeaseLost => tracing::warn!("a worker stopped: its conversation is another's now"),
+        Event::Asked { class, took, failure } => match failure {
+            Some(failure) => tracing::warn!(class = class.as_str(), %failure, "no answer"),
+            None => {
+                let took_ms = took.as_millis();
+                tracing::debug!(class = class.as_str(), took_ms, "an agent answered");
+            }
+        },
+        Event::Rescued => tracing::info!("stable answered in place of the canary"),
+        Event::Posted { outcome: SendOutcome::Sent, .. } => tracing::debug!("a segment was sent"),
+        Event::Posted { outcome, code } => {
+            tracing::warn!(outcome = outcome.as_str(), code, "a segment was not sent");
+        }
+        Event::ListFailed { error } => tracing::warn!(%error, "an unknown send stays unknown"),
+        Event::CredentialsRefused { channel, code } => {
+            tracing::error!(channel, code, "Twilio refuses the credentials: replies wait");
+        }
+        Event::Answered { took } => {
+            tracing::debug!(took_ms = took.as_millis(), "a message was answered");
+        }
+        Event::DeadLetter { class } => {
+            tracing::error!(class = class.as_str(), "a message became a dead letter");
+        }
+        Event::Webhook { .. }
+        | Event::StoreFailed { .. }
+        | Event::ConnectionClosed { .. }
+        | Event::Lifecycle { .. } => {}
     }
 }
 

@@ -12,3 +12,4 @@ pub mod routes;
 pub mod signature;
 pub mod store;
 pub mod twilio;
+pub mod worker;

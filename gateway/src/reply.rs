@@ -8,6 +8,7 @@
 //! could exceed any reading of the limit; scalar values are what languages with real strings count.
 
 use kanarie_crds::route::RevisionRoute;
+use kanarie_queue::types::Class;
 use serde::{Deserialize, Serialize};
 use unicode_segmentation::UnicodeSegmentation;
 
@@ -33,7 +34,7 @@ pub struct Reply {
     /// Set for a failure text: how the agent failed. The message becomes a dead letter of this
     /// class once the text is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failed: Option<String>,
+    pub failed: Option<Class>,
 }
 
 /// The reply with an agent's text, or none when the text is blank or has too many segments.
@@ -48,9 +49,9 @@ pub fn build(text: &str, revision: &RevisionRoute) -> Option<Reply> {
 }
 
 /// The reply with the revision's failure text, or none when it has none.
-pub fn build_failure(class: &str, revision: &RevisionRoute) -> Option<Reply> {
+pub fn build_failure(class: Class, revision: &RevisionRoute) -> Option<Reply> {
     let reply = build(&revision.failure_text, revision)?;
-    Some(Reply { failed: Some(class.to_owned()), ..reply })
+    Some(Reply { failed: Some(class), ..reply })
 }
 
 /// Splits a text into segments of at most [`SEGMENT_LENGTH`] scalar values, on the border of a
@@ -117,6 +118,7 @@ fn grapheme_border(text: &str, limit: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use kanarie_crds::route::{AgentRoute, RevisionRoute};
+    use kanarie_queue::types::Class;
     use proptest::prelude::{ProptestConfig, proptest};
     use proptest::prop_assert;
     use proptest::prop_assert_eq;
@@ -203,13 +205,13 @@ mod tests {
 
     #[test]
     fn an_empty_failure_text_sends_nothing() {
-        assert_eq!(build_failure("timeout", &revision("")), None);
+        assert_eq!(build_failure(Class::Timeout, &revision("")), None);
     }
 
     #[test]
     fn a_failure_text_carries_how_the_agent_failed() {
-        let reply = build_failure("timeout", &revision("Sorry")).unwrap();
-        assert_eq!((reply.segments, reply.failed), (vec!["Sorry".into()], Some("timeout".into())));
+        let reply = build_failure(Class::Timeout, &revision("Sorry")).unwrap();
+        assert_eq!((reply.segments, reply.failed), (vec!["Sorry".into()], Some(Class::Timeout)));
     }
 
     proptest! {

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
 
+use crate::events::SendOutcome;
 use crate::twilio::classify::{SendClass, classify};
 
 /// Time to connect.
@@ -60,7 +61,7 @@ pub struct Create<'a> {
     /// The segment.
     pub body: &'a str,
     /// Where Twilio reports what becomes of it.
-    pub status_callback: &'a str,
+    pub status_callback: Option<&'a str>,
     /// Seconds after which it may no longer be delivered.
     pub validity_seconds: u32,
     /// Messaging Service that sends it.
@@ -205,13 +206,35 @@ impl Create<'_> {
             ("To", self.to.to_owned()),
             ("From", self.from.to_owned()),
             ("Body", self.body.to_owned()),
-            ("StatusCallback", self.status_callback.to_owned()),
             ("ValidityPeriod", self.validity_seconds.to_string()),
         ];
-        if let Some(service) = self.messaging_service_sid {
-            form.push(("MessagingServiceSid", service.to_owned()));
-        }
+        let optional = [
+            ("StatusCallback", self.status_callback),
+            ("MessagingServiceSid", self.messaging_service_sid),
+        ];
+        form.extend(
+            optional.into_iter().filter_map(|(name, value)| Some((name, value?.to_owned()))),
+        );
         form
+    }
+}
+
+impl Created {
+    /// How it counts.
+    pub fn outcome(&self) -> SendOutcome {
+        match self {
+            Self::Sent(_) => SendOutcome::Sent,
+            Self::Refused(refusal) => refusal.class.into(),
+            Self::Unknown { .. } => SendOutcome::Unknown,
+        }
+    }
+
+    /// Twilio's error code, if it gave one.
+    pub fn code(&self) -> Option<u32> {
+        match self {
+            Self::Refused(refusal) => refusal.code,
+            Self::Sent(_) | Self::Unknown { .. } => None,
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 //! Takes an HTTP status and Twilio's error code, gives one of seven classes. Pure. Never decides
 //! how long to wait.
 
+use crate::events::SendOutcome;
+
 /// What to do about a send that was not answered 201.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SendClass {
@@ -23,28 +25,16 @@ pub enum SendClass {
     NeedsTemplate,
 }
 
-impl SendClass {
-    /// Every class.
-    pub const ALL: [Self; 7] = [
-        Self::Retry,
-        Self::RetryAfter,
-        Self::Unknown,
-        Self::Credentials,
-        Self::OptOut,
-        Self::Permanent,
-        Self::NeedsTemplate,
-    ];
-
-    /// The word in metrics, events and dead letters.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Retry => "retry",
-            Self::RetryAfter => "retry-after",
-            Self::Unknown => "unknown",
-            Self::Credentials => "credentials",
-            Self::OptOut => "opt-out",
-            Self::Permanent => "permanent",
-            Self::NeedsTemplate => "needs-template",
+impl From<SendClass> for SendOutcome {
+    fn from(class: SendClass) -> Self {
+        match class {
+            SendClass::Retry => Self::Retry,
+            SendClass::RetryAfter => Self::RetryAfter,
+            SendClass::Unknown => Self::Unknown,
+            SendClass::Credentials => Self::Credentials,
+            SendClass::OptOut => Self::OptOut,
+            SendClass::Permanent => Self::Permanent,
+            SendClass::NeedsTemplate => Self::NeedsTemplate,
         }
     }
 }
@@ -74,6 +64,11 @@ pub fn classify_code(code: u32) -> Option<SendClass> {
         | 63_024 | 63_027 | 63_028 | 63_030 | 63_032 | 63_036 | 63_049 => SendClass::Permanent,
         _ => return None,
     })
+}
+
+/// Whether a code names a limit of minutes or more, which a repeat within seconds only meets again.
+pub fn is_lasting(code: u32) -> bool {
+    matches!(code, 21_611 | 30_001 | 63_018 | 63_038)
 }
 
 /// A redirect comes from a wrong base URL, so it is configuration like a refused credential.

@@ -1,0 +1,207 @@
+//! The leases of this process: who holds what, and how a holder learns that it lost it.
+//!
+//! Takes claims, extends their leases every five seconds, tells a holder as soon as the store says
+//! that the lease is somebody else's, or when the lease has run out without an answer. A holder
+//! that is told stops before its next side effect. Never takes a lease back.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use kanarie_queue::types::{Claim, ConversationId, Lease, Nonce};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::events::{Event, emit};
+use crate::worker::Worker;
+
+/// How long a lease lasts.
+pub const LEASE_MS: u64 = 15_000;
+const LEASE: Duration = Duration::from_millis(LEASE_MS);
+/// Time between two extensions.
+const EXTEND_EVERY: Duration = Duration::from_secs(5);
+/// Time until the next one after the store gave no answer.
+const EXTEND_AGAIN: Duration = Duration::from_secs(1);
+
+/// Every lease that a turn of this process holds.
+#[derive(Debug, Default)]
+pub struct Leases(Arc<Mutex<HashMap<ConversationId, Entry>>>);
+
+#[derive(Debug)]
+struct Entry {
+    nonce: Nonce,
+    /// Until when it is surely ours; none when it is lost.
+    until: watch::Sender<Option<Instant>>,
+}
+
+/// A lease in use; dropping it ends its extension, nothing more.
+#[derive(Debug)]
+pub struct Held {
+    lease: Lease,
+    until: watch::Receiver<Option<Instant>>,
+    leases: Arc<Mutex<HashMap<ConversationId, Entry>>>,
+}
+
+impl Leases {
+    /// Holds the lease of a claim that was begun at `began`.
+    pub fn hold(&self, claim: &Claim, began: Instant) -> Held {
+        let lease = Lease {
+            channel: claim.channel.clone(),
+            conversation: claim.conversation.clone(),
+            nonce: claim.nonce.clone(),
+        };
+        let (sender, until) = watch::channel(Some(began + LEASE));
+        let entry = Entry { nonce: claim.nonce.clone(), until: sender };
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(older) = entries.insert(claim.conversation.clone(), entry) {
+            older.until.send_replace(None);
+        }
+        Held { lease, until, leases: Arc::clone(&self.0) }
+    }
+
+    fn all(&self) -> Vec<(ConversationId, Nonce)> {
+        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.iter().map(|(id, entry)| (id.clone(), entry.nonce.clone())).collect()
+    }
+
+    /// Takes the answer to an extension of `asked` that was begun at `began`.
+    fn extended(&self, asked: &[(ConversationId, Nonce)], lost: &[ConversationId], began: Instant) {
+        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (conversation, nonce) in asked {
+            let Some(entry) = entries.get(conversation).filter(|entry| entry.nonce == *nonce)
+            else {
+                continue;
+            };
+            let until = (!lost.contains(conversation)).then(|| began + LEASE);
+            entry.until.send_replace(until);
+        }
+    }
+}
+
+impl Held {
+    /// What the store's verbs ask for.
+    pub fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// Whether the lease is surely ours now.
+    pub fn is_ours(&self) -> bool {
+        self.until.borrow().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Waits until the lease is lost, or no longer surely ours.
+    pub async fn lost(&self) {
+        let mut changes = self.until.clone();
+        loop {
+            let Some(until) = *changes.borrow_and_update() else { return };
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { return },
+                () = sleep_until(until) => return,
+            }
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let mut entries = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        let conversation = &self.lease.conversation;
+        if entries.get(conversation).is_some_and(|entry| entry.nonce == self.lease.nonce) {
+            entries.remove(conversation);
+        }
+    }
+}
+
+/// Extends every lease of this process, for ever.
+pub(crate) async fn keep(worker: Arc<Worker>) {
+    let mut pause = EXTEND_EVERY;
+    loop {
+        sleep(pause).await;
+        pause = EXTEND_EVERY;
+        let asked = worker.leases.all();
+        if asked.is_empty() {
+            continue;
+        }
+        let began = Instant::now();
+        match worker.ctx.store.extend(asked.clone(), LEASE_MS).await {
+            Ok(lost) => worker.leases.extended(&asked, &lost, began),
+            Err(error) => {
+                emit(&Event::WorkerStoreFailed { error: error.to_string() });
+                pause = EXTEND_AGAIN;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use kanarie_queue::types::{Claim, ConversationId, Nonce};
+    use tokio::time::{Instant, advance, timeout};
+
+    use super::Leases;
+
+    fn claim(nonce: &str) -> Claim {
+        Claim {
+            conversation: ConversationId::from_bytes([1; 16]),
+            nonce: Nonce(nonce.to_owned()),
+            channel: "uid".to_owned(),
+            envelope: String::new(),
+            admitted_at: 0,
+            now: 0,
+            tries: 1,
+            crashes: 0,
+            counted: false,
+            failed_on: None,
+            run: None,
+            intent: None,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_is_not_extended_is_lost_after_fifteen_seconds() {
+        let leases = Leases::default();
+        let held = leases.hold(&claim("a"), Instant::now());
+        advance(Duration::from_millis(14_999)).await;
+        assert!(held.is_ours());
+        advance(Duration::from_millis(1)).await;
+        assert!(!held.is_ours());
+        held.lost().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_extension_counts_from_when_it_was_asked_for() {
+        let leases = Leases::default();
+        let began = Instant::now();
+        let held = leases.hold(&claim("a"), began);
+        let asked = leases.all();
+        advance(Duration::from_secs(10)).await;
+        leases.extended(&asked, &[], began + Duration::from_secs(8));
+        advance(Duration::from_secs(12)).await;
+        assert!(held.is_ours());
+        advance(Duration::from_secs(1)).await;
+        assert!(!held.is_ours());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_holder_learns_that_its_lease_is_somebody_else_s() {
+        let leases = Leases::default();
+        let held = leases.hold(&claim("a"), Instant::now());
+        let asked = leases.all();
+        leases.extended(&asked, &[asked[0].0.clone()], Instant::now());
+        assert!(!held.is_ours());
+        held.lost().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_second_claim_of_the_same_conversation_ends_the_first_one() {
+        let leases = Leases::default();
+        let first = leases.hold(&claim("a"), Instant::now());
+        let second = leases.hold(&claim("b"), Instant::now());
+        assert!(!first.is_ours());
+        drop(first);
+        assert_eq!(leases.all().len(), 1, "dropping the first one does not touch the second");
+        assert!(timeout(Duration::from_secs(1), second.lost()).await.is_err());
+    }
+}
