@@ -14,6 +14,9 @@ use crate::weight::Weight;
 const THRESHOLD: f64 = 100.0;
 /// Fewest failures of the canary with which a rollout fails.
 const MIN_FAILURES: u64 = 3;
+/// Share of the mixture for a canary that is bad from the start; the rest is shared evenly by the
+/// later steps. With it a silent stable needs three failures at 10 % and ten at 50 %.
+const WHOLE_ROLLOUT: f64 = 0.6;
 /// From this weight on there is too little control, and the canary is held against the limit.
 const FIXED_RATE_FROM: u8 = 75;
 /// How much worse than its control, or than the limit, a bad canary may be; mixed evenly.
@@ -117,8 +120,8 @@ pub fn judge(question: &Question<'_>) -> Verdict {
     };
     let now = Finished { weight, stable, canary };
     let samples = || finished.iter().copied().chain([now]);
-    if let Some(explanation) =
-        comparative_failure(samples(), canary).or_else(|| fixed_rate_failure(samples(), policy))
+    if let Some(explanation) = comparative_failure(samples(), policy, canary)
+        .or_else(|| fixed_rate_failure(samples(), policy))
     {
         return Verdict { outcome: Outcome::Fail, numbers, explanation };
     }
@@ -140,23 +143,26 @@ pub fn judge(question: &Question<'_>) -> Verdict {
 
 /// The canary against the stable traffic of the same time. If both are equally good, a failure is
 /// the canary's with the probability of its weight, whatever the error rate is at that moment; so
-/// the mixture of likelihood ratios is an e-process, valid at every look and for any course of
-/// weights (Robbins 1970; Ville's inequality). A step at 0 or 100 has no control and says nothing.
-fn comparative_failure(samples: impl Iterator<Item = Finished>, present: Tally) -> Option<String> {
-    let mut logs = [0.0; RATIOS.len()];
-    let (mut stable, mut canary) = (Tally::default(), Tally::default());
-    for sample in samples.filter(|one| one.weight > Weight::ZERO && one.weight < Weight::FULL) {
-        stable = stable.plus(sample.stable);
-        canary = canary.plus(sample.canary);
-        let share = sample.weight.share();
-        let canary_failures = sample.canary.failures() as f64;
-        let all_failures = canary_failures + sample.stable.failures() as f64;
-        for (log, ratio) in logs.iter_mut().zip(RATIOS) {
-            *log +=
-                canary_failures * ratio.ln() - all_failures * (1.0 - share + share * ratio).ln();
-        }
+/// a likelihood ratio is an e-process, and so is any mixture, valid at every look and for any
+/// course of weights (Robbins 1970; Ville's inequality). Mixed over how much worse the canary is,
+/// and over the step from which on it is worse: else a good first step would excuse a dead second.
+fn comparative_failure(
+    samples: impl Iterator<Item = Finished> + Clone,
+    policy: &Policy,
+    present: Tally,
+) -> Option<String> {
+    // A weight of 0 or 100 has no control and says nothing.
+    let samples = samples.filter(|one| one.weight > Weight::ZERO && one.weight < Weight::FULL);
+    let from = |start: Weight| mixture(comparative(samples.clone().filter(|s| s.weight >= start)));
+    let steps = policy.steps.as_slice().iter().map(|step| step.weight);
+    let later: Vec<f64> = steps.skip(1).filter(|weight| *weight < Weight::FULL).map(from).collect();
+    let mut evidence = from(Weight::ZERO);
+    if !later.is_empty() {
+        let mean = later.iter().sum::<f64>() / later.len() as f64;
+        evidence = WHOLE_ROLLOUT * evidence + (1.0 - WHOLE_ROLLOUT) * mean;
     }
-    let evidence = mixture(logs);
+    let canary = samples.clone().fold(Tally::default(), |sum, one| sum.plus(one.canary));
+    let stable = samples.clone().fold(Tally::default(), |sum, one| sum.plus(one.stable));
     if evidence < THRESHOLD || !(is_material(canary) || is_material(present)) {
         return None;
     }
@@ -169,6 +175,21 @@ fn comparative_failure(samples: impl Iterator<Item = Finished>, present: Tally) 
         stable.messages(),
         evidence.min(1e9),
     ))
+}
+
+/// The logarithm of the likelihood ratio against equal error rates, for each ratio.
+fn comparative(samples: impl Iterator<Item = Finished>) -> [f64; RATIOS.len()] {
+    let mut logs = [0.0; RATIOS.len()];
+    for sample in samples {
+        let share = sample.weight.share();
+        let canary_failures = sample.canary.failures() as f64;
+        let all_failures = canary_failures + sample.stable.failures() as f64;
+        for (log, ratio) in logs.iter_mut().zip(RATIOS) {
+            let expected = (1.0 - share + share * ratio).ln();
+            *log += canary_failures * ratio.ln() - all_failures * expected;
+        }
+    }
+    logs
 }
 
 /// Whether failures are enough and frequent enough to act on: at least three and at least 1 %.
