@@ -25,6 +25,9 @@ pub enum Behaviour {
     Echo(String),
     /// Answers this to everybody.
     Say(String),
+    /// Answers with the second text of the first pair whose first one the customer's contains;
+    /// otherwise as an echo with the last text.
+    Script(Vec<(String, String)>, String),
     /// Refuses with an HTTP status.
     Fail(u16),
     /// Does as the inner one says, after a time.
@@ -135,6 +138,10 @@ async fn behave(mut behaviour: Behaviour, text: &str) -> Response {
     match behaviour {
         Behaviour::Echo(prefix) => say(format!("{prefix}{text}")),
         Behaviour::Say(text) => say(text),
+        Behaviour::Script(pairs, otherwise) => {
+            let found = pairs.into_iter().find(|(word, _)| text.contains(word.as_str()));
+            say(found.map_or_else(|| format!("{otherwise}{text}"), |(_, reply)| reply))
+        }
         Behaviour::Fail(status) => StatusCode::from_u16(status)
             .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
             .into_response(),

@@ -7,6 +7,7 @@ pub mod agent;
 pub mod chaos;
 pub mod control_plane;
 pub mod customer;
+pub mod demo;
 pub mod langgraph;
 pub mod manifest;
 pub mod process;

@@ -7,7 +7,7 @@ use std::env;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -65,7 +65,7 @@ pub struct Program {
     environment: Vec<(String, PathBuf)>,
     listen: SocketAddr,
     admin: SocketAddr,
-    process: Option<Process>,
+    process: Mutex<Option<Process>>,
     folder: TempDir,
 }
 
@@ -75,7 +75,7 @@ impl Program {
     /// # Errors
     /// It cannot be built or does not become ready; the error carries its log.
     pub async fn gateway(options: &GatewayOptions) -> Result<Self> {
-        let mut gateway = Self::gateway_unready(options)?;
+        let gateway = Self::gateway_unready(options)?;
         gateway.wait_until_ready().await?;
         Ok(gateway)
     }
@@ -132,7 +132,7 @@ impl Program {
     /// # Errors
     /// It is not running.
     pub fn pid(&self) -> Result<u32> {
-        Ok(self.process.as_ref().context("it is not running")?.id())
+        Ok(self.running().as_ref().context("it is not running")?.id())
     }
 
     /// Base URL of the admin port.
@@ -144,7 +144,7 @@ impl Program {
     ///
     /// # Errors
     /// It does not become ready; the error carries its log.
-    pub async fn start(&mut self) -> Result<()> {
+    pub async fn start(&self) -> Result<()> {
         self.spawn()?;
         self.wait_until_ready().await
     }
@@ -153,25 +153,25 @@ impl Program {
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn spawn(&mut self) -> Result<()> {
+    pub fn spawn(&self) -> Result<()> {
         let mut command = Command::new(binary(self.name)?);
         command.args(&self.arguments).env_remove("KUBECONFIG");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        self.process = Some(Process::spawn(self.name, &mut command, &self.log_file())?);
+        *self.running() = Some(Process::spawn(self.name, &mut command, &self.log_file())?);
         Ok(())
     }
 
     /// `kill -9`, as a power cut would.
-    pub fn kill(&mut self) {
-        self.process = None;
+    pub fn kill(&self) {
+        *self.running() = None;
     }
 
     /// SIGTERM, and waits until it has drained.
     ///
     /// # Errors
     /// The system does not tell, or it ended with an error.
-    pub fn stop(&mut self) -> Result<()> {
-        let Some(mut process) = self.process.take() else { return Ok(()) };
+    pub fn stop(&self) -> Result<()> {
+        let Some(mut process) = self.running().take() else { return Ok(()) };
         process.signal(Signal::TERM);
         let status = process.wait()?;
         if !status.success() {
@@ -181,15 +181,15 @@ impl Program {
     }
 
     /// Freezes it, as a virtual machine that is paused.
-    pub fn freeze(&mut self) {
-        if let Some(process) = &mut self.process {
+    pub fn freeze(&self) {
+        if let Some(process) = self.running().as_mut() {
             process.signal(Signal::STOP);
         }
     }
 
     /// Lets it go on.
-    pub fn thaw(&mut self) {
-        if let Some(process) = &mut self.process {
+    pub fn resume(&self) {
+        if let Some(process) = self.running().as_mut() {
             process.signal(Signal::CONT);
         }
     }
@@ -212,7 +212,7 @@ impl Program {
     ///
     /// # Errors
     /// It ends, or is not ready in time; the error carries its log.
-    pub async fn wait_until_ready(&mut self) -> Result<()> {
+    pub async fn wait_until_ready(&self) -> Result<()> {
         let client = http_client()?;
         let url = format!("{}/readyz", self.admin_url());
         let deadline = Instant::now() + Duration::from_secs(30);
@@ -224,8 +224,9 @@ impl Program {
                 }
                 said = response.text().await.unwrap_or_default();
             }
-            let process = self.process.as_mut().context("it was not started")?;
-            if process.ended()?.is_some() || Instant::now() > deadline {
+            if let Some(process) = self.running().as_mut()
+                && (process.ended()?.is_some() || Instant::now() > deadline)
+            {
                 bail!("{} is not ready: {said}\n{}", self.name, process.log_tail());
             }
             sleep(Duration::from_millis(20)).await;
@@ -240,13 +241,17 @@ impl Program {
             environment: Vec::new(),
             listen: port(free_port()?),
             admin: port(free_port()?),
-            process: None,
+            process: Mutex::new(None),
             folder: process::folder(name)?,
         })
     }
 
     fn argue(&mut self, flag: &str, value: String) {
         self.arguments.extend([flag.to_owned(), value]);
+    }
+
+    fn running(&self) -> MutexGuard<'_, Option<Process>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn log_file(&self) -> PathBuf {

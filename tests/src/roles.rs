@@ -25,6 +25,23 @@ pub struct Places {
 }
 
 impl Places {
+    /// Makes the three namespaces of an installation as the bundle has it.
+    ///
+    /// # Errors
+    /// The API server refuses.
+    pub async fn standard(plane: &ControlPlane) -> Result<Self> {
+        let places = Self {
+            system: "kanarie-system".to_owned(),
+            routes: "kanarie-system-routes".to_owned(),
+            channels: "default".to_owned(),
+        };
+        let namespace =
+            |name: &str| format!("{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}");
+        plane.apply_yaml("default", &namespace(&places.system)).await?;
+        plane.apply_yaml("default", &namespace(&places.routes)).await?;
+        Ok(places)
+    }
+
     /// Makes the three namespaces, with names of their own.
     ///
     /// # Errors

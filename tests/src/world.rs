@@ -57,10 +57,22 @@ impl World {
         store: Option<String>,
         gateways: usize,
     ) -> Result<Self> {
+        Self::start_in(plane, Places::make(plane).await?, store, gateways).await
+    }
+
+    /// The same in namespaces that are there already.
+    ///
+    /// # Errors
+    /// Something does not come up; the error carries its log.
+    pub async fn start_in(
+        plane: &'static ControlPlane,
+        places: Places,
+        store: Option<String>,
+        gateways: usize,
+    ) -> Result<Self> {
         static ACCOUNTS: AtomicU32 = AtomicU32::new(100);
         let account = Account::new(ACCOUNTS.fetch_add(1, Ordering::Relaxed));
         plane.install_crd().await?;
-        let places = Places::make(plane).await?;
         roles::apply(plane, &places).await?;
         let twilio = FakeTwilio::start(&[&account]).await?;
         let options = GatewayOptions {
@@ -89,7 +101,7 @@ impl World {
         })
         .await?;
         twilio.set(|settings| settings.callbacks_to = Some(first.authority()));
-        for gateway in &mut running {
+        for gateway in &running {
             gateway.wait_until_ready().await?;
         }
         Ok(Self {
@@ -148,7 +160,7 @@ impl World {
         &self,
         what: &str,
         at_most: Duration,
-        is: impl Fn(&Value) -> bool,
+        mut is: impl FnMut(&Value) -> bool,
     ) -> Result<Value> {
         let deadline = Instant::now() + at_most;
         loop {

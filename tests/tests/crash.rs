@@ -1,0 +1,133 @@
+//! kill -9 in the middle of a canary under traffic.
+#![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use kanarie_tests::control_plane::ControlPlane;
+use kanarie_tests::customer::{customer, message_sid};
+use kanarie_tests::manifest::{http_agent, steps};
+use kanarie_tests::redis_server::RedisServer;
+use kanarie_tests::world::{World, condition};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+const HOLD_SECONDS: u32 = 6;
+
+/// Customers who write until told to stop. Like Twilio they repeat a message that no gateway
+/// answered 200. Gives the texts that were accepted.
+async fn talk(world: &World, stop: &AtomicBool) -> Vec<String> {
+    let customers = (1..=30).map(|who| async move {
+        let mut accepted = Vec::new();
+        while !stop.load(Ordering::Relaxed) {
+            let text = format!("klant {who} vraag #{}", accepted.len() + 1);
+            let form = world.account.text(&message_sid(), &customer(who), &text);
+            loop {
+                let gateway = world.gateways[0].authority();
+                let posted = world.account.post(&world.client, &gateway, &form).await;
+                if posted.is_ok_and(|answer| answer.status == 200) {
+                    break;
+                }
+                sleep(Duration::from_millis(200)).await;
+            }
+            accepted.push(text);
+            sleep(Duration::from_millis(300)).await;
+        }
+        accepted
+    });
+    futures::future::join_all(customers).await.into_iter().flatten().collect()
+}
+
+/// Applies a second revision and lets `crash` act while the first step lasts, under traffic.
+async fn canary_with(world: &World, crash: impl AsyncFnOnce(&World)) {
+    let mut manifest = world.manifest();
+    let steps = steps(&[(10, HOLD_SECONDS), (50, HOLD_SECONDS), (100, HOLD_SECONDS)]);
+    manifest.rollout =
+        json!({"steps": steps, "analysis": {"minMessages": 5, "intervalSeconds": 1}});
+    world.serve(&manifest).await.unwrap();
+    let first = world.channel().await.unwrap()["status"]["stable"]["revision"].clone();
+    let stop = AtomicBool::new(false);
+    let story = async {
+        manifest.agent = http_agent(&world.new.url());
+        world.apply(&manifest).await.unwrap();
+        let started = |channel: &Value| !channel["status"]["rollout"]["stepStartedAt"].is_null();
+        world.wait_for("the first step runs", Duration::from_secs(30), started).await.unwrap();
+        sleep(Duration::from_secs(2)).await;
+        crash(world).await;
+        let promoted = |channel: &Value| {
+            condition(channel, "RolledOut") == Some("True")
+                && channel["status"]["stable"]["revision"] != first
+        };
+        let channel =
+            world.wait_for("it is promoted", Duration::from_secs(120), promoted).await.unwrap();
+        stop.store(true, Ordering::Relaxed);
+        channel
+    };
+    let (channel, accepted) = tokio::join!(story, talk(world, &stop));
+    every_step_had_its_time(&channel);
+    world.twilio.wait_for_sent(accepted.len(), Duration::from_secs(60)).await;
+    let sent: BTreeSet<String> = world.twilio.sent().into_iter().map(|sent| sent.body).collect();
+    let answered = |text: &String| {
+        ["oud: ", "nieuw: "].iter().any(|who| sent.contains(&format!("{who}{text}")))
+    };
+    let unanswered: Vec<&String> = accepted.iter().filter(|text| !answered(text)).collect();
+    assert_eq!(unanswered, Vec::<&String>::new(), "of {}", accepted.len());
+    assert_eq!(sent.len(), accepted.len(), "nobody was answered by both");
+    assert_eq!(world.twilio.sent_twice(), []);
+    assert_eq!(world.twilio.out_of_order(), []);
+}
+
+/// Each weight was held at least as long as its step says, and none was left out.
+fn every_step_had_its_time(channel: &Value) {
+    let history = channel["status"]["history"].as_array().unwrap();
+    let first_at = |weight: u64| {
+        let entry = history.iter().rev().find(|entry| entry["weight"] == weight);
+        assert!(entry.is_some(), "no step at {weight}: {history:#?}");
+        entry.unwrap()["at"].as_str().unwrap().parse::<jiff::Timestamp>().unwrap()
+    };
+    let newest: jiff::Timestamp = history[0]["at"].as_str().unwrap().parse().unwrap();
+    for (from, to) in
+        [(first_at(10), first_at(50)), (first_at(50), first_at(100)), (first_at(100), newest)]
+    {
+        // Times are written in whole seconds.
+        let held = to.duration_since(from).as_secs();
+        assert!(held >= i64::from(HOLD_SECONDS) - 1, "held {held} s only: {history:#?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_killed_on_the_embedded_store_loses_nothing_and_repeats_nothing() {
+    let world = World::start(ControlPlane::shared().await, None, 1).await.unwrap();
+    canary_with(&world, async |world| {
+        world.gateways[0].kill();
+        world.gateways[0].start().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_killed_on_redis_loses_nothing_and_repeats_nothing() {
+    let redis = RedisServer::start().await.unwrap();
+    let world = World::start(ControlPlane::shared().await, Some(redis.url()), 2).await.unwrap();
+    canary_with(&world, async |world| {
+        world.gateways[0].kill();
+        sleep(Duration::from_secs(1)).await;
+        world.gateways[0].start().await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_killed_again_and_again_skips_and_shortens_no_step() {
+    let world = World::start(ControlPlane::shared().await, None, 1).await.unwrap();
+    canary_with(&world, async |world| {
+        for _ in 0..3 {
+            world.operator.kill();
+            sleep(Duration::from_secs(1)).await;
+            world.operator.start().await.unwrap();
+            sleep(Duration::from_secs(3)).await;
+        }
+    })
+    .await;
+}

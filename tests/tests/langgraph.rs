@@ -1,0 +1,59 @@
+//! A real LangGraph server behind a real gateway.
+
+use std::time::Duration;
+
+use kanarie_tests::customer::customer;
+use kanarie_tests::langgraph::LangGraphServer;
+use kanarie_tests::manifest::lang_graph_agent;
+use kanarie_tests::stage::Stage;
+use tokio::time::sleep;
+use uuid::Uuid;
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// The thread of a conversation: what LangGraph users of the same sender would compute.
+fn thread(stage: &Stage, customer: &str) -> String {
+    let name = format!("{}|{customer}", stage.account.sender);
+    Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes()).to_string()
+}
+
+fn turn(human: &str) -> Vec<(String, String)> {
+    let ai = format!("Antwoord op: {human}");
+    vec![("human".to_owned(), human.to_owned()), ("ai".to_owned(), ai)]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conversation_goes_through_a_real_langgraph_server() {
+    let server = LangGraphServer::start().await.unwrap();
+    let stage = Stage::new().await.unwrap();
+    let mut manifest = stage.manifest();
+    manifest.agent = lang_graph_agent(server.url(), "agent", 30);
+    stage.apply(&manifest).unwrap();
+    let gateway = stage.gateway(None).await.unwrap();
+    for (number, text) in ["Hallo", "Ik zoek een Golf"].iter().enumerate() {
+        stage.say(&gateway, &customer(1), text).await.unwrap();
+        assert_eq!(stage.twilio.wait_for_sent(number + 1, SOON).await, number + 1);
+    }
+    let sent: Vec<String> = stage.twilio.sent().into_iter().map(|sent| sent.body).collect();
+    assert_eq!(sent, ["Antwoord op: Hallo", "Antwoord op: Ik zoek een Golf"]);
+    let turns = server.thread(&thread(&stage, &customer(1))).await.unwrap();
+    assert_eq!(turns, [turn("Hallo"), turn("Ik zoek een Golf")].concat());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_killed_in_the_middle_of_a_run_leaves_one_answer_and_one_turn() {
+    let server = LangGraphServer::start().await.unwrap();
+    let stage = Stage::new().await.unwrap();
+    let mut manifest = stage.manifest();
+    manifest.agent = lang_graph_agent(server.url(), "agent", 60);
+    stage.apply(&manifest).unwrap();
+    let gateway = stage.gateway(None).await.unwrap();
+    stage.say(&gateway, &customer(1), "een traag antwoord graag").await.unwrap();
+    sleep(Duration::from_secs(3)).await; // the run takes six seconds: it is under way
+    gateway.kill();
+    gateway.start().await.unwrap();
+    assert_eq!(stage.twilio.wait_for_sent(1, Duration::from_secs(90)).await, 1);
+    let turns = server.thread(&thread(&stage, &customer(1))).await.unwrap();
+    assert_eq!(turns, turn("een traag antwoord graag"));
+    assert_eq!(stage.twilio.sent()[0].body, "Antwoord op: een traag antwoord graag");
+}

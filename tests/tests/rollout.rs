@@ -1,0 +1,167 @@
+//! The whole product on a real API server: a change carried to everybody, and one taken back.
+#![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use kanarie_tests::agent::Behaviour;
+use kanarie_tests::control_plane::ControlPlane;
+use kanarie_tests::customer::customer;
+use kanarie_tests::langgraph::LangGraphServer;
+use kanarie_tests::manifest::{http_agent, lang_graph_agent, steps};
+use kanarie_tests::world::{CHANNEL, World, condition, reason};
+use serde_json::{Value, json};
+use tokio::time::sleep;
+
+/// Customers who write until told to stop; gives how many messages were accepted.
+async fn talk(world: &World, stop: &AtomicBool, accepted: &AtomicU64) {
+    let customers = (1..=40).map(|who| async move {
+        let mut number = 0;
+        while !stop.load(Ordering::Relaxed) {
+            number += 1;
+            let text = format!("klant {who} vraag #{number}");
+            if world.say(0, &customer(who), &text).await.is_ok_and(|a| a.status == 200) {
+                accepted.fetch_add(1, Ordering::Relaxed);
+            }
+            sleep(Duration::from_millis(400)).await;
+        }
+    });
+    futures::future::join_all(customers).await;
+}
+
+/// Lets customers write while the channel changes, then gives the channel as it ended.
+async fn under_traffic(world: &World, until: impl AsyncFnOnce(&World) -> Value) -> Value {
+    let stop = AtomicBool::new(false);
+    let accepted = AtomicU64::new(0);
+    let story = async {
+        let channel = until(world).await;
+        stop.store(true, Ordering::Relaxed);
+        channel
+    };
+    let (channel, ()) = tokio::join!(story, talk(world, &stop, &accepted));
+    let accepted = usize::try_from(accepted.into_inner()).unwrap();
+    let answered = world.twilio.wait_for_sent(accepted, Duration::from_secs(60)).await;
+    assert_eq!(answered, accepted, "every accepted message is answered, and once");
+    assert_eq!(world.twilio.sent_twice(), []);
+    assert_eq!(world.twilio.out_of_order(), []);
+    channel
+}
+
+/// Weights of the transitions, oldest first.
+fn weights(channel: &Value) -> Vec<u64> {
+    let history = channel["status"]["history"].as_array().cloned().unwrap_or_default();
+    let mut weights: Vec<u64> = history.iter().rev().filter_map(|h| h["weight"].as_u64()).collect();
+    weights.dedup();
+    weights
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_good_change_goes_10_50_100_and_is_promoted() {
+    let world = World::start(ControlPlane::shared().await, None, 1).await.unwrap();
+    let mut manifest = world.manifest();
+    world.serve(&manifest).await.unwrap();
+    let first = world.channel().await.unwrap()["status"]["stable"]["revision"].clone();
+    let channel = under_traffic(&world, async |world| {
+        manifest.agent = http_agent(&world.new.url());
+        world.apply(&manifest).await.unwrap();
+        world
+            .wait_for("the second revision is promoted", Duration::from_secs(90), |channel| {
+                let status = &channel["status"];
+                condition(channel, "RolledOut") == Some("True")
+                    && status["stable"]["revision"] != first
+            })
+            .await
+            .unwrap()
+    })
+    .await;
+    let seen = weights(&channel);
+    let at = |weight| seen.iter().position(|w| *w == weight);
+    assert!(at(10) < at(50) && at(50) < at(100) && at(10).is_some(), "{seen:?}");
+    assert!(world.new.count() > 0 && world.old.count() > 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_change_is_taken_back_and_every_customer_is_answered() {
+    let world = World::start(ControlPlane::shared().await, None, 1).await.unwrap();
+    let mut manifest = world.manifest();
+    manifest.rollout = json!({
+        "steps": steps(&[(10, 30), (50, 30), (100, 30)]),
+        "analysis": {"minMessages": 20, "intervalSeconds": 1},
+    });
+    world.serve(&manifest).await.unwrap();
+    let first = world.channel().await.unwrap()["status"]["stable"]["revision"].clone();
+    world.new.behave(Behaviour::Fail(500));
+    let channel = under_traffic(&world, async |world| {
+        manifest.agent = http_agent(&world.new.url());
+        world.apply(&manifest).await.unwrap();
+        world
+            .wait_for("the bad revision is rejected", Duration::from_secs(90), |channel| {
+                channel["status"]["rejected"]
+                    .as_array()
+                    .is_some_and(|rejected| !rejected.is_empty())
+            })
+            .await
+            .unwrap()
+    })
+    .await;
+    assert_eq!(channel["status"]["stable"]["revision"], first);
+    assert_eq!(condition(&channel, "RolledOut"), Some("False"), "{:#}", channel["status"]);
+    assert!(reason(&channel, "RolledOut").is_some());
+    assert!(world.new.count() > 0, "the canary was asked");
+    let replies = world.twilio.sent();
+    assert!(replies.iter().all(|sent| sent.body.starts_with("oud: ")), "stable answered them all");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn kubectl_shows_the_channel_and_waits_for_it() {
+    let world = World::start(ControlPlane::shared().await, None, 1).await.unwrap();
+    world.serve(&world.manifest()).await.unwrap();
+    let kubectl = |arguments: &[&str]| {
+        let mut command = world.plane.kubectl().unwrap();
+        let output = command.args(["-n", &world.places.channels]).args(arguments).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let channel = format!("wach/{CHANNEL}");
+    kubectl(&["wait", "--for=condition=RolledOut", &channel, "--timeout=30s"]);
+    assert!(kubectl(&["get", "wach"]).contains(CHANNEL));
+    assert!(kubectl(&["explain", "wach.spec.rollout.steps"]).contains("holdSeconds"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hung_canary_run_of_langgraph_is_rescued_with_one_answer_and_one_turn() {
+    let server = LangGraphServer::start().await.unwrap();
+    let world = World::start(ControlPlane::shared().await, None, 1).await.unwrap();
+    let mut manifest = world.manifest();
+    manifest.rollout = json!({
+        "steps": steps(&[(50, 600), (100, 600)]),
+        "analysis": {"minMessages": 1000, "intervalSeconds": 1},
+    });
+    manifest.agent = lang_graph_agent(server.url(), "agent", 3);
+    world.serve(&manifest).await.unwrap();
+    manifest.agent = lang_graph_agent(server.url(), "hanging", 3);
+    world.apply(&manifest).await.unwrap();
+    world
+        .wait_for("half of the conversations are on the canary", Duration::from_secs(30), |c| {
+            c["status"]["rollout"]["weight"] == 50
+                && !c["status"]["rollout"]["stepStartedAt"].is_null()
+        })
+        .await
+        .unwrap();
+    // Two of twelve hundred and more would be needed to miss the canary with all of them.
+    for who in 1..=8 {
+        world.say(0, &customer(who), &format!("klant {who}")).await.unwrap();
+    }
+    assert_eq!(world.twilio.wait_for_sent(8, Duration::from_secs(60)).await, 8);
+    for who in 1..=8 {
+        let name = format!("{}|{}", world.account.sender, customer(who));
+        let thread = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, name.as_bytes()).to_string();
+        let turns = server.thread(&thread).await.unwrap();
+        let roles: Vec<&str> = turns.iter().map(|(role, _)| role.as_str()).collect();
+        assert_eq!(roles, ["human", "ai"], "{turns:?}");
+    }
+    let counts = world.wait_for("the hung runs are counted", Duration::from_secs(70), |c| {
+        c["status"]["analysis"]["canaryFailures"].as_u64() > Some(0)
+    });
+    counts.await.unwrap();
+}
