@@ -14,6 +14,7 @@ use kanarie_crds::control::{ChannelState, ControlState, DeadLetters, MAX_CHANNEL
 use tokio::time::Instant;
 
 use crate::control::{Control, ControlError};
+use crate::events::chain;
 use crate::metrics::Metrics;
 use crate::triggers::{ChannelKey, Triggers};
 
@@ -336,18 +337,6 @@ impl Details {
         };
         self.replicas.iter().filter(holds).count()
     }
-}
-
-/// An error and its sources in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        source = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

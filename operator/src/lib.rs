@@ -11,11 +11,157 @@
 //! The operator writes route Secrets, ControllerRevisions, status, Events, its Lease and the
 //! control token. It never writes a spec, and never anything else in a watched namespace.
 
+pub mod admin;
+pub mod apply;
+pub mod build;
+pub mod claim;
 pub mod clock;
 pub mod config;
+pub mod context;
 pub mod control;
+pub mod controller;
+pub mod credentials;
+pub mod events;
 pub mod evidence;
 pub mod lease;
+pub mod memory;
 pub mod metrics;
+pub mod observe;
+pub mod orphans;
+pub mod report;
 pub mod revisions;
+pub mod secrets;
+pub mod startup;
+pub mod status;
 pub mod triggers;
+pub mod validate;
+
+use std::sync::Arc;
+
+use kube::Client;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::admin::{Progress, Stage};
+use crate::config::Config;
+use crate::context::{Channels, Ctx, Notes};
+use crate::control::{Control, ControlError};
+use crate::evidence::Evidence;
+use crate::lease::{Candidate, LeadershipLost};
+use crate::metrics::Metrics;
+use crate::secrets::SecretReader;
+use crate::startup::{StartupError, check_crd};
+use crate::triggers::Triggers;
+
+/// Why the operator ended by itself.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// The admin server cannot listen.
+    #[error("--admin-listen cannot be used")]
+    Listen(#[source] std::io::Error),
+    /// The CRD does not fit.
+    #[error(transparent)]
+    Startup(#[from] StartupError),
+    /// The control token is not there.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The HTTP client cannot be made.
+    #[error("the client for --gateway-url cannot be made")]
+    Http(#[source] reqwest::Error),
+    /// Metrics cannot be registered.
+    #[error("metrics cannot be registered")]
+    Metrics(#[from] prometheus::Error),
+    /// No randomness.
+    #[error("the system gives no randomness for the name of this process")]
+    Random(getrandom::Error),
+    /// Another replica leads now.
+    #[error(transparent)]
+    LeadershipLost(#[from] LeadershipLost),
+}
+
+/// Runs until `shutdown`, with the rights of `client`; its default namespace holds the Lease.
+pub async fn run(
+    config: Config,
+    client: Client,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), RunError> {
+    let listener = TcpListener::bind(config.admin_listen).await.map_err(RunError::Listen)?;
+    let metrics = Arc::new(Metrics::new()?);
+    let progress = Arc::new(Progress::default());
+    // Dropping the set ends its tasks, whichever way this function is left.
+    let mut tasks = JoinSet::new();
+    tasks.spawn(admin::serve(listener, progress.clone(), metrics.clone()));
+    let instance = instance()?;
+    let shutdown = Box::pin(shutdown);
+    check_crd(&client).await?;
+    if !config.leader_elect {
+        return work(config, client, instance, metrics, progress, shutdown).await;
+    }
+    let mut candidate = Candidate::new(&client, client.default_namespace(), instance.clone());
+    progress.reach(Stage::Standby);
+    let mut shutdown = shutdown;
+    tokio::select! {
+        () = candidate.acquire() => {}
+        () = &mut shutdown => return Ok(()),
+    }
+    tracing::info!(instance, "this replica leads");
+    metrics.leader.set(1);
+    let ended = tokio::select! {
+        ended = work(config, client, instance, metrics, progress, shutdown) => ended,
+        lost = candidate.keep() => return Err(lost.into()),
+    };
+    candidate.release().await;
+    ended
+}
+
+/// Reconciles until `shutdown`, and lets running reconciles end.
+async fn work(
+    config: Config,
+    client: Client,
+    instance: String,
+    metrics: Arc<Metrics>,
+    progress: Arc<Progress>,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), RunError> {
+    progress.reach(Stage::Loading);
+    let control = Control::new(&client, &config.routes_namespace, &config.gateway_url)
+        .map_err(RunError::Http)?;
+    control.token().await?;
+    let (triggers, queues) = Triggers::new(&config.watch_namespaces);
+    let ctx = Arc::new(Ctx {
+        secrets: SecretReader::new(client.clone()),
+        client,
+        config,
+        evidence: Arc::new(Evidence::default()),
+        metrics: metrics.clone(),
+        channels: Channels::default(),
+        notes: Notes::default(),
+        instance,
+    });
+    let (stop, stopping) = watch::channel(false);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(ctx.evidence.clone().poll(control, triggers.clone(), metrics));
+    tasks.spawn(orphans::run(ctx.clone(), triggers));
+    let watched = ctx.clone();
+    tasks.spawn(async move {
+        watched.channels.ready().await;
+        progress.reach(Stage::Working);
+    });
+    tasks.spawn(async move {
+        shutdown.await;
+        // Nobody listens any more when the controllers have ended by themselves.
+        let _ = stop.send(true);
+    });
+    controller::run(ctx, queues, stopping).await;
+    Ok(())
+}
+
+/// A name that no other process has: the pod's, and a few random digits.
+fn instance() -> Result<String, RunError> {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "kanarie-operator".to_owned());
+    let mut bytes = [0u8; 4];
+    getrandom::fill(&mut bytes).map_err(RunError::Random)?;
+    Ok(format!("{host}-{:08x}", u32::from_be_bytes(bytes)))
+}

@@ -101,7 +101,7 @@ impl Revisions {
             return Ok(known.name.clone());
         }
         for collisions in 0..MAX_COLLISIONS {
-            let name = revision_name(&self.owner.name, content, collisions)?;
+            let name = revision_name(&self.owner, content, collisions)?;
             if let Some(revision) = self.create(&name, content).await? {
                 self.known.push(revision);
                 return Ok(name);
@@ -212,17 +212,19 @@ fn superfluous(known: &[Revision], needed: &BTreeSet<String>, limit: usize) -> V
     spare.into_iter().take(over).map(|known| known.name.clone()).collect()
 }
 
-fn revision_name(
-    channel: &str,
+/// Name of a content: a hash of it and of the channel's uid, so that a channel that was deleted and
+/// made again never meets the revisions of the one before.
+pub fn revision_name(
+    owner: &OwnerReference,
     content: &RevisionContent,
     collisions: u32,
 ) -> Result<String, RevisionError> {
     let json = serde_json::to_vec(content)?;
-    let digest = Sha256::digest(&json);
+    let digest = Sha256::new().chain_update(&owner.uid).chain_update(&json).finalize();
     let hash = digest[..5].iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
     Ok(match collisions {
-        0 => format!("{channel}-{hash}"),
-        count => format!("{channel}-{hash}-{count}"),
+        0 => format!("{}-{hash}", owner.name),
+        count => format!("{}-{hash}-{count}", owner.name),
     })
 }
 
@@ -319,8 +321,17 @@ mod tests {
     }
 
     #[test]
-    fn names_differ_by_content_and_by_collision() {
-        let name = |url, collisions| revision_name("care", &content(url), collisions).unwrap();
+    fn names_differ_by_channel_by_content_and_by_collision() {
+        let owner = |uid: &str| OwnerReference {
+            name: "care".into(),
+            uid: uid.into(),
+            ..OwnerReference::default()
+        };
+        let name = |url, count| revision_name(&owner("u"), &content(url), count).unwrap();
+        assert_ne!(
+            name("http://a", 0),
+            revision_name(&owner("v"), &content("http://a"), 0).unwrap()
+        );
         assert_ne!(name("http://a", 0), name("http://b", 0));
         assert_ne!(name("http://a", 0), name("http://a", 1));
         assert!(name("http://a", 0).starts_with("care-"));

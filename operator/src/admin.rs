@@ -1,0 +1,98 @@
+//! The admin server: /livez, /readyz and /metrics.
+//!
+//! Takes a listener and what there is to tell; answers until it is dropped. Tells nothing about
+//! any channel.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use tokio::net::TcpListener;
+
+use crate::metrics::Metrics;
+
+/// How far the start has come.
+#[derive(Default)]
+pub struct Progress(AtomicU8);
+
+/// A stage of the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The cluster was not looked at yet.
+    Starting = 0,
+    /// Another replica leads; this one could take over.
+    Standby = 1,
+    /// The watches are not complete yet.
+    Loading = 2,
+    /// Channels are reconciled.
+    Working = 3,
+}
+
+impl Progress {
+    /// The start has come to this stage.
+    pub fn reach(&self, stage: Stage) {
+        self.0.store(stage as u8, Ordering::Relaxed);
+    }
+
+    /// Whether this replica is of use, and in which words.
+    fn readiness(&self) -> (StatusCode, &'static str) {
+        match self.0.load(Ordering::Relaxed) {
+            1 => (StatusCode::OK, "standby: another replica leads\n"),
+            2 => {
+                (StatusCode::SERVICE_UNAVAILABLE, "missing: the first complete list of channels\n")
+            }
+            3 => (StatusCode::OK, "ready\n"),
+            _ => (StatusCode::SERVICE_UNAVAILABLE, "missing: the check of the CRD\n"),
+        }
+    }
+}
+
+/// Serves until it is dropped.
+pub async fn serve(
+    listener: TcpListener,
+    progress: Arc<Progress>,
+    metrics: Arc<Metrics>,
+) -> std::io::Result<()> {
+    let router = Router::new()
+        .route("/livez", get(|| async { "alive\n" }))
+        .route(
+            "/readyz",
+            get(|State((progress, _)): State<Shared>| async move { progress.readiness() }),
+        )
+        .route(
+            "/metrics",
+            get(|State((_, metrics)): State<Shared>| async move { render(&metrics) }),
+        )
+        .with_state((progress, metrics));
+    axum::serve(listener, router).await
+}
+
+type Shared = (Arc<Progress>, Arc<Metrics>);
+
+fn render(metrics: &Metrics) -> (StatusCode, String) {
+    match metrics.render() {
+        Ok(text) => (StatusCode::OK, text),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_is_ready_when_it_works_or_could_take_over() {
+        let progress = Progress::default();
+        let ready = |stage| {
+            progress.reach(stage);
+            progress.readiness().0 == StatusCode::OK
+        };
+        assert!(!ready(Stage::Starting));
+        assert!(ready(Stage::Standby));
+        assert!(!ready(Stage::Loading));
+        assert!(ready(Stage::Working));
+    }
+}

@@ -1,0 +1,235 @@
+//! Credentials: what the Secrets give now, and for the rest what was compiled before.
+//!
+//! Takes the Secrets as read and the route that is in force; gives the route's live part and its
+//! revisions, and what is wrong with the Secrets. A Secret that vanished or became unusable leaves
+//! its last compiled value in force. Pure; never tells a value.
+
+use std::collections::BTreeMap;
+
+use kanarie_crds::channel::{RevisionContent, SecretRef};
+use kanarie_crds::compile::{CompileError, Secrets, compile_channel, compile_revision};
+use kanarie_crds::conditions::Reason;
+use kanarie_crds::route::{AgentRoute, RevisionRoute, Route, SecretText};
+use kanarie_crds::secrets::{
+    AGENT_API_KEY, AGENT_TOKEN, API_KEY_SECRET, API_KEY_SID, AUTH_TOKEN, AUTH_TOKEN_SECONDARY,
+    MAX_VALUE_BYTES, SIGNING_KEY,
+};
+
+use crate::secrets::Read;
+use crate::validate::Channel;
+
+/// What is wrong with a channel's Secrets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Reason of the condition CredentialsReady.
+    pub reason: Reason,
+    /// Which Secret and key, and what to do.
+    pub message: String,
+}
+
+/// A revision and its name.
+pub type Named<'a> = (&'a str, &'a RevisionContent);
+
+/// Compiles a route around `stable`, with `canary` set aside for whoever knows the weight.
+pub fn compile(
+    channel: &Channel,
+    stable: Named<'_>,
+    canary: Option<Named<'_>>,
+    read: &Read,
+    before: Option<&Route>,
+) -> Result<(Route, Option<Problem>), Problem> {
+    let attempt = |secrets: &Secrets| {
+        let namespace = &channel.identity.key.namespace;
+        let revision =
+            |(name, content): Named<'_>| compile_revision(namespace, name, content, secrets);
+        let served = revision(stable)?;
+        let mut route = compile_channel(channel.reference.clone(), &channel.spec, served, secrets)?;
+        route.canary = canary.map(revision).transpose()?;
+        Ok::<Route, CompileError>(route)
+    };
+    let problem = match attempt(&read.found) {
+        Ok(route) => return Ok((route, None)),
+        Err(error) => problem(&error, read),
+    };
+    let Some(before) = before else {
+        return Err(problem);
+    };
+    let mut secrets = read.found.clone();
+    let revisions = std::iter::once(stable).chain(canary).collect::<Vec<_>>();
+    for (reference, key, value) in last_compiled(channel, &revisions, before) {
+        fill(&mut secrets, reference, key, value);
+    }
+    match attempt(&secrets) {
+        Ok(route) => Ok((route, Some(problem))),
+        Err(_) => Err(problem),
+    }
+}
+
+fn problem(error: &CompileError, read: &Read) -> Problem {
+    let reason = match error {
+        CompileError::SecretNotFound { secret, .. } if read.forbidden.contains(secret) => {
+            let message = format!(
+                "the operator may not read Secret `{secret}`; allow it to get Secrets in the \
+                 channel's namespace"
+            );
+            return Problem { reason: Reason::Forbidden, message };
+        }
+        CompileError::SecretNotFound { .. } => Reason::SecretNotFound,
+        CompileError::KeyMissing { .. } => Reason::KeyMissing,
+        CompileError::ValueTooLong { .. }
+        | CompileError::NotText { .. }
+        | CompileError::NoAgent { .. } => Reason::ValueUnusable,
+    };
+    Problem { reason, message: error.to_string() }
+}
+
+/// Every value of the route in force, with the place that it came from.
+fn last_compiled<'a>(
+    channel: &'a Channel,
+    revisions: &[Named<'a>],
+    before: &'a Route,
+) -> Vec<(&'a SecretRef, &'static str, &'a str)> {
+    let twilio = &channel.spec.twilio;
+    let held = &before.credentials;
+    let auth = &twilio.auth_token_secret_ref;
+    let mut values = vec![(auth, AUTH_TOKEN, held.auth_token.expose())];
+    if let Some(secondary) = &held.auth_token_secondary {
+        values.push((auth, AUTH_TOKEN_SECONDARY, secondary.expose()));
+    }
+    if let (Some(reference), Some(key)) = (&twilio.api_key_secret_ref, &held.api_key) {
+        values.push((reference, API_KEY_SID, &key.sid));
+        values.push((reference, API_KEY_SECRET, key.secret.expose()));
+    }
+    for key in &twilio.signing_keys {
+        if let Some(shared) = held.signing_keys.iter().find(|shared| shared.key_id == key.key_id) {
+            values.push((&key.secret_ref, SIGNING_KEY, shared.secret.expose()));
+        }
+    }
+    for (name, content) in revisions {
+        let held = std::iter::once(&before.stable).chain(&before.canary);
+        let compiled = held.into_iter().find(|route| route.revision == *name);
+        values.extend(compiled.and_then(|route| agent_secret(content, route)));
+    }
+    values
+}
+
+fn agent_secret<'a>(
+    content: &'a RevisionContent,
+    route: &'a RevisionRoute,
+) -> Option<(&'a SecretRef, &'static str, &'a str)> {
+    let agent = &content.agent;
+    match &route.agent {
+        AgentRoute::LangGraph { api_key, .. } => {
+            let reference = agent.lang_graph.as_ref()?.api_key_secret_ref.as_ref()?;
+            Some((reference, AGENT_API_KEY, api_key.as_ref().map(SecretText::expose)?))
+        }
+        AgentRoute::Http { token, .. } => {
+            let reference = agent.http.as_ref()?.token_secret_ref.as_ref()?;
+            Some((reference, AGENT_TOKEN, token.as_ref().map(SecretText::expose)?))
+        }
+    }
+}
+
+/// Puts the last value where there is none to use. A secondary token that was taken out of a
+/// Secret which is still there is the end of a rotation, not a loss.
+fn fill(secrets: &mut Secrets, reference: &SecretRef, key: &'static str, value: &str) {
+    let there = secrets.get(&reference.name);
+    let ended = |data: &BTreeMap<String, Vec<u8>>| {
+        key == AUTH_TOKEN_SECONDARY && !data.contains_key(key) && data.contains_key(AUTH_TOKEN)
+    };
+    if there.is_some_and(|data| ended(data) || data.get(key).is_some_and(|value| usable(value))) {
+        return;
+    }
+    let data = secrets.entry(reference.name.clone()).or_default();
+    data.insert(key.to_owned(), value.as_bytes().to_vec());
+}
+
+fn usable(value: &[u8]) -> bool {
+    let text = std::str::from_utf8(value).unwrap_or_default();
+    value.len() <= MAX_VALUE_BYTES && !text.trim_end_matches(['\r', '\n']).is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use kanarie_crds::channel::WhatsAppChannel;
+
+    use super::*;
+    use crate::validate::validate;
+
+    fn channel() -> Channel {
+        let text = r#"
+apiVersion: kanarie.dev/v1alpha1
+kind: WhatsAppChannel
+metadata: {name: care, namespace: shop, uid: u}
+spec:
+  twilio:
+    accountSid: AC0123456789abcdef0123456789abcdef
+    authTokenSecretRef: {name: twilio}
+  sender: {address: "whatsapp:+31201234567"}
+  webhook: {url: "https://hooks.example.com/wa"}
+  agent: {http: {url: "https://agent.example.com/", tokenSecretRef: {name: agent}}}
+"#;
+        let object: WhatsAppChannel = serde_saphyr::from_str(text).unwrap();
+        validate(&object).unwrap()
+    }
+
+    fn read(secrets: &[(&str, &[(&str, &str)])]) -> Read {
+        let data = |keys: &[(&str, &str)]| {
+            keys.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec())).collect()
+        };
+        let found = secrets.iter().map(|(name, keys)| ((*name).to_owned(), data(keys))).collect();
+        Read { found, ..Read::default() }
+    }
+
+    fn compiled(read: &Read, before: Option<&Route>) -> Result<(Route, Option<Problem>), Problem> {
+        let channel = channel();
+        compile(&channel, ("a", &channel.content), None, read, before)
+    }
+
+    const BOTH: &[(&str, &[(&str, &str)])] = &[
+        ("twilio", &[("authToken", "one"), ("authTokenSecondary", "two")]),
+        ("agent", &[("token", "t")]),
+    ];
+
+    #[test]
+    fn a_vanished_secret_leaves_its_last_value_in_force_and_is_named() {
+        let (before, _) = compiled(&read(BOTH), None).unwrap();
+        let (after, problem) = compiled(&read(&BOTH[..1]), Some(&before)).unwrap();
+        assert_eq!(after, before);
+        let problem = problem.unwrap();
+        assert_eq!(problem.reason, Reason::SecretNotFound);
+        assert!(problem.message.contains("`agent`"), "{}", problem.message);
+    }
+
+    #[test]
+    fn without_a_route_in_force_a_missing_secret_leaves_nothing_to_serve_with() {
+        assert_eq!(compiled(&read(&[]), None).unwrap_err().reason, Reason::SecretNotFound);
+    }
+
+    #[test]
+    fn a_secondary_token_taken_out_of_its_secret_is_taken_out_of_the_route() {
+        let (before, _) = compiled(&read(BOTH), None).unwrap();
+        let ended = read(&[("twilio", &[("authToken", "two")])]);
+        let (after, problem) = compiled(&ended, Some(&before)).unwrap();
+        assert_eq!(after.credentials.auth_token_secondary, None);
+        assert_eq!(after.credentials.auth_token.expose(), "two");
+        assert!(problem.is_some(), "the agent's Secret is still missing");
+    }
+
+    #[test]
+    fn a_value_that_became_too_long_is_refused_and_the_last_one_stays() {
+        let (before, _) = compiled(&read(BOTH), None).unwrap();
+        let long = "x".repeat(MAX_VALUE_BYTES + 1);
+        let keys: &[(&str, &str)] = &[("authToken", &long)];
+        let (after, problem) =
+            compiled(&read(&[("twilio", keys), BOTH[1]]), Some(&before)).unwrap();
+        assert_eq!(after.credentials.auth_token.expose(), "one");
+        assert_eq!(problem.unwrap().reason, Reason::ValueUnusable);
+    }
+
+    #[test]
+    fn a_secret_that_may_not_be_read_says_so() {
+        let forbidden = Read { forbidden: ["twilio".to_owned()].into(), ..read(&BOTH[1..]) };
+        assert_eq!(compiled(&forbidden, None).unwrap_err().reason, Reason::Forbidden);
+    }
+}

@@ -1,0 +1,164 @@
+//! Memory: the value `state` of a route Secret, which gateways drop and the operator must read.
+//!
+//! Takes bytes, gives `Memory`, or says why they must be left alone: written by a newer operator,
+//! or not readable at all. Pure.
+
+use std::collections::BTreeMap;
+
+use kanarie_crds::channel::RevisionContent;
+use kanarie_rollout::state::{Revision, State};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// Version of this form. A higher one is never written over.
+pub const SCHEMA: u32 = 1;
+
+/// What the operator must remember of a channel.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Memory {
+    /// Version of the writer's form.
+    pub schema: u32,
+    /// Where the rollout is.
+    pub rollout: State,
+    /// Stable and canary by name.
+    pub revisions: BTreeMap<String, Kept>,
+}
+
+/// A revision that is in service.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Kept {
+    /// What it fixes.
+    pub content: RevisionContent,
+    /// Since when it serves as what it is, Unix milliseconds.
+    pub since_ms: u64,
+}
+
+/// Why a memory cannot be used. It stays as it is.
+#[derive(Debug, Error)]
+pub enum MemoryError {
+    /// A newer operator wrote it.
+    #[error(
+        "the route's state has version {found}, this operator knows {SCHEMA}; update the operator"
+    )]
+    Newer {
+        /// Its version.
+        found: u32,
+    },
+    /// It is no such value.
+    #[error(
+        "the route's state cannot be read; restore it, or delete the route Secret to rebuild it"
+    )]
+    Unreadable(#[source] serde_json::Error),
+    /// It names a revision without its content.
+    #[error(
+        "the route's state lacks the content of revision `{0}`; restore it, or delete the route Secret to rebuild it"
+    )]
+    Incomplete(String),
+}
+
+impl Memory {
+    /// Reads a memory. The version comes first: the rest may have another form.
+    pub fn decode(bytes: &[u8]) -> Result<Self, MemoryError> {
+        #[derive(Deserialize)]
+        struct Version {
+            schema: u32,
+        }
+        let Version { schema } = serde_json::from_slice(bytes).map_err(MemoryError::Unreadable)?;
+        if schema > SCHEMA {
+            return Err(MemoryError::Newer { found: schema });
+        }
+        let memory: Self = serde_json::from_slice(bytes).map_err(MemoryError::Unreadable)?;
+        let missing =
+            memory.in_service().find(|name| !memory.revisions.contains_key(name.as_str()));
+        if let Some(missing) = missing {
+            return Err(MemoryError::Incomplete(missing.to_string()));
+        }
+        Ok(memory)
+    }
+
+    /// The memory of `next`: revisions out of service are dropped, a new one starts at `now_ms`.
+    pub fn of(
+        next: State,
+        known: &BTreeMap<String, RevisionContent>,
+        before: Option<&Self>,
+        now_ms: u64,
+    ) -> Result<Self, MemoryError> {
+        let mut memory = Self { schema: SCHEMA, rollout: next, revisions: BTreeMap::new() };
+        let stable = memory.rollout.split().stable.clone();
+        let names: Vec<Revision> = memory.in_service().cloned().collect();
+        for name in names {
+            let content = known
+                .get(name.as_str())
+                .ok_or_else(|| MemoryError::Incomplete(name.to_string()))?;
+            let was = before.filter(|before| before.serves_as(&name, name == stable));
+            let since_ms = was
+                .and_then(|before| before.revisions.get(name.as_str()))
+                .map_or(now_ms, |kept| kept.since_ms);
+            memory.revisions.insert(name.0, Kept { content: content.clone(), since_ms });
+        }
+        Ok(memory)
+    }
+
+    /// Name of the revision in service with this content.
+    pub fn name_of(&self, content: &RevisionContent) -> Option<&str> {
+        let mut revisions = self.revisions.iter();
+        revisions.find(|(_, kept)| kept.content == *content).map(|(name, _)| name.as_str())
+    }
+
+    fn in_service(&self) -> impl Iterator<Item = &Revision> {
+        let split = self.rollout.split();
+        std::iter::once(split.stable).chain(split.canary)
+    }
+
+    fn serves_as(&self, name: &Revision, stable: bool) -> bool {
+        let split = self.rollout.split();
+        if stable { split.stable == name } else { split.canary == Some(name) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kanarie_rollout::timestamp::Timestamp;
+
+    use super::*;
+
+    fn content(url: &str) -> RevisionContent {
+        serde_json::from_str(&format!(r#"{{"agent": {{"http": {{"url": "{url}"}}}}}}"#)).unwrap()
+    }
+
+    fn memory() -> Memory {
+        let known = BTreeMap::from([("a".to_owned(), content("http://a"))]);
+        let state = State::first(Revision::new("a"), Timestamp(5));
+        Memory::of(state, &known, None, 5).unwrap()
+    }
+
+    #[test]
+    fn a_memory_reads_back_as_it_was_written() {
+        let bytes = serde_json::to_vec(&memory()).unwrap();
+        assert_eq!(Memory::decode(&bytes).unwrap(), memory());
+    }
+
+    #[test]
+    fn a_memory_of_a_newer_writer_is_not_read() {
+        let bytes = br#"{"schema": 2, "rollout": "in a form that nobody knows yet"}"#;
+        assert!(matches!(Memory::decode(bytes), Err(MemoryError::Newer { found: 2 })));
+    }
+
+    #[test]
+    fn a_memory_without_the_content_of_stable_is_not_used() {
+        let incomplete = Memory { revisions: BTreeMap::new(), ..memory() };
+        let bytes = serde_json::to_vec(&incomplete).unwrap();
+        assert!(
+            matches!(Memory::decode(&bytes), Err(MemoryError::Incomplete(name)) if name == "a")
+        );
+    }
+
+    #[test]
+    fn a_revision_that_goes_on_serving_keeps_its_time() {
+        let known = BTreeMap::from([("a".to_owned(), content("http://a"))]);
+        let again = Memory::of(memory().rollout, &known, Some(&memory()), 99).unwrap();
+        assert_eq!(again.revisions["a"].since_ms, 5);
+    }
+}

@@ -1,0 +1,146 @@
+//! The Secrets that channels name: read one by one, kept for a minute at most.
+//!
+//! Takes names, gives the keys that a route can use and no others. A metadata-only watch says when
+//! a Secret changed (`changed`); the timed re-read is for a watch that missed it. Never lists.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
+use kanarie_crds::compile::Secrets;
+use kanarie_crds::secrets::{
+    AGENT_API_KEY, AGENT_TOKEN, API_KEY_SECRET, API_KEY_SID, AUTH_TOKEN, AUTH_TOKEN_SECONDARY,
+    SIGNING_KEY,
+};
+use kube::{Api, Client};
+use tokio::time::Instant;
+
+use crate::triggers::ChannelKey;
+
+/// Oldest value that is used without another look.
+pub const REREAD: Duration = Duration::from_secs(60);
+/// The only keys that are ever read.
+const KEYS: [&str; 7] = [
+    AUTH_TOKEN,
+    AUTH_TOKEN_SECONDARY,
+    API_KEY_SID,
+    API_KEY_SECRET,
+    SIGNING_KEY,
+    AGENT_API_KEY,
+    AGENT_TOKEN,
+];
+
+/// Reads Secrets and knows who uses them.
+pub struct SecretReader {
+    client: Client,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    values: BTreeMap<Place, (Value, Instant)>,
+    users: BTreeMap<Place, BTreeSet<ChannelKey>>,
+    /// Changes so far: an answer that crossed one on its way is not kept.
+    changes: u64,
+}
+
+/// Namespace and name of a Secret.
+type Place = (String, String);
+
+/// What became of one Secret.
+#[derive(Clone)]
+enum Value {
+    Found(BTreeMap<String, Vec<u8>>),
+    Missing,
+    Forbidden,
+}
+
+/// What could be read of the Secrets that a channel names.
+#[derive(Clone, Default)]
+pub struct Read {
+    /// Those that are there.
+    pub found: Secrets,
+    /// Those that the operator may not read.
+    pub forbidden: BTreeSet<String>,
+}
+
+impl SecretReader {
+    /// Reads with this client's rights.
+    pub fn new(client: Client) -> Self {
+        Self { client, known: Mutex::new(Known::default()) }
+    }
+
+    /// Reads the named Secrets of a channel's namespace. An error says nothing about any Secret.
+    pub async fn read(
+        &self,
+        channel: &ChannelKey,
+        names: &BTreeSet<String>,
+    ) -> Result<Read, kube::Error> {
+        let mut read = Read::default();
+        for name in names {
+            match self.one(channel, name).await? {
+                Value::Found(data) => drop(read.found.insert(name.clone(), data)),
+                Value::Missing => {}
+                Value::Forbidden => drop(read.forbidden.insert(name.clone())),
+            }
+        }
+        Ok(read)
+    }
+
+    /// A Secret was created, changed or deleted: the channels that use it.
+    pub fn changed(&self, namespace: &str, name: &str) -> Vec<ChannelKey> {
+        let place = (namespace.to_owned(), name.to_owned());
+        let mut known = self.lock();
+        known.values.remove(&place);
+        known.changes = known.changes.wrapping_add(1);
+        known.users.get(&place).into_iter().flatten().cloned().collect()
+    }
+
+    /// A channel is gone: what only it used is forgotten.
+    pub fn forget(&self, channel: &ChannelKey) {
+        let mut known = self.lock();
+        known.users.retain(|_, users| {
+            users.remove(channel);
+            !users.is_empty()
+        });
+        let Known { values, users, .. } = &mut *known;
+        values.retain(|place, _| users.contains_key(place));
+    }
+
+    async fn one(&self, channel: &ChannelKey, name: &str) -> Result<Value, kube::Error> {
+        let place = (channel.namespace.clone(), name.to_owned());
+        let started = Instant::now();
+        let changes = {
+            let mut known = self.lock();
+            known.users.entry(place.clone()).or_default().insert(channel.clone());
+            let young = |read: &Instant| started.duration_since(*read) < REREAD;
+            if let Some((value, _)) = known.values.get(&place).filter(|(_, read)| young(read)) {
+                return Ok(value.clone());
+            }
+            known.changes
+        };
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &channel.namespace);
+        let value = match api.get_opt(name).await {
+            Ok(Some(secret)) => Value::Found(keys_of(secret)),
+            Ok(None) => Value::Missing,
+            Err(kube::Error::Api(status)) if status.is_forbidden() => Value::Forbidden,
+            Err(error) => return Err(error),
+        };
+        let mut known = self.lock();
+        if known.changes == changes {
+            known.values.insert(place, (value.clone(), started));
+        }
+        Ok(value)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn keys_of(secret: Secret) -> BTreeMap<String, Vec<u8>> {
+    let data = secret.data.unwrap_or_default().into_iter();
+    let ours = data.filter(|(key, _)| KEYS.contains(&key.as_str()));
+    ours.map(|(key, value)| (key, value.0)).collect()
+}

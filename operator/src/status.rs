@@ -1,0 +1,381 @@
+//! Status: what users see of a channel, derived anew in every pass.
+//!
+//! Takes the memory as it is in the cluster, the decision's reason and this pass's observations;
+//! gives the whole status. Pure. Keeps from the former status only the times at which conditions
+//! changed, and what a lost history would have said.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kanarie_crds::channel::{Agent, RevisionContent};
+use kanarie_crds::conditions::{ConditionStatus, ConditionType, Reason};
+use kanarie_crds::control::DeadLetters;
+use kanarie_crds::status::{
+    AnalysisStatus, CommandStatus, DeadLettersStatus, GatewayStatus, HistoryEntry, RevisionStatus,
+    RollbackStatus, RolloutStatus, WhatsAppChannelStatus,
+};
+use kanarie_rollout::analysis::Verdict;
+use kanarie_rollout::state::{Rolling, State};
+
+use crate::claim::Blocked;
+use crate::clock::time_of;
+use crate::credentials::Problem;
+use crate::evidence::View;
+use crate::memory::Memory;
+
+/// Oldest numbers that are still shown.
+const MAX_AGE_MS: u64 = 60_000;
+
+/// What a status is made of.
+pub struct Facts<'a> {
+    /// Generation of the spec that was looked at.
+    pub generation: i64,
+    /// Status as it was.
+    pub before: &'a WhatsAppChannelStatus,
+    /// The memory as it is in the cluster.
+    pub memory: &'a Memory,
+    /// Reason of RolledOut.
+    pub reason: Reason,
+    /// Its text.
+    pub message: &'a str,
+    /// What the counts say, if they are of the present step.
+    pub verdict: Option<&'a Verdict>,
+    /// What the gateways said.
+    pub view: &'a View,
+    /// What is wrong with the Secrets.
+    pub problem: Option<&'a Problem>,
+    /// The present moment.
+    pub now: Timestamp,
+}
+
+/// One condition before it has a time.
+struct Said {
+    kind: ConditionType,
+    status: ConditionStatus,
+    reason: Reason,
+    message: String,
+}
+
+/// Status of a channel that has a route.
+pub fn derive(facts: &Facts<'_>) -> WhatsAppChannelStatus {
+    let state = &facts.memory.rollout;
+    let split = state.split();
+    let revision = |name: &str| {
+        let kept = facts.memory.revisions.get(name)?;
+        let agent = agent_line(&kept.content);
+        Some(RevisionStatus { revision: name.to_owned(), agent, since: time_of(kept.since_ms) })
+    };
+    WhatsAppChannelStatus {
+        observed_generation: facts.generation,
+        conditions: conditions(serving(facts), facts.generation, facts.before, facts.now),
+        stable: revision(split.stable.as_str()),
+        canary: split.canary.and_then(|canary| revision(canary.as_str())),
+        rollout: state.rolling().map(|rolling| rollout(rolling, facts)),
+        analysis: analysis(facts),
+        gateway: facts.view.summary.as_ref().map(|_| gateway(facts.view)),
+        rejected: state.rejected.iter().map(|rejected| rejected.revision.to_string()).collect(),
+        last_rollback: last_rollback(state).or_else(|| facts.before.last_rollback.clone()),
+        last_command: state.last_command.as_ref().map(|answer| CommandStatus {
+            id: answer.id.clone(),
+            command: answer.verb.clone(),
+            result: answer.result.as_str().to_owned(),
+            message: answer.message.clone(),
+            at: time_of(answer.at.0),
+        }),
+        dead_letters: facts.view.dead_letters.as_ref().map(dead_letters),
+        transition: state.transition,
+        history: state.history.iter().map(entry).collect(),
+    }
+}
+
+/// Status of a channel for which nothing may be done; what was known before stays.
+pub fn blocked(
+    generation: i64,
+    before: &WhatsAppChannelStatus,
+    blocked: &Blocked,
+    problem: Option<&Problem>,
+    now: Timestamp,
+) -> WhatsAppChannelStatus {
+    let Blocked { reason, message } = blocked;
+    let said = ConditionType::ALL.into_iter().map(|kind| {
+        let (status, reason, message) = match (value(*reason, kind), problem) {
+            (Some(status), _) => (status, *reason, message.clone()),
+            (None, Some(problem)) if kind == ConditionType::CredentialsReady => {
+                (ConditionStatus::False, problem.reason, problem.message.clone())
+            }
+            (None, _) => unsaid(kind, before),
+        };
+        Said { kind, status, reason, message }
+    });
+    WhatsAppChannelStatus {
+        observed_generation: generation,
+        conditions: conditions(said.collect(), generation, before, now),
+        ..before.clone()
+    }
+}
+
+/// Whether two statuses differ in more than numbers and times of numbers.
+pub fn differs(before: &WhatsAppChannelStatus, after: &WhatsAppChannelStatus) -> bool {
+    still(before) != still(after)
+}
+
+fn still(status: &WhatsAppChannelStatus) -> WhatsAppChannelStatus {
+    let mut still = status.clone();
+    still.analysis = None;
+    for condition in &mut still.conditions {
+        condition.message.clear();
+    }
+    if let Some(rollout) = &mut still.rollout {
+        rollout.waiting.clear();
+    }
+    still
+}
+
+/// The six conditions of a channel that has a route.
+fn serving(facts: &Facts<'_>) -> Vec<Said> {
+    let said = |kind, status, reason, message: String| Said { kind, status, reason, message };
+    let (ready, routed) = (ready(facts), routed(facts.view));
+    let credentials = match facts.problem {
+        None => (ConditionStatus::True, Reason::Found, Reason::Found.meaning().to_owned()),
+        Some(problem) => (ConditionStatus::False, problem.reason, problem.message.clone()),
+    };
+    let under = |kind, otherwise: Reason| match value(facts.reason, kind) {
+        Some(status) => (status, facts.reason, facts.message.to_owned()),
+        None => (ConditionStatus::False, otherwise, otherwise.meaning().to_owned()),
+    };
+    let rolled_out = match value(facts.reason, ConditionType::RolledOut) {
+        Some(status) => (status, facts.reason, facts.message.to_owned()),
+        None => (ConditionStatus::Unknown, Reason::Pending, facts.message.to_owned()),
+    };
+    let (reconciling, stalled) = (
+        under(ConditionType::Reconciling, Reason::Idle),
+        under(ConditionType::Stalled, Reason::Healthy),
+    );
+    [
+        (ConditionType::Ready, ready),
+        (ConditionType::CredentialsReady, credentials),
+        (ConditionType::Routed, routed),
+        (ConditionType::RolledOut, rolled_out),
+        (ConditionType::Reconciling, reconciling),
+        (ConditionType::Stalled, stalled),
+    ]
+    .into_iter()
+    .map(|(kind, (status, reason, message))| said(kind, status, reason, message))
+    .collect()
+}
+
+type Value = (ConditionStatus, Reason, String);
+
+fn plain(status: ConditionStatus, reason: Reason) -> Value {
+    (status, reason, reason.meaning().to_owned())
+}
+
+fn routed(view: &View) -> Value {
+    match (&view.summary, view.live()) {
+        (None, _) => plain(ConditionStatus::Unknown, Reason::GatewayUnreachable),
+        (Some(_), 0) => plain(ConditionStatus::False, Reason::NoGateway),
+        (Some(_), _) if view.in_force() => plain(ConditionStatus::True, Reason::InForce),
+        (Some(_), live) => {
+            let message =
+                format!("{} of {live} live gateways obey the route as it is", view.synced);
+            (ConditionStatus::False, Reason::NotAcknowledged, message)
+        }
+    }
+}
+
+/// Whether customers are served now. While gateways take up a newer route they serve by the one
+/// before, so what was ready stays ready.
+fn ready(facts: &Facts<'_>) -> Value {
+    let was = |reason: Reason| {
+        let ready = facts.before.conditions.iter();
+        ready
+            .filter(|one| one.type_ == ConditionType::Ready.as_str())
+            .any(|one| one.reason == reason.as_str())
+    };
+    match (&facts.view.summary, facts.view.live()) {
+        (None, _) => plain(ConditionStatus::Unknown, Reason::GatewayUnreachable),
+        (Some(_), 0) => plain(ConditionStatus::False, Reason::NoGateway),
+        (Some(_), _) if facts.view.in_force() || was(Reason::StableServing) => {
+            plain(ConditionStatus::True, Reason::StableServing)
+        }
+        (Some(_), _) => plain(ConditionStatus::Unknown, Reason::Pending),
+    }
+}
+
+/// A condition about which a block says nothing: what was known stays known, but nothing is said
+/// to be under way.
+fn unsaid(kind: ConditionType, before: &WhatsAppChannelStatus) -> Value {
+    let known = before.conditions.iter().find(|known| known.type_ == kind.as_str());
+    let parsed = known.and_then(|known| {
+        let reason = Reason::parse(&known.reason)?;
+        Some((value(reason, kind)?, reason, known.message.clone()))
+    });
+    match kind {
+        ConditionType::Reconciling => plain(ConditionStatus::False, Reason::Idle),
+        ConditionType::Stalled => plain(ConditionStatus::False, Reason::Healthy),
+        ConditionType::CredentialsReady => {
+            parsed.unwrap_or_else(|| plain(ConditionStatus::Unknown, Reason::NotChecked))
+        }
+        ConditionType::Ready | ConditionType::Routed | ConditionType::RolledOut => {
+            parsed.unwrap_or_else(|| plain(ConditionStatus::Unknown, Reason::Pending))
+        }
+    }
+}
+
+fn value(reason: Reason, kind: ConditionType) -> Option<ConditionStatus> {
+    reason.conditions().iter().find(|(stands, _)| *stands == kind).map(|(_, status)| *status)
+}
+
+fn conditions(
+    said: Vec<Said>,
+    generation: i64,
+    before: &WhatsAppChannelStatus,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let now = time_of(crate::clock::millis_of(now));
+    let condition = |said: Said| {
+        let (kind, status) = (said.kind.as_str(), said.status.as_str());
+        let was = before.conditions.iter().find(|was| was.type_ == kind && was.status == status);
+        Condition {
+            type_: kind.to_owned(),
+            status: status.to_owned(),
+            reason: said.reason.as_str().to_owned(),
+            message: said.message,
+            observed_generation: Some(generation),
+            last_transition_time: was
+                .map_or_else(|| now.clone(), |was| was.last_transition_time.clone()),
+        }
+    };
+    said.into_iter().map(condition).collect()
+}
+
+fn rollout(rolling: &Rolling, facts: &Facts<'_>) -> RolloutStatus {
+    let time = |at: kanarie_rollout::timestamp::Timestamp| time_of(at.0);
+    let steps = rolling.policy.steps.count();
+    RolloutStatus {
+        weight: rolling.weight().percent(),
+        step: rolling
+            .step_index()
+            .map_or_else(|| "manual".to_owned(), |index| format!("{}/{steps}", index + 1)),
+        waiting: waiting(rolling, facts),
+        step_started_at: rolling.step_started_at().map(time),
+        next_step_at: rolling.next_step_at().map(time),
+        deadline_at: rolling.deadline_at().map(time),
+    }
+}
+
+/// The line of the column: messages seen of needed, failures, and what comes next.
+fn waiting(rolling: &Rolling, facts: &Facts<'_>) -> String {
+    let counted = facts.verdict.map(|verdict| {
+        let numbers = verdict.numbers;
+        format!(
+            "{}/{} messages, {} failed; ",
+            numbers.canary_messages, numbers.needed, numbers.canary_failures
+        )
+    });
+    let next = match (facts.reason, rolling.next_step_at()) {
+        (Reason::Holding | Reason::StepStarted, Some(at)) => {
+            format!("next step not before {}", time_of(at.0).0)
+        }
+        (Reason::WaitingForGateways, _) => {
+            format!("{} of {} gateways have the step", facts.view.synced, facts.view.live())
+        }
+        (reason, _) => reason.as_str().to_owned(),
+    };
+    format!("{}{next}", counted.unwrap_or_default())
+}
+
+/// Numbers of the present step; those of the former status stay while they are young enough.
+fn analysis(facts: &Facts<'_>) -> Option<AnalysisStatus> {
+    facts.memory.rollout.rolling()?;
+    let (Some(verdict), Some(details)) = (facts.verdict, &facts.view.details) else {
+        let now = crate::clock::millis_of(facts.now);
+        let young = |known: &&AnalysisStatus| {
+            now.saturating_sub(crate::clock::millis_of(known.at.0)) < MAX_AGE_MS
+        };
+        let same = facts.before.transition == facts.memory.rollout.transition;
+        return facts.before.analysis.as_ref().filter(young).filter(|_| same).cloned();
+    };
+    let numbers = verdict.numbers;
+    Some(AnalysisStatus {
+        canary_messages: numbers.canary_messages,
+        canary_failures: numbers.canary_failures,
+        stable_messages: numbers.stable_messages,
+        stable_failures: numbers.stable_failures,
+        min_messages: numbers.needed,
+        verdict: verdict.outcome.as_str().to_owned(),
+        at: time_of(details.at_ms),
+    })
+}
+
+fn gateway(view: &View) -> GatewayStatus {
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    GatewayStatus {
+        replicas: count(view.live()),
+        synced: count(view.synced),
+        summary: format!("{}/{}", view.synced, view.live()),
+    }
+}
+
+fn dead_letters(dead: &DeadLetters) -> DeadLettersStatus {
+    DeadLettersStatus { count: dead.count, oldest_at: Some(time_of(dead.oldest_at_ms)) }
+}
+
+fn last_rollback(state: &State) -> Option<RollbackStatus> {
+    let taken_back = [Reason::RolledBack, Reason::Aborted].map(Reason::as_str);
+    let last = state.history.iter().find(|one| taken_back.contains(&one.reason.as_str()))?;
+    Some(RollbackStatus {
+        revision: last.revision.to_string(),
+        reason: last.reason.clone(),
+        at: time_of(last.at.0),
+        message: last.message.clone(),
+    })
+}
+
+/// A transition as status shows it.
+pub fn entry(transition: &kanarie_rollout::state::Transition) -> HistoryEntry {
+    HistoryEntry {
+        transition: transition.number,
+        at: time_of(transition.at.0),
+        reason: transition.reason.clone(),
+        revision: transition.revision.to_string(),
+        weight: transition.weight.percent(),
+        message: transition.message.clone(),
+    }
+}
+
+/// The agent in one line, without anything that could be a secret.
+fn agent_line(content: &RevisionContent) -> String {
+    let Agent { lang_graph, http, .. } = &content.agent;
+    let place = |url: Option<&str>, service: Option<String>| match (url, service) {
+        (_, Some(service)) => service,
+        (Some(url), None) => host_and_path(url),
+        (None, None) => String::new(),
+    };
+    match (lang_graph, http) {
+        (Some(graph), _) => {
+            let service = graph.service_ref.as_ref();
+            let service = service.map(|service| format!("{}:{}", service.name, service.port));
+            format!("langGraph {} at {}", graph.assistant_id, place(graph.url.as_deref(), service))
+        }
+        (None, Some(http)) => {
+            let service = http.service_ref.as_ref();
+            let service =
+                service.map(|service| format!("{}:{}{}", service.name, service.port, service.path));
+            format!("http {}", place(http.url.as_deref(), service))
+        }
+        (None, None) => String::new(),
+    }
+}
+
+fn host_and_path(url: &str) -> String {
+    let Ok(url) = reqwest::Url::parse(url) else {
+        return String::new();
+    };
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{}{port}{}", url.host_str().unwrap_or_default(), url.path())
+}
+
+/// A time as status has it.
+pub fn seconds_since(at: &Time, now: Timestamp) -> u64 {
+    crate::clock::millis_of(now).saturating_sub(crate::clock::millis_of(at.0)) / 1000
+}
