@@ -79,11 +79,14 @@ pub async fn beat(
     }
 }
 
+/// UID → serving and hash.
+type Obeyed = BTreeMap<String, (u64, String)>;
+
 /// What the store may know of this replica.
 #[derive(Debug, Default)]
 struct Told {
-    /// UID → serving and hash, as told.
-    routes: BTreeMap<String, (u64, String)>,
+    /// As told.
+    routes: Obeyed,
     /// Heartbeats answered in a row; after a failure nothing is sure and everything is told.
     answered: u32,
 }
@@ -96,35 +99,40 @@ impl Told {
         store: &SharedStore,
     ) -> Result<(), StoreError> {
         let now = obeyed(table);
+        let answer = store.heartbeat(self.heartbeat(replica, &now)).await;
+        self.learn(now, answer.is_ok());
+        answer
+    }
+
+    /// What the store has to hear now.
+    fn heartbeat(&self, replica: &str, now: &Obeyed) -> Heartbeat {
         let whole = self.answered.is_multiple_of(WHOLE_EVERY);
-        let heartbeat = Heartbeat {
+        Heartbeat {
             replica: replica.to_owned(),
-            digest: digest(&now),
+            digest: digest(now),
             acknowledged: now
                 .iter()
                 .filter(|(uid, value)| whole || self.routes.get(*uid) != Some(value))
                 .map(|(uid, (serving, hash))| (uid.clone(), *serving, hash.clone()))
                 .collect(),
             forgotten: self.routes.keys().filter(|uid| !now.contains_key(*uid)).cloned().collect(),
-        };
-        match store.heartbeat(heartbeat).await {
-            Ok(()) => {
-                self.routes = now;
-                self.answered = self.answered.wrapping_add(1);
-                Ok(())
-            }
-            Err(error) => {
-                // It may have taken effect: what was told before and now is forgotten later.
-                self.routes.extend(now);
-                self.answered = 0;
-                Err(error)
-            }
+        }
+    }
+
+    fn learn(&mut self, now: Obeyed, heard: bool) {
+        if heard {
+            self.routes = now;
+            self.answered = self.answered.wrapping_add(1);
+        } else {
+            // It may have taken effect: what was told before and now is forgotten later.
+            self.routes.extend(now);
+            self.answered = 0;
         }
     }
 }
 
-/// The routes in force, vanished ones excluded: UID → serving and hash.
-fn obeyed(table: &RouteTable) -> BTreeMap<String, (u64, String)> {
+/// The routes in force, vanished ones excluded.
+fn obeyed(table: &RouteTable) -> Obeyed {
     table
         .all()
         .into_iter()
@@ -133,8 +141,75 @@ fn obeyed(table: &RouteTable) -> BTreeMap<String, (u64, String)> {
         .collect()
 }
 
-fn digest(routes: &BTreeMap<String, (u64, String)>) -> String {
+fn digest(routes: &Obeyed) -> String {
     let lines: Vec<String> =
         routes.iter().map(|(uid, (serving, hash))| format!("{uid} {serving} {hash}")).collect();
     route_hash(lines.join("\n").as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn obeyed(routes: &[(&str, u64)]) -> Obeyed {
+        let entry = |(uid, serving): &(&str, u64)| {
+            ((*uid).to_owned(), (*serving, format!("hash-{serving}")))
+        };
+        routes.iter().map(entry).collect()
+    }
+
+    fn uids(heartbeat: &Heartbeat) -> Vec<&str> {
+        heartbeat.acknowledged.iter().map(|(uid, _, _)| uid.as_str()).collect()
+    }
+
+    #[test]
+    fn only_what_changed_since_the_last_answer_is_told() {
+        let mut told = Told::default();
+        told.learn(obeyed(&[("a", 1), ("b", 1), ("c", 1)]), true);
+        let heartbeat = told.heartbeat("r", &obeyed(&[("a", 1), ("b", 2), ("d", 1)]));
+        assert_eq!(uids(&heartbeat), ["b", "d"]);
+        assert_eq!(heartbeat.forgotten, ["c"]);
+    }
+
+    #[test]
+    fn after_a_failure_everything_is_told_again() {
+        let mut told = Told::default();
+        told.learn(obeyed(&[("a", 1), ("b", 1)]), true);
+        told.learn(obeyed(&[("a", 1), ("c", 1)]), false);
+        let heartbeat = told.heartbeat("r", &obeyed(&[("a", 1)]));
+        assert_eq!(uids(&heartbeat), ["a"]);
+        assert_eq!(heartbeat.forgotten, ["b", "c"]);
+    }
+
+    #[test]
+    fn everything_is_told_every_half_minute_in_case_the_store_forgot() {
+        let mut told = Told::default();
+        let now = obeyed(&[("a", 1)]);
+        let whole = (0..31)
+            .filter(|_| {
+                let heartbeat = told.heartbeat("r", &now);
+                told.learn(now.clone(), true);
+                !heartbeat.acknowledged.is_empty()
+            })
+            .collect::<Vec<_>>();
+        assert_eq!(whole, [0, 15, 30]);
+    }
+
+    #[test]
+    fn digests_are_equal_exactly_when_the_routes_are() {
+        let one = digest(&obeyed(&[("a", 1), ("b", 2)]));
+        assert_eq!(one, digest(&obeyed(&[("b", 2), ("a", 1)])));
+        assert_ne!(one, digest(&obeyed(&[("a", 2), ("b", 2)])));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pulse_is_fresh_for_five_seconds_and_not_before_the_first_heartbeat() {
+        let pulse = Pulse::default();
+        assert!(!pulse.is_fresh());
+        pulse.hear(Instant::now());
+        tokio::time::advance(STALE_AFTER - Duration::from_millis(1)).await;
+        assert!(pulse.is_fresh());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(!pulse.is_fresh());
+    }
 }

@@ -55,3 +55,115 @@ pub fn bucket(key: &[u8; 32], channel: &str, canary: &str, conversation: &Conver
     let head: [u8; 8] = digest[..8].try_into().expect("SHA-256 gives 32 bytes");
     u64::from_be_bytes(head) % BUCKETS
 }
+
+#[cfg(test)]
+mod tests {
+    use kanarie_crds::route::{AgentRoute, ChannelRef, Credentials, RouteLimits, SecretText};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const KEY: [u8; 32] = [7; 32];
+
+    fn revision(name: &str) -> RevisionRoute {
+        RevisionRoute {
+            revision: name.to_owned(),
+            agent: AgentRoute::Http { url: "http://agent.example.com/".to_owned(), token: None },
+            timeout_ms: 60_000,
+            validity_seconds: 600,
+            failure_text: String::new(),
+            messaging_service_sid: None,
+        }
+    }
+
+    fn route(weight: u8, canary: Option<&str>) -> Route {
+        let (namespace, name, uid) = ("shop".to_owned(), "shop".to_owned(), "u-1".to_owned());
+        Route {
+            channel: ChannelRef { namespace, name, uid },
+            account_sid: "AC0123456789abcdef0123456789abcdef".to_owned(),
+            sender: "whatsapp:+31201234567".to_owned(),
+            serving: 1,
+            weight,
+            stable: revision("stable"),
+            canary: canary.map(revision),
+            retry_on_stable: true,
+            max_latency_ms: None,
+            webhook_urls: vec!["https://hooks.example.com/".to_owned()],
+            credentials: Credentials {
+                auth_token: SecretText::new("token"),
+                auth_token_secondary: None,
+                api_key: None,
+                signing_keys: Vec::new(),
+            },
+            limits: RouteLimits {
+                inbound_messages: 50,
+                inbound_window_ms: 60_000,
+                outbound_per_second: 80,
+                dedup_ms: 86_400_000,
+            },
+        }
+    }
+
+    fn conversation(number: u128) -> ConversationId {
+        ConversationId::from_bytes(number.to_be_bytes())
+    }
+
+    fn on_canary(weight: u8, canary: &str, number: u128) -> bool {
+        let route = route(weight, Some(canary));
+        choose(&KEY, &route, &conversation(number), None).track == Track::Canary
+    }
+
+    proptest! {
+        #[test]
+        fn a_growing_weight_never_moves_anybody_back(
+            number: u128, low in 0u8..=100, more in 0u8..=100,
+        ) {
+            let high = low.max(more);
+            prop_assert!(!on_canary(low, "r2", number) || on_canary(high, "r2", number));
+        }
+
+        #[test]
+        fn nobody_is_on_the_canary_at_weight_0_and_everybody_at_100(number: u128) {
+            prop_assert!(!on_canary(0, "r2", number) && on_canary(100, "r2", number));
+        }
+
+        #[test]
+        fn without_a_canary_stable_answers_whatever_the_weight(number: u128, weight in 0u8..=100) {
+            let route = route(weight, None);
+            let choice = choose(&KEY, &route, &conversation(number), None);
+            prop_assert_eq!((choice.track, choice.judged), (Track::Stable, false));
+        }
+    }
+
+    #[test]
+    fn ten_percent_are_between_nine_and_eleven_of_ten_thousand_conversations() {
+        let share = (0..10_000).filter(|number| on_canary(10, "r2", *number)).count();
+        assert!((900..=1_100).contains(&share), "{share} of 10,000");
+    }
+
+    #[test]
+    fn another_canary_draws_other_customers() {
+        let of = |canary| move |number: &u128| on_canary(10, canary, *number);
+        let both = (0..10_000).filter(of("r2")).filter(of("r3")).count();
+        assert!(both < 200, "{both} of about 1,000 drawn twice, 100 are expected");
+    }
+
+    #[test]
+    fn a_message_that_failed_on_the_canary_goes_to_stable() {
+        let route = route(100, Some("r2"));
+        let choice = choose(&KEY, &route, &conversation(1), Some("r2"));
+        assert_eq!((choice.track, choice.judged), (Track::Stable, true));
+    }
+
+    #[test]
+    fn a_failure_on_a_former_canary_says_nothing_about_this_one() {
+        let route = route(100, Some("r3"));
+        assert_eq!(choose(&KEY, &route, &conversation(1), Some("r2")).track, Track::Canary);
+    }
+
+    #[test]
+    fn the_bucket_of_a_conversation_never_changes_between_versions() {
+        // Computed once by another implementation of HMAC-SHA256.
+        assert_eq!(bucket(&KEY, "u-1", "r2", &conversation(1)), 3652);
+    }
+}
