@@ -115,6 +115,11 @@ pub enum DirectoryError {
 }
 
 impl Loaded {
+    /// The routes, one a channel.
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
     fn seen(&self) -> Vec<(String, Seen)> {
         self.routes.iter().map(seen).collect()
     }
