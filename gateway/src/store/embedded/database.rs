@@ -4,7 +4,7 @@
 //! rows in one durable transaction. Refuses a directory that is in use, rows that make no sense and
 //! rows of a newer version. Never panics: the database's own panics become errors here.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -54,21 +54,38 @@ impl Seed {
     }
 }
 
-/// A database in a directory.
+/// A database in a directory, which nobody else can open as long as the opener lives.
 pub(super) fn in_directory(directory: &Path) -> Result<Opener, OpenError> {
     let unusable = |source| OpenError::Directory { directory: directory.to_owned(), source };
     std::fs::create_dir_all(directory).map_err(unusable)?;
-    let file = directory.join("queue.redb");
+    let lock = File::create(directory.join("lock")).map_err(unusable)?;
+    lock.try_lock().map_err(|error| match error {
+        TryLockError::WouldBlock => OpenError::InUse,
+        TryLockError::Error(source) => unusable(source),
+    })?;
     let directory = directory.to_owned();
-    // A file whose name is not durable is no durable file.
-    File::open(&directory).and_then(|opened| opened.sync_all()).map_err(unusable)?;
     Ok(Box::new(move || {
-        let database = builder().create(&file)?;
-        File::open(&directory)
-            .and_then(|opened| opened.sync_all())
-            .map_err(|error| DatabaseError::Storage(redb::StorageError::Io(error)))?;
-        Ok(database)
+        let _held = &lock;
+        let file = directory.join("queue.redb");
+        if !file.try_exists()? {
+            create(&directory, &file)?;
+        }
+        builder().open(&file)
     }))
+}
+
+/// Makes the file under another name first: a loss of power on the way leaves no half-made one.
+fn create(directory: &Path, file: &Path) -> Result<(), DatabaseError> {
+    let unfinished = directory.join("queue.redb.new");
+    if unfinished.try_exists()? {
+        std::fs::remove_file(&unfinished)?;
+    }
+    builder().create(&unfinished)?.close()?;
+    File::open(&unfinished)?.sync_all()?;
+    std::fs::rename(&unfinished, file)?;
+    // A file whose name is not durable is no durable file.
+    File::open(directory)?.sync_all()?;
+    Ok(())
 }
 
 /// A database over storage of the caller.

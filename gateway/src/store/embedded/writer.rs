@@ -92,6 +92,7 @@ impl Drop for Writer {
         // The thread ends when nobody can send any more; it closes the database on its way out.
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
             let _ = thread.join();
         }
     }

@@ -1,0 +1,380 @@
+//! What a failing disk does to the store of one machine: power loss at every sync, failed commits,
+//! no space left. The disk is a model that forgets what was not synced.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use kanarie_gateway::store::embedded::{Clock, EmbeddedStore};
+use kanarie_gateway::store::{Store, StoreError};
+use kanarie_queue::types::{
+    Admission, Admit, Claim, Claimed, ConversationId, Evidence, Intent, Lease, Nonce,
+};
+use kanarie_queue::types::{Class, Track};
+use redb::StorageBackend;
+
+/// A sector is written whole or not at all.
+const SECTOR: usize = 512;
+
+/// A disk; its clones are the same disk.
+#[derive(Clone, Debug, Default)]
+struct Disk(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// What a reader sees.
+    seen: Vec<u8>,
+    /// What survives a loss of power for certain.
+    synced: Vec<u8>,
+    /// Ranges written since the last sync: each of their sectors may survive or not.
+    pending: Vec<(usize, usize)>,
+    /// Lengths set since the last sync: each may be the one that survives.
+    lengths: Vec<usize>,
+    /// Syncs that are still done before the power goes; that sync and all later use fail.
+    syncs_left: Option<u32>,
+    /// Syncs that fail, the next ones first.
+    failing_syncs: u32,
+    /// Bytes that the disk holds at most.
+    capacity: Option<usize>,
+    /// Whether space is taken by writing (a sparse file) and not by growing.
+    is_sparse: bool,
+}
+
+impl Disk {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    /// The disk after the power went and came back: of what was not synced any length and any
+    /// sectors may have survived; `seed` says which.
+    fn after_power_loss(&self, seed: u64) -> Self {
+        let state = self.state();
+        let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+        let mut draw = || {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            usize::try_from(random >> 33).unwrap()
+        };
+        let mut left = state.synced.clone();
+        let length = draw() % (state.lengths.len() + 1);
+        left.resize(state.lengths.get(length).copied().unwrap_or(left.len()), 0);
+        for (start, end) in &state.pending {
+            for sector in (start / SECTOR)..end.div_ceil(SECTOR) {
+                let end = left.len().min(state.seen.len());
+                let (from, to) = (sector * SECTOR, ((sector + 1) * SECTOR).min(end));
+                if draw().is_multiple_of(2) && from < to {
+                    left[from..to].copy_from_slice(&state.seen[from..to]);
+                }
+            }
+        }
+        let seen = left.clone();
+        Self(Arc::new(Mutex::new(State { seen, synced: left, ..State::default() })))
+    }
+}
+
+impl State {
+    fn powered(&self) -> io::Result<()> {
+        let is_off = self.syncs_left == Some(0);
+        if is_off { Err(io::Error::other("the power is off")) } else { Ok(()) }
+    }
+
+    fn room(&self, end: usize, grows: bool) -> io::Result<()> {
+        let takes_space = grows != self.is_sparse;
+        let is_full = takes_space && self.capacity.is_some_and(|capacity| end > capacity);
+        if is_full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        let state = self.state();
+        state.powered()?;
+        Ok(state.seen.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let state = self.state();
+        state.powered()?;
+        let from = usize::try_from(offset).unwrap();
+        let bytes = state.seen.get(from..from + out.len());
+        out.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut state = self.state();
+        state.powered()?;
+        let (old, new) = (state.seen.len(), usize::try_from(len).unwrap());
+        if new > old {
+            state.room(new, true)?;
+        }
+        state.seen.resize(new, 0);
+        state.lengths.push(new);
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.state();
+        state.powered()?;
+        if let Some(left) = &mut state.syncs_left {
+            *left -= 1;
+            if *left == 0 {
+                return Err(io::Error::other("the power went"));
+            }
+        }
+        if state.failing_syncs > 0 {
+            state.failing_syncs -= 1;
+            return Err(io::Error::other("the sync failed"));
+        }
+        state.synced = state.seen.clone();
+        state.pending.clear();
+        state.lengths.clear();
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut state = self.state();
+        state.powered()?;
+        let from = usize::try_from(offset).unwrap();
+        let to = from + data.len();
+        state.room(to, false)?;
+        state.seen[from..to].copy_from_slice(data);
+        state.pending.push((from, to));
+        Ok(())
+    }
+}
+
+fn clock() -> Clock {
+    Arc::new(|| 1_000_000)
+}
+
+fn open(disk: &Disk) -> EmbeddedStore {
+    let disk = disk.clone();
+    EmbeddedStore::over(move || disk.clone(), clock()).unwrap()
+}
+
+/// Message `sid` of a conversation in shard 1.
+fn message(sid: u32) -> Admit {
+    Admit {
+        channel: "channel".to_owned(),
+        dedup_key: sid.to_string(),
+        conversation: ConversationId::from_bytes([1; 16]),
+        envelope: format!("{sid} {}", "text".repeat(200)),
+        limit: u32::MAX,
+        window_ms: 60_000,
+        dedup_ms: 86_400_000,
+    }
+}
+
+async fn claim(store: &EmbeddedStore) -> Result<Option<(Claim, Lease)>, StoreError> {
+    Ok(match store.claim(1, Nonce("nonce".to_owned()), 15_000).await? {
+        Claimed::Nothing { .. } => None,
+        Claimed::Head(head) => {
+            let lease = Lease {
+                channel: head.channel.clone(),
+                conversation: head.conversation.clone(),
+                nonce: head.nonce.clone(),
+            };
+            Some((*head, lease))
+        }
+    })
+}
+
+/// SIDs of all messages that wait, in their order.
+async fn waiting(store: &EmbeddedStore) -> Vec<u32> {
+    let mut sids = Vec::new();
+    while let Some((head, lease)) = claim(store).await.unwrap() {
+        sids.push(head.envelope.split_once(' ').unwrap().0.parse().unwrap());
+        store.complete(lease, None).await.unwrap();
+    }
+    sids
+}
+
+/// Waits until a store that fell has come back by itself.
+async fn recovered(store: &EmbeddedStore) {
+    while store.ping().await.is_err() {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// What was promised before the power went.
+#[derive(Default)]
+struct Promised {
+    admitted: Vec<u32>,
+    completed: Vec<u32>,
+    counted: u64,
+    intent: bool,
+}
+
+/// Some work, until the first verb fails or all is done.
+async fn work(store: &EmbeddedStore, promised: &mut Promised) -> Result<(), StoreError> {
+    for sid in 0..6 {
+        store.admit(message(sid)).await?;
+        promised.admitted.push(sid);
+    }
+    for done in 0..2 {
+        let Some((_, lease)) = claim(store).await? else { return Ok(()) };
+        let evidence = Evidence { serving: 1, track: Track::Canary, class: Class::Http };
+        store.end_attempt(lease.clone(), evidence, None).await?;
+        promised.counted += 1;
+        store.complete(lease, None).await?;
+        promised.completed.push(done);
+    }
+    let Some((_, lease)) = claim(store).await? else { return Ok(()) };
+    let intent = Intent {
+        id: "reply".to_owned(),
+        segments: 1,
+        body: "body".repeat(300),
+        sent: Vec::new(),
+        sending: None,
+        resent: false,
+    };
+    store.commit_reply(lease, intent, None).await?;
+    promised.intent = true;
+    Ok(())
+}
+
+/// Everything promised is there after the power came back; at most the one verb that was under way
+/// is there as well.
+async fn keeps(disk: &Disk, promised: &Promised) {
+    let store = open(disk);
+    let (_, counts) = store.counts(vec!["channel".to_owned()]).await.unwrap();
+    let counted = counts[0].1.iter().map(|count| count.messages).sum::<u64>();
+    assert!((promised.counted..=promised.counted + 1).contains(&counted));
+    if promised.intent {
+        let (head, lease) = claim(&store).await.unwrap().unwrap();
+        assert_eq!(head.intent.unwrap().body, "body".repeat(300));
+        store.release(lease).await.unwrap();
+    }
+    let left = waiting(&store).await;
+    let owed = promised.admitted.iter().filter(|sid| !promised.completed.contains(sid));
+    let owed = owed.copied().collect::<Vec<_>>();
+    let next = promised.admitted.len() as u32;
+    let with_next = owed.iter().copied().chain([next]).collect::<Vec<_>>();
+    let without_head = owed.iter().copied().skip(1).collect::<Vec<_>>();
+    assert!(left == owed || left == with_next || left == without_head, "{left:?} of {owed:?}");
+    for sid in &promised.admitted {
+        assert_eq!(store.admit(message(*sid)).await, Ok(Admission::Duplicate));
+    }
+}
+
+#[tokio::test]
+async fn whatever_was_answered_survives_a_loss_of_power_at_every_sync() {
+    let mut cuts = 0;
+    for syncs in 1.. {
+        let disk = Disk::default();
+        drop(open(&disk));
+        disk.state().syncs_left = Some(syncs);
+        let mut promised = Promised::default();
+        let storage = disk.clone();
+        let store = EmbeddedStore::over(move || storage.clone(), clock());
+        let worked = match &store {
+            Ok(store) => work(store, &mut promised).await.is_ok(),
+            Err(_) => false,
+        };
+        drop(store);
+        for seed in 0..8 {
+            keeps(&disk.after_power_loss(u64::from(syncs) * 8 + seed), &promised).await;
+        }
+        if worked {
+            break;
+        }
+        cuts += 1;
+    }
+    assert!(cuts > 12, "the work has at least one sync a verb: {cuts}");
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_is_not_answered_and_heals_without_a_restart() {
+    let disk = Disk::default();
+    let store = open(&disk);
+    store.admit(message(0)).await.unwrap();
+    disk.state().failing_syncs = 1;
+    assert!(matches!(store.admit(message(1)).await, Err(StoreError::Unavailable(_))));
+    recovered(&store).await;
+    store.admit(message(1)).await.unwrap();
+    assert_eq!(waiting(&store).await, [0, 1]);
+}
+
+#[tokio::test]
+async fn while_the_disk_fails_every_verb_hears_so() {
+    let disk = Disk::default();
+    let store = open(&disk);
+    disk.state().failing_syncs = u32::MAX;
+    for sid in 0..20 {
+        assert!(store.admit(message(sid)).await.is_err());
+    }
+    assert!(store.ping().await.is_err());
+    disk.state().failing_syncs = 0;
+    recovered(&store).await;
+    assert_eq!(store.admit(message(99)).await, Ok(Admission::Queued));
+}
+
+/// Admits until the disk is full; gives what was admitted.
+async fn fill(store: &EmbeddedStore) -> Vec<u32> {
+    let mut admitted = Vec::new();
+    for sid in 0..200 {
+        match store.admit(message(sid)).await {
+            Ok(answer) => {
+                assert_eq!(answer, Admission::Queued);
+                admitted.push(sid);
+            }
+            Err(error) => {
+                assert!(matches!(error, StoreError::OutOfSpace(_)), "{error}");
+                return admitted;
+            }
+        }
+    }
+    unreachable!("200 messages are more than the disk holds");
+}
+
+async fn survives_a_full_disk(is_sparse: bool) {
+    let disk = Disk::default();
+    drop(open(&disk));
+    let size = disk.state().seen.len();
+    {
+        let mut state = disk.state();
+        (state.capacity, state.is_sparse) = (Some(size + 20_000), is_sparse);
+    }
+    let store = open(&disk);
+    let admitted = fill(&store).await;
+    drop(store);
+
+    // Opened again while the disk is still full: refused or not, but no panic and nothing lost.
+    let storage = disk.clone();
+    let reopened = EmbeddedStore::over(move || storage.clone(), clock());
+    if let Err(error) = &reopened {
+        let text = format!("{error:?}");
+        assert!(!text.contains("Panicked"), "{text}");
+    }
+    drop(reopened);
+    disk.state().capacity = None;
+    let left = waiting(&open(&disk)).await;
+    assert_eq!(left[..admitted.len()], admitted);
+}
+
+#[tokio::test]
+async fn a_disk_that_cannot_grow_loses_nothing_and_opens_again() {
+    survives_a_full_disk(false).await;
+}
+
+#[tokio::test]
+async fn a_disk_that_fills_up_under_a_sparse_file_loses_nothing_and_opens_again() {
+    survives_a_full_disk(true).await;
+}
+
+#[tokio::test]
+async fn a_full_disk_that_gets_room_again_is_used_without_a_restart() {
+    let disk = Disk::default();
+    let store = open(&disk);
+    let size = disk.state().seen.len();
+    disk.state().capacity = Some(size + 20_000);
+    let mut admitted = fill(&store).await;
+    disk.state().capacity = None;
+    recovered(&store).await;
+    store.admit(message(500)).await.unwrap();
+    admitted.push(500);
+    let left = waiting(&store).await;
+    assert!(admitted.iter().all(|sid| left.contains(sid)), "{left:?} of {admitted:?}");
+}
