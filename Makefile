@@ -21,6 +21,7 @@ lint: ## Format and clippy, as the gate runs them
 
 generated: ## Writes the CRD, docs/api.md and charts/install.yaml again
 	@UPDATE=1 cargo test -q -p kanarie-crds --test generated
+	@UPDATE=1 cargo test -q -p kanarie-gateway --test agent_protocol
 	@UPDATE=1 cargo test -q -p kanarie-tests --test charts
 
 images: ## Static musl images FROM scratch, with buildah or docker
