@@ -1,0 +1,206 @@
+//! The repository keeps its own rules: sizes, headers, words, and what the pure cores may use.
+//!
+//! Each test names the file and the line that breaks a rule. Sizes are ratchets: they may shrink.
+#![expect(clippy::unwrap_used, reason = "a file that cannot be read fails the test")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where the product's own sources are.
+const PRODUCT: [&str; 5] =
+    ["crds/src", "gateway/src", "gateway/queue/src", "operator/src", "operator/rollout/src"];
+const LONGEST_FILE: usize = 600;
+const LONGEST_FUNCTION: usize = 70;
+
+/// What the decision cores may depend on: data and errors.
+const CORE_DEPENDENCIES: [&str; 6] =
+    ["serde", "serde_json", "thiserror", "kanarie-crds", "proptest", "stateright"];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()
+}
+
+/// Files below a folder, with their text, by their path from the root; binary ones are left out.
+fn files(folder: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    collect(&root().join(folder), &mut found);
+    found.sort();
+    found
+}
+
+fn collect(folder: &Path, found: &mut Vec<(String, String)>) {
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() {
+            if !matches!(name.as_str(), "target" | ".git") {
+                collect(&path, found);
+            }
+        } else if let Ok(text) = fs::read_to_string(&path) {
+            let path = path.strip_prefix(root()).unwrap();
+            found.push((path.display().to_string(), text));
+        }
+    }
+}
+
+fn rust_files() -> Vec<(String, String)> {
+    files("").into_iter().filter(|(path, _)| path.ends_with(".rs")).collect()
+}
+
+/// Lines of each function, by a reading of the indentation that rustfmt guarantees.
+fn functions(text: &str) -> Vec<(usize, String, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut found = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let code = line.trim_start();
+        let Some(name) = code.split("fn ").nth(1).filter(|_| is_function(code)) else { continue };
+        let indent = line.len() - code.len();
+        let closes = |l: &&str| l.starts_with(&format!("{}}}", " ".repeat(indent)));
+        let Some(length) = lines[at..].iter().position(closes) else { continue };
+        let name = name.split(['(', '<']).next().unwrap_or_default();
+        found.push((at + 1, name.to_owned(), length + 1));
+    }
+    found
+}
+
+fn is_function(code: &str) -> bool {
+    [
+        "fn ",
+        "pub fn ",
+        "async fn ",
+        "pub async fn ",
+        "pub(crate) fn ",
+        "pub(super) fn ",
+        "const fn ",
+    ]
+    .iter()
+    .any(|start| code.starts_with(start))
+        && !code.ends_with(';')
+}
+
+fn none(problems: &[String]) {
+    assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+}
+
+#[test]
+fn every_source_file_begins_with_its_contract() {
+    let bare = rust_files().into_iter().filter(|(_, text)| {
+        !text.lines().next().is_some_and(|line| line.len() > 10 && line.starts_with("//! "))
+    });
+    none(&bare.map(|(path, _)| format!("{path} does not begin with //!")).collect::<Vec<_>>());
+}
+
+#[test]
+fn no_file_of_the_product_is_longer_than_600_lines_and_no_function_than_70() {
+    let mut problems = Vec::new();
+    for (path, text) in PRODUCT.iter().flat_map(|folder| files(folder)) {
+        if !path.ends_with(".rs") {
+            continue;
+        }
+        if text.lines().count() > LONGEST_FILE {
+            problems.push(format!("{path} has {} lines", text.lines().count()));
+        }
+        let long = functions(&text).into_iter().filter(|(_, _, length)| *length > LONGEST_FUNCTION);
+        problems
+            .extend(long.map(|(at, name, length)| format!("{path}:{at} {name}: {length} lines")));
+    }
+    none(&problems);
+}
+
+#[test]
+fn modules_are_imported_by_name_and_exported_once() {
+    let mut problems = Vec::new();
+    for (path, text) in rust_files() {
+        if path.ends_with("mod.rs") {
+            problems.push(format!("{path}: a module is a file of its own name"));
+        }
+        for (at, line) in text.lines().enumerate() {
+            let code = line.trim();
+            let glob =
+                code.starts_with("use ") && code.ends_with("::*;") && code != "use super::*;";
+            let export = code.starts_with("pub use ") || code.starts_with("pub(crate) use ");
+            if glob || export {
+                problems.push(format!("{path}:{}: {code}", at + 1));
+            }
+        }
+    }
+    none(&problems);
+}
+
+#[test]
+fn names_say_what_things_are() {
+    let banned = ["Manager", "Helper", "mod utils", "mod util;", "mod common", "mod helpers"];
+    none(&lines_with(&rust_files(), &banned));
+}
+
+#[test]
+fn no_file_names_a_path_of_one_machine_or_a_host_of_a_registry() {
+    let banned =
+        ["/root/.", "/home/", "index.crates.io", "proxy.golang.org", "files.pythonhosted.org"];
+    none(&lines_with(&files(""), &banned));
+}
+
+fn lines_with(files: &[(String, String)], banned: &[&str]) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (path, text) in files.iter().filter(|(path, _)| path != "tests/tests/tidy.rs") {
+        for (at, line) in text.lines().enumerate() {
+            let words = banned.iter().filter(|word| line.contains(**word));
+            problems.extend(words.map(|word| format!("{path}:{}: {word}", at + 1)));
+        }
+    }
+    problems
+}
+
+#[test]
+fn the_cores_have_nothing_to_call() {
+    let mut problems = Vec::new();
+    for core in ["gateway/queue", "operator/rollout"] {
+        let manifest = fs::read_to_string(root().join(core).join("Cargo.toml")).unwrap();
+        let sections = manifest.split("\n[").filter(|section| section.contains("dependencies]"));
+        for line in sections.flat_map(|section| section.lines().skip(1)) {
+            let name = line.split(['.', '=', ' ']).next().unwrap_or_default();
+            if !name.is_empty() && !line.starts_with('#') && !CORE_DEPENDENCIES.contains(&name) {
+                problems.push(format!("{core} depends on {name}"));
+            }
+        }
+        let calls = [
+            "std::fs",
+            "std::net",
+            "std::env",
+            "std::process",
+            "std::thread",
+            "Instant",
+            "SystemTime",
+            "println!",
+            "async ",
+        ];
+        let sources = files(&format!("{core}/src"));
+        problems.extend(lines_with(&sources, &calls).into_iter().filter(|l| !l.contains("///")));
+    }
+    none(&problems);
+}
+
+#[test]
+fn every_dependency_says_why_it_is_there() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let section = manifest.split("[workspace.dependencies]").nth(1).unwrap();
+    let section = section.split("\n[").next().unwrap();
+    let silent = section.lines().filter(|line| line.contains('=') && !line.contains(" # "));
+    none(&silent.map(|line| format!("no reason: {line}")).collect::<Vec<_>>());
+}
+
+#[test]
+fn there_is_one_tls_provider() {
+    let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    for other in ["aws-lc-sys", "aws-lc-rs", "openssl-sys", "native-tls"] {
+        assert!(!lock.contains(&format!("name = \"{other}\"")), "{other} came in");
+    }
+}
+
+#[test]
+fn every_member_obeys_the_lints_of_the_workspace() {
+    for member in ["crds", "gateway", "gateway/queue", "operator", "operator/rollout", "tests"] {
+        let manifest = fs::read_to_string(root().join(member).join("Cargo.toml")).unwrap();
+        assert!(manifest.contains("[lints]\nworkspace = true"), "{member} has lints of its own");
+    }
+}
