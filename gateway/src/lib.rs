@@ -1,4 +1,5 @@
 //! The webhook pipeline.
+pub mod admission;
 pub mod agent;
 pub mod breaker;
 pub mod doorbell;
@@ -7,9 +8,12 @@ pub mod heartbeat;
 pub mod intent;
 pub mod message;
 pub mod reply;
+pub mod response;
 pub mod route;
 pub mod routes;
+pub mod server;
 pub mod signature;
 pub mod store;
 pub mod twilio;
+pub mod webhook;
 pub mod worker;

@@ -1,0 +1,196 @@
+//! The accept loop of both ports: HTTP/1.1 with a time and a size for everything a client sends.
+//!
+//! Takes a listener and a router, serves until told to stop, then lets what is being answered be
+//! answered. A header, an idle connection and a body have their own time; a body has a size; there
+//! is a most of connections. Never buffers more of a body than its cap.
+
+mod stream;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes, HttpBody as _};
+use axum::extract::Request;
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tower::ServiceExt as _;
+
+use self::stream::{Phase, TimedStream};
+use crate::events::{CloseReason, Event, emit};
+
+/// Serves `router` on `listener` until `shutdown` says true, then drains.
+pub async fn run(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let slots = Arc::new(Semaphore::new(limits.connections));
+    let mut connections = JoinSet::new();
+    loop {
+        // Without a free slot nothing is accepted: further clients wait in the listener's backlog.
+        let slot = Arc::clone(&slots).acquire_owned();
+        let accepted = async { (slot.await, listener.accept().await) };
+        let (slot, accepted) = tokio::select! {
+            biased;
+            () = stopped(&mut shutdown) => break,
+            accepted = accepted => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let serving = serve(stream, router.clone(), limits, shutdown.clone());
+                connections.spawn(async move {
+                    serving.await;
+                    drop(slot);
+                });
+            }
+            // Out of descriptors, most likely: accepting at once again would only burn the CPU.
+            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+        }
+        while connections.try_join_next().is_some() {}
+    }
+    drop(listener);
+    drain(connections, limits.drain).await;
+}
+
+/// Reads a body within its time and size.
+///
+/// # Errors
+/// When it is too large, announced or not, too slow, or broken off.
+pub async fn read_body(body: Body, limits: &Limits) -> Result<Bytes, BodyError> {
+    let cap = limits.body_bytes;
+    if body.size_hint().lower() > cap as u64 {
+        return Err(BodyError::TooLarge);
+    }
+    let collected = tokio::time::timeout(limits.body, Limited::new(body, cap).collect()).await;
+    match collected {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
+            Err(BodyError::TooLarge)
+        }
+        Ok(Err(_)) => Err(BodyError::Broken),
+        Err(_) => Err(BodyError::TooSlow),
+    }
+}
+
+/// What a client may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// From a header's first byte to its last; for the first request, from the connection.
+    pub header: Duration,
+    /// Between an answer and the next request: longer than the proxies before us keep an idle
+    /// connection, so that they end it and not we.
+    pub idle: Duration,
+    /// For a body.
+    pub body: Duration,
+    /// Most bytes of a body.
+    pub body_bytes: usize,
+    /// Most connections at once.
+    pub connections: usize,
+    /// For what is being answered when the server is told to stop.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header: Duration::from_secs(5),
+            idle: Duration::from_secs(75),
+            body: Duration::from_secs(10),
+            body_bytes: 256 * 1024,
+            connections: 4096,
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Why there is no body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// Over the cap.
+    #[error("the body is over the cap")]
+    TooLarge,
+    /// Not complete in time.
+    #[error("the body did not come in time")]
+    TooSlow,
+    /// Broken off by the client.
+    #[error("the body broke off")]
+    Broken,
+}
+
+/// Rest after a failed accept.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Most header fields of a request.
+const MAX_HEADERS: usize = 64;
+/// Most bytes of a header, and of the buffer that reads bodies.
+const BUFFER_BYTES: usize = 32 * 1024;
+
+async fn serve(
+    stream: TcpStream,
+    router: Router,
+    limits: Limits,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    // Answers are one small write: waiting to fill a packet only delays them. A failure costs time,
+    // not correctness.
+    let _ = stream.set_nodelay(true);
+    let phase = Phase::default();
+    let stream = TimedStream::new(TokioIo::new(stream), limits.header, phase.clone());
+    let service = service_fn(move |request: Request<Incoming>| {
+        phase.advance();
+        let (router, phase) = (router.clone(), phase.clone());
+        async move {
+            let response = router.oneshot(request.map(Body::new)).await;
+            phase.advance();
+            response
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.idle)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(BUFFER_BYTES)
+        .serve_connection(stream, service);
+    let mut connection = std::pin::pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = stopped(&mut shutdown) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if served.is_err_and(|error| is_late(&error)) {
+        emit(&Event::ConnectionClosed { reason: CloseReason::SlowHeader });
+    }
+}
+
+/// Whether a connection ended because a header took too long; every other end is the client's own.
+fn is_late(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error);
+    let timed_out = cause
+        .and_then(|cause| cause.downcast_ref::<std::io::Error>())
+        .is_some_and(|cause| cause.kind() == std::io::ErrorKind::TimedOut);
+    timed_out || error.is_timeout()
+}
+
+async fn drain(mut connections: JoinSet<()>, limit: Duration) {
+    let all = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(limit, all).await.is_err() {
+        for _ in 0..connections.len() {
+            emit(&Event::ConnectionClosed { reason: CloseReason::Drained });
+        }
+        connections.shutdown().await;
+    }
+}
+
+/// Returns once `shutdown` says true, or nobody is left to say it.
+async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|stop| *stop).await;
+}

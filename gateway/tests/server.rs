@@ -1,0 +1,226 @@
+//! What the accept loop takes from a client and for how long. Sockets are loopback, time is paused:
+//! it passes only when everybody waits.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::StatusCode;
+use axum::routing::post;
+use kanarie_gateway::server::{self, BodyError, Limits};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+const LIMITS: Limits = Limits {
+    header: Duration::from_secs(5),
+    idle: Duration::from_secs(75),
+    body: Duration::from_secs(10),
+    body_bytes: 64,
+    connections: 2,
+    drain: Duration::from_secs(10),
+};
+const REQUEST: &str = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi";
+
+#[tokio::test(start_paused = true)]
+async fn a_client_without_a_byte_is_cut_off_after_the_header_time() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    let began = Instant::now();
+    assert_eq!(rest(&mut client).await, "");
+    assert_eq!(began.elapsed().as_secs(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_header_that_trickles_is_cut_off_after_the_header_time() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    let began = Instant::now();
+    for byte in REQUEST.bytes() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if client.write_all(&[byte]).await.is_err() || began.elapsed().as_secs() > 20 {
+            break;
+        }
+    }
+    assert!(!rest(&mut client).await.contains("200"));
+    assert!(began.elapsed().as_secs() <= 8, "{:?}", began.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_header_that_trickles_is_cut_off_too() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    client.write_all(REQUEST.as_bytes()).await.unwrap();
+    assert!(answer(&mut client).await.starts_with("HTTP/1.1 200"));
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    client.write_all(b"POST / HT").await.unwrap();
+    let began = Instant::now();
+    assert!(!rest(&mut client).await.contains("200"));
+    assert_eq!(began.elapsed().as_secs(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_outlives_the_header_time_and_is_used_again() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    for _ in 0..3 {
+        client.write_all(REQUEST.as_bytes()).await.unwrap();
+        assert!(answer(&mut client).await.starts_with("HTTP/1.1 200"));
+        tokio::time::sleep(Duration::from_secs(70)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_closed_after_the_idle_time() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    client.write_all(REQUEST.as_bytes()).await.unwrap();
+    assert!(answer(&mut client).await.starts_with("HTTP/1.1 200"));
+    let began = Instant::now();
+    assert_eq!(rest(&mut client).await, "");
+    assert_eq!(began.elapsed().as_secs(), 75);
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_a_body_is_answered_408_after_the_body_time() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    let began = Instant::now();
+    client.write_all(&REQUEST.as_bytes()[..REQUEST.len() - 1]).await.unwrap();
+    assert!(answer(&mut client).await.starts_with("HTTP/1.1 408"));
+    assert_eq!(began.elapsed().as_secs(), 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_says_it_is_too_large_is_answered_413_unread() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    client.write_all(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 65\r\n\r\n").await.unwrap();
+    assert!(answer(&mut client).await.starts_with("HTTP/1.1 413"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_grows_too_large_is_answered_413() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    let head = "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let chunk = format!("21\r\n{}\r\n", "x".repeat(33));
+    client.write_all(format!("{head}{chunk}{chunk}").as_bytes()).await.unwrap();
+    assert!(answer(&mut client).await.starts_with("HTTP/1.1 413"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_of_exactly_the_cap_is_taken() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    let body = "x".repeat(64);
+    let request = format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 64\r\n\r\n{body}");
+    client.write_all(request.as_bytes()).await.unwrap();
+    assert!(answer(&mut client).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_over_the_cap_is_served_when_another_is_gone() {
+    let server = Server::start().await;
+    let first = server.connect().await;
+    let _second = server.connect().await;
+    let mut third = server.connect().await;
+    third.write_all(REQUEST.as_bytes()).await.unwrap();
+    let mut byte = [0];
+    let waited = tokio::time::timeout(Duration::from_secs(1), third.read(&mut byte)).await;
+    assert!(waited.is_err(), "it has no slot yet");
+    drop(first);
+    assert!(answer(&mut third).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_closes_idle_connections_and_lets_answers_finish() {
+    let server = Server::start().await;
+    let mut idle = server.connect().await;
+    let mut busy = server.connect().await;
+    idle.write_all(REQUEST.as_bytes()).await.unwrap();
+    assert!(answer(&mut idle).await.starts_with("HTTP/1.1 200"));
+    busy.write_all(REQUEST.replace("POST /", "POST /slow").as_bytes()).await.unwrap();
+    server.entered.notified().await;
+    server.stop.send(true).unwrap();
+    assert_eq!(rest(&mut idle).await, "");
+    server.go_on.notify_one();
+    assert!(rest(&mut busy).await.starts_with("HTTP/1.1 200"));
+    let began = Instant::now();
+    server.running.await.unwrap();
+    assert!(began.elapsed() < LIMITS.drain);
+    assert!(TcpStream::connect(server.address).await.is_err(), "it listens no more");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_waits_for_a_stuck_answer_no_longer_than_the_drain_time() {
+    let server = Server::start().await;
+    let mut busy = server.connect().await;
+    busy.write_all(REQUEST.replace("POST /", "POST /slow").as_bytes()).await.unwrap();
+    server.entered.notified().await;
+    let began = Instant::now();
+    server.stop.send(true).unwrap();
+    server.running.await.unwrap();
+    assert_eq!(began.elapsed(), LIMITS.drain);
+}
+
+struct Server {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    running: JoinHandle<()>,
+    /// Rings when `/slow` is being answered.
+    entered: Arc<Notify>,
+    /// Lets `/slow` answer.
+    go_on: Arc<Notify>,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let (entered, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let slow = {
+            let (entered, go_on) = (Arc::clone(&entered), Arc::clone(&go_on));
+            move || async move {
+                entered.notify_one();
+                go_on.notified().await;
+            }
+        };
+        let router = Router::new().route("/", post(read)).route("/slow", post(slow));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, shutdown) = watch::channel(false);
+        let running = tokio::spawn(server::run(listener, router, LIMITS, shutdown));
+        Self { address, stop, running, entered, go_on }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+}
+
+async fn read(body: Body) -> StatusCode {
+    match server::read_body(body, &LIMITS).await {
+        Ok(_) => StatusCode::OK,
+        Err(BodyError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
+        Err(BodyError::TooSlow) => StatusCode::REQUEST_TIMEOUT,
+        Err(BodyError::Broken) => StatusCode::BAD_REQUEST,
+    }
+}
+
+/// What the server writes before it waits for more.
+async fn answer(client: &mut TcpStream) -> String {
+    let mut bytes = vec![0; 4096];
+    let read = client.read(&mut bytes).await.unwrap();
+    String::from_utf8(bytes[..read].to_vec()).unwrap()
+}
+
+/// Everything until the server closes the connection, with or without ceremony.
+async fn rest(client: &mut TcpStream) -> String {
+    let mut bytes = Vec::new();
+    let _ = client.read_to_end(&mut bytes).await;
+    String::from_utf8(bytes).unwrap()
+}
