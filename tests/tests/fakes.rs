@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use kanarie_tests::customer::{Account, customer};
+use kanarie_tests::langgraph::LangGraphServer;
 use kanarie_tests::redis_server::RedisServer;
 use kanarie_tests::twilio::{FakeTwilio, Fault, http_client};
 use serde_json::Value;
@@ -78,4 +79,17 @@ async fn redis_keeps_its_data_through_a_kill() {
     let mut connection = open(server.url()).await.unwrap();
     let value: String = redis::cmd("GET").arg("key").query_async(&mut connection).await.unwrap();
     assert_eq!(value, "value");
+}
+
+#[tokio::test]
+async fn a_real_langgraph_server_serves_the_three_graphs() {
+    let server = LangGraphServer::start().await.unwrap();
+    let url = format!("{}/assistants/search", server.url());
+    let answer =
+        http_client().unwrap().post(url).json(&serde_json::json!({})).send().await.unwrap();
+    let found: Value = answer.json().await.unwrap();
+    let mut graphs: Vec<&str> =
+        found.as_array().unwrap().iter().filter_map(|a| a["graph_id"].as_str()).collect();
+    graphs.sort_unstable();
+    assert_eq!(graphs, ["agent", "failing", "hanging"]);
 }
