@@ -25,6 +25,7 @@ impl Queue {
         let next = booked.saturating_add(interval);
         let wait = next.saturating_sub(now_us.saturating_add(tolerance));
         if wait > HORIZON_US {
+            self.paces.insert(sender.to_owned(), booked);
             return Reserved::Busy((wait - HORIZON_US).div_ceil(1_000));
         }
         self.paces.insert(sender.to_owned(), next);

@@ -7,11 +7,12 @@ local interval = math.floor(1000000 / tonumber(ARGV[2]))
 local burst, horizon = 8 * interval, 2000000
 local micros = now * 1000
 
--- Brought near now first: a clock that stepped back blocks nothing for long.
+-- Brought near now and kept so: a clock that stepped back blocks nothing for long.
 local tat = tonumber(redis.call("GET", TAT) or 0)
 tat = math.min(math.max(tat, micros), micros + horizon + burst)
 local wait = tat + interval - burst - micros
 if wait > horizon then
+  redis.call("SET", TAT, string.format("%.0f", tat), "PX", 60000)
   return { "busy", math.ceil((wait - horizon) / 1000) }
 end
 redis.call("SET", TAT, string.format("%.0f", tat + interval), "PX", 60000)

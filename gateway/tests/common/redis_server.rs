@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 /// A running server.
-pub struct RedisServer {
+pub(crate) struct RedisServer {
     process: Option<Child>,
     port: u16,
     directory: PathBuf,
@@ -22,12 +22,12 @@ pub struct RedisServer {
 
 impl RedisServer {
     /// Starts a server.
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(&[]).await
     }
 
     /// Starts a server with settings as on its command line: `["--maxmemory", "8mb"]`.
-    pub async fn start_with(settings: &[&str]) -> Self {
+    pub(crate) async fn start_with(settings: &[&str]) -> Self {
         let settings: Vec<String> = settings.iter().map(|text| (*text).to_owned()).collect();
         // Between finding a free port and using it somebody else may take it.
         for _ in 0..5 {
@@ -45,17 +45,17 @@ impl RedisServer {
     }
 
     /// The URL of the server.
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }
 
     /// Its port.
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.port
     }
 
     /// Ends the process at once, as a crash would.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
             let _ = process.kill();
             let _ = process.wait();
@@ -63,7 +63,7 @@ impl RedisServer {
     }
 
     /// Starts it again on the same port, empty.
-    pub async fn restart(&mut self) {
+    pub(crate) async fn restart(&mut self) {
         self.stop();
         assert!(self.run().await, "redis-server did not start again on its port");
     }

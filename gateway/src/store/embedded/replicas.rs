@@ -28,9 +28,9 @@ struct Replica {
 }
 
 impl Replicas {
-    /// Takes a heartbeat.
+    /// Takes a heartbeat. Nothing is dropped: a replica says only what changed, also after it slept
+    /// for a minute.
     pub(super) fn beat(&mut self, now: Millis, heartbeat: Heartbeat) {
-        self.by_name.retain(|_, replica| is_within(replica, now, KEPT_MS));
         let replica = self.by_name.entry(heartbeat.replica).or_default();
         replica.seen_at = now;
         replica.digest = heartbeat.digest;
