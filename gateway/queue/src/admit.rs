@@ -76,7 +76,6 @@ fn remember(shard: &mut Shard, now: Millis, dedup_key: &Arc<str>, admit: &Admit)
 
 fn append(shard: &mut Shard, now: Millis, dedup_key: Arc<str>, admit: Admit) {
     let id = admit.conversation;
-    shard.messages += 1;
     shard.bytes += admit.envelope.len() as u64;
     let message = Message { admitted_at: now, dedup_key, envelope: admit.envelope };
     let is_new = !shard.conversations.contains_key(&id);

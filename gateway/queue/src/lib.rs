@@ -39,7 +39,7 @@
 //! - **I5** A message is admitted at most once per dedup window, however often it is repeated.
 //! - **I6** In any window at most `limit` messages of a conversation are admitted.
 //! - **I7** Refusals and duplicates cost no quota; a refusal makes no later copy a duplicate.
-//! - **I8** The counters of messages and bytes equal the sums over the conversations.
+//! - **I8** The counter of bytes equals the sum over the envelopes (in Redis that of messages too).
 //! - **I9** A head has at most one intent, and keeps it until it is completed or buried.
 //! - **I10** Leave to post (`Go`) needs a committed intent, and leaves a mark of that attempt.
 //! - **I11** A segment that another attempt has marked gets no `Go` without naming that mark.

@@ -316,7 +316,6 @@ impl Table {
     pub(crate) fn assemble(mut self, shard: &mut Shard) -> Result<(), LoadError> {
         for (id, row) in std::mem::take(&mut self.conversations) {
             let record = self.join(&id, row).ok_or_else(|| LoadError::new("..:conv:"))?;
-            shard.messages += record.messages.len() as u64;
             shard.bytes +=
                 record.messages.iter().map(|message| message.envelope.len() as u64).sum::<u64>();
             shard.conversations.insert(id.clone(), record);

@@ -22,9 +22,7 @@ pub(crate) struct Shard {
     pub(crate) clock: u64,
     /// Virtual finish time by channel.
     pub(crate) finish: BTreeMap<String, u64>,
-    /// Messages that wait or are worked on.
-    pub(crate) messages: u64,
-    /// Bytes of their envelopes.
+    /// Bytes of the envelopes of all messages.
     pub(crate) bytes: u64,
     /// Conversations with at least one message.
     pub(crate) conversations: BTreeMap<ConversationId, Conversation>,
@@ -213,7 +211,6 @@ impl Shard {
         let sequence = conversation.first;
         conversation.first = sequence.saturating_add(1);
         let ended = conversation.messages.is_empty();
-        self.messages = self.messages.saturating_sub(1);
         self.bytes = self.bytes.saturating_sub(message.envelope.len() as u64);
         self.dirty.insert(Key::Message(id.clone(), sequence));
         if head.intent.is_some() {
