@@ -408,7 +408,7 @@ impl World {
             (Phase::Rolling(from), Phase::Stable { stable }) if *stable == from.canary => {
                 let baked = from.step_index() == Some(2) && held;
                 let good = self.counted(old.serving) == Counted::Good;
-                (!(baked && good) && !executed(new, "promote-full"))
+                (!(baked && good || executed(new, "promote-full")))
                     .then_some("a canary was promoted without a passed bake")
             }
             _ => None,
