@@ -146,3 +146,149 @@ fn decode(secret: &Secret, name: &str) -> Result<(Route, String), DecodeError> {
     let hash = route_hash(&bytes.0);
     Ok((route, hash))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use k8s_openapi::ByteString;
+    use kanarie_crds::route::STATE_KEY;
+    use kube::runtime::watcher::Event;
+    use serde_json::json;
+
+    use super::*;
+
+    const ACCOUNT: &str = "AC0123456789abcdef0123456789abcdef";
+    const SENDER: &str = "whatsapp:+31201234567";
+
+    fn bytes(serving: u64) -> Vec<u8> {
+        let route = json!({
+            "channel": {"namespace": "web", "name": "shop", "uid": "u-1"},
+            "accountSid": ACCOUNT,
+            "sender": SENDER,
+            "serving": serving,
+            "weight": 0,
+            "stable": {
+                "revision": "r1",
+                "agent": {"http": {"url": "http://agent.example.com/"}},
+                "timeoutMs": 60_000,
+                "validitySeconds": 600,
+                "failureText": "",
+            },
+            "retryOnStable": true,
+            "webhookUrls": ["https://hooks.example.com/"],
+            "credentials": {"authToken": "very-secret"},
+            "limits": {
+                "inboundMessages": 50,
+                "inboundWindowMs": 60_000,
+                "outboundPerSecond": 80,
+                "dedupMs": 86_400_000,
+            },
+        });
+        route.to_string().into_bytes()
+    }
+
+    fn secret(name: &str, component: &str, data: &[(&str, &[u8])]) -> Secret {
+        let mut secret = Secret::default();
+        secret.metadata.name = Some(name.to_owned());
+        let label = (COMPONENT_LABEL.to_owned(), component.to_owned());
+        secret.metadata.labels = Some(BTreeMap::from([label]));
+        let data = data.iter().map(|(key, value)| ((*key).to_owned(), ByteString(value.to_vec())));
+        secret.data = Some(data.collect());
+        secret
+    }
+
+    fn route_secret(serving: u64) -> Secret {
+        let name = route_name(ACCOUNT, SENDER);
+        secret(&name, COMPONENT_ROUTE, &[(ROUTE_KEY, &bytes(serving)), (STATE_KEY, b"not ours")])
+    }
+
+    fn after(batches: Vec<Vec<Event<Secret>>>) -> RouteTable {
+        let table = RouteTable::default();
+        let mut listing = Listing::default();
+        for batch in batches {
+            listing.take(batch.into_iter().map(Ok).collect(), &table, Instant::now());
+        }
+        table
+    }
+
+    fn listed(secrets: Vec<Secret>) -> Vec<Event<Secret>> {
+        let items = secrets.into_iter().map(Event::InitApply);
+        std::iter::once(Event::Init).chain(items).chain([Event::InitDone]).collect()
+    }
+
+    fn serving(table: &RouteTable) -> u64 {
+        table.find(ACCOUNT, SENDER).unwrap().route.serving
+    }
+
+    #[test]
+    fn a_table_is_ready_only_when_the_list_is_complete() {
+        let begun = vec![Event::Init, Event::InitApply(route_secret(1))];
+        let table = after(vec![begun.clone()]);
+        assert!(!table.ready() && table.find(ACCOUNT, SENDER).is_none());
+        let table = after(vec![begun, vec![Event::InitDone]]);
+        assert!(table.ready() && table.find(ACCOUNT, SENDER).is_some());
+    }
+
+    #[test]
+    fn the_hash_is_over_the_bytes_that_the_operator_wrote() {
+        let table = after(vec![listed(vec![route_secret(3)])]);
+        assert_eq!(table.find(ACCOUNT, SENDER).unwrap().hash, route_hash(&bytes(3)));
+    }
+
+    #[test]
+    fn a_secret_that_cannot_be_read_leaves_the_last_good_route_in_force() {
+        let name = route_name(ACCOUNT, SENDER);
+        let broken =
+            secret(&name, COMPONENT_ROUTE, &[(ROUTE_KEY, b"{\"serving\": \"very-secret\"}")]);
+        let table = after(vec![listed(vec![route_secret(1)]), vec![Event::Apply(broken.clone())]]);
+        assert_eq!(serving(&table), 1);
+        let table = after(vec![listed(vec![route_secret(1)]), listed(vec![broken])]);
+        assert_eq!(table.find(ACCOUNT, SENDER).unwrap().gone_since, None);
+    }
+
+    #[test]
+    fn why_a_secret_cannot_be_read_shows_nothing_of_it() {
+        let name = route_name(ACCOUNT, SENDER);
+        let broken =
+            secret(&name, COMPONENT_ROUTE, &[(ROUTE_KEY, b"{\"serving\": \"very-secret\"}")]);
+        let error = decode(&broken, &name).unwrap_err().to_string();
+        assert!(error.contains("line 1") && !error.contains("very-secret"), "{error}");
+    }
+
+    #[test]
+    fn a_route_under_another_name_is_not_obeyed() {
+        let wrong = secret("route-0", COMPONENT_ROUTE, &[(ROUTE_KEY, &bytes(1))]);
+        assert_eq!(decode(&wrong, "route-0"), Err(DecodeError::WrongName));
+    }
+
+    #[test]
+    fn a_secret_without_the_label_is_no_route() {
+        let name = route_name(ACCOUNT, SENDER);
+        let other = secret(&name, "something", &[(ROUTE_KEY, &bytes(1))]);
+        assert!(after(vec![listed(vec![other])]).find(ACCOUNT, SENDER).is_none());
+    }
+
+    #[test]
+    fn a_deleted_secret_is_a_route_that_is_gone() {
+        let table =
+            after(vec![listed(vec![route_secret(1)]), vec![Event::Delete(route_secret(1))]]);
+        assert!(table.find(ACCOUNT, SENDER).unwrap().gone_since.is_some());
+    }
+
+    #[test]
+    fn a_change_from_before_a_new_list_does_not_undo_it() {
+        let mut batch = vec![Event::Apply(route_secret(1))];
+        batch.extend(listed(vec![route_secret(2)]));
+        assert_eq!(serving(&after(vec![batch])), 2);
+    }
+
+    #[test]
+    fn the_control_token_is_read_without_its_line_end_and_forgotten_with_its_secret() {
+        let control = secret(CONTROL_SECRET, "control", &[(CONTROL_TOKEN_KEY, b"token\n")]);
+        let table = after(vec![listed(vec![control.clone()])]);
+        assert_eq!(table.control_token().unwrap().expose(), "token");
+        let table = after(vec![listed(vec![control.clone()]), vec![Event::Delete(control)]]);
+        assert!(table.control_token().is_none());
+    }
+}
