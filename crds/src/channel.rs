@@ -349,7 +349,8 @@ pub struct Reply {
     #[schemars(range(min = 1, max = 36_000))]
     pub validity_seconds: u32,
     /// Sent when the agent has finally failed; empty sends nothing.
-    #[schemars(length(max = 1600))]
+    // Four copies of it, at four bytes a character, must fit into a route's Secret.
+    #[schemars(length(max = 640))]
     pub failure_text: String,
 }
 

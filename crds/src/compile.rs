@@ -49,8 +49,8 @@ pub enum CompileError {
         /// The key of the value.
         key: &'static str,
     },
-    /// The value is no text.
-    #[error("the value of `{key}` in Secret `{secret}` is not UTF-8 text; write it again")]
+    /// The value is no text, or has control characters within.
+    #[error("the value of `{key}` in Secret `{secret}` is not plain text; write it again")]
     NotText {
         /// Name of the Secret.
         secret: String,
@@ -232,6 +232,7 @@ fn text(
         return Err(CompileError::NotText { secret, key });
     };
     match value.trim_end_matches(['\r', '\n']) {
+        value if value.contains(char::is_control) => Err(CompileError::NotText { secret, key }),
         "" => Err(CompileError::KeyMissing { secret, key }),
         value => Ok(value.to_owned()),
     }

@@ -1,0 +1,71 @@
+//! The files that are generated from the types are what the types say.
+//!
+//! `UPDATE=1 cargo test -p kanarie-crds --test generated` writes them.
+#![expect(clippy::unwrap_used, reason = "a test may stop at what it cannot read or write")]
+
+mod reference;
+
+#[test]
+fn the_committed_crd_is_what_the_types_say() {
+    compare("crds/whatsappchannels.yaml", &kanarie_crds::schema::yaml());
+}
+
+#[test]
+fn the_page_of_the_api_is_what_the_types_say() {
+    compare("docs/api.md", &reference::page());
+}
+
+#[test]
+fn the_crd_is_small_enough_for_kubectl_apply() {
+    let bytes = kanarie_crds::schema::yaml().len();
+    assert!(bytes < 100 * 1024, "{bytes} bytes; kubectl keeps a copy in an annotation");
+}
+
+#[test]
+fn every_string_list_and_number_of_the_crd_has_a_bound() {
+    let crd = serde_json::to_value(kanarie_crds::schema::definition()).unwrap();
+    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+    let mut unbounded = Vec::new();
+    for part in ["spec", "status"] {
+        reference::each_field(part, &schema[part], &mut |path, field, _| {
+            let has = |key: &str| !field[key].is_null();
+            let bounded = match field["type"].as_str().unwrap() {
+                "string" => has("maxLength") || has("enum") || has("format"),
+                "array" => has("maxItems"),
+                "integer" => has("minimum") && (has("maximum") || part == "status"),
+                _ => true,
+            };
+            // A generation is Kubernetes' own, and -1 before the first look.
+            if !bounded && !path.ends_with("observedGeneration") {
+                unbounded.push(path.to_owned());
+            }
+        });
+    }
+    assert_eq!(unbounded, Vec::<String>::new());
+}
+
+#[test]
+fn every_field_is_documented() {
+    let crd = serde_json::to_value(kanarie_crds::schema::definition()).unwrap();
+    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
+    for part in ["spec", "status"] {
+        reference::each_field(part, &schema[part], &mut |path, field, _| {
+            let known = path.starts_with("status.conditions[]");
+            assert!(known || field["description"].is_string(), "{path} has no description");
+        });
+    }
+}
+
+/// Compares a file of the repository, or writes it when `UPDATE` is set.
+fn compare(path: &str, wanted: &str) {
+    let path = format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::write(&path, wanted).unwrap();
+    }
+    let found = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == wanted,
+        "{path} is not what the types say; write it again by `UPDATE=1 cargo test -p kanarie-crds \
+         --test generated`"
+    );
+}
