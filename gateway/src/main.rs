@@ -1,1 +1,96 @@
-fn main() {}
+//! `kanarie-gateway`: runs the gateway, or one of the two commands for the first day.
+//!
+//! Takes flags and environment, gives an exit code: 0 for a clean end, 1 for anything else, 2 for
+//! flags that do not parse. Never prints a secret.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use kanarie_gateway::config::{Flags, LogFormat, config};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Receives WhatsApp messages from Twilio, keeps them safe, asks your agent, sends the replies.
+///
+/// Channels come from exactly one source: --routes-namespace (with the Kanarie operator),
+/// --channels (a directory of manifests), or these variables for a single channel:
+///
+///   TWILIO_ACCOUNT_SID, TWILIO_AUTH_TOKEN   the account and its auth token
+///   TWILIO_WHATSAPP_NUMBER                  the sender, +31201234567
+///   TWILIO_WEBHOOK_URL                      the URL exactly as it stands in Twilio's console
+///   TWILIO_WEBHOOK_SECRET                   optional: a shared key for signatures
+///   TWILIO_WEBHOOK_KEY_ID                   optional: the id of that key
+///   LANGGRAPH_URL, LANGGRAPH_ASSISTANT_ID   a LangGraph server as the agent, or
+///   AGENT_URL                               any HTTP service as the agent
+#[derive(Parser)]
+#[command(
+    name = "kanarie-gateway",
+    version,
+    verbatim_doc_comment,
+    args_conflicts_with_subcommands = false
+)]
+struct Arguments {
+    #[command(flatten)]
+    flags: Flags,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    // Before any client: rustls refuses to choose a provider by itself.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        eprintln!("another TLS provider is installed already");
+        return ExitCode::FAILURE;
+    }
+    let arguments = Arguments::parse();
+    log_to_stderr(arguments.flags.log_format);
+    let done = match arguments.command {
+        None => serve(&arguments.flags).await,
+        Some(command) => match command {},
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kanarie-gateway: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(flags: &Flags) -> anyhow::Result<()> {
+    let config = config(flags, &|name| std::env::var(name).ok())?;
+    let (stop, shutdown) = watch::channel(false);
+    let (mut terminate, mut interrupt) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.send_replace(true);
+        // Whoever asks twice does not want to wait.
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        std::process::exit(1);
+    });
+    kanarie_gateway::run(config, shutdown).await
+}
+
+fn log_to_stderr(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => lines.init(),
+        LogFormat::Json => lines.json().init(),
+    }
+}

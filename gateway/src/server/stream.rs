@@ -64,7 +64,7 @@ impl<S: Read + Unpin> Read for TimedStream<S> {
         let phase = this.phase.now();
         this.deadline.take_if(|(begun_in, _)| *begun_in != phase);
         let read = Pin::new(&mut this.stream).poll_read(ctx, cursor);
-        if read.is_ready() && phase % 2 == 0 && this.deadline.is_none() {
+        if read.is_ready() && phase.is_multiple_of(2) && this.deadline.is_none() {
             this.deadline = Some((phase, Box::pin(sleep(this.header_time))));
         }
         // A client that sends a byte now and then is late all the same.

@@ -1,0 +1,345 @@
+//! What the gateway is told: flags, their environment variables and the one source of routes.
+//!
+//! Takes the parsed flags and a look-up of variables, gives a [`Config`] or every problem at once,
+//! by name. Reads the manifests of `--channels`, so that a wrong one is told before anything
+//! starts. Never prints a value: a secret may stand in the wrong place.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use ipnet::IpNet;
+use kanarie_crds::route::{Route, SecretText};
+use url::Url;
+
+use crate::routes::directory::{self, Loaded};
+use crate::routes::environment;
+
+/// Checks the flags and finds the source of routes.
+///
+/// # Errors
+/// Every problem there is.
+pub fn config(
+    flags: &Flags,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, ConfigErrors> {
+    let mut problems = Vec::new();
+    let listen = address(&flags.listen, "--listen", "KANARIE_LISTEN", &mut problems);
+    let admin_listen =
+        address(&flags.admin_listen, "--admin-listen", "KANARIE_ADMIN_LISTEN", &mut problems);
+    let store = store(flags, lookup, &mut problems);
+    let twilio_api_url = twilio_api_url(&flags.twilio_api_url, &mut problems);
+    let agent_allow = agent_allow(&flags.agent_allow, &mut problems);
+    let workers = flags.workers.parse().ok().filter(|workers| *workers <= MAX_WORKERS);
+    if workers.is_none() {
+        problems
+            .push(format!("--workers (KANARIE_WORKERS) must be a number from 0 to {MAX_WORKERS}"));
+    }
+    let source = source(flags, lookup, &mut problems);
+    match (listen, admin_listen, store, twilio_api_url, workers, source) {
+        (
+            Some(listen),
+            Some(admin_listen),
+            Some(store),
+            Some(twilio_api_url),
+            Some(workers),
+            Some(source),
+        ) if problems.is_empty() => Ok(Config {
+            listen,
+            admin_listen,
+            store,
+            workers,
+            twilio_api_url,
+            agent_allow,
+            source,
+            host: lookup("HOSTNAME").filter(|name| !name.is_empty()),
+        }),
+        _ => Err(ConfigErrors(problems)),
+    }
+}
+
+/// The source of routes alone, for the commands that need nothing else.
+///
+/// # Errors
+/// Every problem there is with it.
+pub fn source_only(
+    flags: &Flags,
+    lookup: &dyn Fn(&str) -> Option<String>,
+) -> Result<Source, ConfigErrors> {
+    let mut problems = Vec::new();
+    source(flags, lookup, &mut problems).ok_or(ConfigErrors(problems))
+}
+
+/// The flags of the gateway, as they were typed.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Flags {
+    /// Address and port for Twilio's webhooks
+    #[arg(
+        long,
+        global = true,
+        env = "KANARIE_LISTEN",
+        default_value = "0.0.0.0:8080",
+        value_name = "ADDRESS",
+        hide_env_values = true
+    )]
+    pub listen: String,
+    /// Address and port for /livez, /readyz, /metrics and the operator; keep it off the internet
+    #[arg(
+        long,
+        global = true,
+        env = "KANARIE_ADMIN_LISTEN",
+        default_value = "127.0.0.1:9090",
+        value_name = "ADDRESS",
+        hide_env_values = true
+    )]
+    pub admin_listen: String,
+    /// Where messages are kept: redis://… or rediss://… for a fleet, embedded:PATH for one machine
+    /// [default: $REDIS_URL, or embedded:./kanarie-data]
+    #[arg(long, global = true, env = "KANARIE_STORE", value_name = "URL", hide_env_values = true)]
+    pub store: Option<String>,
+    /// Conversations worked on at once; 0 only receives
+    #[arg(
+        long,
+        global = true,
+        env = "KANARIE_WORKERS",
+        default_value = "64",
+        value_name = "NUMBER",
+        hide_env_values = true
+    )]
+    pub workers: String,
+    /// Base URL of Twilio's API, for a stand-in or a proxy
+    #[arg(
+        long,
+        global = true,
+        env = "KANARIE_TWILIO_API_URL",
+        default_value = "https://api.twilio.com",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub twilio_api_url: String,
+    /// Ranges in which agents may be although they are loopback, link-local or metadata addresses,
+    /// separated by commas: 127.0.0.0/8 for an agent on this machine
+    #[arg(
+        long,
+        global = true,
+        env = "KANARIE_AGENT_ALLOW",
+        default_value = "",
+        value_name = "CIDRS",
+        hide_env_values = true,
+        hide_default_value = true
+    )]
+    pub agent_allow: String,
+    /// Log lines for people or for machines
+    #[arg(
+        long,
+        global = true,
+        env = "KANARIE_LOG_FORMAT",
+        default_value = "text",
+        value_name = "FORMAT",
+        hide_env_values = true
+    )]
+    pub log_format: LogFormat,
+    /// Take channels from the operator: the namespace that holds its routes
+    #[arg(
+        long,
+        global = true,
+        env = "KANARIE_ROUTES_NAMESPACE",
+        value_name = "NAMESPACE",
+        hide_env_values = true
+    )]
+    pub routes_namespace: Option<String>,
+    /// Take channels from manifests in a directory: WhatsAppChannel and Secret objects, read again
+    /// when they change; all traffic goes to the channel as written
+    #[arg(
+        long,
+        global = true,
+        env = "KANARIE_CHANNELS",
+        value_name = "DIRECTORY",
+        hide_env_values = true
+    )]
+    pub channels: Option<PathBuf>,
+}
+
+/// Form of the log lines.
+#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One readable line an event
+    #[default]
+    Text,
+    /// One JSON object an event
+    Json,
+}
+
+/// Everything that is needed to start.
+#[derive(Debug)]
+pub struct Config {
+    /// Where Twilio's webhooks arrive.
+    pub listen: SocketAddr,
+    /// Where health, metrics and the operator's questions arrive.
+    pub admin_listen: SocketAddr,
+    /// Where messages are kept.
+    pub store: StoreChoice,
+    /// Conversations at once; 0 only receives.
+    pub workers: u32,
+    /// Base URL of Twilio's API.
+    pub twilio_api_url: Url,
+    /// Ranges that agents may be in besides the ordinary ones.
+    pub agent_allow: Vec<IpNet>,
+    /// Where routes come from.
+    pub source: Source,
+    /// Name of the machine or pod, for the replica's own name.
+    pub host: Option<String>,
+}
+
+/// Where messages are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreChoice {
+    /// A Redis server, by its URL, which may hold a password.
+    Redis(SecretText),
+    /// A directory of this machine.
+    Embedded(PathBuf),
+}
+
+/// Where routes come from: exactly one.
+#[derive(Debug)]
+pub enum Source {
+    /// The Secrets of a namespace, written by the operator.
+    Namespace(String),
+    /// The manifests of a directory.
+    Directory(Loaded),
+    /// The environment, for a single channel.
+    Environment(Box<Route>),
+}
+
+/// Every problem of a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigErrors(Vec<String>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the configuration is not complete:")?;
+        self.0.iter().try_for_each(|problem| write!(f, "\n  - {problem}"))?;
+        f.write_str("\nkanarie-gateway --help tells every flag and variable.")
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+/// Beyond this a number of workers is a typing error.
+const MAX_WORKERS: u32 = 100_000;
+
+fn address(
+    text: &str,
+    flag: &str,
+    variable: &str,
+    problems: &mut Vec<String>,
+) -> Option<SocketAddr> {
+    let address = text.parse().ok();
+    if address.is_none() {
+        problems
+            .push(format!("{flag} ({variable}) must be an IP address and a port, 0.0.0.0:8080"));
+    }
+    address
+}
+
+fn store(
+    flags: &Flags,
+    lookup: &dyn Fn(&str) -> Option<String>,
+    problems: &mut Vec<String>,
+) -> Option<StoreChoice> {
+    let set = |text: &String| !text.is_empty();
+    let text = flags.store.clone().filter(set).or_else(|| lookup("REDIS_URL").filter(set));
+    let text = text.unwrap_or_else(|| "embedded:./kanarie-data".to_owned());
+    match text.split_once(':') {
+        Some(("redis" | "rediss", _)) => Some(StoreChoice::Redis(SecretText::new(text))),
+        Some(("embedded", path)) if !path.is_empty() => {
+            Some(StoreChoice::Embedded(Path::new(path).to_owned()))
+        }
+        _ => {
+            problems.push(
+                "--store (KANARIE_STORE or REDIS_URL) must be redis://…, rediss://… or \
+                 embedded:PATH"
+                    .to_owned(),
+            );
+            None
+        }
+    }
+}
+
+fn twilio_api_url(text: &str, problems: &mut Vec<String>) -> Option<Url> {
+    let url = Url::parse(text).ok().filter(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    });
+    if url.is_none() {
+        problems.push(
+            "--twilio-api-url (KANARIE_TWILIO_API_URL) must be an http or https URL with a host \
+             and without user, query and fragment"
+                .to_owned(),
+        );
+    }
+    url
+}
+
+fn agent_allow(text: &str, problems: &mut Vec<String>) -> Vec<IpNet> {
+    let ranges = text.split(',').map(str::trim).filter(|range| !range.is_empty());
+    let parsed: Result<Vec<IpNet>, _> = ranges.map(str::parse).collect();
+    parsed.unwrap_or_else(|_| {
+        problems.push(
+            "--agent-allow (KANARIE_AGENT_ALLOW) must be ranges like 127.0.0.0/8, separated by \
+             commas"
+                .to_owned(),
+        );
+        Vec::new()
+    })
+}
+
+fn source(
+    flags: &Flags,
+    lookup: &dyn Fn(&str) -> Option<String>,
+    problems: &mut Vec<String>,
+) -> Option<Source> {
+    let namespace = flags.routes_namespace.as_ref().filter(|name| !name.is_empty());
+    let channels = flags.channels.as_ref().filter(|path| !path.as_os_str().is_empty());
+    let variables: Vec<&str> = environment::VARIABLES
+        .into_iter()
+        .filter(|name| lookup(name).is_some_and(|value| !value.is_empty()))
+        .collect();
+    let found = match (namespace, channels, variables.as_slice()) {
+        (Some(namespace), None, []) => Ok(Source::Namespace(namespace.clone())),
+        (None, Some(channels), []) => directory::load(channels)
+            .map(Source::Directory)
+            .map_err(|error| vec![with_causes(&error)]),
+        (None, None, [_, ..]) => {
+            environment::route(lookup).map(|route| Source::Environment(Box::new(route)))
+        }
+        (None, None, []) => Err(vec![
+            "there is no source of channels: set --routes-namespace (KANARIE_ROUTES_NAMESPACE), \
+             --channels (KANARIE_CHANNELS) or the variables of one channel (TWILIO_ACCOUNT_SID, …)"
+                .to_owned(),
+        ]),
+        _ => Err(vec![two_sources(namespace.is_some(), channels.is_some(), &variables)]),
+    };
+    found.map_err(|mut found| problems.append(&mut found)).ok()
+}
+
+fn two_sources(namespace: bool, channels: bool, variables: &[&str]) -> String {
+    let flags = [
+        namespace.then_some("--routes-namespace (KANARIE_ROUTES_NAMESPACE)"),
+        channels.then_some("--channels (KANARIE_CHANNELS)"),
+    ];
+    let set: Vec<&str> = flags.into_iter().flatten().chain(variables.iter().copied()).collect();
+    format!("channels come from one source only, and these are set: {}", set.join(", "))
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {}", with_causes(cause)),
+        None => error.to_string(),
+    }
+}
