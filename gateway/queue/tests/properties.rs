@@ -398,7 +398,9 @@ impl World {
             Luck::AnswerLost => {
                 let done = self.queue.retry(self.now, &lease, SETTLE_MS, false);
                 self.take_rows();
-                self.forget_lease(&lease, done == Owned::Done);
+                if done == Owned::Done {
+                    self.forget_lease(&lease, true);
+                }
                 return false;
             }
             _ => {}
