@@ -4,17 +4,20 @@
 //! Labels come from enums only. Never sees customer text, a phone number or a secret: no event has
 //! a field for one. Histograms carry no channel.
 
+mod metrics;
+pub mod routes;
+
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use kanarie_queue::types::Class;
-use prometheus::core::Collector;
 use prometheus::{
-    Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts,
-    Registry, TextEncoder,
+    Encoder as _, Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry, TextEncoder,
 };
 
 use crate::agent::Failure;
+use crate::events::metrics::{Counters, Counters2, Histograms, counter, registered};
+use crate::events::routes::{RoutesEvent, RoutesTrouble};
 use crate::twilio::ListError;
 use crate::twilio::classify::classify_code;
 
@@ -56,6 +59,8 @@ pub enum Event {
         /// What happened.
         change: LifecycleChange,
     },
+    /// Something happened to the routes that this replica obeys.
+    Routes(RoutesEvent),
     /// The store did not answer a verb of a worker; it is asked again.
     WorkerStoreFailed {
         /// The store's error; store errors name no customer.
@@ -286,6 +291,12 @@ label!(DeadLetterClass {
     Permanent => "permanent",
     NeedsTemplate => "needs-template",
 });
+label!(RoutesTrouble {
+    Unreadable => "unreadable",
+    Unavailable => "unavailable",
+    Refused => "refused",
+    Heartbeat => "heartbeat",
+});
 label!(LifecycleChange { Started => "started", Draining => "draining", Stopped => "stopped" });
 
 /// Every metric of the process, its children resolved once.
@@ -295,6 +306,7 @@ struct Metrics {
     webhook_seconds: Histograms<Endpoint>,
     store_failures: IntCounter,
     connections_closed: Counters<CloseReason>,
+    routes_trouble: Counters<RoutesTrouble>,
     worker: WorkerMetrics,
 }
 
@@ -350,6 +362,12 @@ impl Metrics {
                 "Connections closed by the gateway before their request was complete.",
                 "reason",
             ),
+            routes_trouble: Counters::new(
+                &registry,
+                "kanarie_routes_trouble_total",
+                "What kept routes from being what they should be, by kind.",
+                "kind",
+            ),
             worker: WorkerMetrics::new(&registry),
             registry,
         }
@@ -364,6 +382,9 @@ impl Metrics {
             Event::StoreFailed { .. } => self.store_failures.inc(),
             Event::ConnectionClosed { reason } => self.connections_closed.inc(*reason),
             Event::Lifecycle { .. } => {}
+            Event::Routes(event) => {
+                event.trouble().into_iter().for_each(|kind| self.routes_trouble.inc(kind));
+            }
             event => self.worker.count(event),
         }
     }
@@ -454,7 +475,8 @@ impl WorkerMetrics {
             Event::Webhook { .. }
             | Event::StoreFailed { .. }
             | Event::ConnectionClosed { .. }
-            | Event::Lifecycle { .. } => {}
+            | Event::Lifecycle { .. }
+            | Event::Routes(_) => {}
         }
     }
 }
@@ -482,6 +504,7 @@ fn log(event: &Event) {
             tracing::debug!(reason = reason.as_str(), "connection closed early");
         }
         Event::Lifecycle { change } => tracing::info!(change = change.as_str(), "gateway"),
+        Event::Routes(event) => event.log(),
         event => log_worker(event),
     }
 }
@@ -518,69 +541,9 @@ fn log_worker(event: &Event) {
         Event::Webhook { .. }
         | Event::StoreFailed { .. }
         | Event::ConnectionClosed { .. }
-        | Event::Lifecycle { .. } => {}
+        | Event::Lifecycle { .. }
+        | Event::Routes(_) => {}
     }
-}
-
-/// A counter with one label.
-pub struct Counters<A>(Vec<IntCounter>, std::marker::PhantomData<A>);
-
-impl<A: Label> Counters<A> {
-    fn new(registry: &Registry, name: &str, help: &str, label: &str) -> Self {
-        let family = registered(registry, IntCounterVec::new(Opts::new(name, help), &[label]));
-        let child = |value: &A| family.with_label_values(&[value.as_str()]);
-        Self(A::ALL.iter().map(child).collect(), std::marker::PhantomData)
-    }
-
-    fn inc(&self, value: A) {
-        self.0[value.index()].inc();
-    }
-}
-
-/// A counter with two labels.
-pub struct Counters2<A, B>(Vec<IntCounter>, std::marker::PhantomData<(A, B)>);
-
-impl<A: Label, B: Label> Counters2<A, B> {
-    fn new(registry: &Registry, name: &str, help: &str, labels: [&str; 2]) -> Self {
-        let family = registered(registry, IntCounterVec::new(Opts::new(name, help), &labels));
-        let children = A::ALL.iter().flat_map(|first| {
-            B::ALL.iter().map(|second| family.with_label_values(&[first.as_str(), second.as_str()]))
-        });
-        Self(children.collect(), std::marker::PhantomData)
-    }
-
-    fn inc(&self, first: A, second: B) {
-        self.0[first.index() * B::ALL.len() + second.index()].inc();
-    }
-}
-
-/// A histogram of seconds with one label.
-pub struct Histograms<A>(Vec<Histogram>, std::marker::PhantomData<A>);
-
-impl<A: Label> Histograms<A> {
-    fn new(registry: &Registry, name: &str, help: &str, label: &str, buckets: &[f64]) -> Self {
-        let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-        let family = registered(registry, HistogramVec::new(opts, &[label]));
-        let child = |value: &A| family.with_label_values(&[value.as_str()]);
-        Self(A::ALL.iter().map(child).collect(), std::marker::PhantomData)
-    }
-
-    fn observe(&self, value: A, took: Duration) {
-        self.0[value.index()].observe(took.as_secs_f64());
-    }
-}
-
-fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
-    registered(registry, IntCounter::new(name, help))
-}
-
-fn registered<C: Collector + Clone + 'static>(
-    registry: &Registry,
-    made: prometheus::Result<C>,
-) -> C {
-    let metric = made.expect("names and labels are literals of this file");
-    registry.register(Box::new(metric.clone())).expect("every name of this file is used once");
-    metric
 }
 
 #[cfg(test)]

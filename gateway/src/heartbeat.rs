@@ -12,6 +12,8 @@ use kanarie_crds::route::route_hash;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::events::routes::RoutesEvent;
+use crate::events::{Event, emit};
 use crate::routes::RouteTable;
 use crate::store::{Heartbeat, SharedStore, StoreError};
 
@@ -63,7 +65,7 @@ pub async fn beat(
             let began = Instant::now();
             match told.tell(&replica, &table, &store).await {
                 Ok(()) => pulse.hear(began),
-                Err(error) => tracing::warn!(%error, "the store did not take the heartbeat"),
+                Err(error) => emit(&Event::Routes(RoutesEvent::heartbeat(&error))),
             }
         }
         let changed = async {

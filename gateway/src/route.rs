@@ -59,7 +59,7 @@ pub fn bucket(key: &[u8; 32], channel: &str, canary: &str, conversation: &Conver
 #[cfg(test)]
 mod tests {
     use kanarie_crds::route::{AgentRoute, ChannelRef, Credentials, RouteLimits, SecretText};
-    use proptest::prelude::*;
+    use proptest::{prop_assert, prop_assert_eq, proptest};
 
     use super::*;
 

@@ -20,6 +20,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::events::routes::{RoutesEvent, RoutesTrouble};
+use crate::events::{Event, emit};
 use crate::routes::manifest::{self, Object};
 use crate::routes::{RouteTable, Seen};
 
@@ -44,10 +46,8 @@ pub async fn follow(
     table: Arc<RouteTable>,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    tracing::warn!(
-        channels = loaded.routes.len(),
-        "all traffic goes to the channels as written: rollouts need the operator"
-    );
+    let say = |event| emit(&Event::Routes(event));
+    say(RoutesEvent::Alone { channels: loaded.routes.len() });
     table.replace(loaded.seen(), Instant::now());
     let mut refused = None;
     while !*shutdown.borrow() {
@@ -62,14 +62,14 @@ pub async fn follow(
                 refused = None;
                 loaded = changed;
                 table.replace(loaded.seen(), Instant::now());
-                tracing::info!(channels = loaded.routes.len(), "the channels were read again");
+                say(RoutesEvent::ReadAgain { channels: loaded.routes.len() });
             }
             Err(error) => {
                 // Said once, not every second.
-                let said = Some(error.to_string());
-                if refused != said {
-                    tracing::warn!(%error, "the channels stay as they were");
-                    refused = said;
+                let error = error.to_string();
+                if refused.as_ref() != Some(&error) {
+                    refused = Some(error.clone());
+                    say(RoutesEvent::Trouble { kind: RoutesTrouble::Refused, error });
                 }
             }
         }

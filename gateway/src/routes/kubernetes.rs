@@ -17,6 +17,8 @@ use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::events::routes::{RoutesEvent, RoutesTrouble};
+use crate::events::{Event, emit};
 use crate::routes::{RouteTable, Seen};
 
 /// Changes that are taken into the table at once.
@@ -89,7 +91,7 @@ impl Listing {
                 Ok(watcher::Event::Delete(secret)) => {
                     changes.push((secret.name_any(), Seen::Gone));
                 }
-                Err(error) => tracing::warn!(%error, "the routes cannot be watched at present"),
+                Err(error) => trouble(RoutesTrouble::Unavailable, error.to_string()),
             }
         }
         table.update(changes, now);
@@ -115,10 +117,14 @@ fn seen(secret: &Secret) -> (String, Seen) {
     match decode(secret, &name) {
         Ok((route, hash)) => (name, Seen::Route(Box::new(route), hash)),
         Err(error) => {
-            tracing::warn!(secret = name, %error, "a route cannot be read, the last good one stays");
+            trouble(RoutesTrouble::Unreadable, format!("Secret {name}: {error}"));
             (name, Seen::Unreadable)
         }
     }
+}
+
+fn trouble(kind: RoutesTrouble, error: String) {
+    emit(&Event::Routes(RoutesEvent::Trouble { kind, error }));
 }
 
 /// Why a Secret is no route. Shows where, never what: the bytes are secret.

@@ -1,0 +1,79 @@
+//! What happens to the routes of a replica, as events.
+//!
+//! Takes nothing but names and errors that show no value of a Secret, gives lines and words.
+
+use crate::store::StoreError;
+
+/// One thing that happened to the routes.
+#[derive(Clone, Debug)]
+pub enum RoutesEvent {
+    /// Channels come from manifests, or from the environment, without an operator.
+    Alone {
+        /// How many there are.
+        channels: usize,
+    },
+    /// The manifests changed and were read again.
+    ReadAgain {
+        /// How many channels there are now.
+        channels: usize,
+    },
+    /// Something kept the routes from being what they should be.
+    Trouble {
+        /// What kind of thing.
+        kind: RoutesTrouble,
+        /// What it was, without any value of a Secret.
+        error: String,
+    },
+}
+
+/// What keeps routes from being what they should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoutesTrouble {
+    /// A route's Secret cannot be read: the last good route stays.
+    Unreadable,
+    /// Kubernetes does not answer: the routes stay.
+    Unavailable,
+    /// The changed manifests are wrong: the routes stay.
+    Refused,
+    /// The store did not take the heartbeat.
+    Heartbeat,
+}
+
+impl RoutesEvent {
+    /// The store did not take the heartbeat. Store errors name no customer.
+    pub fn heartbeat(error: &StoreError) -> Self {
+        Self::Trouble { kind: RoutesTrouble::Heartbeat, error: error.to_string() }
+    }
+
+    /// What is counted, if anything is.
+    pub(super) fn trouble(&self) -> Option<RoutesTrouble> {
+        match self {
+            Self::Trouble { kind, .. } => Some(*kind),
+            Self::Alone { .. } | Self::ReadAgain { .. } => None,
+        }
+    }
+
+    pub(super) fn log(&self) {
+        match self {
+            Self::Alone { channels } => tracing::warn!(
+                channels,
+                "all traffic goes to the channels as written: rollouts need the operator"
+            ),
+            Self::ReadAgain { channels } => {
+                tracing::info!(channels, "the channels were read again")
+            }
+            Self::Trouble { kind: RoutesTrouble::Unreadable, error } => {
+                tracing::error!(%error, "a route cannot be read: the last good one stays");
+            }
+            Self::Trouble { kind: RoutesTrouble::Unavailable, error } => {
+                tracing::warn!(%error, "the routes cannot be watched at present: they stay");
+            }
+            Self::Trouble { kind: RoutesTrouble::Refused, error } => {
+                tracing::error!(%error, "the channels stay as they were");
+            }
+            Self::Trouble { kind: RoutesTrouble::Heartbeat, error } => {
+                tracing::warn!(%error, "the store did not take the heartbeat");
+            }
+        }
+    }
+}
