@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use crate::observation::{Evidence, Tally};
+use crate::observation::{Evidence, Sum, Tally};
 use crate::policy::Policy;
 use crate::state::Finished;
 use crate::weight::Weight;
@@ -118,9 +118,9 @@ pub fn judge(question: &Question<'_>) -> Verdict {
         stable_failures: stable.failures(),
         needed: policy.min_messages.max(1),
     };
-    let now = Finished { weight, stable, canary };
+    let now = Finished { weight, stable: stable.sum(), canary: canary.sum() };
     let samples = || finished.iter().copied().chain([now]);
-    if let Some(explanation) = comparative_failure(samples(), policy, canary)
+    if let Some(explanation) = comparative_failure(samples(), policy, canary.sum())
         .or_else(|| fixed_rate_failure(samples(), policy))
     {
         return Verdict { outcome: Outcome::Fail, numbers, explanation };
@@ -149,7 +149,7 @@ pub fn judge(question: &Question<'_>) -> Verdict {
 fn comparative_failure(
     samples: impl Iterator<Item = Finished> + Clone,
     policy: &Policy,
-    present: Tally,
+    present: Sum,
 ) -> Option<String> {
     // A weight of 0 or 100 has no control and says nothing.
     let samples = samples.filter(|one| one.weight > Weight::ZERO && one.weight < Weight::FULL);
@@ -161,8 +161,8 @@ fn comparative_failure(
         let mean = later.iter().sum::<f64>() / later.len() as f64;
         evidence = WHOLE_ROLLOUT * evidence + (1.0 - WHOLE_ROLLOUT) * mean;
     }
-    let canary = samples.clone().fold(Tally::default(), |sum, one| sum.plus(one.canary));
-    let stable = samples.clone().fold(Tally::default(), |sum, one| sum.plus(one.stable));
+    let canary = samples.clone().fold(Sum::default(), |sum, one| sum.plus(one.canary));
+    let stable = samples.clone().fold(Sum::default(), |sum, one| sum.plus(one.stable));
     if evidence < THRESHOLD || !(is_material(canary) || is_material(present)) {
         return None;
     }
@@ -193,9 +193,9 @@ fn comparative(samples: impl Iterator<Item = Finished>) -> [f64; RATIOS.len()] {
 }
 
 /// Whether failures are enough and frequent enough to act on: at least three and at least 1 %.
-fn is_material(tally: Tally) -> bool {
-    let failures = tally.failures();
-    failures >= MIN_FAILURES && failures.saturating_mul(100) >= tally.messages()
+fn is_material(sum: Sum) -> bool {
+    let failures = sum.failures();
+    failures >= MIN_FAILURES && failures.saturating_mul(100) >= sum.messages()
 }
 
 /// The canary against the limit of the policy, where there is little or no stable traffic.
@@ -203,10 +203,11 @@ fn is_material(tally: Tally) -> bool {
 fn fixed_rate_failure(samples: impl Iterator<Item = Finished>, policy: &Policy) -> Option<String> {
     let canary = samples
         .filter(|one| one.weight.percent() >= FIXED_RATE_FROM)
-        .fold(Tally::default(), |sum, one| sum.plus(one.canary));
+        .fold(Sum::default(), |sum, one| sum.plus(one.canary));
     // A limit of nothing at all would make the first failure infinite evidence.
     let limit = f64::from(policy.max_error_basis_points.max(1)) / 10_000.0;
-    let (failures, successes) = (canary.failures() as f64, canary.success as f64);
+    let failures = canary.failures() as f64;
+    let successes = canary.messages().saturating_sub(canary.failures()) as f64;
     let logs = RATIOS.map(|ratio| {
         let alternative = (ratio * limit).min(HIGHEST_ALTERNATIVE);
         if alternative <= limit {

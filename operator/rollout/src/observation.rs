@@ -114,7 +114,34 @@ pub struct Tally {
     pub slow: u64,
 }
 
+/// Judged messages and the failed ones among them: all that is remembered of finished steps, and
+/// written as a pair, since there may be a hundred of them.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Sum(pub u64, pub u64);
+
+impl Sum {
+    /// All judged messages.
+    pub fn messages(self) -> u64 {
+        self.0
+    }
+
+    /// Those that failed.
+    pub fn failures(self) -> u64 {
+        self.1
+    }
+
+    /// Both together.
+    pub fn plus(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0), self.1.saturating_add(other.1))
+    }
+}
+
 impl Tally {
+    /// Without the classes of failure.
+    pub fn sum(self) -> Sum {
+        Sum(self.messages(), self.failures())
+    }
+
     /// All judged messages.
     pub fn messages(self) -> u64 {
         self.success.saturating_add(self.failures())

@@ -7,7 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::observation::{Evidence, Tally};
+use crate::observation::{Evidence, Sum, Tally};
 use crate::policy::Policy;
 use crate::reason::Reason;
 use crate::timestamp::Timestamp;
@@ -18,7 +18,7 @@ pub const MAX_REJECTED: usize = 50;
 /// Most transitions that are remembered.
 pub const MAX_HISTORY: usize = 10;
 /// Longest text that the state keeps for one rejection, transition or answer, in characters.
-pub const MAX_MESSAGE_CHARS: usize = 240;
+pub const MAX_MESSAGE_CHARS: usize = 180;
 
 /// Name of a revision. What it contains is known to the caller, who gives one name to equal
 /// contents and never the same name to others.
@@ -166,9 +166,9 @@ pub struct Finished {
     /// Their weight.
     pub weight: Weight,
     /// Messages asked of stable.
-    pub stable: Tally,
+    pub stable: Sum,
     /// Messages asked of the canary.
-    pub canary: Tally,
+    pub canary: Sum,
 }
 
 /// A revision that gets no traffic until `retry`.
@@ -407,10 +407,14 @@ impl Rolling {
 
     fn keep(&mut self, weight: Weight, seen: Evidence) {
         if let Some(same) = self.finished.iter_mut().find(|one| one.weight == weight) {
-            same.stable = same.stable.plus(seen.stable);
-            same.canary = same.canary.plus(seen.canary);
+            same.stable = same.stable.plus(seen.stable.sum());
+            same.canary = same.canary.plus(seen.canary.sum());
         } else {
-            self.finished.push(Finished { weight, stable: seen.stable, canary: seen.canary });
+            self.finished.push(Finished {
+                weight,
+                stable: seen.stable.sum(),
+                canary: seen.canary.sum(),
+            });
         }
     }
 }

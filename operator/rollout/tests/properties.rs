@@ -24,6 +24,7 @@ enum Event {
     Order(u8, &'static str),
     Wait(u64, u64),
     Obey(bool),
+    Restart,
     Count(Tally, Tally),
     LoseCounts,
     Disconnect(bool),
@@ -79,6 +80,8 @@ impl World {
                     replica.serving = Some(state.serving);
                 }
             }
+            // A replica that has just come back holds no route yet.
+            Event::Restart => self.store.replicas[1].serving = None,
             Event::Count(stable, canary) => {
                 let serving = state.serving;
                 self.store.evidence.retain(|evidence| evidence.serving >= serving);
@@ -167,6 +170,7 @@ fn tallies() -> impl Strategy<Value = Tally> {
 fn events() -> impl Strategy<Value = Vec<Event>> {
     let mode = prop_oneof![
         2 => Just(Mode::Automatic),
+        1 => Just(Mode::Manual(Weight::FULL)),
         1 => (0_u8..=100).prop_map(|weight| Mode::Manual(Weight::new(weight).unwrap())),
     ];
     let verb = prop_oneof![Just("retry"), Just("abort"), Just("promote-full"), Just("dance")];
@@ -179,6 +183,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         8 => (0_u64..200, 0_u64..200).prop_map(|(now, store)| Event::Wait(now, store)),
         12 => prop_oneof![4 => Just(true), 1 => Just(false)].prop_map(Event::Obey),
         8 => (tallies(), tallies()).prop_map(|(stable, canary)| Event::Count(stable, canary)),
+        1 => Just(Event::Restart),
         1 => Just(Event::LoseCounts),
         1 => prop_oneof![1 => Just(true), 3 => Just(false)].prop_map(Event::Disconnect),
     ];
@@ -487,7 +492,7 @@ fn histories_reach_promotion_rollback_and_most_other_reasons() {
     use proptest::test_runner::TestRunner;
     let mut runner = TestRunner::deterministic();
     let mut reasons = std::collections::BTreeSet::new();
-    for _ in 0..300 {
+    for _ in 0..1_000 {
         let policy = policies().new_tree(&mut runner).unwrap().current();
         let events = events().new_tree(&mut runner).unwrap().current();
         reasons.extend(play(&policy, &events).iter().map(|it| it.decision.reason.as_str()));

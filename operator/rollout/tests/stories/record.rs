@@ -1,6 +1,10 @@
 //! What the state remembers, and what it refuses to read.
 
-use kanarie_rollout::state::{MAX_HISTORY, State};
+use kanarie_rollout::observation::Tally;
+use kanarie_rollout::state::{
+    MAX_HISTORY, MAX_MESSAGE_CHARS, MAX_REJECTED, Rejection, Revision, State,
+};
+use kanarie_rollout::timestamp::Timestamp;
 
 use crate::world::{World, manual};
 
@@ -34,4 +38,33 @@ fn a_step_that_the_policy_does_not_have_is_unreadable() {
     let broken = text.replace("\"index\":0", "\"index\":3");
     assert_ne!(text, broken);
     assert!(serde_json::from_str::<State>(&broken).is_err());
+}
+
+#[test]
+fn the_largest_state_leaves_room_for_two_revisions_and_their_secrets() {
+    let name = |number: usize| Revision::new(format!("{number:0>63}"));
+    let mut world = World::asking_for("r2");
+    world.seen.desired = name(1);
+    world.seen.mode = manual(1);
+    world.decide();
+    for weight in (0..100).rev() {
+        let most = Tally { success: u64::MAX / 2, http: u64::MAX / 2, ..Tally::default() };
+        world.count(most, most);
+        world.seen.mode = manual(weight);
+        world.decide();
+    }
+    let sentence = "x".repeat(MAX_MESSAGE_CHARS);
+    world.state.rejected = (0..MAX_REJECTED)
+        .map(|number| Rejection {
+            revision: name(number + 2),
+            reason: "RolledBack".to_owned(),
+            message: sentence.clone(),
+            at: Timestamp(u64::MAX),
+        })
+        .collect();
+    for transition in &mut world.state.history {
+        transition.message.clone_from(&sentence);
+    }
+    let bytes = serde_json::to_string(&world.state).unwrap().len();
+    assert!(bytes < 32 * 1024, "the state takes {bytes} bytes");
 }
