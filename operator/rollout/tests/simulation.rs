@@ -48,6 +48,20 @@ fn a_healthy_canary_is_rolled_back_in_at_most_one_rollout_of_a_hundred() {
 }
 
 #[test]
+fn a_canary_exactly_at_the_limit_meets_both_tests_and_stays_within_both_bounds() {
+    let at_limit = Rates { stable: |_| 0.01, canary: |_, _| 0.01 };
+    for per_minute in [20.0, 60.0] {
+        let [rolled_back, promoted] =
+            count(&simulate(per_minute, &DEFAULT_STEPS, &at_limit, DAY_MS / 4.0));
+        println!(
+            "1 % on both tracks, {per_minute} a minute: {rolled_back} rolled back, {promoted} \
+             promoted of {REPLICATES}"
+        );
+        assert!(rolled_back <= REPLICATES / 50, "{rolled_back} at {per_minute} a minute");
+    }
+}
+
+#[test]
 fn an_outage_of_both_tracks_does_not_take_a_healthy_canary_back() {
     let shared = Rates {
         stable: |at| if (360_000.0..660_000.0).contains(&at) { 0.3 } else { 0.005 },
