@@ -153,12 +153,10 @@ impl Agents {
         let deadline = Instant::now() + Duration::from_millis(revision.timeout_ms);
         let attempt = match &revision.agent {
             AgentRoute::LangGraph { url, assistant_id, api_key } => {
-                let key = api_key.as_ref();
-                match self.server(url, key) {
-                    Ok(server) => match resume {
-                        Some(run) => server.resume(run, question, deadline).await,
-                        None => server.ask(assistant_id, question, deadline, keep).await,
-                    },
+                match self.server(url, api_key.as_ref()) {
+                    Ok(server) => {
+                        server.ask_or_resume(resume, assistant_id, question, deadline, keep).await
+                    }
                     Err(failure) => Attempt::failed(failure),
                 }
             }

@@ -69,8 +69,27 @@ impl Run {
 }
 
 impl Server<'_> {
+    /// Waits for a run that was begun before, or begins one when there is none any more.
+    pub async fn ask_or_resume(
+        &self,
+        begun: Option<&Run>,
+        assistant: &str,
+        question: Question<'_>,
+        deadline: Instant,
+        keep: &KeepRun<'_>,
+    ) -> Attempt {
+        if let Some(run) = begun {
+            let attempt = self.resume(run, question, deadline).await;
+            // Cancelled by somebody who died before they could forget it: it left no trace.
+            if attempt.outcome != Err(Failure::Status(404)) {
+                return attempt;
+            }
+        }
+        self.ask(assistant, question, deadline, keep).await
+    }
+
     /// Begins a run and waits for its end.
-    pub async fn ask(
+    async fn ask(
         &self,
         assistant: &str,
         question: Question<'_>,
@@ -104,7 +123,7 @@ impl Server<'_> {
     }
 
     /// Waits for the end of a run that was begun before, through broken connections.
-    pub async fn resume(&self, run: &Run, question: Question<'_>, deadline: Instant) -> Attempt {
+    async fn resume(&self, run: &Run, question: Question<'_>, deadline: Instant) -> Attempt {
         while Instant::now() < deadline {
             match self.join(run, question.message, deadline).await {
                 Err(Failure::Broken | Failure::Connect | Failure::Status(500..)) => {

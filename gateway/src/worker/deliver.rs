@@ -126,6 +126,7 @@ impl Send<'_> {
         let rate = route.limits.outbound_per_second;
         let store = &self.work.turn.worker.ctx.store;
         match insist(|| store.reserve(sender.clone(), rate)).await {
+            Reserved::After(0) => None,
             Reserved::After(pause_ms) => {
                 sleep(Duration::from_millis(pause_ms)).await;
                 None

@@ -1,0 +1,156 @@
+//! What becomes of a reply that Twilio does not simply accept.
+
+use kanarie_crds::route::SecretText;
+use kanarie_gateway::intent::IntentId;
+use kanarie_gateway::store::Store as _;
+
+use crate::agents::Next;
+use crate::twilio::Next as Send;
+use crate::world::{eventually, http, route};
+use crate::{one_agent, replies};
+
+#[tokio::test]
+async fn a_500_after_accepting_is_settled_by_the_listing_and_not_sent_again() {
+    let (world, _agent) = one_agent().await;
+    let _running = world.work().await;
+    world.twilio.next(Send::AcceptAndFail);
+    world.admit(1, "SM1", "Hallo").await;
+    eventually("the first POST", || world.twilio.posts() == 1).await;
+    world.pass(18).await;
+    assert_eq!(world.twilio.lists(), 0, "no sooner than twenty seconds after the mark");
+    world.pass(5).await;
+    world.admit(1, "SM2", "Nog eens").await;
+    assert_eq!(replies(&world, 2).await, ["stable: Hallo", "stable: Nog eens"]);
+    assert_eq!((world.twilio.lists(), world.twilio.posts()), (1, 2));
+}
+
+#[tokio::test]
+async fn a_500_without_accepting_is_sent_once_more() {
+    let (world, _agent) = one_agent().await;
+    let _running = world.work().await;
+    world.twilio.next(Send::Fail);
+    world.admit(1, "SM1", "Hallo").await;
+    eventually("the first POST", || world.twilio.posts() == 1).await;
+    world.pass(22).await;
+    assert_eq!(replies(&world, 1).await, ["stable: Hallo"]);
+    assert_eq!(world.twilio.posts(), 2);
+}
+
+#[tokio::test]
+async fn a_reply_that_is_unknown_twice_is_a_dead_letter() {
+    let (world, _agent) = one_agent().await;
+    let _running = world.work().await;
+    world.twilio.next(Send::Fail);
+    world.twilio.next(Send::Fail);
+    world.admit(1, "SM1", "Hallo").await;
+    eventually("the first POST", || world.twilio.posts() == 1).await;
+    world.pass(45).await;
+    assert_eq!(world.buried().await, "unknown");
+    assert_eq!(world.twilio.posts(), 2);
+}
+
+#[tokio::test]
+async fn an_answer_that_never_comes_is_settled_by_the_listing() {
+    let (world, _agent) = one_agent().await;
+    let _running = world.work().await;
+    world.twilio.next(Send::AcceptAndHang);
+    world.admit(1, "SM1", "Hallo").await;
+    eventually("the first POST", || world.twilio.posts() == 1).await;
+    world.pass(28).await;
+    world.admit(1, "SM2", "Nog eens").await;
+    assert_eq!(replies(&world, 2).await, ["stable: Hallo", "stable: Nog eens"]);
+}
+
+#[tokio::test]
+async fn of_two_identical_replies_the_second_is_not_taken_for_the_first() {
+    let (world, agent) = one_agent().await;
+    let _running = world.work().await;
+    agent.next(Next::Say("Dank u".to_owned()));
+    agent.next(Next::Say("Dank u".to_owned()));
+    world.admit(1, "SM1", "een").await;
+    replies(&world, 1).await;
+    world.twilio.next(Send::Fail);
+    world.admit(1, "SM2", "twee").await;
+    eventually("the second POST", || world.twilio.posts() == 2).await;
+    world.pass(22).await;
+    assert_eq!(replies(&world, 2).await, ["Dank u", "Dank u"]);
+}
+
+#[tokio::test]
+async fn while_the_listing_is_away_an_unknown_reply_waits() {
+    let (world, _agent) = one_agent().await;
+    let _running = world.work().await;
+    world.twilio.set_listing_away(true);
+    world.twilio.next(Send::AcceptAndFail);
+    world.admit(1, "SM1", "Hallo").await;
+    eventually("the first POST", || world.twilio.posts() == 1).await;
+    world.pass(70).await;
+    assert!(world.twilio.lists() >= 1);
+    assert_eq!((world.twilio.posts(), world.dead().await), (1, None));
+    world.twilio.set_listing_away(false);
+    world.pass(40).await;
+    world.admit(1, "SM2", "Nog eens").await;
+    assert_eq!(replies(&world, 2).await.len(), 2);
+    assert_eq!(world.twilio.posts(), 2);
+}
+
+#[tokio::test]
+async fn a_status_callback_settles_an_unknown_reply_without_a_listing() {
+    let (world, _agent) = one_agent().await;
+    let _running = world.work().await;
+    world.twilio.next(Send::AcceptAndFail);
+    world.admit(1, "SM1", "Hallo").await;
+    eventually("the first POST", || world.twilio.posts() == 1).await;
+    let created = &world.twilio.created()[0];
+    let id = created.field("StatusCallback").split_once("?o=").unwrap().1;
+    let id = IntentId::parse(id).unwrap();
+    let sid = created.sid.clone();
+    assert!(world.store.mark_sent(id.conversation, id.intent, id.segment, sid).await.unwrap());
+    world.pass(22).await;
+    world.admit(1, "SM2", "Nog eens").await;
+    replies(&world, 2).await;
+    assert_eq!((world.twilio.lists(), world.twilio.posts()), (0, 2));
+}
+
+#[tokio::test]
+async fn an_opt_out_is_a_dead_letter_at_once() {
+    let (world, _agent) = one_agent().await;
+    let _running = world.work().await;
+    world.twilio.next(Send::Refuse(400, 21_610));
+    world.admit(1, "SM1", "STOP").await;
+    assert_eq!(world.buried().await, "opt-out");
+    world.pass(10).await;
+    assert_eq!(world.twilio.posts(), 1);
+}
+
+#[tokio::test]
+async fn too_many_requests_are_repeated_after_a_second() {
+    let (world, _agent) = one_agent().await;
+    let _running = world.work().await;
+    world.twilio.next(Send::Refuse(429, 20_429));
+    world.admit(1, "SM1", "Hallo").await;
+    eventually("the first POST", || world.twilio.posts() == 1).await;
+    world.pass(2).await;
+    assert_eq!(replies(&world, 1).await, ["stable: Hallo"]);
+    assert_eq!(world.twilio.posts(), 2);
+}
+
+#[tokio::test]
+async fn refused_credentials_hold_a_channel_until_others_come() {
+    let (world, agent) = one_agent().await;
+    let _running = world.work().await;
+    world.twilio.next(Send::Refuse(401, 20_003));
+    world.admit(1, "SM1", "een").await;
+    eventually("the refusal", || world.twilio.posts() == 1).await;
+    world.admit(2, "SM2", "twee").await;
+    world.pass(10).await;
+    assert_eq!((world.twilio.posts(), world.dead().await), (1, None));
+    let mut corrected = route(http(&agent.url));
+    corrected.credentials.auth_token = SecretText::new("other");
+    world.set_route(corrected);
+    world.pass(45).await;
+    let mut bodies = replies(&world, 2).await;
+    bodies.sort();
+    assert_eq!(bodies, ["stable: een", "stable: twee"]);
+    assert_ne!(world.twilio.created()[0].authorization, "");
+}

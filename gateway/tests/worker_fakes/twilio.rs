@@ -1,0 +1,164 @@
+//! A Twilio in this process: creates and lists messages, and fails in the way it is told to.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use axum::Json;
+use axum::Router;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use serde_json::json;
+
+use crate::world::serve;
+
+/// What Twilio does with the next create.
+#[derive(Clone, Debug)]
+pub(crate) enum Next {
+    /// Refuses it with a status and a code.
+    Refuse(u16, u32),
+    /// Accepts it and answers 500.
+    AcceptAndFail,
+    /// Answers 500 and nothing else.
+    Fail,
+    /// Accepts it and never answers.
+    AcceptAndHang,
+}
+
+/// A create that came in.
+#[derive(Clone, Debug)]
+pub(crate) struct Created {
+    pub(crate) sid: String,
+    pub(crate) form: Vec<(String, String)>,
+    pub(crate) authorization: String,
+    pub(crate) date: String,
+}
+
+impl Created {
+    pub(crate) fn field(&self, name: &str) -> &str {
+        self.form.iter().find(|(field, _)| field == name).map_or("", |(_, value)| value)
+    }
+}
+
+#[derive(Default)]
+struct Inner {
+    next: VecDeque<Next>,
+    created: Vec<Created>,
+    posts: u32,
+    lists: u32,
+    listing_away: bool,
+}
+
+#[derive(Clone)]
+pub(crate) struct FakeTwilio {
+    inner: Arc<Mutex<Inner>>,
+    now: Arc<AtomicU64>,
+    pub(crate) url: String,
+}
+
+impl FakeTwilio {
+    pub(crate) async fn start(now: Arc<AtomicU64>) -> Self {
+        let mut twilio = Self { inner: Arc::default(), now, url: String::new() };
+        let path = "/2010-04-01/Accounts/{account}/Messages.json";
+        let router = Router::new().route(path, post(create).get(list)).with_state(twilio.clone());
+        twilio.url = serve(router).await;
+        twilio
+    }
+
+    pub(crate) fn next(&self, next: Next) {
+        self.inner.lock().unwrap().next.push_back(next);
+    }
+
+    pub(crate) fn set_listing_away(&self, away: bool) {
+        self.inner.lock().unwrap().listing_away = away;
+    }
+
+    /// Messages that exist, oldest first.
+    pub(crate) fn created(&self) -> Vec<Created> {
+        self.inner.lock().unwrap().created.clone()
+    }
+
+    pub(crate) fn bodies(&self) -> Vec<String> {
+        self.created().iter().map(|created| created.field("Body").to_owned()).collect()
+    }
+
+    /// Creates that came in, whatever became of them.
+    pub(crate) fn posts(&self) -> u32 {
+        self.inner.lock().unwrap().posts
+    }
+
+    pub(crate) fn lists(&self) -> u32 {
+        self.inner.lock().unwrap().lists
+    }
+}
+
+async fn create(State(twilio): State<FakeTwilio>, headers: HeaderMap, body: String) -> Response {
+    let next = {
+        let mut inner = twilio.inner.lock().unwrap();
+        inner.posts += 1;
+        inner.next.pop_front()
+    };
+    if let Some(Next::Refuse(status, code)) = next {
+        let status_code = StatusCode::from_u16(status).unwrap();
+        let body = json!({ "code": code, "message": "no", "status": status });
+        return (status_code, Json(body)).into_response();
+    }
+    if matches!(next, Some(Next::Fail)) {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    }
+    let sid = twilio.accept(pairs(&body), &headers);
+    match next {
+        Some(Next::AcceptAndFail) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        Some(Next::AcceptAndHang) => std::future::pending().await,
+        _ => (StatusCode::CREATED, Json(json!({ "sid": sid }))).into_response(),
+    }
+}
+
+async fn list(State(twilio): State<FakeTwilio>, RawQuery(query): RawQuery) -> Response {
+    let mut inner = twilio.inner.lock().unwrap();
+    inner.lists += 1;
+    if inner.listing_away {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    let query = pairs(&query.unwrap());
+    let wanted =
+        |name: &str| query.iter().find(|(field, _)| field == name).map(|(_, v)| v.as_str());
+    let messages: Vec<_> = inner
+        .created
+        .iter()
+        .rev()
+        .filter(|created| Some(created.field("To")) == wanted("To"))
+        .map(|created| {
+            json!({
+                "sid": created.sid,
+                "from": created.field("From"),
+                "to": created.field("To"),
+                "body": created.field("Body"),
+                "date_created": created.date,
+            })
+        })
+        .collect();
+    Json(json!({ "messages": messages, "next_page_uri": null })).into_response()
+}
+
+impl FakeTwilio {
+    fn accept(&self, form: Vec<(String, String)>, headers: &HeaderMap) -> String {
+        let now = i64::try_from(self.now.load(Ordering::SeqCst)).unwrap();
+        let date = jiff::Timestamp::from_millisecond(now).unwrap();
+        let mut inner = self.inner.lock().unwrap();
+        let sid = format!("SM{:032}", inner.created.len());
+        inner.created.push(Created {
+            sid: sid.clone(),
+            form,
+            authorization: headers["authorization"].to_str().unwrap().to_owned(),
+            date: date.strftime("%a, %d %b %Y %H:%M:%S +0000").to_string(),
+        });
+        sid
+    }
+}
+
+fn pairs(encoded: &str) -> Vec<(String, String)> {
+    form_urlencoded::parse(encoded.as_bytes()).into_owned().collect()
+}

@@ -1,0 +1,309 @@
+//! A gateway's second line with a store in memory, fake neighbours and a clock that tests move.
+//!
+//! Tokio's time is paused, and a blocking task keeps it from running by itself: real sockets, no
+//! real waiting. The store's clock moves with it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use kanarie_crds::route::{
+    AgentRoute, ChannelRef, Credentials, RevisionRoute, Route, RouteLimits, SecretText, route_name,
+};
+use kanarie_gateway::agent::Agents;
+use kanarie_gateway::agent::address::Allow;
+use kanarie_gateway::doorbell::Doorbell;
+use kanarie_gateway::heartbeat::{self, Pulse};
+use kanarie_gateway::message::{InboundMessage, MessageKind};
+use kanarie_gateway::routes::{RouteTable, Seen};
+use kanarie_gateway::store::Store;
+use kanarie_gateway::store::embedded::EmbeddedStore;
+use kanarie_gateway::twilio::Twilio;
+use kanarie_gateway::worker::{self, Context, Settings};
+use kanarie_queue::types::{Admission, Admit, Claimed, ConversationId, Lease, Nonce};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::twilio::FakeTwilio;
+
+pub(crate) const UID: &str = "uid-1";
+pub(crate) const SENDER: &str = "whatsapp:+14155238886";
+/// 18 November 2025.
+const START_MS: u64 = 1_763_460_000_000;
+
+/// Everything that outlives a worker.
+pub(crate) struct World {
+    pub(crate) store: Arc<EmbeddedStore>,
+    pub(crate) routes: Arc<RouteTable>,
+    pub(crate) twilio: FakeTwilio,
+    now: Arc<AtomicU64>,
+    doorbell: Arc<Doorbell>,
+    _still: Still,
+}
+
+/// A running worker.
+pub(crate) struct Running {
+    stop: watch::Sender<bool>,
+    pub(crate) worker: JoinHandle<()>,
+}
+
+/// Keeps paused time from running ahead while this process waits for a socket.
+struct Still(#[expect(dead_code, reason = "dropped at the end")] std::sync::mpsc::SyncSender<()>);
+
+impl World {
+    pub(crate) async fn start(route: Route) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        tokio::time::pause();
+        let (sender, receiver) = std::sync::mpsc::sync_channel::<()>(0);
+        tokio::task::spawn_blocking(move || receiver.recv());
+        let now = Arc::new(AtomicU64::new(START_MS));
+        let clock = Arc::clone(&now);
+        let clock = Arc::new(move || clock.load(Ordering::SeqCst));
+        let world = Self {
+            store: Arc::new(EmbeddedStore::in_memory(clock).unwrap()),
+            routes: Arc::default(),
+            twilio: FakeTwilio::start(Arc::clone(&now)).await,
+            now,
+            doorbell: Arc::default(),
+            _still: Still(sender),
+        };
+        world.set_route(route);
+        world
+    }
+
+    pub(crate) fn set_route(&self, route: Route) {
+        let name = route_name(&route.account_sid, &route.sender);
+        let seen = Seen::Route(Box::new(route), "hash".to_owned());
+        self.routes.replace(vec![(name, seen)], Instant::now());
+    }
+
+    /// Starts a worker that may ask agents on this machine, and waits for its first heartbeat.
+    pub(crate) async fn work(&self) -> Running {
+        self.work_with(Allow::new(vec!["127.0.0.0/8".parse().unwrap()])).await
+    }
+
+    pub(crate) async fn work_with(&self, allow: Allow) -> Running {
+        let (stop, stopped) = watch::channel(false);
+        let pulse = Pulse::default();
+        let store: Arc<dyn Store> = self.store.clone();
+        tokio::spawn(heartbeat::beat(
+            "replica".to_owned(),
+            Arc::clone(&self.routes),
+            Arc::clone(&store),
+            pulse.clone(),
+            stopped.clone(),
+        ));
+        eventually("the first heartbeat", || pulse.is_fresh()).await;
+        self.run(allow, pulse, stop)
+    }
+
+    /// Starts a worker that the store never heard of.
+    pub(crate) fn work_unheard(&self) -> Running {
+        self.run(Allow::default(), Pulse::default(), watch::Sender::new(false))
+    }
+
+    fn run(&self, allow: Allow, pulse: Pulse, stop: watch::Sender<bool>) -> Running {
+        let ctx = Context {
+            store: self.store.clone(),
+            routes: Arc::clone(&self.routes),
+            pulse,
+            doorbell: Arc::clone(&self.doorbell),
+            agents: Agents::new(allow).unwrap(),
+            twilio: Twilio::new(self.twilio.url.parse().unwrap()).unwrap(),
+            settings: Settings { workers: 8, drain: Duration::from_secs(10) },
+        };
+        let worker = tokio::spawn(worker::run(ctx, stop.subscribe()));
+        Running { stop, worker }
+    }
+
+    /// Admits a message of a customer, as the webhook does.
+    pub(crate) async fn admit(&self, customer: u8, sid: &str, text: &str) {
+        let conversation = ConversationId::from_bytes([customer; 16]);
+        let message = InboundMessage {
+            sid: sid.to_owned(),
+            account: "AC1".to_owned(),
+            sender: SENDER.to_owned(),
+            customer: format!("whatsapp:+1401000{customer:04}"),
+            text: text.to_owned(),
+            media: Vec::new(),
+            location: None,
+            button: None,
+            kind: MessageKind::Text,
+            received_at: self.now.load(Ordering::SeqCst),
+        };
+        let admit = Admit {
+            channel: UID.to_owned(),
+            dedup_key: sid.to_owned(),
+            conversation: conversation.clone(),
+            envelope: serde_json::to_string(&message).unwrap(),
+            limit: 1_000,
+            window_ms: 60_000,
+            dedup_ms: 86_400_000,
+        };
+        assert_eq!(self.store.admit(admit).await.unwrap(), Admission::Queued);
+        self.doorbell.ring(conversation.shard());
+    }
+
+    /// Lets time pass, for the workers and for the store.
+    pub(crate) async fn pass(&self, seconds: u64) {
+        // First what is under way gets where it waits for time.
+        settle().await;
+        for _ in 0..seconds {
+            self.skip(1_000);
+            tokio::time::advance(Duration::from_secs(1)).await;
+            settle().await;
+        }
+    }
+
+    /// Moves the store's clock alone.
+    pub(crate) fn skip(&self, millis: u64) {
+        self.now.fetch_add(millis, Ordering::SeqCst);
+    }
+
+    /// What was counted, as `serving:track:class` and a number, in order.
+    pub(crate) async fn counts(&self) -> Vec<(String, u64)> {
+        let (_, counts) = self.store.counts(vec![UID.to_owned()]).await.unwrap();
+        let mut found: Vec<_> = counts
+            .into_iter()
+            .flat_map(|(_, counts)| counts)
+            .map(|count| (count.evidence.field(), count.messages))
+            .collect();
+        found.sort();
+        found
+    }
+
+    /// Waits for the first dead letter; gives its class.
+    pub(crate) async fn buried(&self) -> String {
+        for _ in 0..5_000 {
+            if let Some((_, class)) = self.dead().await {
+                return class;
+            }
+            breathe().await;
+        }
+        panic!("nothing was buried");
+    }
+
+    /// Waits until `count` outcomes are counted; gives them.
+    pub(crate) async fn counted(&self, count: u64) -> Vec<(String, u64)> {
+        for _ in 0..5_000 {
+            let counts = self.counts().await;
+            if counts.iter().map(|(_, messages)| messages).sum::<u64>() >= count {
+                return counts;
+            }
+            breathe().await;
+        }
+        panic!("{count} outcomes were not counted");
+    }
+
+    /// Claims the head of a customer's conversation as a worker would that then dies.
+    pub(crate) async fn claim(&self, customer: u8) -> Lease {
+        let shard = ConversationId::from_bytes([customer; 16]).shard();
+        let nonce = Nonce(format!("dies-{}", self.now.load(Ordering::SeqCst)));
+        match self.store.claim(shard, nonce.clone(), 15_000).await.unwrap() {
+            Claimed::Head(claim) => Lease {
+                channel: claim.channel.clone(),
+                conversation: claim.conversation.clone(),
+                nonce,
+            },
+            Claimed::Nothing { .. } => panic!("there is nothing to claim"),
+        }
+    }
+
+    /// Number and last class of the dead letters.
+    pub(crate) async fn dead(&self) -> Option<(u64, String)> {
+        let dead = self.store.dead_letters().await.unwrap();
+        dead.into_iter().next().map(|dead| (dead.count, dead.class))
+    }
+}
+
+impl Running {
+    /// Asks the worker to end, without waiting for it.
+    pub(crate) fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+}
+
+/// A route to one stable agent.
+pub(crate) fn route(stable: AgentRoute) -> Route {
+    Route {
+        channel: ChannelRef { namespace: "shop".into(), name: "cars".into(), uid: UID.into() },
+        account_sid: "AC1".to_owned(),
+        sender: SENDER.to_owned(),
+        serving: 7,
+        weight: 0,
+        stable: revision("one", stable),
+        canary: None,
+        retry_on_stable: true,
+        max_latency_ms: None,
+        webhook_urls: vec!["https://wa.example.com/webhooks/twilio/whatsapp".to_owned()],
+        credentials: Credentials {
+            auth_token: SecretText::new("token"),
+            auth_token_secondary: None,
+            api_key: None,
+            signing_keys: Vec::new(),
+        },
+        limits: RouteLimits {
+            inbound_messages: 50,
+            inbound_window_ms: 60_000,
+            outbound_per_second: 80,
+            dedup_ms: 86_400_000,
+        },
+    }
+}
+
+/// A route with every conversation on a canary.
+pub(crate) fn canary_route(stable: AgentRoute, canary: AgentRoute) -> Route {
+    Route { weight: 100, canary: Some(revision("two", canary)), ..route(stable) }
+}
+
+pub(crate) fn revision(name: &str, agent: AgentRoute) -> RevisionRoute {
+    RevisionRoute {
+        revision: name.to_owned(),
+        agent,
+        timeout_ms: 3_000,
+        validity_seconds: 600,
+        failure_text: String::new(),
+        messaging_service_sid: None,
+    }
+}
+
+pub(crate) fn http(url: &str) -> AgentRoute {
+    AgentRoute::Http { url: url.to_owned(), token: Some(SecretText::new("secret")) }
+}
+
+pub(crate) fn graph(url: &str, assistant: &str) -> AgentRoute {
+    AgentRoute::LangGraph { url: url.to_owned(), assistant_id: assistant.to_owned(), api_key: None }
+}
+
+/// Serves on a free port of this machine for as long as the test runs.
+pub(crate) async fn serve(router: Router) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    url
+}
+
+/// Waits, without letting time pass, until something is true.
+pub(crate) async fn eventually(what: &str, is_true: impl Fn() -> bool) {
+    for _ in 0..5_000 {
+        if is_true() {
+            return;
+        }
+        breathe().await;
+    }
+    panic!("{what} did not happen");
+}
+
+async fn settle() {
+    for _ in 0..5 {
+        breathe().await;
+    }
+}
+
+/// Lets sockets and the store's thread get on with their work.
+pub(crate) async fn breathe() {
+    let pause = || std::thread::park_timeout(Duration::from_millis(2));
+    tokio::task::spawn_blocking(pause).await.unwrap();
+}
