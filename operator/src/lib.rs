@@ -47,7 +47,7 @@ use tokio::task::JoinSet;
 use crate::admin::{Progress, Stage};
 use crate::config::Config;
 use crate::context::{Channels, Ctx, Notes};
-use crate::control::{Control, ControlError};
+use crate::control::Control;
 use crate::evidence::Evidence;
 use crate::lease::{Candidate, LeadershipLost};
 use crate::metrics::Metrics;
@@ -64,9 +64,6 @@ pub enum RunError {
     /// The CRD does not fit.
     #[error(transparent)]
     Startup(#[from] StartupError),
-    /// The control token is not there.
-    #[error(transparent)]
-    Control(#[from] ControlError),
     /// The HTTP client cannot be made.
     #[error("the client for --gateway-url cannot be made")]
     Http(#[source] reqwest::Error),
@@ -128,7 +125,10 @@ async fn work(
     progress.reach(Stage::Loading);
     let control = Control::new(&client, &config.routes_namespace, &config.gateway_url)
         .map_err(RunError::Http)?;
-    control.token().await?;
+    if let Err(error) = control.token().await {
+        // The poller tries again; channels are served meanwhile, without evidence.
+        tracing::warn!(error = %events::chain(&error), "there is no control token yet");
+    }
     let (triggers, queues) = Triggers::new(&config.watch_namespaces);
     let ctx = Arc::new(Ctx {
         secrets: SecretReader::new(client.clone()),

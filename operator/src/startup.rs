@@ -4,6 +4,7 @@
 //! the API server would drop it without a word. Changes nothing.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps,
@@ -12,8 +13,14 @@ use kanarie_crds::schema::definition;
 use kube::{Api, Client};
 use thiserror::Error;
 
+use crate::events::chain;
+
 /// Name of the CRD.
 pub const CRD_NAME: &str = "whatsappchannels.kanarie.dev";
+
+/// Looks at the CRD before giving up, and the time between two.
+const ATTEMPTS: u32 = 10;
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Why the operator does not start.
 #[derive(Debug, Error)]
@@ -31,8 +38,22 @@ pub enum StartupError {
     Api(#[source] Box<kube::Error>),
 }
 
-/// Compares the CRD in the cluster with the one of this operator.
+/// Compares the CRD in the cluster with the one of this operator. An API server that does not
+/// answer, or does not know our rights yet, is asked again for a while.
 pub async fn check_crd(client: &Client) -> Result<(), StartupError> {
+    for _ in 1..ATTEMPTS {
+        match compare(client).await {
+            Err(StartupError::Api(error)) => {
+                tracing::warn!(error = %chain(&error), "the CRD cannot be read yet");
+                tokio::time::sleep(PAUSE).await;
+            }
+            other => return other,
+        }
+    }
+    compare(client).await
+}
+
+async fn compare(client: &Client) -> Result<(), StartupError> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     let live = api.get_opt(CRD_NAME).await.map_err(|error| StartupError::Api(Box::new(error)))?;
     let live = live.ok_or(StartupError::Missing)?;

@@ -4,6 +4,7 @@
 //! here ends with the process that started it, however that process ends.
 
 pub mod agent;
+pub mod bench;
 pub mod chaos;
 pub mod control_plane;
 pub mod customer;

@@ -95,7 +95,8 @@ fn moved(mut object: Value, places: &Places) -> Value {
             object["roleRef"]["name"] = own(&object["roleRef"]["name"]).into();
         }
     }
-    for subject in object["subjects"].as_array_mut().into_iter().flatten() {
+    let subjects = object.get_mut("subjects").and_then(Value::as_array_mut);
+    for subject in subjects.into_iter().flatten() {
         subject["namespace"] = to(&subject["namespace"]);
     }
     object

@@ -1,0 +1,402 @@
+//! A bench for the operator alone: a real API server, gateways that only acknowledge and count what
+//! a test says, on a clock that a test moves.
+//!
+//! The operator runs in this process under the service account and the roles of the chart. No
+//! message is ever sent.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::get;
+use axum::{Json, Router};
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::events::v1::Event;
+use kanarie_crds::channel::WhatsAppChannel;
+use kanarie_crds::control::{
+    Acknowledged, ChannelState, Class, ControlState, Count, Replica, Track,
+};
+use kanarie_crds::route::{
+    CHANNEL_UID_LABEL, CONTROL_SECRET, CONTROL_TOKEN_KEY, ROUTE_KEY, Route, STATE_KEY, route_hash,
+    route_name,
+};
+use kanarie_operator::config::{Config, LogFormat};
+use kanarie_operator::memory::Memory;
+use kube::api::{Api, ListParams};
+use kube::{Client, ResourceExt as _};
+use serde_json::Value;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use crate::control_plane::ControlPlane;
+use crate::customer::Account;
+use crate::manifest::ChannelManifest;
+use crate::roles::{self, Places};
+use crate::server::{Server, loopback};
+
+/// Longest wait for anything that happens by itself.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// What the gateways of a bench do and say.
+#[derive(Clone, Debug)]
+pub struct Script {
+    /// Names of the live replicas.
+    pub replicas: Vec<String>,
+    /// Whether they take up what the operator writes.
+    pub obedient: bool,
+    /// Whether they answer at all.
+    pub silent: bool,
+    /// The store's clock, Unix milliseconds.
+    pub at_ms: u64,
+    /// Digest of the store's epochs.
+    pub epoch: String,
+    /// What is counted for each serving of each channel: track, class, messages.
+    pub counts: BTreeMap<u64, Vec<(Track, Class, u64)>>,
+    /// Dead letters by channel uid.
+    pub dead_letters: Vec<kanarie_crds::control::DeadLetters>,
+}
+
+/// The bench.
+pub struct Bench {
+    /// The API server.
+    pub plane: &'static ControlPlane,
+    /// Its namespaces.
+    pub places: Places,
+    /// An account that no other bench has.
+    pub account: Account,
+    script: Arc<Mutex<Script>>,
+    gateways: Server,
+    operators: Vec<Operator>,
+}
+
+/// An operator in this process.
+struct Operator {
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+/// What the fake gateways need to answer.
+#[derive(Clone)]
+struct Gateways {
+    client: Client,
+    routes: String,
+    script: Arc<Mutex<Script>>,
+    obeyed: Arc<Mutex<BTreeMap<String, (u64, String)>>>,
+}
+
+impl Bench {
+    /// Namespaces of their own, one live gateway and one operator.
+    ///
+    /// # Errors
+    /// Something does not come up.
+    pub async fn start() -> Result<Self> {
+        let mut bench = Self::without_operator().await?;
+        bench.start_operator().await?;
+        Ok(bench)
+    }
+
+    /// The same, without an operator yet.
+    ///
+    /// # Errors
+    /// Something does not come up.
+    pub async fn without_operator() -> Result<Self> {
+        static ACCOUNTS: AtomicU32 = AtomicU32::new(50_000);
+        let plane = ControlPlane::shared().await;
+        plane.install_crd().await?;
+        let places = Places::make(plane).await?;
+        roles::apply(plane, &places).await?;
+        let script = Arc::new(Mutex::new(Script {
+            replicas: vec!["gateway-0".to_owned()],
+            obedient: true,
+            silent: false,
+            at_ms: 1_000_000,
+            epoch: "first".to_owned(),
+            counts: BTreeMap::new(),
+            dead_letters: Vec::new(),
+        }));
+        let gateways = Gateways {
+            client: plane.client(),
+            routes: places.routes.clone(),
+            script: script.clone(),
+            obeyed: Arc::default(),
+        };
+        let router = Router::new().route("/control/v1/state", get(state)).with_state(gateways);
+        let gateways = Server::start(loopback(), router).await?;
+        let account = Account::new(ACCOUNTS.fetch_add(1, Ordering::Relaxed));
+        Ok(Self { plane, places, account, script, gateways, operators: Vec::new() })
+    }
+
+    /// Starts one more operator.
+    ///
+    /// # Errors
+    /// Its service account does not exist.
+    pub async fn start_operator(&mut self) -> Result<()> {
+        let system = &self.places.system;
+        let client = self.plane.client_for_service_account(system, "kanarie-operator").await?;
+        let config = Config {
+            gateway_url: format!("http://{}", self.gateways.address()),
+            routes_namespace: self.places.routes.clone(),
+            watch_namespaces: vec![self.places.channels.clone()],
+            leader_elect: false,
+            admin_listen: loopback(),
+            log_format: LogFormat::Text,
+        };
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(async move {
+            let shutdown = async move {
+                let _ = stopped.await;
+            };
+            if let Err(error) = kanarie_operator::run(config, client, shutdown).await {
+                eprintln!("the operator ended: {error}");
+            }
+        });
+        self.operators.push(Operator { stop, task });
+        Ok(())
+    }
+
+    /// Stops every operator and waits until they have ended.
+    ///
+    /// # Errors
+    /// One of them panicked.
+    pub async fn stop_operators(&mut self) -> Result<()> {
+        for operator in self.operators.drain(..) {
+            // One that has ended by itself needs no signal.
+            let _ = operator.stop.send(());
+            operator.task.await?;
+        }
+        Ok(())
+    }
+
+    /// Ends every operator in the middle of whatever it does.
+    pub fn kill_operators(&mut self) {
+        for operator in self.operators.drain(..) {
+            operator.task.abort();
+        }
+    }
+
+    /// Changes what the gateways do and say.
+    pub fn script<R>(&self, change: impl FnOnce(&mut Script) -> R) -> R {
+        change(&mut self.script.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Moves the store's clock.
+    pub fn pass(&self, seconds: u64) {
+        self.script(|script| script.at_ms += seconds * 1000);
+    }
+
+    /// A channel of this name with this agent, in steps of an hour.
+    pub fn manifest(&self, name: &str, agent: &str) -> ChannelManifest {
+        let mut manifest = ChannelManifest::new(name, &self.account, agent);
+        manifest.limits = serde_json::json!({});
+        manifest.rollout["steps"] = crate::manifest::steps(&[(10, 3600), (50, 7200), (100, 3600)]);
+        manifest
+    }
+
+    /// Applies a channel and its Secret.
+    ///
+    /// # Errors
+    /// The API server refuses it.
+    pub async fn apply(&self, manifest: &ChannelManifest) -> Result<()> {
+        self.plane.apply_yaml(&self.places.channels, &manifest.text()).await.map(drop)
+    }
+
+    /// The channels' API, as the administrator.
+    pub fn channels(&self) -> Api<WhatsAppChannel> {
+        Api::namespaced(self.plane.client(), &self.places.channels)
+    }
+
+    /// The Secrets of the routes namespace, as the administrator.
+    pub fn routes(&self) -> Api<Secret> {
+        Api::namespaced(self.plane.client(), &self.places.routes)
+    }
+
+    /// The Secrets beside the channels, as the administrator.
+    pub fn secrets(&self) -> Api<Secret> {
+        Api::namespaced(self.plane.client(), &self.places.channels)
+    }
+
+    /// Name of the route of this bench's sender.
+    pub fn route_name(&self) -> String {
+        route_name(&self.account.sid, &self.account.sender)
+    }
+
+    /// The route and the memory as they are in the cluster.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn route(&self) -> Result<(Route, Memory)> {
+        let object = self.routes().get(&self.route_name()).await?;
+        let data = object.data.unwrap_or_default();
+        let bytes = |key: &str| data.get(key).map(|bytes| bytes.0.as_slice()).unwrap_or_default();
+        let route = serde_json::from_slice(bytes(ROUTE_KEY)).context("the route")?;
+        Ok((route, Memory::decode(bytes(STATE_KEY))?))
+    }
+
+    /// Waits until the channel is as described, and gives it.
+    ///
+    /// # Errors
+    /// It is not in time; the error carries its status.
+    pub async fn until(&self, name: &str, mut is: impl FnMut(&Value) -> bool) -> Result<Value> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let found = self.channels().get_opt(name).await?;
+            let channel = serde_json::to_value(&found)?;
+            if found.is_some() && is(&channel) {
+                return Ok(channel);
+            }
+            if Instant::now() > deadline {
+                bail!("not in time; status:\n{:#}", channel["status"]);
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until the route is as described, and gives it.
+    ///
+    /// # Errors
+    /// It is not in time; the error carries the rollout.
+    pub async fn until_route(&self, mut is: impl FnMut(&Route) -> bool) -> Result<(Route, Memory)> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let found = self.route().await;
+            if let Ok((route, memory)) = found
+                && is(&route)
+            {
+                return Ok((route, memory));
+            }
+            if Instant::now() > deadline {
+                let now = self.route().await.map(|(_, memory)| memory.rollout);
+                bail!("not in time; rollout:\n{now:#?}");
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until a Secret of the routes namespace is gone.
+    ///
+    /// # Errors
+    /// It is still there.
+    pub async fn until_gone(&self, name: &str) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        while self.routes().get_opt(name).await?.is_some() {
+            if Instant::now() > deadline {
+                bail!("Secret {name} is still there");
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        Ok(())
+    }
+
+    /// Reasons of all Events about a channel, oldest first.
+    ///
+    /// # Errors
+    /// The API server does not answer.
+    pub async fn events(&self, name: &str) -> Result<Vec<String>> {
+        let api: Api<Event> = Api::namespaced(self.plane.client(), &self.places.channels);
+        let mut events = api.list(&ListParams::default()).await?.items;
+        events.sort_by_key(|event| event.event_time.clone().map(|time| time.0));
+        let about = |event: &Event| {
+            event.regarding.as_ref().is_some_and(|object| object.name.as_deref() == Some(name))
+        };
+        Ok(events.into_iter().filter(about).filter_map(|event| event.reason).collect())
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.kill_operators();
+    }
+}
+
+async fn state(
+    State(gateways): State<Gateways>,
+    headers: HeaderMap,
+    Query(query): Query<BTreeMap<String, String>>,
+) -> Result<Json<ControlState>, StatusCode> {
+    let script = lock(&gateways.script).clone();
+    if script.silent {
+        return Err(StatusCode::SERVICE_UNAVAILABLE);
+    }
+    let failed = |_| StatusCode::INTERNAL_SERVER_ERROR;
+    let api: Api<Secret> = Api::namespaced(gateways.client.clone(), &gateways.routes);
+    let objects = api.list(&ListParams::default()).await.map_err(failed)?.items;
+    if headers.get("authorization").map(|value| value.as_bytes()) != bearer(&objects).as_deref() {
+        return Err(StatusCode::UNAUTHORIZED);
+    }
+    let live = obey(&gateways, &script, &objects);
+    let asked = query.get("channels").map(String::as_str).unwrap_or_default();
+    let wanted: Vec<&str> = asked.split(',').filter(|uid| !uid.is_empty()).collect();
+    let obeyed = lock(&gateways.obeyed).clone();
+    let known = wanted.into_iter().filter_map(|uid| Some((uid, obeyed.get(uid)?)));
+    let channels = known.map(|(uid, held)| channel_state(&script, uid, held)).collect();
+    Ok(Json(ControlState {
+        observed_at_ms: script.at_ms,
+        epoch: script.epoch.clone(),
+        replicas: script.replicas.iter().map(|id| Replica { id: id.clone(), age_ms: 1 }).collect(),
+        unsynced: live
+            .into_iter()
+            .filter(|(uid, held)| obeyed.get(uid) != Some(held))
+            .map(|(uid, _)| uid)
+            .collect(),
+        dead_letters: script.dead_letters,
+        channels,
+    }))
+}
+
+/// What is in the cluster; obedient gateways take it up at once.
+fn obey(
+    gateways: &Gateways,
+    script: &Script,
+    objects: &[Secret],
+) -> BTreeMap<String, (u64, String)> {
+    let live: BTreeMap<String, (u64, String)> = objects.iter().filter_map(held).collect();
+    if script.obedient {
+        lock(&gateways.obeyed).clone_from(&live);
+    }
+    live
+}
+
+fn held(object: &Secret) -> Option<(String, (u64, String))> {
+    let uid = object.labels().get(CHANNEL_UID_LABEL)?.clone();
+    let bytes = &object.data.as_ref()?.get(ROUTE_KEY)?.0;
+    let route: Route = serde_json::from_slice(bytes).ok()?;
+    Some((uid, (route.serving, route_hash(bytes))))
+}
+
+fn channel_state(script: &Script, uid: &str, held: &(u64, String)) -> ChannelState {
+    let (serving, hash) = held;
+    let acknowledged = script.replicas.iter().map(|replica| Acknowledged {
+        replica: replica.clone(),
+        serving: *serving,
+        hash: hash.clone(),
+    });
+    let counts = script.counts.iter().flat_map(|(serving, counts)| {
+        let count = |(track, class, messages): &(Track, Class, u64)| Count {
+            serving: *serving,
+            track: *track,
+            class: *class,
+            messages: *messages,
+        };
+        counts.iter().map(count)
+    });
+    ChannelState {
+        uid: uid.to_owned(),
+        acknowledged: acknowledged.collect(),
+        counts: counts.collect(),
+    }
+}
+
+fn bearer(objects: &[Secret]) -> Option<Vec<u8>> {
+    let control = objects.iter().find(|object| object.name_any() == CONTROL_SECRET)?;
+    let token = &control.data.as_ref()?.get(CONTROL_TOKEN_KEY)?.0;
+    Some([b"Bearer ".as_slice(), token].concat())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
