@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use kanarie_crds::channel::{RevisionContent, WhatsAppChannel};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, Resource as _};
 use tokio::sync::SetOnce;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::config::Config;
 use crate::evidence::Evidence;
@@ -15,6 +16,9 @@ use crate::metrics::Metrics;
 use crate::secrets::SecretReader;
 use crate::triggers::{ChannelKey, Guarded};
 use crate::validate::Channel;
+
+/// Time between two looks at a cache that is not complete.
+const ASK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Clients, caches and notes.
 pub struct Ctx {
@@ -52,8 +56,10 @@ impl Channels {
     /// Waits until every cache is complete.
     pub async fn ready(&self) {
         for store in self.stores.wait().await {
-            // An error means that the watch has ended, and with it this process.
-            let _ = store.wait_until_ready().await;
+            // A store wakes only the last of several waiters, and the controller waits as well:
+            // asking again is what cannot be missed. An error means that the watch has ended, and
+            // with it this process.
+            while timeout(ASK_AGAIN, store.wait_until_ready()).await.is_err() {}
         }
     }
 

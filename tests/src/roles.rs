@@ -60,12 +60,9 @@ impl Places {
 /// # Errors
 /// The bundle is missing, or the API server refuses an object.
 pub async fn apply(plane: &ControlPlane, places: &Places) -> Result<()> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let bundle = [root.join("../charts/install.yaml"), root.join("roles.yaml")]
-        .into_iter()
-        .find(|file| file.exists())
-        .context("charts/install.yaml is missing: it is generated")?;
-    let text = fs::read_to_string(bundle)?;
+    let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts/install.yaml");
+    let text = fs::read_to_string(&bundle)
+        .with_context(|| format!("read {}: it is generated", bundle.display()))?;
     let objects = yaml::parse(&text)?.into_iter().filter(is_about_rights);
     let moved: Vec<Value> = objects
         .map(|object| Ok(moved(serde_json::to_value(object)?, places)))
@@ -91,7 +88,7 @@ fn moved(mut object: Value, places: &Places) -> Value {
     } else {
         let own = |name: &Value| format!("{}-{}", places.system, name.as_str().unwrap_or_default());
         object["metadata"]["name"] = own(&object["metadata"]["name"]).into();
-        if object["roleRef"]["kind"] == "ClusterRole" {
+        if object.get("roleRef").is_some() {
             object["roleRef"]["name"] = own(&object["roleRef"]["name"]).into();
         }
     }
