@@ -64,6 +64,7 @@ pub mod admit;
 mod claim;
 pub mod dead;
 mod evidence;
+pub mod load;
 pub mod queue;
 mod reserve;
 pub mod rows;

@@ -3,7 +3,8 @@
 //! Takes rows once, at the start, and verbs afterwards; gives answers and, when asked, the rows
 //! that changed since it was last asked. The owner writes those before it passes an answer on.
 
-use crate::rows::{self, Key, LoadError, Row};
+use crate::load::{self, LoadError, Table};
+use crate::rows::{self, Key, Row};
 use crate::shard::Shard;
 use crate::types::{ConversationId, Millis, SHARDS};
 
@@ -24,13 +25,13 @@ impl Queue {
             key: None,
             key_changed: false,
         };
-        let mut tables: Vec<rows::Table> = (0..SHARDS).map(|_| rows::Table::default()).collect();
+        let mut tables: Vec<Table> = (0..SHARDS).map(|_| Table::default()).collect();
         for (name, value) in rows {
             if name == rows::KEY {
                 queue.key = Some(value.try_into().map_err(|_| LoadError::new(&name))?);
                 continue;
             }
-            let (shard, field) = rows::split(&name).ok_or_else(|| LoadError::new(&name))?;
+            let (shard, field) = load::split(&name).ok_or_else(|| LoadError::new(&name))?;
             let table = tables.get_mut(usize::from(shard)).ok_or_else(|| LoadError::new(&name))?;
             table.read(&mut queue.shards[usize::from(shard)], field, value)?;
         }

@@ -14,8 +14,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use kanarie_queue::load::LoadError;
 use kanarie_queue::queue::Queue;
-use kanarie_queue::rows::LoadError;
 use kanarie_queue::send::Attempt;
 use kanarie_queue::types::{
     Admission, Admit, Buried, Claimed, Committed, ConversationId, DeadLetters, Evidence, Intent,

@@ -100,7 +100,7 @@ pub(super) fn open(opener: &Opener, seed: &Seed) -> Result<(Database, Queue), Op
             DatabaseError::DatabaseAlreadyOpen => OpenError::InUse,
             error => OpenError::Database(error.into()),
         })?;
-        let mut queue = Queue::load(read(&database)?)?;
+        let mut queue = read(&database)?;
         queue.start(seed.key, seed.epochs.iter().cloned());
         commit(&database, &queue.take_changes())?;
         Ok((database, queue))
@@ -128,10 +128,10 @@ fn builder() -> redb::Builder {
     builder
 }
 
-fn read(database: &Database) -> Result<Vec<(String, Vec<u8>)>, OpenError> {
+fn read(database: &Database) -> Result<Queue, OpenError> {
     let transaction = database.begin_read().map_err(redb::Error::from)?;
     let schema = match transaction.open_table(SCHEMA) {
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Queue::load([])?),
         opened => opened.map_err(redb::Error::from)?,
     };
     let version = schema.get("version").map_err(redb::Error::from)?;
@@ -140,12 +140,20 @@ fn read(database: &Database) -> Result<Vec<(String, Vec<u8>)>, OpenError> {
         return Err(OpenError::Newer { found, reads: VERSION });
     }
     let table = transaction.open_table(ROWS).map_err(redb::Error::from)?;
-    let mut rows = Vec::new();
-    for row in table.iter().map_err(redb::Error::from)? {
-        let (key, value) = row.map_err(redb::Error::from)?;
-        rows.push((key.value().to_owned(), value.value().to_vec()));
+    let mut failed = None;
+    let rows = table.iter().map_err(redb::Error::from)?.map_while(|row| match row {
+        Ok((key, value)) => Some((key.value().to_owned(), value.value().to_vec())),
+        Err(error) => {
+            failed = Some(error);
+            None
+        }
+    });
+    let queue = Queue::load(rows);
+    match failed {
+        // A machine of half the rows is none, whatever it looks like.
+        Some(error) => Err(OpenError::Database(error.into())),
+        None => Ok(queue?),
     }
-    Ok(rows)
 }
 
 fn commit(database: &Database, rows: &[Row]) -> Result<(), redb::Error> {
