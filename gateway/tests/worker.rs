@@ -64,6 +64,7 @@ async fn a_reply_names_sender_customer_validity_and_callback() {
     assert_eq!(created.field("From"), world::SENDER);
     assert_eq!(created.field("To"), "whatsapp:+14010000001");
     assert_eq!(created.field("ValidityPeriod"), "600");
+    assert_eq!(created.authorization, "Basic QUMxOnRva2Vu", "the account and its token");
     let callback = created.field("StatusCallback");
     let conversation = "01".repeat(16);
     let start = format!("https://wa.example.com/webhooks/twilio/status?o={conversation}.");

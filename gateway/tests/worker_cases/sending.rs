@@ -1,6 +1,6 @@
 //! What becomes of a reply that Twilio does not simply accept.
 
-use kanarie_crds::route::SecretText;
+use kanarie_crds::route::{ApiKey, SecretText};
 use kanarie_gateway::intent::IntentId;
 use kanarie_gateway::store::Store as _;
 
@@ -152,5 +152,33 @@ async fn refused_credentials_hold_a_channel_until_others_come() {
     let mut bodies = replies(&world, 2).await;
     bodies.sort();
     assert_eq!(bodies, ["stable: een", "stable: twee"]);
-    assert_ne!(world.twilio.created()[0].authorization, "");
+}
+
+#[tokio::test]
+async fn a_listing_is_read_page_by_page() {
+    let (world, agent) = one_agent().await;
+    let _running = world.work().await;
+    let [long, longer] = ["a", "b"].map(|letter| format!("{} ", letter.repeat(1_599)));
+    agent.next(Next::Say(format!("{long}{}{long}", longer.repeat(3))));
+    world.twilio.next(Send::AcceptAndFail);
+    world.admit(1, "SM1", "Hallo").await;
+    eventually("the first POST", || world.twilio.posts() == 1).await;
+    // Later messages of the same sender to the same customer, from elsewhere, stand before ours.
+    (0..3).for_each(|_| world.twilio.accept_elsewhere(1));
+    world.pass(25).await;
+    eventually("every segment", || world.twilio.posts() == 5).await;
+    assert_eq!(world.twilio.lists(), 2);
+}
+
+#[tokio::test]
+async fn an_api_key_is_used_before_the_auth_token() {
+    let (world, agent) = one_agent().await;
+    let mut keyed = route(http(&agent.url));
+    let secret = SecretText::new("secret");
+    keyed.credentials.api_key = Some(ApiKey { sid: "SK1".to_owned(), secret });
+    world.set_route(keyed);
+    let _running = world.work().await;
+    world.admit(1, "SM1", "Hallo").await;
+    replies(&world, 1).await;
+    assert_eq!(world.twilio.created()[0].authorization, "Basic U0sxOnNlY3JldA==");
 }

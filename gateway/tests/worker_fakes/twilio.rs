@@ -12,7 +12,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use serde_json::json;
 
-use crate::world::serve;
+use crate::world::{SENDER, serve};
+
+/// Messages on a page of the listing.
+const PAGE: usize = 2;
 
 /// What Twilio does with the next create.
 #[derive(Clone, Debug)]
@@ -84,6 +87,14 @@ impl FakeTwilio {
         self.created().iter().map(|created| created.field("Body").to_owned()).collect()
     }
 
+    /// A message to a customer that somebody else sends from the same number.
+    pub(crate) fn accept_elsewhere(&self, customer: u8) {
+        let to = format!("whatsapp:+1401000{customer:04}");
+        let form = [("From", SENDER), ("To", &to), ("Body", "Uw factuur")];
+        let form = form.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        self.accept(form.to_vec(), "");
+    }
+
     /// Creates that came in, whatever became of them.
     pub(crate) fn posts(&self) -> u32 {
         self.inner.lock().unwrap().posts
@@ -108,7 +119,7 @@ async fn create(State(twilio): State<FakeTwilio>, headers: HeaderMap, body: Stri
     if matches!(next, Some(Next::Fail)) {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
-    let sid = twilio.accept(pairs(&body), &headers);
+    let sid = twilio.accept(pairs(&body), headers["authorization"].to_str().unwrap());
     match next {
         Some(Next::AcceptAndFail) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         Some(Next::AcceptAndHang) => std::future::pending().await,
@@ -125,11 +136,14 @@ async fn list(State(twilio): State<FakeTwilio>, RawQuery(query): RawQuery) -> Re
     let query = pairs(&query.unwrap());
     let wanted =
         |name: &str| query.iter().find(|(field, _)| field == name).map(|(_, v)| v.as_str());
+    let page: usize = wanted("Page").map_or(0, |page| page.parse().unwrap());
     let messages: Vec<_> = inner
         .created
         .iter()
         .rev()
         .filter(|created| Some(created.field("To")) == wanted("To"))
+        .skip(page * PAGE)
+        .take(PAGE)
         .map(|created| {
             json!({
                 "sid": created.sid,
@@ -140,11 +154,16 @@ async fn list(State(twilio): State<FakeTwilio>, RawQuery(query): RawQuery) -> Re
             })
         })
         .collect();
-    Json(json!({ "messages": messages, "next_page_uri": null })).into_response()
+    let next = (messages.len() == PAGE).then(|| {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.append_pair("To", wanted("To").unwrap()).append_pair("Page", &(page + 1).to_string());
+        format!("/2010-04-01/Accounts/AC1/Messages.json?{}", query.finish())
+    });
+    Json(json!({ "messages": messages, "next_page_uri": next })).into_response()
 }
 
 impl FakeTwilio {
-    fn accept(&self, form: Vec<(String, String)>, headers: &HeaderMap) -> String {
+    fn accept(&self, form: Vec<(String, String)>, authorization: &str) -> String {
         let now = i64::try_from(self.now.load(Ordering::SeqCst)).unwrap();
         let date = jiff::Timestamp::from_millisecond(now).unwrap();
         let mut inner = self.inner.lock().unwrap();
@@ -152,7 +171,7 @@ impl FakeTwilio {
         inner.created.push(Created {
             sid: sid.clone(),
             form,
-            authorization: headers["authorization"].to_str().unwrap().to_owned(),
+            authorization: authorization.to_owned(),
             date: date.strftime("%a, %d %b %Y %H:%M:%S +0000").to_string(),
         });
         sid
