@@ -1,0 +1,200 @@
+//! The connection to Redis heals by itself, whatever the server did.
+//!
+//! Each way in which a plain client would stay broken is played by a fake server; stop and start by
+//! a real one. The beat is short: what takes seconds in service takes milliseconds here.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on panics")]
+
+use std::time::Duration;
+
+use fake_redis::{FakeRedis, Manner};
+use futures::FutureExt as _;
+use kanarie_gateway::store::redis::{RedisStore, Settings};
+use kanarie_gateway::store::{Heartbeat, Store as _, StoreError};
+use kanarie_queue::types::{Admission, Admit, ConversationId};
+use redis_server::RedisServer;
+use tokio::time::{sleep, timeout};
+
+#[path = "common/fake_redis.rs"]
+mod fake_redis;
+#[path = "common/redis_server.rs"]
+mod redis_server;
+
+/// Long enough for an answer on a busy machine.
+const BEAT: Duration = Duration::from_millis(250);
+
+#[tokio::test]
+async fn a_peer_that_falls_silent_is_replaced() {
+    let server = FakeRedis::start().await;
+    let store = open(&server.url()).await;
+    server.turn(Manner::Silent, Manner::Well);
+    assert!(is_unavailable(&admit(&store).await));
+    until_admitted(&store).await;
+}
+
+#[tokio::test]
+async fn a_peer_that_falls_silent_is_replaced_without_any_traffic() {
+    let server = FakeRedis::start().await;
+    let store = open(&server.url()).await;
+    let before = server.accepted();
+    server.turn(Manner::Silent, Manner::Well);
+    until(|| server.accepted() >= 2 * before).await;
+    until_admitted(&store).await;
+}
+
+#[tokio::test]
+async fn a_server_that_became_a_replica_is_replaced() {
+    let server = FakeRedis::start().await;
+    let store = open(&server.url()).await;
+    server.turn(Manner::ReadOnly, Manner::Well);
+    assert!(is_unavailable(&admit(&store).await));
+    until_admitted(&store).await;
+}
+
+#[tokio::test]
+async fn a_replica_behind_the_same_address_is_asked_again_until_it_is_none() {
+    let server = FakeRedis::start().await;
+    let store = open(&server.url()).await;
+    let before = server.accepted();
+    server.turn(Manner::Reset, Manner::ReadOnly);
+    until(|| server.accepted() > before + 12).await;
+    assert!(is_unavailable(&admit(&store).await));
+    server.turn(Manner::Well, Manner::Well);
+    until_admitted(&store).await;
+}
+
+#[tokio::test]
+async fn a_server_that_loads_its_data_for_long_is_waited_for() {
+    let server = FakeRedis::start().await;
+    let store = open(&server.url()).await;
+    let before = server.accepted();
+    server.turn(Manner::Reset, Manner::Loading);
+    // Far more attempts than the client's own six.
+    until(|| server.accepted() > before + 40).await;
+    let refused = admit(&store).await;
+    assert!(refused.unwrap_err().to_string().contains("LOADING"));
+    server.turn(Manner::Well, Manner::Well);
+    until_admitted(&store).await;
+}
+
+#[tokio::test]
+async fn a_server_that_starts_to_load_its_data_is_replaced() {
+    let server = FakeRedis::start().await;
+    let store = open(&server.url()).await;
+    server.turn(Manner::Loading, Manner::Well);
+    assert!(is_unavailable(&admit(&store).await));
+    until_admitted(&store).await;
+}
+
+#[tokio::test]
+async fn connections_that_are_reset_are_made_again() {
+    let server = FakeRedis::start().await;
+    let store = open(&server.url()).await;
+    server.turn(Manner::Reset, Manner::Well);
+    until_admitted(&store).await;
+}
+
+#[tokio::test]
+async fn while_nothing_answers_a_verb_is_refused_without_waiting() {
+    let server = FakeRedis::start().await;
+    let store = open(&server.url()).await;
+    server.turn(Manner::Silent, Manner::Silent);
+    until(|| store.ping().now_or_never().is_some_and(|answer| answer.is_err())).await;
+    let refused = store.admit(message("SM1")).now_or_never().expect("refused at the first poll");
+    assert!(is_unavailable(&refused));
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_at_the_start_is_waited_for() {
+    let mut server = RedisServer::start().await;
+    server.stop();
+    let store = open(&server.url()).await;
+    assert!(is_unavailable(&admit(&store).await));
+    server.restart().await;
+    until_admitted(&store).await;
+}
+
+#[tokio::test]
+async fn a_real_server_may_be_stopped_and_started() {
+    let mut server = RedisServer::start().await;
+    let store = open(&server.url()).await;
+    assert_eq!(admit(&store).await.unwrap(), Admission::Queued);
+    server.stop();
+    until(|| store.ping().now_or_never().is_some_and(|answer| answer.is_err())).await;
+    assert!(is_unavailable(&admit(&store).await));
+    server.restart().await;
+    until_admitted(&store).await;
+}
+
+#[tokio::test]
+async fn a_server_that_lost_its_data_has_another_digest_of_epochs() {
+    let mut server = RedisServer::start().await;
+    let store = open(&server.url()).await;
+    let (before, _) = store.counts(Vec::new()).await.unwrap();
+    server.restart().await;
+    until_admitted(&store).await;
+    let (after, _) = store.counts(Vec::new()).await.unwrap();
+    assert_ne!(after, before);
+}
+
+#[tokio::test]
+async fn a_server_that_lost_its_data_is_told_every_route_again() {
+    let mut server = RedisServer::start().await;
+    let store = open(&server.url()).await;
+    let route = ("shop".to_owned(), 4, "aa".to_owned());
+    let first = Heartbeat {
+        replica: "gateway-0".to_owned(),
+        digest: "d1".to_owned(),
+        acknowledged: vec![route.clone()],
+        forgotten: Vec::new(),
+    };
+    store.heartbeat(first.clone()).await.unwrap();
+    server.restart().await;
+    until_admitted(&store).await;
+    let unchanged = Heartbeat { acknowledged: Vec::new(), ..first };
+    store.heartbeat(unchanged).await.unwrap();
+    let told = store.acknowledged("gateway-0".to_owned(), None).await.unwrap();
+    assert_eq!(told, [route]);
+}
+
+async fn open(url: &str) -> RedisStore {
+    RedisStore::open(url, Settings { beat: BEAT, clock: None }).await.unwrap()
+}
+
+async fn admit(store: &RedisStore) -> Result<Admission, StoreError> {
+    store.admit(message("SM1")).await
+}
+
+/// Admitted, or known from an attempt whose answer was lost.
+async fn until_admitted(store: &RedisStore) {
+    let admitted = async {
+        while admit(store).await.is_err() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), admitted).await.expect("the connection heals");
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    let holds = async {
+        while !condition() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), holds).await.expect("this comes to hold");
+}
+
+fn is_unavailable(answer: &Result<Admission, StoreError>) -> bool {
+    matches!(answer, Err(StoreError::Unavailable(_)))
+}
+
+fn message(sid: &str) -> Admit {
+    Admit {
+        channel: "shop".to_owned(),
+        dedup_key: format!("AC1:{sid}"),
+        conversation: ConversationId::from_bytes([1; 16]),
+        envelope: sid.to_owned(),
+        limit: 50,
+        window_ms: 60_000,
+        dedup_ms: 86_400_000,
+    }
+}
