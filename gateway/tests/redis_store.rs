@@ -167,7 +167,8 @@ async fn the_rows_of_a_drained_shard_are_gone() {
     let store = open(&server).await;
     work_a_message(&store).await;
     for row in ["conv", "msg", "int", "bod", "rdy", "lse", "dly"] {
-        let exists: i64 = raw(&server, cmd("EXISTS").arg(format!("{{gw:00}}:{row}"))).await.unwrap();
+        let exists: i64 =
+            raw(&server, cmd("EXISTS").arg(format!("{{gw:00}}:{row}"))).await.unwrap();
         assert_eq!(exists, 0, "{row}");
     }
     let meta: BTreeMap<String, String> =
@@ -181,7 +182,9 @@ async fn what_is_only_remembered_has_a_time_to_live() {
     let store = open(&server).await;
     work_a_message(&store).await;
     let id = message(1, "").conversation;
-    for key in ["dd:AC1:SM1", &format!("rl:{}", id.as_str()), &format!("at:{}", id.as_str()), "ev:shop"] {
+    for key in
+        ["dd:AC1:SM1", &format!("rl:{}", id.as_str()), &format!("at:{}", id.as_str()), "ev:shop"]
+    {
         let left: i64 = raw(&server, cmd("PTTL").arg(format!("{{gw:00}}:{key}"))).await.unwrap();
         assert!(left > 0, "{key}: {left}");
     }
@@ -194,7 +197,10 @@ async fn a_cluster_node_runs_every_script_so_none_touches_another_slot() {
     slots.arg("ADDSLOTSRANGE").arg(0).arg(16_383);
     raw::<String>(&server, &slots).await.unwrap();
     let ready = async {
-        while raw::<String>(&server, cmd("CLUSTER").arg("INFO")).await.is_ok_and(|info| !info.contains("cluster_state:ok")) {
+        while raw::<String>(&server, cmd("CLUSTER").arg("INFO"))
+            .await
+            .is_ok_and(|info| !info.contains("cluster_state:ok"))
+        {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
