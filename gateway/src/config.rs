@@ -8,7 +8,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use ipnet::IpNet;
 use kanarie_crds::route::{Route, SecretText};
 use url::Url;
@@ -35,6 +35,9 @@ pub fn config(
     if workers.is_none() {
         problems
             .push(format!("--workers (KANARIE_WORKERS) must be a number from 0 to {MAX_WORKERS}"));
+    }
+    if !matches!(flags.log_format.as_str(), "text" | "json") {
+        problems.push("--log-format (KANARIE_LOG_FORMAT) must be text or json".to_owned());
     }
     let source = source(flags, lookup, &mut problems);
     match (listen, admin_listen, store, twilio_api_url, workers, source) {
@@ -130,7 +133,7 @@ pub struct Flags {
         hide_default_value = true
     )]
     pub agent_allow: String,
-    /// Log lines for people or for machines
+    /// Log lines for people or for machines: text or json
     #[arg(
         long,
         global = true,
@@ -139,7 +142,7 @@ pub struct Flags {
         value_name = "FORMAT",
         hide_env_values = true
     )]
-    pub log_format: LogFormat,
+    pub log_format: String,
     /// Take channels from the operator: the namespace that holds its routes
     #[arg(
         long,
@@ -159,16 +162,6 @@ pub struct Flags {
         hide_env_values = true
     )]
     pub channels: Option<PathBuf>,
-}
-
-/// Form of the log lines.
-#[derive(ValueEnum, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogFormat {
-    /// One readable line an event
-    #[default]
-    Text,
-    /// One JSON object an event
-    Json,
 }
 
 /// Everything that is needed to start.

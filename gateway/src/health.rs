@@ -6,16 +6,17 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use axum::{Json, Router};
 use tokio::sync::watch;
 
 use crate::control;
 use crate::events;
+use crate::outcomes;
 use crate::routes::RouteTable;
 use crate::store::SharedStore;
 
@@ -37,6 +38,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/livez", get(async || "alive\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        .route(outcomes::PATH, get(outcome))
         .route(control::PATH, get(control::state))
         .with_state(admin)
 }
@@ -55,6 +57,13 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
 
 async fn metrics() -> Response {
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], events::render()).into_response()
+}
+
+async fn outcome(Path(sid): Path<String>) -> Response {
+    match outcomes::of(&sid) {
+        Some(outcome) => Json(outcome).into_response(),
+        None => (StatusCode::NOT_FOUND, "not ended here lately\n").into_response(),
+    }
 }
 
 impl Admin {

@@ -10,6 +10,7 @@
 pub mod admission;
 pub mod agent;
 pub mod breaker;
+pub mod commands;
 pub mod config;
 pub mod control;
 pub mod doorbell;
@@ -18,6 +19,7 @@ pub mod health;
 pub mod heartbeat;
 pub mod intent;
 pub mod message;
+pub mod outcomes;
 pub mod reply;
 pub mod response;
 pub mod route;

@@ -6,7 +6,8 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use kanarie_gateway::config::{Flags, LogFormat, config};
+use kanarie_gateway::commands::{check_signature, send_test};
+use kanarie_gateway::config::{Flags, config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -41,7 +42,13 @@ struct Arguments {
 }
 
 #[derive(Subcommand)]
-enum Command {}
+enum Command {
+    /// Say why a request of Twilio is accepted or refused: the URLs that are tried, and which secret
+    /// fits
+    CheckSignature(check_signature::Request),
+    /// Send a signed message to a running gateway and wait for its end
+    SendTest(send_test::Test),
+}
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -51,10 +58,17 @@ async fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let arguments = Arguments::parse();
-    log_to_stderr(arguments.flags.log_format);
-    let done = match arguments.command {
-        None => serve(&arguments.flags).await,
-        Some(command) => match command {},
+    let flags = &arguments.flags;
+    let variable = |name: &str| std::env::var(name).ok();
+    let done = match &arguments.command {
+        None => {
+            log_to_stderr(&flags.log_format);
+            serve(flags, &variable).await
+        }
+        Some(Command::CheckSignature(request)) => {
+            check_signature::run(request, flags, &variable).await
+        }
+        Some(Command::SendTest(test)) => send_test::run(test, flags, &variable).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -65,8 +79,8 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn serve(flags: &Flags) -> anyhow::Result<()> {
-    let config = config(flags, &|name| std::env::var(name).ok())?;
+async fn serve(flags: &Flags, variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<()> {
+    let config = config(flags, variable)?;
     let (stop, shutdown) = watch::channel(false);
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -86,11 +100,9 @@ async fn serve(flags: &Flags) -> anyhow::Result<()> {
     kanarie_gateway::run(config, shutdown).await
 }
 
-fn log_to_stderr(format: LogFormat) {
+/// A format that is none is told with the other problems of the configuration.
+fn log_to_stderr(format: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match format {
-        LogFormat::Text => lines.init(),
-        LogFormat::Json => lines.json().init(),
-    }
+    if format == "json" { lines.json().init() } else { lines.init() }
 }

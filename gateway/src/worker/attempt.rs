@@ -15,6 +15,7 @@ use crate::agent::langgraph::Run;
 use crate::agent::{Answer, Failure, Question};
 use crate::breaker::Permission;
 use crate::events::{Event, emit};
+use crate::outcomes;
 use crate::reply::{self, Reply};
 use crate::route::{self, Choice};
 use crate::worker::chance;
@@ -163,7 +164,9 @@ impl Work<'_> {
             Outcome::Silence => {
                 let complete =
                     self.turn.verb(|store, lease| store.complete(lease, evidence.clone()));
-                return owned(complete.await);
+                owned(complete.await)?;
+                outcomes::remember(&self.message.sid, outcomes::Outcome::Silent);
+                return Ok(());
             }
         };
         let intent = intent(&reply);

@@ -14,6 +14,7 @@ use url::Url;
 
 use crate::events::{DeadLetterClass, Event, emit};
 use crate::intent::IntentId;
+use crate::outcomes::{self, Outcome};
 use crate::reply::Reply;
 use crate::twilio::classify::{SendClass, is_lasting};
 use crate::twilio::{Account, Create, Created, ListError, Refusal, Wanted};
@@ -68,6 +69,7 @@ impl Work<'_> {
         }
         owned(self.turn.verb(|store, lease| store.complete(lease, None)).await)?;
         emit(&Event::Answered { took: self.turn.age() });
+        outcomes::remember(&self.message.sid, Outcome::Answered);
         Ok(())
     }
 }

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::events::{DeadLetterClass, Event, Label as _, emit};
 use crate::message::InboundMessage;
+use crate::outcomes::{self, Outcome};
 use crate::routes::Entry;
 use crate::store::{Answer, SharedStore};
 use crate::worker::lease::Held;
@@ -106,6 +107,9 @@ impl<'a> Turn<'a> {
         match self.verb(|store, lease| store.bury(lease, word.clone())).await {
             Buried::Done => {
                 emit(&Event::DeadLetter { class });
+                if let Ok(message) = serde_json::from_str::<InboundMessage>(&self.claim.envelope) {
+                    outcomes::remember(&message.sid, Outcome::DeadLetter { class: word });
+                }
                 Ok(())
             }
             Buried::Full => self.wait(NO_ROOM).await,

@@ -1,0 +1,221 @@
+//! The admin port over a store in memory: readiness that names what is missing, and the operator's
+//! question with its token.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+use std::sync::{Arc, OnceLock};
+
+use axum::body::Body;
+use axum::http::Request;
+use http_body_util::BodyExt as _;
+use kanarie_crds::control::{ControlState, Track};
+use kanarie_crds::route::SecretText;
+use kanarie_gateway::control;
+use kanarie_gateway::health::{Admin, router};
+use kanarie_gateway::outcomes::{self, Outcome};
+use kanarie_gateway::routes::RouteTable;
+use kanarie_gateway::store::embedded::EmbeddedStore;
+use kanarie_gateway::store::{Heartbeat, SharedStore};
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tower::ServiceExt as _;
+
+#[tokio::test]
+async fn readiness_names_everything_that_is_missing() {
+    let port = Port::new();
+    let (status, body) = port.get("/readyz", None).await;
+    assert_eq!(status, 503);
+    assert_eq!(body, "not ready: the routes are not loaded; the store's key is not known\n");
+}
+
+#[tokio::test]
+async fn a_gateway_with_routes_key_and_store_is_ready_until_it_is_told_to_stop() {
+    let port = Port::new();
+    port.routes.replace(Vec::new(), Instant::now());
+    port.key.set([1; 32]).unwrap();
+    assert_eq!(port.get("/readyz", None).await, (200, "ready\n".to_owned()));
+    port.stop.send_replace(true);
+    let stopping = (503, "not ready: it is stopping\n".to_owned());
+    assert_eq!(port.get("/readyz", None).await, stopping);
+    assert_eq!(port.get("/livez", None).await.0, 200);
+}
+
+#[tokio::test]
+async fn the_metrics_page_has_the_webhooks() {
+    let (status, body) = Port::new().get("/metrics", None).await;
+    assert_eq!(status, 200);
+    assert!(body.contains("kanarie_webhooks_total"), "{body}");
+}
+
+#[tokio::test]
+async fn the_end_of_a_message_is_told_by_its_sid() {
+    let port = Port::new();
+    assert_eq!(port.get("/outcomes/SMadmin", None).await.0, 404);
+    outcomes::remember("SMadmin", Outcome::DeadLetter { class: "http".to_owned() });
+    let (status, body) = port.get("/outcomes/SMadmin", None).await;
+    assert_eq!((status, body.as_str()), (200, r#"{"outcome":"dead-letter","class":"http"}"#));
+}
+
+#[tokio::test]
+async fn without_a_token_the_state_is_told_to_nobody() {
+    let port = Port::new();
+    assert_eq!(port.get(control::PATH, None).await.0, 503);
+    assert_eq!(port.get(control::PATH, Some("Bearer ")).await.0, 503);
+    port.routes.set_control_token(Some(SecretText::new("right")));
+    for wrong in [None, Some("right"), Some("Bearer wrong"), Some("Bearer "), Some("Bearer right ")]
+    {
+        assert_eq!(port.get(control::PATH, wrong).await.0, 401, "{wrong:?}");
+    }
+    assert_eq!(port.get(control::PATH, Some("Bearer right")).await.0, 200);
+}
+
+#[tokio::test]
+async fn an_empty_token_opens_nothing() {
+    let port = Port::new();
+    port.routes.set_control_token(Some(SecretText::new("")));
+    assert_eq!(port.get(control::PATH, Some("Bearer ")).await.0, 401);
+}
+
+#[tokio::test]
+async fn more_channels_than_one_request_may_name_are_refused() {
+    let port = Port::new();
+    port.routes.set_control_token(Some(SecretText::new("t")));
+    let many = (0..=200).map(|uid| format!("u{uid}")).collect::<Vec<_>>().join(",");
+    let path = format!("{}?channels={many}", control::PATH);
+    assert_eq!(port.get(&path, Some("Bearer t")).await.0, 400);
+}
+
+#[tokio::test]
+async fn a_route_that_not_every_replica_holds_alike_is_an_exception() {
+    let port = Port::new();
+    port.beat("a", "1", &[("same", 1, "h"), ("older", 1, "h"), ("missing", 1, "h")]).await;
+    port.beat("b", "2", &[("same", 1, "h"), ("older", 2, "i")]).await;
+    let state = port.state("").await;
+    assert_eq!(state.unsynced, ["missing", "older"]);
+    assert_eq!(state.replicas.len(), 2);
+    assert!(state.channels.is_empty());
+}
+
+#[tokio::test]
+async fn replicas_with_one_digest_have_no_exceptions() {
+    let port = Port::new();
+    for replica in ["a", "b"] {
+        port.beat(replica, "1", &[("same", 1, "h")]).await;
+    }
+    assert!(port.state("").await.unsynced.is_empty());
+}
+
+#[tokio::test]
+async fn a_named_channel_shows_what_each_replica_obeys_and_what_was_counted() {
+    let port = Port::new();
+    port.beat("a", "1", &[("uid", 3, "h"), ("other", 1, "h")]).await;
+    port.fail_once("uid").await;
+    let state = port.state("?channels=uid,unknown").await;
+    assert_eq!(state.channels.len(), 1);
+    let channel = &state.channels[0];
+    assert_eq!(channel.uid, "uid");
+    let held = &channel.acknowledged[0];
+    assert_eq!((held.replica.as_str(), held.serving, held.hash.as_str()), ("a", 3, "h"));
+    let count = &channel.counts[0];
+    assert_eq!((count.serving, count.track, count.messages), (3, Track::Canary, 1));
+    assert!(count.class.is_failure());
+}
+
+#[tokio::test]
+async fn dead_letters_are_told_unasked() {
+    let port = Port::new();
+    port.bury_once("uid").await;
+    let state = port.state("").await;
+    assert_eq!(state.dead_letters.len(), 1);
+    let letters = &state.dead_letters[0];
+    assert_eq!((letters.uid.as_str(), letters.count), ("uid", 1));
+    assert_eq!(letters.class, "http");
+}
+
+struct Port {
+    routes: Arc<RouteTable>,
+    store: SharedStore,
+    key: Arc<OnceLock<[u8; 32]>>,
+    stop: watch::Sender<bool>,
+    router: axum::Router,
+}
+
+impl Port {
+    fn new() -> Self {
+        let store: SharedStore = Arc::new(EmbeddedStore::in_memory(Arc::new(|| 50_000)).unwrap());
+        let (routes, key) = (Arc::new(RouteTable::default()), Arc::new(OnceLock::new()));
+        let (stop, shutdown) = watch::channel(false);
+        let router = router(Arc::new(Admin {
+            routes: Arc::clone(&routes),
+            store: Arc::clone(&store),
+            key: Arc::clone(&key),
+            shutdown,
+        }));
+        Self { routes, store, key, stop, router }
+    }
+
+    async fn get(&self, path: &str, authorization: Option<&str>) -> (u16, String) {
+        let mut request = Request::get(path);
+        if let Some(value) = authorization {
+            request = request.header("authorization", value);
+        }
+        let request = request.body(Body::empty()).unwrap();
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    async fn state(&self, query: &str) -> ControlState {
+        self.routes.set_control_token(Some(SecretText::new("t")));
+        let path = format!("{}{query}", control::PATH);
+        let (status, body) = self.get(&path, Some("Bearer t")).await;
+        assert_eq!(status, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    async fn beat(&self, replica: &str, digest: &str, held: &[(&str, u64, &str)]) {
+        let acknowledged = held
+            .iter()
+            .map(|(uid, serving, hash)| ((*uid).to_owned(), *serving, (*hash).to_owned()))
+            .collect();
+        let heartbeat = Heartbeat {
+            replica: replica.to_owned(),
+            digest: digest.to_owned(),
+            acknowledged,
+            forgotten: Vec::new(),
+        };
+        self.store.heartbeat(heartbeat).await.unwrap();
+    }
+
+    /// A message of the channel, claimed.
+    async fn claimed(&self, channel: &str) -> kanarie_queue::types::Lease {
+        use kanarie_queue::types::{Admit, Claimed, ConversationId, Lease, Nonce};
+        let conversation = ConversationId::from_bytes([0; 16]);
+        let admit = Admit {
+            channel: channel.to_owned(),
+            dedup_key: "AC:SM".to_owned(),
+            conversation: conversation.clone(),
+            envelope: "{}".to_owned(),
+            limit: 50,
+            window_ms: 60_000,
+            dedup_ms: 300_000,
+        };
+        self.store.admit(admit).await.unwrap();
+        let nonce = Nonce("n".to_owned());
+        let claimed = self.store.claim(0, nonce.clone(), 15_000).await.unwrap();
+        assert!(matches!(claimed, Claimed::Head(_)));
+        Lease { channel: channel.to_owned(), conversation, nonce }
+    }
+
+    async fn fail_once(&self, channel: &str) {
+        use kanarie_queue::types::{Class, Evidence, Track};
+        let lease = self.claimed(channel).await;
+        let evidence = Evidence { serving: 3, track: Track::Canary, class: Class::Timeout };
+        self.store.end_attempt(lease, evidence, Some("r2".to_owned())).await.unwrap();
+    }
+
+    async fn bury_once(&self, channel: &str) {
+        let lease = self.claimed(channel).await;
+        self.store.bury(lease, "http".to_owned()).await.unwrap();
+    }
+}

@@ -1,0 +1,396 @@
+//! The inbound line from request to answer, over a store in memory: what each request is answered
+//! and what it leaves in the queue.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request};
+use http_body_util::BodyExt as _;
+use kanarie_crds::route::{
+    AgentRoute, ChannelRef, Credentials, RevisionRoute, Route, RouteLimits, SecretText, route_name,
+};
+use kanarie_gateway::admission::Gate;
+use kanarie_gateway::doorbell::Doorbell;
+use kanarie_gateway::intent::IntentId;
+use kanarie_gateway::message::InboundMessage;
+use kanarie_gateway::routes::{RouteTable, Seen};
+use kanarie_gateway::server::Limits;
+use kanarie_gateway::signature::sign;
+use kanarie_gateway::store::SharedStore;
+use kanarie_gateway::store::embedded::EmbeddedStore;
+use kanarie_gateway::webhook::{Inbound, router};
+use kanarie_queue::types::{Claim, Claimed, Intent, Lease, Marked, Nonce, SHARDS};
+use tokio::time::Instant;
+use tower::ServiceExt as _;
+
+const ACCOUNT: &str = "AC00000000000000000000000000000001";
+const SENDER: &str = "whatsapp:+31201234567";
+const CUSTOMER: &str = "whatsapp:+31612345678";
+const TOKEN: &str = "token-of-the-channel";
+const ORIGIN: &str = "https://hooks.example.com";
+const MESSAGES: &str = "/webhooks/twilio/whatsapp";
+const STATUS: &str = "/webhooks/twilio/status";
+
+#[tokio::test]
+async fn a_signed_message_is_acknowledged_and_queued() {
+    let gateway = Gateway::new();
+    let answer = gateway.message(&text("SM1", "Hallo")).await;
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.headers["content-type"], "text/xml; charset=utf-8");
+    let queued = gateway.queued().await;
+    assert_eq!(queued.len(), 1);
+    assert_eq!(queued[0].channel, "uid-1");
+    let message: InboundMessage = serde_json::from_str(&queued[0].envelope).unwrap();
+    assert_eq!((message.sid.as_str(), message.text.as_str()), ("SM1", "Hallo"));
+    assert_eq!((message.customer.as_str(), message.received_at), (CUSTOMER, 1_000_000));
+    assert_eq!(queued[0].conversation, message.conversation(&KEY));
+}
+
+#[tokio::test]
+async fn a_queued_message_rings_the_bell_of_its_shard() {
+    let gateway = Gateway::new();
+    gateway.message(&text("SM1", "Hallo")).await;
+    let shard = gateway.queued().await[0].conversation.shard();
+    gateway.doorbell.rung(shard).await;
+}
+
+#[tokio::test]
+async fn a_repeated_message_is_acknowledged_but_not_queued_twice() {
+    let gateway = Gateway::new();
+    for _ in 0..3 {
+        assert_eq!(gateway.message(&text("SM1", "Hallo")).await.status, 200);
+    }
+    assert_eq!(gateway.queued().await.len(), 1);
+}
+
+#[tokio::test]
+async fn the_51st_message_of_a_minute_is_told_to_slow_down() {
+    let gateway = Gateway::new();
+    for index in 0..50 {
+        assert_eq!(gateway.message(&text(&format!("SM{index}"), "x")).await.status, 200);
+    }
+    let answer = gateway.message(&text("SM51", "x")).await;
+    assert_eq!(answer.status, 429);
+    assert_eq!(answer.body, "Too many requests, please slow down");
+    assert_eq!(answer.headers["retry-after"], "60");
+    assert_eq!(gateway.message(&text("SM1", "x")).await.status, 200, "a duplicate costs nothing");
+}
+
+#[tokio::test]
+async fn a_forged_message_is_refused_and_leaves_nothing() {
+    let gateway = Gateway::new();
+    let body = text("SM1", "Hallo");
+    let forged = sign(&SecretText::new("another"), &url(MESSAGES), body.as_bytes());
+    let answer = gateway.post(MESSAGES, &body, &[("x-twilio-signature", &forged)]).await;
+    assert_eq!((answer.status, answer.body.as_str()), (403, "Forbidden"));
+    assert!(gateway.queued().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_message_for_nobody_is_refused_like_a_forged_one() {
+    let gateway = Gateway::new();
+    let body = text("SM1", "Hallo").replace("31201234567", "31201234568");
+    let answer = gateway.message(&body).await;
+    assert_eq!((answer.status, answer.body.as_str()), (403, "Forbidden"));
+    assert_eq!(gateway.post(MESSAGES, "", &[]).await.status, 403);
+}
+
+#[tokio::test]
+async fn two_signature_headers_are_refused() {
+    let gateway = Gateway::new();
+    let body = text("SM1", "Hallo");
+    let signature = sign(&SecretText::new(TOKEN), &url(MESSAGES), body.as_bytes());
+    let twice = [("x-twilio-signature", signature.as_str()), ("x-twilio-signature", &signature)];
+    assert_eq!(gateway.post(MESSAGES, &body, &twice).await.status, 403);
+}
+
+#[tokio::test]
+async fn the_query_is_signed_exactly_as_it_is_received() {
+    let gateway = Gateway::new();
+    let body = text("SM1", "Hallo");
+    let target = "/webhooks/twilio/whatsapp?tenant=a%20b+c&x";
+    assert_eq!(gateway.signed(target, &body).await.status, 200);
+    let signature = sign(&SecretText::new(TOKEN), &url(MESSAGES), body.as_bytes());
+    let other = gateway.post(target, &body, &[("x-twilio-signature", &signature)]).await;
+    assert_eq!(other.status, 403);
+}
+
+#[tokio::test]
+async fn forwarded_headers_change_nothing() {
+    let gateway = Gateway::new();
+    let body = text("SM1", "Hallo");
+    let signature = sign(&SecretText::new(TOKEN), "http://evil.example/p", body.as_bytes());
+    let headers = [
+        ("x-twilio-signature", signature.as_str()),
+        ("host", "evil.example"),
+        ("x-forwarded-host", "evil.example"),
+        ("x-forwarded-proto", "http"),
+        ("x-forwarded-prefix", "/p"),
+    ];
+    assert_eq!(gateway.post(MESSAGES, &body, &headers).await.status, 403);
+}
+
+#[tokio::test]
+async fn before_the_routes_are_known_nobody_is_refused() {
+    let gateway = Gateway::with_table(RouteTable::default());
+    assert_eq!(gateway.message(&text("SM1", "Hallo")).await.status, 503);
+    assert_eq!(gateway.post(MESSAGES, "forged", &[]).await.status, 503);
+}
+
+#[tokio::test]
+async fn a_message_of_a_channel_that_has_just_gone_is_verified_and_not_accepted() {
+    let gateway = Gateway::new();
+    let gone = (route_name(ACCOUNT, SENDER), Seen::Gone);
+    gateway.routes.update(vec![gone], Instant::now());
+    assert_eq!(gateway.message(&text("SM1", "Hallo")).await.status, 503);
+    assert_eq!(gateway.post(MESSAGES, &text("SM1", "Hallo"), &[]).await.status, 403);
+    assert!(gateway.queued().await.is_empty());
+}
+
+#[tokio::test]
+async fn an_unknown_kind_of_message_is_acknowledged_and_not_queued() {
+    let gateway = Gateway::new();
+    let body = format!("{}&MessageType=reaction", text("SM1", "x"));
+    assert_eq!(gateway.message(&body).await.status, 200);
+    assert!(gateway.queued().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_signed_body_that_is_no_message_is_a_bad_request() {
+    let gateway = Gateway::new();
+    let body = text("SM1", "x").replace("MessageSid", "Other");
+    assert_eq!(gateway.message(&body).await.status, 400);
+}
+
+#[tokio::test]
+async fn a_status_callback_on_the_message_url_is_acknowledged_and_is_no_message() {
+    let gateway = Gateway::new();
+    assert_eq!(gateway.signed(MESSAGES, &callback("SM9")).await.status, 200);
+    assert!(gateway.queued().await.is_empty());
+}
+
+#[tokio::test]
+async fn a_message_on_the_status_url_is_refused() {
+    let gateway = Gateway::new();
+    assert_eq!(gateway.signed(STATUS, &text("SM1", "x")).await.status, 403);
+}
+
+#[tokio::test]
+async fn a_status_callback_settles_the_send_it_names() {
+    for target in [STATUS, MESSAGES] {
+        let gateway = Gateway::new();
+        let (lease, id) = gateway.sending().await;
+        let target = format!("{target}?o={id}");
+        assert_eq!(gateway.signed(&target, &callback("SM9")).await.status, 200);
+        let marked = gateway.store.mark_sending(lease, id.intent, 0, "b".to_owned(), None).await;
+        assert_eq!(marked, Ok(Marked::Sent), "{target}");
+    }
+}
+
+#[tokio::test]
+async fn a_forged_status_callback_settles_nothing() {
+    let gateway = Gateway::new();
+    let (lease, id) = gateway.sending().await;
+    let target = format!("{STATUS}?o={id}");
+    assert_eq!(gateway.post(&target, &callback("SM9"), &[]).await.status, 403);
+    let marked = gateway.store.mark_sending(lease, id.intent, 0, "b".to_owned(), None).await;
+    assert!(matches!(marked, Ok(Marked::Ambiguous { .. })));
+}
+
+#[tokio::test]
+async fn a_status_callback_without_an_id_of_ours_is_acknowledged() {
+    let gateway = Gateway::new();
+    for query in ["", "?o=", "?o=x.y.z", "?other=1"] {
+        let target = format!("{STATUS}{query}");
+        assert_eq!(gateway.signed(&target, &callback("SM9")).await.status, 200, "{query}");
+    }
+}
+
+const KEY: [u8; 32] = [7; 32];
+
+struct Gateway {
+    routes: Arc<RouteTable>,
+    store: SharedStore,
+    doorbell: Arc<Doorbell>,
+    public: Router,
+}
+
+struct Told {
+    status: u16,
+    headers: HeaderMap,
+    body: String,
+}
+
+impl Gateway {
+    fn new() -> Self {
+        let routes = RouteTable::default();
+        let seen = Seen::Route(Box::new(route()), "hash".to_owned());
+        routes.replace(vec![(route_name(ACCOUNT, SENDER), seen)], Instant::now());
+        Self::with_table(routes)
+    }
+
+    fn with_table(routes: RouteTable) -> Self {
+        let now = AtomicU64::new(1_000_000);
+        let clock: kanarie_gateway::store::embedded::Clock =
+            Arc::new(move || now.load(Ordering::Relaxed));
+        let store: SharedStore = Arc::new(EmbeddedStore::in_memory(Arc::clone(&clock)).unwrap());
+        let (routes, doorbell) = (Arc::new(routes), Arc::new(Doorbell::default()));
+        let key = Arc::new(OnceLock::from(KEY));
+        let public = router(Arc::new(Inbound {
+            routes: Arc::clone(&routes),
+            store: Arc::clone(&store),
+            key,
+            doorbell: Arc::clone(&doorbell),
+            clock,
+            limits: Limits::default(),
+            gate: Gate::default(),
+        }));
+        Self { routes, store, doorbell, public }
+    }
+
+    async fn message(&self, body: &str) -> Told {
+        self.signed(MESSAGES, body).await
+    }
+
+    async fn signed(&self, target: &str, body: &str) -> Told {
+        let signature = sign(&SecretText::new(TOKEN), &url(target), body.as_bytes());
+        self.post(target, body, &[("x-twilio-signature", &signature)]).await
+    }
+
+    async fn post(&self, target: &str, body: &str, headers: &[(&str, &str)]) -> Told {
+        let mut request = Request::post(target);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Body::from(body.to_owned())).unwrap();
+        let (parts, body) = self.public.clone().oneshot(request).await.unwrap().into_parts();
+        let body = body.collect().await.unwrap().to_bytes();
+        Told {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            body: String::from_utf8(body.to_vec()).unwrap(),
+        }
+    }
+
+    /// Claims and completes everything there is.
+    async fn queued(&self) -> Vec<Claim> {
+        let mut heads = Vec::new();
+        for shard in 0..SHARDS {
+            loop {
+                let nonce = Nonce(format!("{shard}-{}", heads.len()));
+                match self.store.claim(shard, nonce, 15_000).await.unwrap() {
+                    Claimed::Head(head) => {
+                        self.store.complete(lease(&head), None).await.unwrap();
+                        heads.push(*head);
+                    }
+                    Claimed::Nothing { .. } => break,
+                }
+            }
+        }
+        heads
+    }
+
+    /// A reply of one segment whose POST may be under way.
+    async fn sending(&self) -> (Lease, IntentId) {
+        assert_eq!(self.message(&text("SM1", "Hallo")).await.status, 200);
+        for shard in 0..SHARDS {
+            let nonce = Nonce("n".to_owned());
+            if let Claimed::Head(head) = self.store.claim(shard, nonce, 15_000).await.unwrap() {
+                let lease = lease(&head);
+                let intent = Intent {
+                    id: "abc".to_owned(),
+                    segments: 1,
+                    body: String::new(),
+                    sent: Vec::new(),
+                    sending: None,
+                    resent: false,
+                };
+                self.store.commit_reply(lease.clone(), intent, None).await.unwrap();
+                let mark =
+                    self.store.mark_sending(lease.clone(), "abc".into(), 0, "a".into(), None);
+                assert_eq!(mark.await, Ok(Marked::Go));
+                let conversation = head.conversation;
+                return (lease, IntentId { conversation, intent: "abc".to_owned(), segment: 0 });
+            }
+        }
+        unreachable!("the message that was just acknowledged is in one of the shards");
+    }
+}
+
+fn lease(head: &Claim) -> Lease {
+    Lease {
+        channel: head.channel.clone(),
+        conversation: head.conversation.clone(),
+        nonce: head.nonce.clone(),
+    }
+}
+
+fn url(target: &str) -> String {
+    format!("{ORIGIN}{target}")
+}
+
+fn form(pairs: &[(&str, &str)]) -> String {
+    form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+}
+
+fn text(sid: &str, text: &str) -> String {
+    form(&[
+        ("MessageSid", sid),
+        ("AccountSid", ACCOUNT),
+        ("To", SENDER),
+        ("From", CUSTOMER),
+        ("Body", text),
+        ("SmsStatus", "received"),
+    ])
+}
+
+fn callback(sid: &str) -> String {
+    form(&[
+        ("MessageSid", sid),
+        ("AccountSid", ACCOUNT),
+        ("To", CUSTOMER),
+        ("From", SENDER),
+        ("MessageStatus", "delivered"),
+    ])
+}
+
+fn route() -> Route {
+    Route {
+        channel: ChannelRef {
+            namespace: "shop".to_owned(),
+            name: "whatsapp".to_owned(),
+            uid: "uid-1".to_owned(),
+        },
+        account_sid: ACCOUNT.to_owned(),
+        sender: SENDER.to_owned(),
+        serving: 1,
+        weight: 0,
+        stable: RevisionRoute {
+            revision: "r1".to_owned(),
+            agent: AgentRoute::Http { url: "http://agent.example".to_owned(), token: None },
+            timeout_ms: 60_000,
+            validity_seconds: 600,
+            failure_text: String::new(),
+            messaging_service_sid: None,
+        },
+        canary: None,
+        retry_on_stable: true,
+        max_latency_ms: None,
+        webhook_urls: vec![url(MESSAGES)],
+        credentials: Credentials {
+            auth_token: SecretText::new(TOKEN),
+            auth_token_secondary: None,
+            api_key: None,
+            signing_keys: Vec::new(),
+        },
+        limits: RouteLimits {
+            inbound_messages: 50,
+            inbound_window_ms: 60_000,
+            outbound_per_second: 80,
+            dedup_ms: 86_400_000,
+        },
+    }
+}
