@@ -18,6 +18,10 @@ use kanarie_crds::secrets::{
 use crate::secrets::Read;
 use crate::validate::Channel;
 
+/// Most bytes of a route. The memory beside it takes at most 40 KiB, so that it always fits and no
+/// Secret can stand in the way of a rollback.
+pub const MAX_ROUTE_BYTES: usize = 24 * 1024;
+
 /// What is wrong with a channel's Secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -47,9 +51,10 @@ pub fn compile(
         route.canary = canary.map(revision).transpose()?;
         Ok::<Route, CompileError>(route)
     };
-    let problem = match attempt(&read.found) {
-        Ok(route) => return Ok((route, None)),
-        Err(error) => problem(&error, read),
+    let (problem, fits) = match attempt(&read.found) {
+        Ok(route) if size(&route) <= MAX_ROUTE_BYTES => return Ok((route, None)),
+        Ok(route) => (too_long(size(&route)), false),
+        Err(error) => (problem(&error, read), true),
     };
     let Some(before) = before else {
         return Err(problem);
@@ -57,12 +62,27 @@ pub fn compile(
     let mut secrets = read.found.clone();
     let revisions = std::iter::once(stable).chain(canary).collect::<Vec<_>>();
     for (reference, key, value) in last_compiled(channel, &revisions, before) {
-        fill(&mut secrets, reference, key, value);
+        if !fits || !stands(&secrets, reference, key) {
+            let data = secrets.entry(reference.name.clone()).or_default();
+            data.insert(key.to_owned(), value.as_bytes().to_vec());
+        }
     }
     match attempt(&secrets) {
-        Ok(route) => Ok((route, Some(problem))),
-        Err(_) => Err(problem),
+        Ok(route) if size(&route) <= MAX_ROUTE_BYTES => Ok((route, Some(problem))),
+        Ok(_) | Err(_) => Err(problem),
     }
+}
+
+fn size(route: &Route) -> usize {
+    serde_json::to_vec(route).map_or(usize::MAX, |bytes| bytes.len())
+}
+
+fn too_long(size: usize) -> Problem {
+    let message = format!(
+        "the route would take {size} bytes of {MAX_ROUTE_BYTES}; shorten the values of the \
+         channel's Secrets, or its texts"
+    );
+    Problem { reason: Reason::ValueUnusable, message }
 }
 
 fn problem(error: &CompileError, read: &Read) -> Problem {
@@ -130,18 +150,15 @@ fn agent_secret<'a>(
     }
 }
 
-/// Puts the last value where there is none to use. A secondary token that was taken out of a
+/// Whether the Secrets settle this key by themselves. A secondary token that was taken out of a
 /// Secret which is still there is the end of a rotation, not a loss.
-fn fill(secrets: &mut Secrets, reference: &SecretRef, key: &'static str, value: &str) {
-    let there = secrets.get(&reference.name);
+fn stands(secrets: &Secrets, reference: &SecretRef, key: &'static str) -> bool {
     let ended = |data: &BTreeMap<String, Vec<u8>>| {
         key == AUTH_TOKEN_SECONDARY && !data.contains_key(key) && data.contains_key(AUTH_TOKEN)
     };
-    if there.is_some_and(|data| ended(data) || data.get(key).is_some_and(|value| usable(value))) {
-        return;
-    }
-    let data = secrets.entry(reference.name.clone()).or_default();
-    data.insert(key.to_owned(), value.as_bytes().to_vec());
+    secrets
+        .get(&reference.name)
+        .is_some_and(|data| ended(data) || data.get(key).is_some_and(|value| usable(value)))
 }
 
 fn usable(value: &[u8]) -> bool {
@@ -225,6 +242,36 @@ spec:
             compiled(&read(&[("twilio", keys), BOTH[1]]), Some(&before)).unwrap();
         assert_eq!(after.credentials.auth_token.expose(), "one");
         assert_eq!(problem.unwrap().reason, Reason::ValueUnusable);
+    }
+
+    #[test]
+    fn a_route_that_would_not_fit_is_refused_and_the_last_values_stay() {
+        let mut channel = channel();
+        let key = |number: usize| kanarie_crds::channel::SigningKey {
+            key_id: number.to_string(),
+            secret_ref: SecretRef { name: format!("key-{number}") },
+        };
+        channel.spec.twilio.signing_keys = (0..4).map(key).collect();
+        let sized = |length: usize| {
+            let value = "x".repeat(length).into_bytes();
+            let mut read = read(BOTH);
+            for number in 0..4 {
+                let data = BTreeMap::from([(SIGNING_KEY.to_owned(), value.clone())]);
+                read.found.insert(format!("key-{number}"), data);
+            }
+            for data in read.found.values_mut() {
+                data.values_mut().for_each(|held| held.resize(length, b'x'));
+            }
+            read
+        };
+        let compiled = |read: &Read, before: Option<&Route>| {
+            compile(&channel, ("a", &channel.content), None, read, before)
+        };
+        let (before, _) = compiled(&sized(100), None).unwrap();
+        let (after, problem) = compiled(&sized(MAX_VALUE_BYTES), Some(&before)).unwrap();
+        assert_eq!(after, before);
+        assert_eq!(problem.unwrap().reason, Reason::ValueUnusable);
+        assert!(compiled(&sized(MAX_VALUE_BYTES), None).is_err());
     }
 
     #[test]

@@ -156,6 +156,44 @@ mod tests {
     }
 
     #[test]
+    fn the_largest_memory_leaves_a_route_its_room() {
+        use kanarie_rollout::state::{
+            MAX_HISTORY, MAX_MESSAGE_CHARS, MAX_REJECTED, Rejection, Transition,
+        };
+        let name = |number: usize| Revision::new(format!("{number:0>63}"));
+        let sentence = "x".repeat(MAX_MESSAGE_CHARS);
+        let at = Timestamp(u64::MAX / 2);
+        let mut state = State::first(name(0), at);
+        state.rejected = (0..MAX_REJECTED)
+            .map(|number| Rejection {
+                revision: name(number),
+                reason: "PausedOnFailure".to_owned(),
+                message: sentence.clone(),
+                at,
+            })
+            .collect();
+        state.history = (0..MAX_HISTORY)
+            .map(|number| Transition {
+                number: u64::MAX,
+                at,
+                reason: "PausedOnFailure".to_owned(),
+                revision: name(number),
+                weight: kanarie_rollout::weight::Weight::FULL,
+                message: sentence.clone(),
+            })
+            .collect();
+        let mut largest = content(&format!("https://{}", "a".repeat(504)));
+        largest.reply.failure_text = "\u{1f426}".repeat(640);
+        let known = BTreeMap::from([(name(0).to_string(), largest)]);
+        let memory = Memory::of(state, &known, None, u64::MAX / 2).unwrap();
+        let mut bytes = serde_json::to_vec(&memory).unwrap().len();
+        // A rollout has a second revision, and its policy and counts: ten weights of each.
+        bytes += serde_json::to_vec(&memory.revisions).unwrap().len() + 10 * 256;
+        let room = kanarie_crds::route::MAX_OBJECT_BYTES - crate::credentials::MAX_ROUTE_BYTES;
+        assert!(bytes <= room, "{bytes} bytes of {room}");
+    }
+
+    #[test]
     fn a_revision_that_goes_on_serving_keeps_its_time() {
         let known = BTreeMap::from([("a".to_owned(), content("http://a"))]);
         let again = Memory::of(memory().rollout, &known, Some(&memory()), 99).unwrap();
