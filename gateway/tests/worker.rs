@@ -154,6 +154,20 @@ async fn without_the_rescue_the_canary_is_asked_again() {
 }
 
 #[tokio::test]
+async fn a_later_try_does_not_ask_the_canary_that_failed() {
+    let (world, stable, canary) = with_canary().await;
+    let _running = world.work().await;
+    canary.next(Next::Status(500));
+    stable.next(Next::Status(500));
+    world.admit(1, "SM1", "Hallo").await;
+    world.counted(1).await;
+    world.pass(3).await;
+    assert_eq!(replies(&world, 1).await, ["stable: Hallo"]);
+    assert_eq!((canary.asked().len(), stable.asked().len()), (1, 2));
+    assert_eq!(world.counts().await, [("7:canary:http".to_owned(), 1)]);
+}
+
+#[tokio::test]
 async fn a_takeover_after_a_failed_canary_goes_straight_to_stable() {
     let (world, _stable, canary) = with_canary().await;
     world.admit(1, "SM1", "Hallo").await;

@@ -3,6 +3,8 @@
 use kanarie_crds::route::{ApiKey, SecretText};
 use kanarie_gateway::intent::IntentId;
 use kanarie_gateway::store::Store as _;
+use kanarie_queue::types::{Intent, Marked};
+use serde_json::json;
 
 use crate::agents::Next;
 use crate::twilio::Next as Send;
@@ -47,6 +49,32 @@ async fn a_reply_that_is_unknown_twice_is_a_dead_letter() {
     world.pass(45).await;
     assert_eq!(world.buried().await, "unknown");
     assert_eq!(world.twilio.posts(), 2);
+}
+
+#[tokio::test]
+async fn a_mark_left_by_a_dead_worker_is_settled_twenty_seconds_after_it_was_set() {
+    let (world, _agent) = one_agent().await;
+    world.admit(1, "SM1", "Hallo").await;
+    let lease = world.claim(1).await;
+    let body = json!({ "segments": ["Dag"], "validitySeconds": 600 }).to_string();
+    let intent = Intent {
+        id: "reply".to_owned(),
+        segments: 1,
+        body,
+        sent: Vec::new(),
+        sending: None,
+        resent: false,
+    };
+    world.store.commit_reply(lease.clone(), intent, None).await.unwrap();
+    let marked = world.store.mark_sending(lease, "reply".into(), 0, "attempt".into(), None);
+    assert_eq!(marked.await.unwrap(), Marked::Go);
+    world.skip(16_000);
+    let _running = world.work().await;
+    world.pass(2).await;
+    assert_eq!((world.twilio.lists(), world.twilio.posts()), (0, 0));
+    world.pass(4).await;
+    assert_eq!(replies(&world, 1).await, ["Dag"]);
+    assert_eq!((world.twilio.lists(), world.twilio.posts()), (1, 1));
 }
 
 #[tokio::test]
