@@ -63,7 +63,10 @@ use crate::webhook::Inbound;
 /// # Errors
 /// When it cannot be started; a gateway that runs has none.
 pub async fn run(config: Config, shutdown: watch::Receiver<bool>) -> anyhow::Result<()> {
-    bind(config).await?.run(shutdown).await;
+    let gateway = bind(config).await?;
+    let (public, admin) = (gateway.public_address()?, gateway.admin_address()?);
+    tracing::info!(%public, %admin, replica = gateway.replica, "listening");
+    gateway.run(shutdown).await;
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 //! Takes flags and environment, gives an exit code: 0 for a clean end, 1 for anything else, 2 for
 //! flags that do not parse. Never prints a secret.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -103,6 +104,9 @@ async fn serve(flags: &Flags, variable: &dyn Fn(&str) -> Option<String>) -> anyh
 /// A format that is none is told with the other problems of the configuration.
 fn log_to_stderr(format: &str) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     if format == "json" { lines.json().init() } else { lines.init() }
 }

@@ -94,7 +94,7 @@ pub fn report(
                 Some(found) => writeln!(
                     report,
                     "The {} signed it, for a URL that the channel does not have: set webhook.url \
-                     to the pasted one, without its query.",
+                     (TWILIO_WEBHOOK_URL) to what stands in Twilio's console.",
                     secret(&found.secret)
                 )?,
                 None => writeln!(
