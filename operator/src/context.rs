@@ -109,8 +109,8 @@ pub struct Note {
     pub resolved: Option<(RevisionContent, String)>,
     /// The transition for which revisions were marked and pruned, and when.
     pub marked: Option<(u64, Instant)>,
-    /// Highest transition of which Events were created.
-    pub told: u64,
+    /// Highest transition of which Events were created by this process.
+    pub told: Option<u64>,
     /// When status was last written.
     pub status_written: Option<Instant>,
     /// Failures in a row.

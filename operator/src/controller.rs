@@ -307,3 +307,34 @@ where
         None => Api::all(ctx.client.clone()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn object(spec: &str) -> Guarded {
+        let text = format!(
+            "{{apiVersion: kanarie.dev/v1alpha1, kind: WhatsAppChannel, \
+              metadata: {{name: care, namespace: shop, uid: u, generation: 3}}, spec: {spec}}}"
+        );
+        serde_saphyr::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_decoded_is_reported_and_stops_nobody() {
+        let (identity, _, why) = *read(&object("{sender: 7}")).unwrap_err();
+        assert_eq!((identity.uid.as_str(), identity.generation), ("u", 3));
+        assert_eq!(why.reason, Reason::InvalidSpec);
+    }
+
+    #[test]
+    fn a_spec_that_breaks_a_rule_is_reported_in_the_words_of_the_rule() {
+        let spec = "{twilio: {accountSid: AC1, authTokenSecretRef: {name: t}}, \
+                     sender: {address: 'whatsapp:+31201234567'}, \
+                     webhook: {url: 'https://a.example.com/'}, \
+                     agent: {http: {url: 'https://b.example.com/'}}}";
+        let (_, _, why) = *read(&object(spec)).unwrap_err();
+        assert_eq!(why.reason, Reason::InvalidSpec);
+        assert!(why.message.contains("accountSid"), "{}", why.message);
+    }
+}

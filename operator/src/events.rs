@@ -19,9 +19,9 @@ use crate::metrics::Metrics;
 use crate::status::seconds_since;
 use crate::validate::Identity;
 
-/// Lifetime of Events by the API server's default, less some minutes: an older transition is not
-/// told again by a process that does not know whether it was told.
-const LIFETIME_SECONDS: u64 = 55 * 60;
+/// How far back a process that has just started tells transitions that may have been told before:
+/// well within the lifetime of an Event, which answers AlreadyExists as long.
+const RETOLD_SECONDS: u64 = 10 * 60;
 /// Longest note that an Event may carry, in bytes.
 const MAX_NOTE: usize = 1024;
 
@@ -59,30 +59,52 @@ pub async fn tell(
     dead: Option<&DeadLetters>,
     now: Timestamp,
 ) -> Result<(), kube::Error> {
-    let told = ctx.notes.get(&identity.uid).told;
-    let mut news = transitions(&identity.uid, after, told, now);
-    news.extend(conditions(&identity.uid, before, after));
+    tell_transitions(ctx, identity, after, now).await?;
+    let mut news = conditions(&identity.uid, before, after);
     news.extend(dead_letters(&identity.uid, before, dead));
     for one in news {
         create(ctx, identity, &one, now).await?;
     }
-    ctx.notes.update(&identity.uid, |note| note.told = note.told.max(after.transition));
+    Ok(())
+}
+
+/// Creates the Events of the transitions that this process has not told yet.
+pub async fn tell_transitions(
+    ctx: &Ctx,
+    identity: &Identity,
+    status: &WhatsAppChannelStatus,
+    now: Timestamp,
+) -> Result<(), kube::Error> {
+    let told = ctx.notes.get(&identity.uid).told;
+    if told.is_some_and(|told| told >= status.transition) {
+        return Ok(());
+    }
+    for one in transitions(&identity.uid, status, told, now) {
+        create(ctx, identity, &one, now).await?;
+    }
+    ctx.notes.update(&identity.uid, |note| note.told = Some(status.transition));
     Ok(())
 }
 
 /// Oldest first, so that they read in order.
-fn transitions(uid: &str, after: &WhatsAppChannelStatus, told: u64, now: Timestamp) -> Vec<Told> {
-    let new = after.history.iter().rev().filter(|one| one.transition > told);
-    let young = new.filter(|one| seconds_since(&one.at, now) < LIFETIME_SECONDS);
-    young
-        .filter_map(|one| {
-            Some(Told {
-                name: format!("{uid}.{}", one.transition),
-                reason: Reason::parse(&one.reason)?,
-                note: format!("{}: {}", one.revision, one.message),
-            })
+fn transitions(
+    uid: &str,
+    status: &WhatsAppChannelStatus,
+    told: Option<u64>,
+    now: Timestamp,
+) -> Vec<Told> {
+    let is_new = |one: &&HistoryEntry| match told {
+        Some(told) => one.transition > told,
+        None => seconds_since(&one.at, now) < RETOLD_SECONDS,
+    };
+    let tell = |one: &HistoryEntry| {
+        Some(Told {
+            name: format!("{uid}.{}", one.transition),
+            reason: Reason::parse(&one.reason)?,
+            note: format!("{}: {}", one.revision, one.message),
         })
-        .collect()
+    };
+    status.history.iter().rev().filter(is_new).filter_map(tell).collect()
 }
 
 /// Conditions whose reason changed to something that is no transition: every warning, and the end
@@ -186,4 +208,86 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use kanarie_crds::status::DeadLettersStatus;
+    use serde_json::json;
+
+    use super::*;
+
+    fn status(
+        conditions: &[(&str, &str, Reason)],
+        transitions: &[(u64, Reason)],
+    ) -> WhatsAppChannelStatus {
+        let conditions: Vec<_> = conditions
+            .iter()
+            .map(|(kind, value, reason)| {
+                json!({
+                    "type": kind, "status": value, "reason": reason.as_str(), "message": "",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z",
+                })
+            })
+            .collect();
+        let history: Vec<_> = transitions
+            .iter()
+            .rev()
+            .map(|(number, reason)| {
+                json!({
+                    "transition": number, "at": "2026-01-01T00:00:00Z", "reason": reason.as_str(),
+                    "revision": "r", "weight": 0, "message": "",
+                })
+            })
+            .collect();
+        serde_json::from_value(json!({"conditions": conditions, "history": history})).unwrap()
+    }
+
+    fn names(told: &[Told]) -> Vec<&str> {
+        told.iter().map(|told| told.name.as_str()).collect()
+    }
+
+    #[test]
+    fn a_transition_is_told_under_the_same_name_by_every_process() {
+        let after = status(&[], &[(1, Reason::FirstRevision), (2, Reason::RolloutStarted)]);
+        let now: Timestamp = "2026-01-01T00:05:00Z".parse().unwrap();
+        assert_eq!(names(&transitions("u", &after, None, now)), ["u.1", "u.2"]);
+        assert_eq!(names(&transitions("u", &after, Some(1), now)), ["u.2"]);
+    }
+
+    #[test]
+    fn a_process_that_starts_does_not_tell_old_stories() {
+        let after = status(&[], &[(1, Reason::FirstRevision)]);
+        let now: Timestamp = "2026-01-01T01:00:00Z".parse().unwrap();
+        assert!(transitions("u", &after, None, now).is_empty());
+    }
+
+    #[test]
+    fn one_reason_under_several_conditions_is_told_once() {
+        let conflict = Reason::SenderConflict;
+        let kinds = ["Ready", "Routed", "Stalled"].map(|kind| (kind, "False", conflict));
+        let told = conditions("u", &WhatsAppChannelStatus::default(), &status(&kinds, &[]));
+        assert_eq!(names(&told), ["u.ready.senderconflict.1767225600"]);
+    }
+
+    #[test]
+    fn secrets_that_are_found_are_told_only_after_they_were_missed() {
+        let found = status(&[("CredentialsReady", "True", Reason::Found)], &[]);
+        let missing = status(&[("CredentialsReady", "False", Reason::SecretNotFound)], &[]);
+        assert!(conditions("u", &WhatsAppChannelStatus::default(), &found).is_empty());
+        assert_eq!(conditions("u", &missing, &found).len(), 1);
+        assert!(conditions("u", &found, &found).is_empty());
+    }
+
+    #[test]
+    fn fewer_dead_letters_than_before_are_no_news() {
+        let dead =
+            |count| DeadLetters { uid: "u".into(), count, oldest_at_ms: 1, class: "http".into() };
+        let before = WhatsAppChannelStatus {
+            dead_letters: Some(DeadLettersStatus { count: 2, oldest_at: None }),
+            ..WhatsAppChannelStatus::default()
+        };
+        assert!(dead_letters("u", &before, Some(&dead(2))).is_none());
+        assert!(dead_letters("u", &before, Some(&dead(3))).is_some());
+    }
 }

@@ -114,8 +114,11 @@ async fn write(
 ) -> Result<(), ReportError> {
     let now = clock::now();
     let after = make(before, identity.generation, now);
-    if after.transition < before.transition || !is_due(ctx, identity, before, &after) {
+    if after.transition < before.transition {
         return Ok(());
+    }
+    if !is_due(ctx, identity, before, &after) {
+        return Ok(events::tell_transitions(ctx, identity, &after, now).await?);
     }
     if let Written::Yes = patch(ctx, identity, &after).await? {
         return Ok(events::tell(ctx, identity, before, &after, dead, now).await?);

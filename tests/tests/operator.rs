@@ -1,8 +1,11 @@
 //! The operator alone, on a real API server and on a clock that the tests move.
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
+use std::time::Duration;
+
 use kanarie_crds::control::{Class, Track};
 use kanarie_crds::route::{CONTROL_SECRET, CONTROL_TOKEN_KEY};
+use kanarie_operator::lease::Candidate;
 use kanarie_tests::bench::Bench;
 use kanarie_tests::manifest::http_agent;
 use kanarie_tests::world::{condition, reason};
@@ -503,4 +506,19 @@ async fn dead_letters_are_counted_in_status_and_told_once() {
     bench.until("care", counted).await.unwrap();
     let told = bench.events("care").await.unwrap();
     assert_eq!(told.iter().filter(|reason| *reason == "DeadLettersWaiting").count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_stops_gives_the_lease_to_the_next() {
+    let bench = Bench::without_operator().await.unwrap();
+    let system = &bench.places.system;
+    let client = bench.plane.client_for_service_account(system, "kanarie-operator").await.unwrap();
+    let mut first = Candidate::new(&client, system, "first".to_owned());
+    let mut second = Candidate::new(&client, system, "second".to_owned());
+    first.acquire().await;
+    let waiting = tokio::time::timeout(Duration::from_millis(500), second.acquire()).await;
+    assert!(waiting.is_err(), "the first one leads");
+    first.release().await;
+    let taken = tokio::time::timeout(Duration::from_secs(10), second.acquire()).await;
+    assert!(taken.is_ok(), "sooner than the Lease would have ended");
 }

@@ -77,7 +77,7 @@ affinity: {{- toYaml . | nindent 2 }}
 # Revisions.
 - apiGroups: [apps]
   resources: [controllerrevisions]
-  verbs: [get, list, watch, create, patch, delete]
+  verbs: [get, list, create, patch, delete]
 # The Secrets that channels name are read; the watch asks for metadata only, which RBAC cannot
 # tell from reading them all.
 - apiGroups: [""]
