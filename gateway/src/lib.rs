@@ -146,21 +146,8 @@ impl Gateway {
     pub async fn run(self, mut shutdown: watch::Receiver<bool>) {
         let (pulse, doorbell) = (Pulse::default(), Arc::new(Doorbell::default()));
         let key = Arc::new(OnceLock::new());
-        let inbound = Arc::new(Inbound {
-            routes: Arc::clone(&self.routes),
-            store: Arc::clone(&self.store),
-            key: Arc::clone(&key),
-            doorbell: Arc::clone(&doorbell),
-            clock: self.clock,
-            limits: Limits::default(),
-            gate: Gate::default(),
-        });
-        let admin = Arc::new(Admin {
-            routes: Arc::clone(&self.routes),
-            store: Arc::clone(&self.store),
-            key: Arc::clone(&key),
-            shutdown: shutdown.clone(),
-        });
+        let inbound = self.inbound(&key, &doorbell);
+        let admin = self.admin(&key, shutdown.clone());
         let ctx = worker::Context {
             store: Arc::clone(&self.store),
             routes: Arc::clone(&self.routes),
@@ -195,6 +182,27 @@ impl Gateway {
         end.send_replace(true);
         background.join_all().await;
         emit(&Event::Lifecycle { change: LifecycleChange::Stopped });
+    }
+
+    fn inbound(&self, key: &Arc<OnceLock<[u8; 32]>>, doorbell: &Arc<Doorbell>) -> Arc<Inbound> {
+        Arc::new(Inbound {
+            routes: Arc::clone(&self.routes),
+            store: Arc::clone(&self.store),
+            key: Arc::clone(key),
+            doorbell: Arc::clone(doorbell),
+            clock: Arc::clone(&self.clock),
+            limits: Limits::default(),
+            gate: Gate::default(),
+        })
+    }
+
+    fn admin(&self, key: &Arc<OnceLock<[u8; 32]>>, shutdown: watch::Receiver<bool>) -> Arc<Admin> {
+        Arc::new(Admin {
+            routes: Arc::clone(&self.routes),
+            store: Arc::clone(&self.store),
+            key: Arc::clone(key),
+            shutdown,
+        })
     }
 }
 

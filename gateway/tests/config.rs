@@ -103,6 +103,20 @@ fn nothing_of_a_configuration_shows_a_secret() {
     assert!(!format!("{config:?}").contains("hush"));
 }
 
+#[test]
+fn the_example_of_an_environment_is_complete_but_for_the_token() {
+    let example = include_str!("../../.env.example");
+    let mut variables: Vec<(&str, &str)> = example
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once('='))
+        .collect();
+    let text = read(&[], &variables).unwrap_err();
+    assert!(text.contains("TWILIO_AUTH_TOKEN must be set"), "{text}");
+    variables.push(("TWILIO_AUTH_TOKEN", "hush-hush"));
+    assert!(read(&[], &variables).is_ok());
+}
+
 fn read(flags: &[&str], variables: &[(&str, &str)]) -> Result<Config, String> {
     let line = Line::try_parse_from(["gateway"].iter().chain(flags)).unwrap();
     let variables: BTreeMap<&str, &str> = variables.iter().copied().collect();
