@@ -282,6 +282,14 @@ fn build() -> Result<PathBuf> {
     if let Some(cargo) = env::var_os("CARGO") {
         let begun = Instant::now();
         let mut command = Command::new(cargo);
+        // Build scripts watch the variables that cargo sets for the package it runs: with ours
+        // around them, they and all that stands on them would be built anew each time.
+        for (name, _) in env::vars_os() {
+            let own = name.to_string_lossy();
+            if own.starts_with("CARGO_PKG_") || own.starts_with("CARGO_MANIFEST_") {
+                command.env_remove(&name);
+            }
+        }
         command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).args([
             "build",
             "--quiet",
