@@ -133,7 +133,7 @@ fn the_operator_has_exactly_these_rights_in_the_namespaces_that_it_watches() {
     let rights = rights(&render(VARIANTS[1]), "kanarie-operator");
     let expected = [
         "* apiextensions.k8s.io/customresourcedefinitions[whatsappchannels.kanarie.dev] get",
-        "care apps/controllerrevisions get,list,watch,create,patch,delete",
+        "care apps/controllerrevisions get,list,create,patch,delete",
         "care core/secrets get,list,watch",
         "care events.k8s.io/events create",
         "care kanarie.dev/whatsappchannels get,list,watch",
@@ -142,7 +142,7 @@ fn the_operator_has_exactly_these_rights_in_the_namespaces_that_it_watches() {
         "kanarie-system coordination.k8s.io/leases create",
         "kanarie-system coordination.k8s.io/leases[kanarie-operator] get,update",
         "kanarie-system-routes core/secrets get,list,watch,create,update,delete",
-        "shop apps/controllerrevisions get,list,watch,create,patch,delete",
+        "shop apps/controllerrevisions get,list,create,patch,delete",
         "shop core/secrets get,list,watch",
         "shop events.k8s.io/events create",
         "shop kanarie.dev/whatsappchannels get,list,watch",
