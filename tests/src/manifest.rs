@@ -35,7 +35,7 @@ impl ChannelManifest {
                 "steps": steps(&[(10, 2), (50, 2), (100, 2)]),
                 "analysis": {"minMessages": 5, "intervalSeconds": 1},
             }),
-            limits: json!({"inboundMessages": 10_000}),
+            limits: json!({"inboundMessages": 1000}),
             reply: json!({}),
         }
     }

@@ -301,7 +301,7 @@ fn build() -> Result<PathBuf> {
         }
         let status = command.status().context("run cargo")?;
         if !status.success() {
-            bail!("cargo build --workspace --bins ended with {status}");
+            bail!("cargo build of the product ended with {status}");
         }
         if begun.elapsed() > Duration::from_secs(5) {
             progress(&format!("built the product in {} s", begun.elapsed().as_secs()));
