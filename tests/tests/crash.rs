@@ -66,6 +66,7 @@ async fn canary_with(world: &World, crash: impl AsyncFnOnce(&World)) {
     };
     let (channel, accepted) = tokio::join!(story, talk(world, &stop));
     every_step_had_its_time(&channel);
+    assert!(accepted.len() > 100, "there was traffic: {}", accepted.len());
     world.twilio.wait_for_sent(accepted.len(), Duration::from_secs(60)).await;
     let sent: BTreeSet<String> = world.twilio.sent().into_iter().map(|sent| sent.body).collect();
     let answered = |text: &String| {
