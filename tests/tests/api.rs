@@ -2,6 +2,7 @@
 //!
 //! The manifests are those of `crds/examples` and `crds/tests/bad`; the same ones are given to the
 //! Rust rules by `crds/tests/validation.rs`.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::path::Path;
 
