@@ -72,6 +72,21 @@ async fn a_reply_names_sender_customer_validity_and_callback() {
 }
 
 #[tokio::test]
+async fn a_callback_keeps_path_and_query_of_the_webhook() {
+    let (world, agent) = one_agent().await;
+    let mut prefixed = route(http(&agent.url));
+    prefixed.webhook_urls =
+        vec!["https://wa.example.com/eu/webhooks/twilio/whatsapp?tenant=1#rc=2".to_owned()];
+    world.set_route(prefixed);
+    let _running = world.work().await;
+    world.admit(1, "SM1", "Hallo").await;
+    replies(&world, 1).await;
+    let created = &world.twilio.created()[0];
+    let start = "https://wa.example.com/eu/webhooks/twilio/status?tenant=1&o=";
+    assert!(created.field("StatusCallback").starts_with(start));
+}
+
+#[tokio::test]
 async fn messages_of_one_conversation_are_answered_in_order_and_one_at_a_time() {
     let (world, agent) = one_agent().await;
     for number in 0..5 {
@@ -349,6 +364,19 @@ async fn a_message_without_a_channel_waits_for_a_day_and_is_buried() {
     world.skip(24 * 60 * 60 * 1_000);
     world.pass(1).await;
     assert_eq!(world.buried().await, "no-channel");
+}
+
+#[tokio::test]
+async fn what_has_outlived_its_time_is_dropped_within_little_more_than_a_minute() {
+    let (world, _agent) = one_agent().await;
+    // The last shard is the last one that is swept.
+    world.admit(31, "SM1", "Hallo").await;
+    let lease = world.claim(31).await;
+    world.store.bury(lease, "http".to_owned()).await.unwrap();
+    world.skip(14 * 24 * 60 * 60 * 1_000);
+    let _running = world.work().await;
+    world.pass(75).await;
+    assert_eq!(world.dead().await, None);
 }
 
 #[tokio::test]

@@ -10,7 +10,6 @@ use std::time::Duration;
 use kanarie_crds::route::route_name;
 use kanarie_queue::types::{ConversationId, Intent, Marked, Millis, Reserved, Sending};
 use tokio::time::{Instant, sleep, timeout};
-use url::Url;
 
 use crate::events::{DeadLetterClass, Event, emit};
 use crate::intent::IntentId;
@@ -87,10 +86,12 @@ impl Send<'_> {
     async fn send(&self, resent: bool) -> Result<Segment, Stale> {
         let (turn, route) = (self.work.turn, self.work.route);
         if let Some(pause) = turn.worker.holds.wait(route, Instant::now()) {
-            return self.later(turn.wait(pause).await);
+            turn.wait(pause).await?;
+            return Ok(Segment::Over);
         }
         if let Some(busy) = self.pace().await {
-            return self.later(turn.wait(busy).await);
+            turn.wait(busy).await?;
+            return Ok(Segment::Over);
         }
         let attempt = chance::token();
         let mut repeats = REPEATS.into_iter();
@@ -110,12 +111,18 @@ impl Send<'_> {
                     return Ok(Segment::Sent);
                 }
                 // The mark stays: whoever claims the head next settles it.
-                Created::Unknown { .. } => return self.later(turn.put_back(SETTLE, false).await),
+                Created::Unknown { .. } => {
+                    turn.put_back(SETTLE, false).await?;
+                    return Ok(Segment::Over);
+                }
                 Created::Refused(refusal) => refusal,
             };
             match in_place(&refusal, repeats.next()) {
                 Some(pause) => sleep(pause).await,
-                None => return self.later(self.refused(&attempt, refusal).await),
+                None => {
+                    self.refused(&attempt, refusal).await?;
+                    return Ok(Segment::Over);
+                }
             }
         }
     }
@@ -212,7 +219,8 @@ impl Send<'_> {
         let worker = Arc::clone(&turn.worker);
         let conversation = turn.claim.conversation.clone();
         let (intent, segment) = (self.intent.to_owned(), self.segment);
-        let callback = callback(&route.webhook_urls, &conversation, &intent, segment);
+        let id = IntentId { conversation: conversation.clone(), intent: intent.clone(), segment };
+        let callback = route.webhook_urls.first().map(|url| id.callback_url(url));
         let (account, credentials) = (route.account_sid.clone(), route.credentials.clone());
         let (from, to) = (route.sender.clone(), self.work.message.customer.clone());
         let (text, reply) = (self.text.to_owned(), self.reply.clone());
@@ -269,11 +277,6 @@ impl Send<'_> {
             emit(&Event::CredentialsRefused { channel, code });
         }
     }
-
-    #[expect(clippy::unused_self, reason = "reads as the end of a sentence about this segment")]
-    fn later(&self, put_back: Result<(), Stale>) -> Result<Segment, Stale> {
-        put_back.map(|()| Segment::Over)
-    }
 }
 
 /// The pause before the same POST is repeated in this turn; none when it is not.
@@ -304,42 +307,16 @@ async fn record(
     let _ = timeout(RECORD, mark).await;
 }
 
-/// Where Twilio reports what becomes of a segment: the origin of the webhook that reaches us.
-fn callback(
-    webhook_urls: &[String],
-    conversation: &ConversationId,
-    intent: &str,
-    segment: u32,
-) -> Option<String> {
-    let origin = Url::parse(webhook_urls.first()?).ok()?.origin().ascii_serialization();
-    let conversation = conversation.clone();
-    let id = IntentId { conversation, intent: intent.to_owned(), segment };
-    Some(format!("{origin}/webhooks/twilio/status?o={id}"))
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
-    use kanarie_queue::types::ConversationId;
-
-    use super::{callback, in_place};
+    use super::in_place;
     use crate::twilio::Refusal;
     use crate::twilio::classify::SendClass;
 
     fn refusal(class: SendClass, code: Option<u32>, seconds: Option<u64>) -> Refusal {
         Refusal { class, code, retry_after: seconds.map(Duration::from_secs) }
-    }
-
-    #[test]
-    fn the_callback_stands_at_the_origin_of_the_webhook() {
-        let urls = ["https://wa.example.com:8443/webhooks/twilio/whatsapp?x=1".to_owned()];
-        let conversation = ConversationId::from_bytes([7; 16]);
-        let id = format!("{}.abc.2", "07".repeat(16));
-        assert_eq!(
-            callback(&urls, &conversation, "abc", 2),
-            Some(format!("https://wa.example.com:8443/webhooks/twilio/status?o={id}"))
-        );
     }
 
     #[test]
