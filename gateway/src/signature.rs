@@ -53,6 +53,10 @@ pub struct Presented<'a> {
     pub settings: Option<&'a str>,
 }
 
+/// Id of a shared key that is tried whatever id a request names, since nobody said which one is its
+/// own. No channel can have a key of this id.
+pub const ANY_KEY: &str = "*";
+
 /// One comparison that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempt {
@@ -299,7 +303,10 @@ impl<'a> Scheme<'a> {
                 }
             }
             Self::SharedKey(id) => {
-                let named = credentials.signing_keys.iter().filter(|key| key.key_id == *id);
+                let named = credentials
+                    .signing_keys
+                    .iter()
+                    .filter(|key| key.key_id == *id || key.key_id == ANY_KEY);
                 let name = || SecretName::SharedKey((*id).to_owned());
                 secrets.extend(named.map(|key| (name(), &key.secret)));
             }

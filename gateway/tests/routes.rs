@@ -4,8 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, KeyInit as _, Mac as _};
 use kanarie_crds::route::{AgentRoute, Route};
 use kanarie_gateway::routes::{GONE_FOR, RouteTable, Seen, directory, environment};
+use kanarie_gateway::signature::{Presented, Rejection, UnverifiedBody};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -169,6 +173,23 @@ fn a_shared_key_and_a_graph_may_come_from_the_environment() {
     .unwrap();
     assert_eq!(route.credentials.signing_keys[0].key_id, "webhooks_sharedkey_01");
     assert!(matches!(route.stable.agent, AgentRoute::LangGraph { .. }));
+}
+
+#[test]
+fn a_shared_key_without_its_id_verifies_whatever_id_twilio_names() {
+    let route = environment(&[("TWILIO_WEBHOOK_SECRET", "shared")]).unwrap();
+    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(b"shared").unwrap();
+    mac.update(route.webhook_urls[0].as_bytes());
+    let signature = STANDARD.encode(mac.finalize().into_bytes());
+    let verify = |signature: &str| {
+        let settings = Some("key=webhooks_sharedkey_01,algorithm=HMAC_SHA256");
+        let presented = Presented { query: None, signature: Some(signature), settings };
+        let body = UnverifiedBody::form(b"");
+        body.verify(&presented, &route.webhook_urls, &route.credentials).err()
+    };
+    assert_eq!(verify(&signature), None);
+    let another = STANDARD.encode([0; 32]);
+    assert_eq!(verify(&another), Some(Rejection::Mismatch));
 }
 
 #[test]

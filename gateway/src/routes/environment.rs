@@ -12,6 +12,7 @@ use kanarie_crds::secrets::{AUTH_TOKEN, SIGNING_KEY};
 use serde_json::{Value, json};
 
 use crate::routes::{directory, manifest};
+use crate::signature::ANY_KEY;
 
 const ACCOUNT: &str = "TWILIO_ACCOUNT_SID";
 const TOKEN: &str = "TWILIO_AUTH_TOKEN";
@@ -71,8 +72,16 @@ pub fn route(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Route, Vec<Strin
     }))
     .map_err(|error| vec![error.to_string()])?;
     let secrets = BTreeMap::from([(manifest::DEFAULT_NAMESPACE.to_owned(), secrets)]);
-    directory::route(&channel, &secrets)
-        .map_err(|problems| problems.iter().map(|problem| in_variables(problem)).collect())
+    let mut route = directory::route(&channel, &secrets).map_err(|problems| {
+        problems.iter().map(|problem| in_variables(problem)).collect::<Vec<_>>()
+    })?;
+    if get(SHARED_KEY_ID).is_none() {
+        // Every request names the id of its key: one that was not told must fit them all.
+        for key in &mut route.credentials.signing_keys {
+            key.key_id = ANY_KEY.to_owned();
+        }
+    }
+    Ok(route)
 }
 
 fn missing(get: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
