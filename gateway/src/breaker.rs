@@ -73,9 +73,9 @@ impl Breaker {
         }
     }
 
-    /// Whether it remembers nothing that a new one would not.
+    /// Whether it remembers no trouble.
     pub fn is_idle(&self) -> bool {
-        self.open.is_none() && self.in_a_row == 0
+        self.open.is_none() && self.recent.iter().all(|succeeded| *succeeded)
     }
 
     fn count(&mut self, succeeded: bool, now: Instant) {
@@ -140,6 +140,16 @@ mod tests {
         let mut breaker = Breaker::default();
         (0..40).for_each(|index| breaker.record(index % 2 == 0, now));
         assert_eq!(breaker.permit(now), Permission::Go);
+    }
+
+    #[test]
+    fn a_success_does_not_make_it_forget_the_failures_before() {
+        let now = Instant::now();
+        let mut breaker = failing(1, now);
+        breaker.record(true, now);
+        assert!(!breaker.is_idle());
+        (0..20).for_each(|_| breaker.record(true, now));
+        assert!(breaker.is_idle());
     }
 
     #[test]
