@@ -113,7 +113,7 @@ impl EmbeddedStore {
     }
 
     /// The replicas' own accounts; a panic between two of their fields leaves them as good as before.
-    fn replicas(&self) -> MutexGuard<'_, Replicas> {
+    fn accounts(&self) -> MutexGuard<'_, Replicas> {
         self.replicas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -230,7 +230,7 @@ impl Store for EmbeddedStore {
     fn heartbeat(&self, heartbeat: Heartbeat) -> Answer<'_, ()> {
         Box::pin(async move {
             self.ping().await?;
-            self.replicas().beat((self.clock)(), heartbeat);
+            self.accounts().beat((self.clock)(), heartbeat);
             Ok(())
         })
     }
@@ -239,7 +239,7 @@ impl Store for EmbeddedStore {
         Box::pin(async move {
             self.ping().await?;
             let now = (self.clock)();
-            Ok((now, self.replicas().live(now)))
+            Ok((now, self.accounts().live(now)))
         })
     }
 
@@ -251,7 +251,7 @@ impl Store for EmbeddedStore {
         Box::pin(async move {
             self.ping().await?;
             let now = (self.clock)();
-            Ok(self.replicas().acknowledged(now, &replica, channels.as_deref()))
+            Ok(self.accounts().acknowledged(now, &replica, channels.as_deref()))
         })
     }
 
