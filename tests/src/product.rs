@@ -290,19 +290,10 @@ fn build() -> Result<PathBuf> {
                 command.env_remove(&name);
             }
         }
-        command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("..")).args([
-            "build",
-            "--quiet",
-            "--workspace",
-            "--bins",
-        ]);
-        // Build scripts of dependencies look at these; with ours they would all run again.
-        let ours = ["CARGO_MANIFEST_", "CARGO_PKG_", "CARGO_BIN_", "CARGO_PRIMARY_"];
-        for (name, _) in env::vars_os() {
-            if ours.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
-                command.env_remove(name);
-            }
-        }
+        command
+            .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
+            .args(["build", "--quiet", "--workspace"])
+            .args(["--bin", "kanarie-gateway", "--bin", "kanarie-operator"]);
         if folder.ends_with("release") {
             command.arg("--release");
         }

@@ -47,6 +47,17 @@ async fn under_traffic(world: &World, until: impl AsyncFnOnce(&World) -> Value) 
     channel
 }
 
+/// Neither log nor metric of either process names a customer, a text or a secret.
+async fn nothing_private_was_told(world: &World) {
+    for program in [&world.gateways[0], &world.operator] {
+        let seen = format!("{}\n{}", program.log(), program.metrics().await.unwrap());
+        for private in ["vraag", "whatsapp:+", "316", &world.account.token] {
+            let line = seen.lines().find(|line| line.contains(private));
+            assert_eq!(line, None, "{private} is nobody's business");
+        }
+    }
+}
+
 /// Weights of the transitions, oldest first.
 fn weights(channel: &Value) -> Vec<u64> {
     let history = channel["status"]["history"].as_array().cloned().unwrap_or_default();
@@ -78,6 +89,7 @@ async fn a_good_change_goes_10_50_100_and_is_promoted() {
     let at = |weight| seen.iter().position(|w| *w == weight);
     assert!(at(10) < at(50) && at(50) < at(100) && at(10).is_some(), "{seen:?}");
     assert!(world.new.count() > 0 && world.old.count() > 0);
+    nothing_private_was_told(&world).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
