@@ -20,8 +20,15 @@ const METADATA_V4: [Ipv4Addr; 3] = [
     Ipv4Addr::new(192, 0, 0, 192),
     Ipv4Addr::new(168, 63, 129, 16),
 ];
-/// The same of Amazon.
-const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
+/// The same of Amazon, for machines and for pods, of Google, Oracle and Scaleway: addresses of
+/// private networks, which are permitted otherwise.
+const METADATA_V6: [Ipv6Addr; 5] = [
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
+    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe),
+    Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42),
+];
 
 /// Ranges that are allowed although they would be refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -114,7 +121,7 @@ fn is_refused(address: IpAddr) -> bool {
                 || v6.is_unspecified()
                 || v6.is_unicast_link_local()
                 || v6.is_multicast()
-                || v6 == METADATA_V6
+                || METADATA_V6.contains(&v6)
         }
     }
 }
@@ -137,6 +144,10 @@ mod tests {
             "::",
             "fe80::1",
             "fd00:ec2::254",
+            "fd00:ec2::23",
+            "fd20:ce::254",
+            "fd00:c1::a9fe:a9fe",
+            "fd00:42::42",
             "::ffff:127.0.0.1",
             "::ffff:169.254.169.254",
             "64:ff9b::169.254.169.254",
