@@ -202,6 +202,8 @@ pub enum WebhookOutcome {
 pub enum CloseReason {
     /// The request's header did not come in time.
     SlowHeader,
+    /// The client took nothing of its answer in time.
+    SlowAnswer,
     /// The drain deadline passed.
     Drained,
 }
@@ -257,7 +259,11 @@ label!(WebhookOutcome {
     TooLarge => "too-large",
     TooSlow => "too-slow",
 });
-label!(CloseReason { SlowHeader => "slow-header", Drained => "drained" });
+label!(CloseReason {
+    SlowHeader => "slow-header",
+    SlowAnswer => "slow-answer",
+    Drained => "drained",
+});
 label!(Class {
     Success => "success",
     Timeout => "timeout",

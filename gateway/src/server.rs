@@ -1,8 +1,8 @@
 //! The accept loop of both ports: HTTP/1.1 with a time and a size for everything a client sends.
 //!
 //! Takes a listener and a router, serves until told to stop, then lets what is being answered be
-//! answered. A header, an idle connection and a body have their own time; a body has a size; there
-//! is a most of connections. Never buffers more of a body than its cap.
+//! answered. A header, an idle connection, a body and an answer have their own time; a body has a
+//! size; there is a most of connections. Never buffers more of a body than its cap.
 
 mod stream;
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::Request;
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -22,7 +22,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
-use self::stream::{Phase, TimedStream};
+use self::stream::{Late, Phase, TimedStream};
 use crate::events::{CloseReason, Event, emit};
 
 /// Serves `router` on `listener` until `shutdown` says true, then drains.
@@ -65,19 +65,11 @@ pub async fn run(
 /// # Errors
 /// When it is too large, announced or not, too slow, or broken off.
 pub async fn read_body(body: Body, limits: &Limits) -> Result<Bytes, BodyError> {
-    let cap = limits.body_bytes;
-    if body.size_hint().lower() > cap as u64 {
+    if body.size_hint().lower() > limits.body_bytes as u64 {
         return Err(BodyError::TooLarge);
     }
-    let collected = tokio::time::timeout(limits.body, Limited::new(body, cap).collect()).await;
-    match collected {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(BodyError::TooLarge)
-        }
-        Ok(Err(_)) => Err(BodyError::Broken),
-        Err(_) => Err(BodyError::TooSlow),
-    }
+    let collected = tokio::time::timeout(limits.body, collect(body, limits.body_bytes)).await;
+    collected.unwrap_or(Err(BodyError::TooSlow))
 }
 
 /// What a client may take.
@@ -90,6 +82,8 @@ pub struct Limits {
     pub idle: Duration,
     /// For a body.
     pub body: Duration,
+    /// For the client to make room for more of an answer, once what the system keeps for it is full.
+    pub answer: Duration,
     /// Most bytes of a body.
     pub body_bytes: usize,
     /// Most connections at once.
@@ -104,6 +98,7 @@ impl Default for Limits {
             header: Duration::from_secs(5),
             idle: Duration::from_secs(75),
             body: Duration::from_secs(10),
+            answer: Duration::from_secs(10),
             body_bytes: 256 * 1024,
             connections: 4096,
             drain: Duration::from_secs(10),
@@ -132,6 +127,21 @@ const MAX_HEADERS: usize = 64;
 /// Most bytes of a header, and of the buffer that reads bodies.
 const BUFFER_BYTES: usize = 32 * 1024;
 
+/// Copies what comes into one buffer. Frames that are kept until the last one cost the buffer each
+/// of them came in: a client that sends a byte a chunk would make us keep forty times the cap.
+async fn collect(mut body: Body, cap: usize) -> Result<Bytes, BodyError> {
+    let mut collected = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| BodyError::Broken)?;
+        let Ok(data) = frame.into_data() else { continue };
+        if data.len() > cap - collected.len() {
+            return Err(BodyError::TooLarge);
+        }
+        collected.extend_from_slice(&data);
+    }
+    Ok(Bytes::from(collected))
+}
+
 async fn serve(
     stream: TcpStream,
     router: Router,
@@ -142,7 +152,7 @@ async fn serve(
     // not correctness.
     let _ = stream.set_nodelay(true);
     let phase = Phase::default();
-    let stream = TimedStream::new(TokioIo::new(stream), limits.header, phase.clone());
+    let stream = TimedStream::new(TokioIo::new(stream), &limits, phase.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         phase.advance();
         let (router, phase) = (router.clone(), phase.clone());
@@ -166,18 +176,20 @@ async fn serve(
             connection.await
         }
     };
-    if served.is_err_and(|error| is_late(&error)) {
-        emit(&Event::ConnectionClosed { reason: CloseReason::SlowHeader });
+    if let Some(reason) = served.err().and_then(|error| lateness(&error)) {
+        emit(&Event::ConnectionClosed { reason });
     }
 }
 
-/// Whether a connection ended because a header took too long; every other end is the client's own.
-fn is_late(error: &hyper::Error) -> bool {
+/// Why a connection ended if its client was too slow; every other end is the client's own.
+fn lateness(error: &hyper::Error) -> Option<CloseReason> {
     let cause = std::error::Error::source(error);
-    let timed_out = cause
-        .and_then(|cause| cause.downcast_ref::<std::io::Error>())
-        .is_some_and(|cause| cause.kind() == std::io::ErrorKind::TimedOut);
-    timed_out || error.is_timeout()
+    let cause = cause.and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    match cause.and_then(std::io::Error::get_ref).and_then(|late| late.downcast_ref()) {
+        Some(Late::Header) => Some(CloseReason::SlowHeader),
+        Some(Late::Answer) => Some(CloseReason::SlowAnswer),
+        None => error.is_timeout().then_some(CloseReason::SlowHeader),
+    }
 }
 
 async fn drain(mut connections: JoinSet<()>, limit: Duration) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
 use axum::routing::post;
 use kanarie_gateway::server::{self, BodyError, Limits};
@@ -21,10 +21,13 @@ const LIMITS: Limits = Limits {
     header: Duration::from_secs(5),
     idle: Duration::from_secs(75),
     body: Duration::from_secs(10),
+    answer: Duration::from_secs(10),
     body_bytes: 64,
     connections: 2,
     drain: Duration::from_secs(10),
 };
+/// Bytes of a long answer: more than the system keeps for a client that does not read.
+const LONG: usize = 16 << 20;
 const REQUEST: &str = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\nhi";
 
 #[tokio::test(start_paused = true)]
@@ -125,6 +128,31 @@ async fn a_body_of_exactly_the_cap_is_taken() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_takes_no_answer_is_cut_off() {
+    let server = Server::start().await;
+    let mut client = server.connect().await;
+    let requests = REQUEST.replace("POST /", "POST /long").repeat(1_000);
+    let refused = async { while client.write_all(requests.as_bytes()).await.is_ok() {} };
+    let refused = tokio::time::timeout(Duration::from_secs(3_600), refused).await;
+    assert!(refused.is_ok(), "it still has its connection after an hour");
+}
+
+#[tokio::test]
+async fn a_frame_of_a_body_is_let_go_before_the_next_is_read() {
+    let alive = Arc::new(());
+    let frames = (0..64).map({
+        let alive = Arc::clone(&alive);
+        move |_| {
+            let kept = Arc::strong_count(&alive) - 2;
+            let frame = Bytes::from_owner(Frame(Arc::clone(&alive)));
+            if kept == 0 { Ok(frame) } else { Err(format!("{kept} frames are kept")) }
+        }
+    });
+    let body = Body::from_stream(futures::stream::iter(frames));
+    assert_eq!(server::read_body(body, &LIMITS).await, Ok(Bytes::from("x".repeat(64))));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_over_the_cap_is_served_when_another_is_gone() {
     let server = Server::start().await;
     let first = server.connect().await;
@@ -169,6 +197,15 @@ async fn a_stop_waits_for_a_stuck_answer_no_longer_than_the_drain_time() {
     assert_eq!(began.elapsed(), LIMITS.drain);
 }
 
+/// A frame of one byte that tells whether it is still held.
+struct Frame(#[expect(dead_code, reason = "it is counted, not read")] Arc<()>);
+
+impl AsRef<[u8]> for Frame {
+    fn as_ref(&self) -> &[u8] {
+        b"x"
+    }
+}
+
 struct Server {
     address: SocketAddr,
     stop: watch::Sender<bool>,
@@ -190,6 +227,7 @@ impl Server {
             }
         };
         let router = Router::new().route("/", post(read)).route("/slow", post(slow));
+        let router = router.route("/long", post(async || vec![b'x'; LONG]));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, shutdown) = watch::channel(false);
