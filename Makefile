@@ -7,12 +7,12 @@ help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: ## The whole story on this machine, under three minutes after the build (KEEP=1 leaves it running)
-	@cargo build --quiet --workspace --bins
-	@cargo run --quiet -p kanarie-tests --bin demo
+	@cargo build --workspace --bins
+	@cargo run --quiet --bin demo
 
 test: ## Every test, from unit to end to end, with the set-up it needs
 	@cargo build --workspace --bins
-	@cargo run --quiet -p kanarie-tests --bin prepare
+	@cargo run --quiet --bin prepare
 	@cargo test --workspace
 
 lint: ## Format and clippy, as the gate runs them
@@ -28,5 +28,5 @@ images: ## Static musl images FROM scratch, with buildah or docker
 	@charts/images/build
 
 bench: ## What a webhook and a whole message cost, as ratios against a bare handler
-	@cargo build --quiet --release --workspace --bins
-	@cargo run --quiet --release -p kanarie-tests --bin bench
+	@cargo build --release --workspace --bins
+	@cargo run --quiet --release --bin bench
