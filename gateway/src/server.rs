@@ -2,7 +2,7 @@
 //!
 //! Takes a listener and a router, serves until told to stop, then lets what is being answered be
 //! answered. A header, an idle connection, a body and an answer have their own time; a body has a
-//! size; there is a most of connections. Never buffers more of a body than its cap.
+//! size; there is a most of connections, and a new one takes the place of the oldest. Never buffers more of a body than its cap.
 
 mod stream;
 
@@ -12,13 +12,14 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::Request;
+use futures::FutureExt as _;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
@@ -32,23 +33,26 @@ pub async fn run(
     limits: Limits,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let slots = Arc::new(Semaphore::new(limits.connections));
+    let places = Places::new(limits.connections);
     let mut connections = JoinSet::new();
     loop {
-        // Without a free slot nothing is accepted: further clients wait in the listener's backlog.
-        let slot = Arc::clone(&slots).acquire_owned();
-        let accepted = async { (slot.await, listener.accept().await) };
-        let (slot, accepted) = tokio::select! {
+        let accepted = async {
+            let accepted = listener.accept().await;
+            // Until there is a place further clients wait in the listener's backlog.
+            (accepted, places.take().await)
+        };
+        let (accepted, place) = tokio::select! {
             biased;
             () = stopped(&mut shutdown) => break,
             accepted = accepted => accepted,
         };
         match accepted {
             Ok((stream, _)) => {
-                let serving = serve(stream, router.clone(), limits, shutdown.clone());
+                let wanted = Arc::clone(&places.wanted);
+                let serving = serve(stream, router.clone(), limits, wanted, shutdown.clone());
                 connections.spawn(async move {
                     serving.await;
-                    drop(slot);
+                    drop(place);
                 });
             }
             // Out of descriptors, most likely: accepting at once again would only burn the CPU.
@@ -120,8 +124,42 @@ pub enum BodyError {
     Broken,
 }
 
+/// The places of connections. Whoever held all of them could keep everybody else out by saying
+/// something once a minute; so a new client is given the place of the oldest.
+struct Places {
+    free: Arc<Semaphore>,
+    /// Wakes the connection that waits longest, to end after what it is being answered.
+    wanted: Arc<Notify>,
+}
+
+impl Places {
+    fn new(connections: usize) -> Self {
+        Self { free: Arc::new(Semaphore::new(connections)), wanted: Arc::default() }
+    }
+
+    /// The next free place.
+    async fn take(&self) -> Option<OwnedSemaphorePermit> {
+        let free = Arc::clone(&self.free).acquire_owned();
+        let mut free = std::pin::pin!(free);
+        if let Some(place) = free.as_mut().now_or_never() {
+            return place.ok();
+        }
+        loop {
+            self.wanted.notify_one();
+            // The one that was asked may be in the middle of a slow request: then another one.
+            if let Ok(place) = tokio::time::timeout(ASK_NEXT, free.as_mut()).await {
+                // Nobody may be left to ask: then the question must not meet the new client.
+                let _ = self.wanted.notified().now_or_never();
+                return place.ok();
+            }
+        }
+    }
+}
+
 /// Rest after a failed accept.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Time for a connection to end before the next one is asked to.
+const ASK_NEXT: Duration = Duration::from_millis(20);
 /// Most header fields of a request.
 const MAX_HEADERS: usize = 64;
 /// Most bytes of a header, and of the buffer that reads bodies.
@@ -146,6 +184,7 @@ async fn serve(
     stream: TcpStream,
     router: Router,
     limits: Limits,
+    wanted: Arc<Notify>,
     mut shutdown: watch::Receiver<bool>,
 ) {
     // Answers are one small write: waiting to fill a packet only delays them. A failure costs time,
@@ -169,9 +208,15 @@ async fn serve(
         .max_buf_size(BUFFER_BYTES)
         .serve_connection(stream, service);
     let mut connection = std::pin::pin!(connection);
+    let ends = async {
+        tokio::select! {
+            () = stopped(&mut shutdown) => {}
+            () = wanted.notified() => {}
+        }
+    };
     let served = tokio::select! {
         served = connection.as_mut() => served,
-        () = stopped(&mut shutdown) => {
+        () = ends => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

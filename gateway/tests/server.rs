@@ -153,16 +153,36 @@ async fn a_frame_of_a_body_is_let_go_before_the_next_is_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_over_the_cap_is_served_when_another_is_gone() {
+async fn a_client_over_the_cap_gets_the_place_of_the_oldest() {
     let server = Server::start().await;
-    let first = server.connect().await;
-    let _second = server.connect().await;
+    let (mut first, mut second) = (server.connect().await, server.connect().await);
+    for client in [&mut first, &mut second] {
+        client.write_all(REQUEST.as_bytes()).await.unwrap();
+        assert!(answer(client).await.starts_with("HTTP/1.1 200"));
+    }
+    let mut third = server.connect().await;
+    third.write_all(REQUEST.as_bytes()).await.unwrap();
+    assert!(answer(&mut third).await.starts_with("HTTP/1.1 200"));
+    assert_eq!(rest(&mut first).await, "");
+    second.write_all(REQUEST.as_bytes()).await.unwrap();
+    assert!(answer(&mut second).await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_over_the_cap_waits_for_answers_that_are_being_made() {
+    let server = Server::start().await;
+    let (mut first, mut second) = (server.connect().await, server.connect().await);
+    for client in [&mut first, &mut second] {
+        client.write_all(REQUEST.replace("POST /", "POST /slow").as_bytes()).await.unwrap();
+        server.entered.notified().await;
+    }
     let mut third = server.connect().await;
     third.write_all(REQUEST.as_bytes()).await.unwrap();
     let mut byte = [0];
     let waited = tokio::time::timeout(Duration::from_secs(1), third.read(&mut byte)).await;
-    assert!(waited.is_err(), "it has no slot yet");
-    drop(first);
+    assert!(waited.is_err(), "it has no place yet");
+    server.go_on.notify_one();
+    assert!(rest(&mut first).await.starts_with("HTTP/1.1 200"), "it got all of its answer");
     assert!(answer(&mut third).await.starts_with("HTTP/1.1 200"));
 }
 
