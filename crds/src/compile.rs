@@ -87,6 +87,11 @@ pub fn secret_names(
     of_channel.chain(of_revisions).map(|reference| reference.name.clone()).collect()
 }
 
+/// Whether a value can be compiled into a route.
+pub fn is_usable(bytes: &[u8]) -> bool {
+    value(bytes).is_ok()
+}
+
 /// Compiles one revision with the live values of its Secrets.
 pub fn compile_revision(
     namespace: &str,
@@ -212,7 +217,7 @@ fn optional(
     reference.map(|reference| text(reference, key, secrets).map(SecretText::new)).transpose()
 }
 
-/// One value, without the line end that `echo` and editors leave behind it.
+/// One value.
 fn text(
     reference: &SecretRef,
     key: &'static str,
@@ -225,15 +230,30 @@ fn text(
     let Some(bytes) = data.get(key) else {
         return Err(CompileError::KeyMissing { secret, key });
     };
-    if bytes.len() > MAX_VALUE_BYTES {
-        return Err(CompileError::ValueTooLong { secret, key });
+    match value(bytes) {
+        Ok(value) => Ok(value.to_owned()),
+        Err(Flaw::TooLong) => Err(CompileError::ValueTooLong { secret, key }),
+        Err(Flaw::NotText) => Err(CompileError::NotText { secret, key }),
+        Err(Flaw::Empty) => Err(CompileError::KeyMissing { secret, key }),
     }
-    let Ok(value) = std::str::from_utf8(bytes) else {
-        return Err(CompileError::NotText { secret, key });
-    };
-    match value.trim_end_matches(['\r', '\n']) {
-        value if value.contains(char::is_control) => Err(CompileError::NotText { secret, key }),
-        "" => Err(CompileError::KeyMissing { secret, key }),
-        value => Ok(value.to_owned()),
+}
+
+/// Why a value cannot be used.
+enum Flaw {
+    TooLong,
+    NotText,
+    Empty,
+}
+
+/// What the bytes of a key say, without the line end that `echo` and editors leave behind them.
+fn value(bytes: &[u8]) -> Result<&str, Flaw> {
+    if bytes.len() > MAX_VALUE_BYTES {
+        return Err(Flaw::TooLong);
+    }
+    let text = std::str::from_utf8(bytes).map_err(|_| Flaw::NotText)?;
+    match text.trim_end_matches(['\r', '\n']) {
+        value if value.contains(char::is_control) => Err(Flaw::NotText),
+        "" => Err(Flaw::Empty),
+        value => Ok(value),
     }
 }

@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 
 use kanarie_crds::channel::{RevisionContent, SecretRef};
-use kanarie_crds::compile::{CompileError, Secrets, compile_channel, compile_revision};
+use kanarie_crds::compile::{CompileError, Secrets, compile_channel, compile_revision, is_usable};
 use kanarie_crds::conditions::Reason;
 use kanarie_crds::route::{AgentRoute, RevisionRoute, Route, SecretText};
 use kanarie_crds::secrets::{
     AGENT_API_KEY, AGENT_TOKEN, API_KEY_SECRET, API_KEY_SID, AUTH_TOKEN, AUTH_TOKEN_SECONDARY,
-    MAX_VALUE_BYTES, SIGNING_KEY,
+    SIGNING_KEY,
 };
 
 use crate::secrets::Read;
@@ -69,8 +69,25 @@ pub fn compile(
     }
     match attempt(&secrets) {
         Ok(route) if size(&route) <= MAX_ROUTE_BYTES => Ok((route, Some(problem))),
-        Ok(_) | Err(_) => Err(problem),
+        Ok(_) | Err(_) => as_before(before, stable.0, canary.map(|(name, _)| name))
+            .map(|route| (route, Some(problem.clone())))
+            .ok_or(problem),
     }
+}
+
+/// The route in force around revisions that it has already. What names a Secret that was never
+/// there is not in force before that comes, and keeps no canary from being taken back.
+fn as_before(before: &Route, stable: &str, canary: Option<&str>) -> Option<Route> {
+    let stable = compiled(before, stable)?.clone();
+    let canary = match canary {
+        None => None,
+        Some(canary) => Some(compiled(before, canary)?.clone()),
+    };
+    Some(Route { stable, canary, ..before.clone() })
+}
+
+fn compiled<'a>(before: &'a Route, revision: &str) -> Option<&'a RevisionRoute> {
+    std::iter::once(&before.stable).chain(&before.canary).find(|held| held.revision == revision)
 }
 
 fn size(route: &Route) -> usize {
@@ -126,9 +143,7 @@ fn last_compiled<'a>(
         }
     }
     for (name, content) in revisions {
-        let held = std::iter::once(&before.stable).chain(&before.canary);
-        let compiled = held.into_iter().find(|route| route.revision == *name);
-        values.extend(compiled.and_then(|route| agent_secret(content, route)));
+        values.extend(compiled(before, name).and_then(|route| agent_secret(content, route)));
     }
     values
 }
@@ -158,17 +173,13 @@ fn stands(secrets: &Secrets, reference: &SecretRef, key: &'static str) -> bool {
     };
     secrets
         .get(&reference.name)
-        .is_some_and(|data| ended(data) || data.get(key).is_some_and(|value| usable(value)))
-}
-
-fn usable(value: &[u8]) -> bool {
-    let text = std::str::from_utf8(value).unwrap_or_default();
-    value.len() <= MAX_VALUE_BYTES && !text.trim_end_matches(['\r', '\n']).is_empty()
+        .is_some_and(|data| ended(data) || data.get(key).is_some_and(|value| is_usable(value)))
 }
 
 #[cfg(test)]
 mod tests {
     use kanarie_crds::channel::WhatsAppChannel;
+    use kanarie_crds::secrets::MAX_VALUE_BYTES;
 
     use super::*;
     use crate::validate::validate;
@@ -198,7 +209,7 @@ spec:
         Read { found, ..Read::default() }
     }
 
-    fn compiled(read: &Read, before: Option<&Route>) -> Result<(Route, Option<Problem>), Problem> {
+    fn served(read: &Read, before: Option<&Route>) -> Result<(Route, Option<Problem>), Problem> {
         let channel = channel();
         compile(&channel, ("a", &channel.content), None, read, before)
     }
@@ -210,8 +221,8 @@ spec:
 
     #[test]
     fn a_vanished_secret_leaves_its_last_value_in_force_and_is_named() {
-        let (before, _) = compiled(&read(BOTH), None).unwrap();
-        let (after, problem) = compiled(&read(&BOTH[..1]), Some(&before)).unwrap();
+        let (before, _) = served(&read(BOTH), None).unwrap();
+        let (after, problem) = served(&read(&BOTH[..1]), Some(&before)).unwrap();
         assert_eq!(after, before);
         let problem = problem.unwrap();
         assert_eq!(problem.reason, Reason::SecretNotFound);
@@ -220,14 +231,14 @@ spec:
 
     #[test]
     fn without_a_route_in_force_a_missing_secret_leaves_nothing_to_serve_with() {
-        assert_eq!(compiled(&read(&[]), None).unwrap_err().reason, Reason::SecretNotFound);
+        assert_eq!(served(&read(&[]), None).unwrap_err().reason, Reason::SecretNotFound);
     }
 
     #[test]
     fn a_secondary_token_taken_out_of_its_secret_is_taken_out_of_the_route() {
-        let (before, _) = compiled(&read(BOTH), None).unwrap();
+        let (before, _) = served(&read(BOTH), None).unwrap();
         let ended = read(&[("twilio", &[("authToken", "two")])]);
-        let (after, problem) = compiled(&ended, Some(&before)).unwrap();
+        let (after, problem) = served(&ended, Some(&before)).unwrap();
         assert_eq!(after.credentials.auth_token_secondary, None);
         assert_eq!(after.credentials.auth_token.expose(), "two");
         assert!(problem.is_some(), "the agent's Secret is still missing");
@@ -235,11 +246,10 @@ spec:
 
     #[test]
     fn a_value_that_became_too_long_is_refused_and_the_last_one_stays() {
-        let (before, _) = compiled(&read(BOTH), None).unwrap();
+        let (before, _) = served(&read(BOTH), None).unwrap();
         let long = "x".repeat(MAX_VALUE_BYTES + 1);
         let keys: &[(&str, &str)] = &[("authToken", &long)];
-        let (after, problem) =
-            compiled(&read(&[("twilio", keys), BOTH[1]]), Some(&before)).unwrap();
+        let (after, problem) = served(&read(&[("twilio", keys), BOTH[1]]), Some(&before)).unwrap();
         assert_eq!(after.credentials.auth_token.expose(), "one");
         assert_eq!(problem.unwrap().reason, Reason::ValueUnusable);
     }
@@ -275,8 +285,32 @@ spec:
     }
 
     #[test]
+    fn a_new_reference_to_a_missing_secret_keeps_no_canary_from_being_taken_back() {
+        let mut channel = channel();
+        let (a, b) = (("a", &channel.content.clone()), ("b", &channel.content.clone()));
+        let (before, _) = compile(&channel, a, Some(b), &read(BOTH), None).unwrap();
+        channel.spec.twilio.api_key_secret_ref = Some(SecretRef { name: "nobody-made-it".into() });
+        let (after, problem) = compile(&channel, a, None, &read(BOTH), Some(&before)).unwrap();
+        assert_eq!(after, Route { canary: None, ..before.clone() });
+        assert_eq!(problem.unwrap().reason, Reason::SecretNotFound);
+        let unknown = Some(("c", &channel.content));
+        assert!(compile(&channel, a, unknown, &read(BOTH), Some(&before)).is_err());
+    }
+
+    #[test]
+    fn a_value_with_a_control_character_is_refused_and_the_last_one_stays() {
+        let (before, _) = served(&read(BOTH), None).unwrap();
+        let keys: &[(&str, &str)] = &[("authToken", "broken\u{7}"), ("authTokenSecondary", "new")];
+        let (after, problem) = served(&read(&[("twilio", keys), BOTH[1]]), Some(&before)).unwrap();
+        assert_eq!(after.credentials.auth_token.expose(), "one");
+        let secondary = after.credentials.auth_token_secondary.unwrap();
+        assert_eq!(secondary.expose(), "new", "what is usable is in force");
+        assert_eq!(problem.unwrap().reason, Reason::ValueUnusable);
+    }
+
+    #[test]
     fn a_secret_that_may_not_be_read_says_so() {
         let forbidden = Read { forbidden: ["twilio".to_owned()].into(), ..read(&BOTH[1..]) };
-        assert_eq!(compiled(&forbidden, None).unwrap_err().reason, Reason::Forbidden);
+        assert_eq!(served(&forbidden, None).unwrap_err().reason, Reason::Forbidden);
     }
 }
