@@ -148,13 +148,13 @@ reasons! {
         "Fifty revisions are rejected: no rollout starts until a `retry` clears one.";
     RouteUnreadable: Warning, [RolledOut = Unknown, Stalled = True],
         "The route's memory cannot be read or is of a newer operator: it is left as it is.";
-    RouteLost: Warning, [RolledOut = Unknown, Stalled = True],
+    RouteLost: Warning, [Ready = False, Routed = False, RolledOut = Unknown, Stalled = True],
         "The route is gone and no revision carries a promotion mark: nothing is guessed.";
     SenderConflict: Warning, [Ready = False, Routed = False, Stalled = True],
         "Another channel holds this account's sender.";
     InvalidSpec: Warning, [Ready = False, RolledOut = Unknown, Stalled = True],
         "The spec breaks a rule of this version.";
-    CredentialsNotReady: Warning, [Ready = False, RolledOut = Unknown],
+    CredentialsNotReady: Warning, [Ready = False, Routed = False, RolledOut = Unknown],
         "No route can be made without the Secrets.";
     SecretNotFound: Warning, [CredentialsReady = False],
         "A Secret does not exist; the last compiled value stays in force.";
@@ -176,10 +176,6 @@ reasons! {
         "Not looked at yet.";
     DeadLettersWaiting: Warning, [],
         "Messages could not be answered and are kept for two weeks.";
-    CommandExecuted: Normal, [],
-        "A command was carried out.";
-    CommandRefused: Warning, [],
-        "A command cannot be carried out now.";
     Idle: Normal, [Reconciling = False],
         "Nothing is under way.";
     Healthy: Normal, [Stalled = False],

@@ -375,7 +375,50 @@ fn host_and_path(url: &str) -> String {
     format!("{}{port}{}", url.host_str().unwrap_or_default(), url.path())
 }
 
-/// A time as status has it.
+/// Whole seconds from a time of status until now; zero for one that is still to come.
 pub fn seconds_since(at: &Time, now: Timestamp) -> u64 {
     crate::clock::millis_of(now).saturating_sub(crate::clock::millis_of(at.0)) / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn ready() -> WhatsAppChannelStatus {
+        let said = |kind: &str, reason: &str| {
+            json!({
+                "type": kind, "status": "True", "reason": reason, "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            })
+        };
+        let conditions = [said("Ready", "StableServing"), said("Routed", "InForce")];
+        serde_json::from_value(json!({"conditions": conditions, "transition": 7})).unwrap()
+    }
+
+    fn said(status: &WhatsAppChannelStatus, kind: &str) -> (String, String) {
+        let condition = status.conditions.iter().find(|one| one.type_ == kind).unwrap();
+        (condition.status.clone(), condition.reason.clone())
+    }
+
+    #[test]
+    fn a_channel_without_a_route_is_not_said_to_be_served() {
+        for reason in [Reason::RouteLost, Reason::CredentialsNotReady] {
+            let why = Blocked { reason, message: String::new() };
+            let status = blocked(2, &ready(), &why, None, Timestamp::UNIX_EPOCH);
+            let expected = ("False".to_owned(), reason.as_str().to_owned());
+            assert_eq!(said(&status, "Ready"), expected);
+            assert_eq!(said(&status, "Routed"), expected);
+            assert_eq!(status.transition, 7, "what is no condition stays");
+        }
+    }
+
+    #[test]
+    fn a_route_that_is_left_as_it_is_serves_on() {
+        let why = Blocked { reason: Reason::RouteUnreadable, message: String::new() };
+        let status = blocked(2, &ready(), &why, None, Timestamp::UNIX_EPOCH);
+        assert_eq!(said(&status, "Ready").0, "True");
+        assert_eq!(said(&status, "Stalled").0, "True");
+    }
 }
