@@ -32,7 +32,7 @@ use crate::context::Ctx;
 use crate::credentials::Problem;
 use crate::events;
 use crate::observe::{ObserveError, Seen, look, observe};
-use crate::report::{Outcome, ReportError, report, report_blocked};
+use crate::report::{Outcome, ReportError, report, report_blocked, standing};
 use crate::secrets::REREAD;
 use crate::status::entry;
 use crate::triggers::{Guarded, Queue};
@@ -125,8 +125,7 @@ async fn line(object: &Guarded, ctx: &Ctx) -> Result<Duration, ReconcileError> {
         Ok(channel) => channel,
         Err(unreadable) => {
             let (identity, status, why) = *unreadable;
-            report_blocked(ctx, &identity, &status, &why, None).await?;
-            return Ok(REREAD);
+            return refuse(ctx, identity, status, &why).await;
         }
     };
     let now = Timestamp(clock::millis_of(clock::now()));
@@ -197,8 +196,29 @@ async fn without_route(
     Ok(BLOCKED)
 }
 
-/// What can be said of an object that is no channel, and why it is none.
-type Unreadable = (Identity, WhatsAppChannelStatus, Blocked);
+/// What can be said of an object that is no channel, and why it is none. An object that cannot be
+/// decoded comes without its status.
+type Unreadable = (Identity, Option<WhatsAppChannelStatus>, Blocked);
+
+/// The object is no channel: its conditions say so, and the rest of its status stays as it is.
+async fn refuse(
+    ctx: &Ctx,
+    identity: Identity,
+    status: Option<WhatsAppChannelStatus>,
+    why: &Blocked,
+) -> Result<Duration, ReconcileError> {
+    let known = match status {
+        Some(status) => Some((identity, status)),
+        None => standing(ctx, &identity)
+            .await
+            .map_err(ReportError::from)?
+            .filter(|(live, _)| live.uid == identity.uid),
+    };
+    if let Some((identity, status)) = known {
+        report_blocked(ctx, &identity, &status, why, None).await?;
+    }
+    Ok(REREAD)
+}
 
 /// An object of the watch as a channel, or as something to report on.
 fn read(object: &Guarded) -> Result<Channel, Box<Unreadable>> {
@@ -206,15 +226,11 @@ fn read(object: &Guarded) -> Result<Channel, Box<Unreadable>> {
     match &object.0 {
         Ok(readable) => validate(readable).map_err(|invalid| {
             let status = readable.status.clone().unwrap_or_default();
-            Box::new((Identity::of(&readable.metadata), status, blocked(invalid.to_string())))
+            Box::new((Identity::of(&readable.metadata), Some(status), blocked(invalid.to_string())))
         }),
         Err(invalid) => {
             let identity = Identity::of(&invalid.metadata);
-            Err(Box::new((
-                identity,
-                WhatsAppChannelStatus::default(),
-                blocked(invalid.error.clone()),
-            )))
+            Err(Box::new((identity, None, blocked(invalid.error.clone()))))
         }
     }
 }
@@ -322,7 +338,8 @@ mod tests {
 
     #[test]
     fn an_object_that_cannot_be_decoded_is_reported_and_stops_nobody() {
-        let (identity, _, why) = *read(&object("{sender: 7}")).unwrap_err();
+        let (identity, status, why) = *read(&object("{sender: 7}")).unwrap_err();
+        assert!(status.is_none(), "its status is not known, and must not be taken for empty");
         assert_eq!((identity.uid.as_str(), identity.generation), ("u", 3));
         assert_eq!(why.reason, Reason::InvalidSpec);
     }

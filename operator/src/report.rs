@@ -15,8 +15,8 @@ use kanarie_crds::status::WhatsAppChannelStatus;
 use kanarie_crds::{FIELD_MANAGER, GROUP};
 use kanarie_rollout::analysis::Verdict;
 use kube::Api;
-use kube::api::{Patch, PatchParams};
-use serde_json::json;
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
+use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::time::Instant;
 
@@ -104,6 +104,24 @@ pub async fn report_blocked(
     write(ctx, identity, before, None, make).await
 }
 
+/// A channel and its status as they are now; of an object whose spec cannot be decoded as well.
+pub async fn standing(
+    ctx: &Ctx,
+    identity: &Identity,
+) -> Result<Option<(Identity, WhatsAppChannelStatus)>, kube::Error> {
+    let kind = ApiResource::erase::<WhatsAppChannel>(&());
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(ctx.client.clone(), &identity.key.namespace, &kind);
+    let Some(mut live) = api.get_opt(&identity.key.name).await? else {
+        return Ok(None);
+    };
+    let status = match live.data["status"].take() {
+        Value::Null => WhatsAppChannelStatus::default(),
+        status => serde_json::from_value(status).map_err(kube::Error::SerdeError)?,
+    };
+    Ok(Some((Identity::of(&live.metadata), status)))
+}
+
 /// Writes status if it changed, and tells what is new in it.
 async fn write(
     ctx: &Ctx,
@@ -124,12 +142,10 @@ async fn write(
         return Ok(events::tell(ctx, identity, before, &after, dead, now).await?);
     }
     // The watch is behind: compare with the object as it is.
-    let api: Api<WhatsAppChannel> = Api::namespaced(ctx.client.clone(), &identity.key.namespace);
-    let Some(live) = api.get_opt(&identity.key.name).await? else {
+    let Some((live, before)) = standing(ctx, identity).await? else {
         return Ok(());
     };
-    let fresh = Identity { generation: identity.generation, ..Identity::of(&live.metadata) };
-    let before = live.status.unwrap_or_default();
+    let fresh = Identity { generation: identity.generation, ..live };
     let after = make(&before, identity.generation, now);
     let is_older = after.transition < before.transition
         || after.observed_generation < before.observed_generation;
