@@ -157,17 +157,24 @@ mod tests {
 
     #[test]
     fn the_largest_memory_leaves_a_route_its_room() {
+        use kanarie_rollout::observation::{MAX_COMMAND_CHARS, Sum};
+        use kanarie_rollout::policy::{OnFailure, Policy};
         use kanarie_rollout::state::{
-            MAX_HISTORY, MAX_MESSAGE_CHARS, MAX_REJECTED, Rejection, Transition,
+            CommandAnswer, CommandResult, Finished, MAX_HISTORY, MAX_MESSAGE_CHARS, MAX_REJECTED,
+            Phase, Rejection, Rolling, Stage, Transition,
         };
-        let name = |number: usize| Revision::new(format!("{number:0>63}"));
+        use kanarie_rollout::weight::{Step, Steps, Weight};
+
+        const MAX: u32 = u32::MAX;
+        let name = |number: usize| Revision::new(format!("{number:0>65}"));
+        let weight = |percent| Weight::new(percent).unwrap();
         let sentence = "x".repeat(MAX_MESSAGE_CHARS);
-        let at = Timestamp(u64::MAX / 2);
+        let at = Timestamp(u64::MAX);
         let mut state = State::first(name(0), at);
         state.rejected = (0..MAX_REJECTED)
             .map(|number| Rejection {
                 revision: name(number),
-                reason: "PausedOnFailure".to_owned(),
+                reason: "RolledBack".to_owned(),
                 message: sentence.clone(),
                 at,
             })
@@ -178,17 +185,42 @@ mod tests {
                 at,
                 reason: "PausedOnFailure".to_owned(),
                 revision: name(number),
-                weight: kanarie_rollout::weight::Weight::FULL,
+                weight: Weight::FULL,
                 message: sentence.clone(),
             })
             .collect();
+        state.last_command = Some(CommandAnswer {
+            id: "\u{1f426}".repeat(MAX_COMMAND_CHARS),
+            verb: "\u{1f426}".repeat(MAX_COMMAND_CHARS),
+            result: CommandResult::Executed,
+            message: sentence.clone(),
+            at,
+        });
+        let steps = (81..=100).map(|percent| Step { weight: weight(percent), hold_seconds: MAX });
+        // More judged messages than a channel has in a year of eighty a second.
+        let sum = Sum(9_999_999_999, 9_999_999_999);
+        let finished = |percent| Finished { weight: weight(percent), stable: sum, canary: sum };
+        state.phase = Phase::Rolling(Box::new(Rolling {
+            stable: name(0),
+            canary: name(1),
+            policy: Policy {
+                steps: Steps::new(steps.collect()).unwrap(),
+                max_error_basis_points: MAX,
+                min_messages: u64::MAX,
+                max_latency_ms: Some(u64::MAX),
+                interval_seconds: MAX,
+                on_failure: OnFailure::Rollback,
+                retry_on_stable: false,
+                progress_deadline_seconds: MAX,
+            },
+            stage: Stage::Failed { weight: Weight::FULL, explanation: sentence.repeat(3) },
+            finished: (0..=100).map(finished).collect(),
+        }));
         let mut largest = content(&format!("https://{}", "a".repeat(504)));
         largest.reply.failure_text = "\u{1f426}".repeat(640);
-        let known = BTreeMap::from([(name(0).to_string(), largest)]);
-        let memory = Memory::of(state, &known, None, u64::MAX / 2).unwrap();
-        let mut bytes = serde_json::to_vec(&memory).unwrap().len();
-        // A rollout has a second revision, and its policy and counts: ten weights of each.
-        bytes += serde_json::to_vec(&memory.revisions).unwrap().len() + 10 * 256;
+        let known = [name(0), name(1)].map(|name| (name.0, largest.clone())).into();
+        let memory = Memory::of(state, &known, None, u64::MAX).unwrap();
+        let bytes = serde_json::to_vec(&memory).unwrap().len();
         let room = kanarie_crds::route::MAX_OBJECT_BYTES - crate::credentials::MAX_ROUTE_BYTES;
         assert!(bytes <= room, "{bytes} bytes of {room}");
     }
