@@ -70,13 +70,14 @@ pub async fn claim(ctx: &Ctx, channel: &Channel) -> Result<Claim, kube::Error> {
             Err(blocked) => Claim::Blocked(blocked),
         });
     }
-    let Some(owner) = owner(&object.metadata) else {
+    let Some((holder, uid)) = owner(&object.metadata) else {
         let message = format!("the Secret `{name}` in the routes namespace is no route; delete it");
         return Ok(Claim::Blocked(Blocked { reason: Reason::RouteUnreadable, message }));
     };
-    if lives(ctx, &owner.0, &owner.1).await? {
-        return Ok(conflict(&owner.0));
+    if lives(ctx, &holder, &uid).await? {
+        return Ok(conflict(&holder));
     }
+    ctx.forget(&holder, &uid);
     Ok(free(ctx, channel, Some(Box::new(object.metadata))).await)
 }
 

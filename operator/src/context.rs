@@ -40,6 +40,15 @@ pub struct Ctx {
     pub instance: String,
 }
 
+impl Ctx {
+    /// Forgets a channel that is gone.
+    pub fn forget(&self, key: &ChannelKey, uid: &str) {
+        self.evidence.forget(uid);
+        self.secrets.forget(key);
+        self.notes.forget(uid);
+    }
+}
+
 /// The caches of all watches of channels.
 #[derive(Default)]
 pub struct Channels {

@@ -90,9 +90,7 @@ async fn collect(ctx: &Ctx, routes: &Routes) {
             Ok(true) => {}
             Ok(false) => {
                 delete(ctx, name, metadata).await;
-                ctx.evidence.forget(&uid);
-                ctx.secrets.forget(&key);
-                ctx.notes.forget(&uid);
+                ctx.forget(&key, &uid);
             }
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "it is not known whether a channel is gone");
