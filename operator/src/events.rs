@@ -1,7 +1,7 @@
 //! Events: what happened to a channel, each thing once as a log line, a count and a Kubernetes Event.
 //!
 //! Takes a channel and its status before and after; creates Events whose names say what they are
-//! about, so that creating one again is answered AlreadyExists. Never tells a secret or a number.
+//! about, so that creating one again is answered AlreadyExists. Never tells a secret or a phone number.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;

@@ -142,11 +142,6 @@ impl Evidence {
         self.lock().channels.remove(uid);
     }
 
-    /// Whether a gateway answered lately; `None` before the first try ended.
-    pub fn reachable(&self) -> bool {
-        self.lock().reachable
-    }
-
     /// Polls for ever.
     pub async fn poll(
         self: Arc<Self>,

@@ -1,7 +1,5 @@
 //! A point in time, given from outside: the operator's clock or the store's, never read here.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 
 /// Unix time in milliseconds. Which clock it is of says the name of the field that holds it.
@@ -26,10 +24,5 @@ impl Timestamp {
     /// This time and `millis` more.
     pub fn plus_millis(self, millis: u64) -> Self {
         Self(self.0.saturating_add(millis))
-    }
-
-    /// How long from `earlier` to this time; zero when this is not later.
-    pub fn since(self, earlier: Self) -> Duration {
-        Duration::from_millis(self.millis_since(earlier))
     }
 }
