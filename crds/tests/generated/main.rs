@@ -5,6 +5,8 @@
 
 mod reference;
 
+use kanarie_crds::conditions::{ConditionType, Reason};
+
 #[test]
 fn the_committed_crd_is_what_the_types_say() {
     compare("crds/whatsappchannels.yaml", &kanarie_crds::schema::yaml());
@@ -13,6 +15,22 @@ fn the_committed_crd_is_what_the_types_say() {
 #[test]
 fn the_page_of_the_api_is_what_the_types_say() {
     compare("docs/api.md", &reference::page());
+}
+
+#[test]
+fn the_page_for_operators_explains_reasons_that_exist() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/operations.md");
+    let page = std::fs::read_to_string(root).unwrap();
+    let (_, table) = page.split_once("| RolledOut reason |").unwrap();
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let mut explained = 0;
+    for word in rows.flat_map(|row| row.split('|').nth(1).unwrap().split(',')) {
+        let reason = Reason::parse(word.trim()).unwrap_or_else(|| panic!("no reason `{word}`"));
+        let stands = reason.conditions().iter().any(|(kind, _)| *kind == ConditionType::RolledOut);
+        assert!(stands, "{reason} never stands under RolledOut");
+        explained += 1;
+    }
+    assert!(explained > 10, "{explained} rows");
 }
 
 #[test]
