@@ -3,13 +3,16 @@
 
 use std::time::Duration;
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kanarie_crds::channel::WhatsAppChannel;
 use kanarie_crds::control::{Class, Track};
 use kanarie_crds::route::{CONTROL_SECRET, CONTROL_TOKEN_KEY};
 use kanarie_operator::lease::Candidate;
+use kanarie_operator::startup::CRD_NAME;
 use kanarie_tests::bench::Bench;
 use kanarie_tests::manifest::http_agent;
 use kanarie_tests::world::{condition, reason};
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
 const OLD: &str = "https://old.example.com/";
@@ -281,6 +284,41 @@ async fn a_state_of_a_newer_operator_is_never_written_over() {
     bench.until("care", seen).await.unwrap();
     let after = bench.routes().get(&bench.route_name()).await.unwrap();
     assert_eq!(after.metadata.resource_version, newer.metadata.resource_version);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_spec_of_a_newer_definition_leaves_what_status_remembers() {
+    let bench = Bench::start().await.unwrap();
+    let before = served(&bench).await;
+    // Reinstalled by the neighbours of this test at any time, so both steps are tried together.
+    let newer = json!([{
+        "op": "add", "value": "Managed",
+        "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/webhook\
+                 /properties/registration/enum/-",
+    }]);
+    let newer = Patch::Json::<()>(serde_json::from_value(newer).unwrap());
+    let definitions = kube::Api::<CustomResourceDefinition>::all(bench.plane.client());
+    let managed = Patch::Merge(json!({"spec": {"webhook": {"registration": "Managed"}}}));
+    let kind = ApiResource::erase::<WhatsAppChannel>(&());
+    let raw: kube::Api<DynamicObject> =
+        kube::Api::namespaced_with(bench.plane.client(), &bench.places.channels, &kind);
+    while raw.patch("care", &PatchParams::default(), &managed).await.is_err() {
+        definitions.patch(CRD_NAME, &PatchParams::default(), &newer).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let stalled = async {
+        loop {
+            let after = serde_json::to_value(raw.get("care").await.unwrap()).unwrap();
+            if reason(&after, "Stalled") == Some("InvalidSpec") {
+                break after;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let after = tokio::time::timeout(Duration::from_secs(30), stalled).await.unwrap();
+    for field in ["transition", "stable", "history"] {
+        assert_eq!(after["status"][field], before["status"][field], "{field}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
