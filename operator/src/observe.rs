@@ -196,7 +196,6 @@ fn remains(channel: &Channel, revisions: &Revisions, now: Timestamp) -> Remains 
         last_command: status.last_command.as_ref().map(answer),
         standing: channel.command.clone(),
         transition: status.transition,
-        serving: 0,
     }
 }
 

@@ -23,8 +23,6 @@ pub struct Remains {
     pub standing: Option<Command>,
     /// Highest transition number seen in status.
     pub transition: u64,
-    /// Highest `serving` seen anywhere: acknowledged by a replica, or with counts.
-    pub serving: u64,
 }
 
 /// A ControllerRevision and what it was annotated with.
@@ -56,8 +54,8 @@ impl State {
         let state = Self {
             phase: Phase::Clearing { stable: stable.clone() },
             // `serving` grows far slower than once a second, so the time is above all that ever
-            // was, even when no gateway can be asked.
-            serving: remains.serving.max(now.0 / 1000).saturating_add(1),
+            // was, and no gateway need be asked.
+            serving: (now.0 / 1000).saturating_add(1),
             transition: remains.transition,
             rejected,
             last_command,

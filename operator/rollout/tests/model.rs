@@ -284,7 +284,6 @@ impl Rollouts {
             last_command: reported.last_command,
             standing: world.observation().command,
             transition: reported.transition,
-            serving: world.acknowledged.iter().copied().max().unwrap_or_default(),
         };
         let state = forgotten(State::rebuild(remains, REBUILD_AT).unwrap());
         if state.serving <= world.highest || state.transition <= reported.transition {

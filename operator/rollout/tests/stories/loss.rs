@@ -57,14 +57,13 @@ fn rejections_survive_from_status_and_from_marks() {
 }
 
 #[test]
-fn numbers_start_above_anything_seen() {
+fn numbers_start_above_the_time_in_seconds_and_above_the_last_transition() {
     let state = rebuilt(Remains {
         stable: Some(Revision::new("r1")),
-        serving: 5_000,
         transition: 70,
         ..Remains::default()
     });
-    assert_eq!((state.serving, state.transition), (5_001, 71));
+    assert_eq!((state.serving, state.transition), (1_001, 71));
 }
 
 #[test]
