@@ -50,7 +50,8 @@ pub fn decided(metrics: &Metrics, identity: &Identity, transitions: &[HistoryEnt
     }
 }
 
-/// Creates the Events of everything that is new between two statuses.
+/// Creates the Events of everything that is new between two statuses. What could not be created is
+/// told again by the next pass.
 pub async fn tell(
     ctx: &Ctx,
     identity: &Identity,
@@ -59,17 +60,21 @@ pub async fn tell(
     dead: Option<&DeadLetters>,
     now: Timestamp,
 ) -> Result<(), kube::Error> {
-    tell_transitions(ctx, identity, after, now).await?;
+    tell_untold(ctx, identity, after, now).await?;
     let mut news = conditions(&identity.uid, before, after);
     news.extend(dead_letters(&identity.uid, before, dead));
     for one in news {
-        create(ctx, identity, &one, now).await?;
+        if let Err(error) = create(ctx, identity, &one, now).await {
+            ctx.notes.update(&identity.uid, |note| note.told = None);
+            return Err(error);
+        }
     }
     Ok(())
 }
 
-/// Creates the Events of the transitions that this process has not told yet.
-pub async fn tell_transitions(
+/// Creates the Events of the transitions that this process has not told yet; when it does not know
+/// what was told, those of young warnings as well.
+pub async fn tell_untold(
     ctx: &Ctx,
     identity: &Identity,
     status: &WhatsAppChannelStatus,
@@ -79,7 +84,11 @@ pub async fn tell_transitions(
     if told.is_some_and(|told| told >= status.transition) {
         return Ok(());
     }
-    for one in transitions(&identity.uid, status, told, now) {
+    let mut untold = transitions(&identity.uid, status, told, now);
+    if told.is_none() {
+        untold.extend(young_warnings(&identity.uid, status, now));
+    }
+    for one in untold {
         create(ctx, identity, &one, now).await?;
     }
     ctx.notes.update(&identity.uid, |note| note.told = Some(status.transition));
@@ -136,6 +145,13 @@ fn conditions(
         }
     }
     told
+}
+
+/// Warnings that may not have been told before this process started, or before it failed to.
+fn young_warnings(uid: &str, status: &WhatsAppChannelStatus, now: Timestamp) -> Vec<Told> {
+    let mut young = status.clone();
+    young.conditions.retain(|one| seconds_since(&one.last_transition_time, now) < RETOLD_SECONDS);
+    conditions(uid, &WhatsAppChannelStatus::default(), &young)
 }
 
 /// Dead letters where there were none, or more of them after the oldest one went.
@@ -260,6 +276,15 @@ mod tests {
         let after = status(&[], &[(1, Reason::FirstRevision)]);
         let now: Timestamp = "2026-01-01T01:00:00Z".parse().unwrap();
         assert!(transitions("u", &after, None, now).is_empty());
+    }
+
+    #[test]
+    fn a_young_warning_is_told_again_under_the_same_name_and_an_old_one_is_not() {
+        let missing = status(&[("CredentialsReady", "False", Reason::SecretNotFound)], &[]);
+        let first = conditions("u", &WhatsAppChannelStatus::default(), &missing);
+        let at = |time: &str| young_warnings("u", &missing, time.parse().unwrap());
+        assert_eq!(names(&at("2026-01-01T00:05:00Z")), names(&first));
+        assert!(at("2026-01-01T01:00:00Z").is_empty());
     }
 
     #[test]

@@ -136,7 +136,7 @@ async fn write(
         return Ok(());
     }
     if !is_due(ctx, identity, before, &after) {
-        return Ok(events::tell_transitions(ctx, identity, &after, now).await?);
+        return Ok(events::tell_untold(ctx, identity, &after, now).await?);
     }
     if let Written::Yes = patch(ctx, identity, &after).await? {
         return Ok(events::tell(ctx, identity, before, &after, dead, now).await?);
