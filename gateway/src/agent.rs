@@ -134,9 +134,9 @@ impl Agents {
     }
 
     /// Whether the agent may be asked now. A Go must be followed by [`Agents::ask`].
-    pub fn permit(&self, agent: &AgentRoute) -> Permission {
+    pub fn permit(&self, channel: &ChannelRef, agent: &AgentRoute) -> Permission {
         let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
-        match breakers.get_mut(&identity(agent)) {
+        match breakers.get_mut(&identity(channel, agent)) {
             Some(breaker) => breaker.permit(Instant::now()),
             None => Permission::Go,
         }
@@ -165,7 +165,7 @@ impl Agents {
                 Err(failure) => Attempt::failed(failure),
             },
         };
-        self.record(&revision.agent, &attempt);
+        self.record(question.channel, &revision.agent, &attempt);
         attempt
     }
 
@@ -190,13 +190,13 @@ impl Agents {
         Ok(Server { client: &self.client, base, written: url.to_owned(), api_key })
     }
 
-    fn record(&self, agent: &AgentRoute, attempt: &Attempt) {
+    fn record(&self, channel: &ChannelRef, agent: &AgentRoute, attempt: &Attempt) {
         let Some(healthy) = attempt.health() else { return };
         let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
         if breakers.len() >= MANY_BREAKERS {
             breakers.retain(|_, breaker| !breaker.is_idle());
         }
-        breakers.entry(identity(agent)).or_default().record(healthy, Instant::now());
+        breakers.entry(identity(channel, agent)).or_default().record(healthy, Instant::now());
     }
 }
 
@@ -252,11 +252,16 @@ impl Failure {
     }
 }
 
-/// What a breaker stands for: one endpoint, whichever channels and revisions ask it.
-fn identity(agent: &AgentRoute) -> String {
+/// What a breaker stands for: one endpoint, whichever channels and revisions of a namespace ask it.
+/// Another namespace could name the same URL with a deadline that nobody meets, and so stop the
+/// channels of this one.
+fn identity(channel: &ChannelRef, agent: &AgentRoute) -> String {
+    let namespace = &channel.namespace;
     match agent {
-        AgentRoute::LangGraph { url, assistant_id, .. } => format!("{url} {assistant_id}"),
-        AgentRoute::Http { url, .. } => url.clone(),
+        AgentRoute::LangGraph { url, assistant_id, .. } => {
+            format!("{namespace} {url} {assistant_id}")
+        }
+        AgentRoute::Http { url, .. } => format!("{namespace} {url}"),
     }
 }
 
@@ -298,5 +303,32 @@ async fn read(
             return Err(Failure::TooLarge);
         }
         body.extend_from_slice(&chunk);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kanarie_crds::route::{AgentRoute, ChannelRef};
+
+    use super::{Agents, Attempt, Failure};
+    use crate::agent::address::Allow;
+    use crate::breaker::Permission;
+
+    #[test]
+    fn a_breaker_opens_for_the_channels_of_its_namespace_only() {
+        // Another test may have chosen it already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let agents = Agents::new(Allow::default()).unwrap();
+        let agent = AgentRoute::Http { url: "http://agent".to_owned(), token: None };
+        let channel = |namespace: &str, name: &str| ChannelRef {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            uid: name.to_owned(),
+        };
+        for _ in 0..5 {
+            agents.record(&channel("a", "one"), &agent, &Attempt::failed(Failure::Deadline));
+        }
+        assert!(matches!(agents.permit(&channel("a", "two"), &agent), Permission::Wait(_)));
+        assert_eq!(agents.permit(&channel("b", "three"), &agent), Permission::Go);
     }
 }

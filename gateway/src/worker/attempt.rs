@@ -109,7 +109,7 @@ impl Work<'_> {
 
     async fn ask(&self, revision: &RevisionRoute, resume: Option<&Run>) -> Result<Asked, Stale> {
         let agents = &self.turn.worker.ctx.agents;
-        if let Permission::Wait(pause) = agents.permit(&revision.agent) {
+        if let Permission::Wait(pause) = agents.permit(&self.route.channel, &revision.agent) {
             return Ok(Asked::NotNow(pause));
         }
         let keep = |run: String| async move { self.keep_run(Some(run)).await == Ok(()) }.boxed();
