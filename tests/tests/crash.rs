@@ -18,7 +18,8 @@ const HOLD_SECONDS: u32 = 6;
 /// Customers who write until told to stop. Like Twilio they repeat a message that no gateway
 /// answered 200. Gives the texts that were accepted.
 async fn talk(world: &World, stop: &AtomicBool) -> Vec<String> {
-    let customers = (1..=30).map(|who| async move {
+    // So many that no draw leaves the canary without any: 0.9 to the power of 150.
+    let customers = (1..=150).map(|who| async move {
         let mut accepted = Vec::new();
         while !stop.load(Ordering::Relaxed) {
             let text = format!("klant {who} vraag #{}", accepted.len() + 1);
@@ -32,7 +33,7 @@ async fn talk(world: &World, stop: &AtomicBool) -> Vec<String> {
                 sleep(Duration::from_millis(200)).await;
             }
             accepted.push(text);
-            sleep(Duration::from_millis(300)).await;
+            sleep(Duration::from_millis(1500)).await;
         }
         accepted
     });
