@@ -171,7 +171,16 @@ impl Send<'_> {
             Ok(None) => self.replace(attempt, sending).await,
             Err(error) => {
                 emit(&Event::ListFailed { error });
-                turn.wait_for(DeadLetterClass::Unknown, LATER).await?;
+                match error {
+                    // Like a refused send: it waits for other credentials, however long.
+                    ListError::Credentials => {
+                        self.hold(None);
+                        turn.wait(LATER).await?;
+                    }
+                    ListError::Unavailable => {
+                        turn.wait_for(DeadLetterClass::Unknown, LATER).await?;
+                    }
+                }
                 Ok(Mark::Over)
             }
         }

@@ -123,6 +123,25 @@ async fn while_the_listing_is_away_an_unknown_reply_waits() {
 }
 
 #[tokio::test]
+async fn a_listing_refused_for_credentials_waits_longer_than_a_day() {
+    let (world, _agent) = one_agent().await;
+    let _running = world.work().await;
+    world.twilio.set_listing_refused(true);
+    world.twilio.next(Send::AcceptAndFail);
+    world.admit(1, "SM1", "Hallo").await;
+    eventually("the first POST", || world.twilio.posts() == 1).await;
+    world.skip(25 * 60 * 60 * 1_000);
+    world.pass(70).await;
+    assert!(world.twilio.lists() >= 1);
+    assert_eq!((world.twilio.posts(), world.dead().await), (1, None));
+    world.twilio.set_listing_refused(false);
+    world.pass(70).await;
+    world.admit(1, "SM2", "Nog eens").await;
+    assert_eq!(replies(&world, 2).await.len(), 2);
+    assert_eq!(world.twilio.posts(), 2);
+}
+
+#[tokio::test]
 async fn a_status_callback_settles_an_unknown_reply_without_a_listing() {
     let (world, _agent) = one_agent().await;
     let _running = world.work().await;

@@ -52,6 +52,7 @@ struct Inner {
     posts: u32,
     lists: u32,
     listing_away: bool,
+    listing_refused: bool,
 }
 
 #[derive(Clone)]
@@ -76,6 +77,11 @@ impl FakeTwilio {
 
     pub(crate) fn set_listing_away(&self, away: bool) {
         self.inner.lock().unwrap().listing_away = away;
+    }
+
+    /// Whether a listing is refused for its credentials.
+    pub(crate) fn set_listing_refused(&self, refused: bool) {
+        self.inner.lock().unwrap().listing_refused = refused;
     }
 
     /// Messages that exist, oldest first.
@@ -132,6 +138,9 @@ async fn list(State(twilio): State<FakeTwilio>, RawQuery(query): RawQuery) -> Re
     inner.lists += 1;
     if inner.listing_away {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    if inner.listing_refused {
+        return StatusCode::UNAUTHORIZED.into_response();
     }
     let query = pairs(&query.unwrap());
     let wanted =
