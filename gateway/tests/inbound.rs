@@ -166,6 +166,15 @@ async fn a_signed_body_that_is_no_message_is_a_bad_request() {
 }
 
 #[tokio::test]
+async fn a_message_that_whatsapp_cannot_carry_takes_no_room_in_the_queue() {
+    let gateway = Gateway::new();
+    let longest = "\u{1f44d}".repeat(1_600);
+    assert_eq!(gateway.message(&text("SM1", &longest)).await.status, 200);
+    assert_eq!(gateway.message(&text("SM2", &"\u{1}".repeat(20_000))).await.status, 413);
+    assert_eq!(gateway.queued().await.len(), 1);
+}
+
+#[tokio::test]
 async fn a_status_callback_on_the_message_url_is_acknowledged_and_is_no_message() {
     let gateway = Gateway::new();
     assert_eq!(gateway.signed(MESSAGES, &callback("SM9")).await.status, 200);
