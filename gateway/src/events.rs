@@ -14,11 +14,11 @@ use std::time::Duration;
 use kanarie_queue::types::Class;
 use prometheus::{Encoder as _, IntCounter, Registry, TextEncoder};
 
-use crate::agent::Failure;
 use crate::events::metrics::{Counters, Counters2, Histograms, counter};
 use crate::events::routes::{RoutesEvent, RoutesTrouble};
 use crate::events::workers::WorkerMetrics;
-use crate::twilio::ListError;
+use crate::outbound::agent::Failure;
+use crate::outbound::twilio::ListError;
 
 /// Logs and counts an event.
 pub fn emit(event: &Event) {

@@ -7,29 +7,23 @@
 //! This file wires them: it takes a configuration, gives a bound gateway, and runs it until it is
 //! told to stop. A stop makes it unready, claims nothing more, and finishes or gives back what runs.
 
-pub mod admission;
-pub mod agent;
-pub mod breaker;
+pub mod admin;
+pub mod callback;
+pub mod clock;
 pub mod commands;
 pub mod config;
-pub mod control;
 pub mod doorbell;
+pub mod ends;
+pub mod envelope;
 pub mod events;
-pub mod health;
 pub mod heartbeat;
-pub mod intent;
-pub mod message;
-pub mod outcomes;
-pub mod reply;
-pub mod response;
-pub mod route;
+pub mod inbound;
+pub mod outbound;
+pub mod random;
 pub mod routes;
 pub mod server;
-pub mod signature;
+pub mod stop;
 pub mod store;
-pub mod twilio;
-pub mod webhook;
-pub mod worker;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -42,21 +36,22 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::admission::Gate;
-use crate::agent::Agents;
-use crate::agent::address::Allow;
+use crate::admin::Admin;
+use crate::clock::{Clock, system_clock};
 use crate::config::{Config, Source, StoreChoice};
 use crate::doorbell::Doorbell;
 use crate::events::{Event, LifecycleChange, emit};
-use crate::health::Admin;
 use crate::heartbeat::Pulse;
+use crate::inbound::Inbound;
+use crate::inbound::admission::Gate;
+use crate::outbound::agent::Agents;
+use crate::outbound::agent::address::Allow;
+use crate::outbound::twilio::Twilio;
 use crate::routes::{RouteTable, directory, kubernetes};
 use crate::server::Limits;
 use crate::store::SharedStore;
-use crate::store::embedded::{Clock, EmbeddedStore, system_clock};
+use crate::store::embedded::EmbeddedStore;
 use crate::store::redis::{RedisStore, Settings};
-use crate::twilio::Twilio;
-use crate::webhook::Inbound;
 
 /// Runs a gateway until `shutdown` says true.
 ///
@@ -148,14 +143,17 @@ impl Gateway {
         let key = Arc::new(OnceLock::new());
         let inbound = self.inbound(&key, &doorbell);
         let admin = self.admin(&key, shutdown.clone());
-        let ctx = worker::Context {
+        let ctx = outbound::context::Context {
             store: Arc::clone(&self.store),
             routes: Arc::clone(&self.routes),
             pulse: pulse.clone(),
             doorbell,
             agents: self.agents,
             twilio: self.twilio,
-            settings: worker::Settings { workers: self.config.workers, drain: WORKER_DRAIN },
+            settings: outbound::context::Settings {
+                workers: self.config.workers,
+                drain: WORKER_DRAIN,
+            },
         };
 
         // What must go on until the last turn is over: routes, heartbeat, health.
@@ -168,12 +166,12 @@ impl Gateway {
         background.spawn(heartbeat::beat(self.replica, table, store, pulse, ended.clone()));
         background.spawn(learn_key(self.store, key, ended.clone()));
         let limits = Limits { connections: ADMIN_CONNECTIONS, ..Limits::default() };
-        background.spawn(server::run(self.admin, health::router(admin), limits, ended));
+        background.spawn(server::run(self.admin, admin::router(admin), limits, ended));
 
         emit(&Event::Lifecycle { change: LifecycleChange::Started });
-        let public = webhook::router(inbound);
+        let public = inbound::router(inbound);
         let serving = server::run(self.public, public, Limits::default(), shutdown.clone());
-        let working = worker::run(ctx, shutdown.clone());
+        let working = outbound::run(ctx, shutdown.clone());
         let told = async {
             let _ = shutdown.wait_for(|stop| *stop).await;
             emit(&Event::Lifecycle { change: LifecycleChange::Draining });

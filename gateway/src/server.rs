@@ -25,6 +25,7 @@ use tower::ServiceExt as _;
 
 use self::stream::{Late, Phase, TimedStream};
 use crate::events::{CloseReason, Event, emit};
+use crate::stop::stopped;
 
 /// Serves `router` on `listener` until `shutdown` says true, then drains.
 pub async fn run(
@@ -245,9 +246,4 @@ async fn drain(mut connections: JoinSet<()>, limit: Duration) {
         }
         connections.shutdown().await;
     }
-}
-
-/// Returns once `shutdown` says true, or nobody is left to say it.
-async fn stopped(shutdown: &mut watch::Receiver<bool>) {
-    let _ = shutdown.wait_for(|stop| *stop).await;
 }

@@ -9,9 +9,9 @@ use axum::http::Request;
 use http_body_util::BodyExt as _;
 use kanarie_crds::control::{ControlState, Track};
 use kanarie_crds::route::SecretText;
-use kanarie_gateway::control;
-use kanarie_gateway::health::{Admin, router};
-use kanarie_gateway::outcomes::{self, Outcome};
+use kanarie_gateway::admin::control;
+use kanarie_gateway::admin::{Admin, router};
+use kanarie_gateway::ends::{self, Outcome};
 use kanarie_gateway::routes::RouteTable;
 use kanarie_gateway::store::embedded::EmbeddedStore;
 use kanarie_gateway::store::{Heartbeat, SharedStore};
@@ -50,7 +50,7 @@ async fn the_metrics_page_has_the_webhooks() {
 async fn the_end_of_a_message_is_told_by_its_sid() {
     let port = Port::new();
     assert_eq!(port.get("/outcomes/SMadmin", None).await.0, 404);
-    outcomes::remember("SMadmin", Outcome::DeadLetter { class: "http".to_owned() });
+    ends::remember("SMadmin", Outcome::DeadLetter { class: "http".to_owned() });
     let (status, body) = port.get("/outcomes/SMadmin", None).await;
     assert_eq!((status, body.as_str()), (200, r#"{"outcome":"dead-letter","class":"http"}"#));
 }

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::{env, fs};
 
 use kanarie_crds::route::ChannelRef;
-use kanarie_gateway::agent::Question;
-use kanarie_gateway::agent::http::{AgentRequest, AgentResponse};
-use kanarie_gateway::message::{Button, InboundMessage, Location, Media, MessageKind};
+use kanarie_gateway::envelope::{Button, InboundMessage, Location, Media, MessageKind};
+use kanarie_gateway::outbound::agent::Question;
+use kanarie_gateway::outbound::agent::http::{AgentRequest, AgentResponse};
 use kanarie_queue::types::ConversationId;
 use schemars::{JsonSchema, schema_for};
 use serde_json::{Value, json};

@@ -11,9 +11,9 @@ use kanarie_crds::route::SecretText;
 use kanarie_gateway::commands::check_signature::{Request, report};
 use kanarie_gateway::commands::send_test::{self, Test};
 use kanarie_gateway::config::{Flags, config};
+use kanarie_gateway::inbound::signature::sign;
 use kanarie_gateway::routes::Entry;
 use kanarie_gateway::routes::environment;
-use kanarie_gateway::signature::sign;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kanarie_gateway::store::embedded::{Clock, EmbeddedStore, OpenError};
+use kanarie_gateway::clock::Clock;
+use kanarie_gateway::store::embedded::{EmbeddedStore, OpenError};
 use kanarie_gateway::store::{Heartbeat, Store};
 use kanarie_queue::types::{Admission, Admit, Claimed, ConversationId, Nonce};
 

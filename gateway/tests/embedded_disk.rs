@@ -5,7 +5,8 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use kanarie_gateway::store::embedded::{Clock, EmbeddedStore};
+use kanarie_gateway::clock::Clock;
+use kanarie_gateway::store::embedded::EmbeddedStore;
 use kanarie_gateway::store::{Store, StoreError};
 use kanarie_queue::types::{
     Admission, Admit, Claim, Claimed, ConversationId, Evidence, Intent, Lease, Nonce,

@@ -12,16 +12,16 @@ use http_body_util::BodyExt as _;
 use kanarie_crds::route::{
     AgentRoute, ChannelRef, Credentials, RevisionRoute, Route, RouteLimits, SecretText, route_name,
 };
-use kanarie_gateway::admission::Gate;
+use kanarie_gateway::callback::IntentId;
 use kanarie_gateway::doorbell::Doorbell;
-use kanarie_gateway::intent::IntentId;
-use kanarie_gateway::message::InboundMessage;
+use kanarie_gateway::envelope::InboundMessage;
+use kanarie_gateway::inbound::admission::Gate;
+use kanarie_gateway::inbound::signature::sign;
+use kanarie_gateway::inbound::{Inbound, router};
 use kanarie_gateway::routes::{RouteTable, Seen};
 use kanarie_gateway::server::Limits;
-use kanarie_gateway::signature::sign;
 use kanarie_gateway::store::SharedStore;
 use kanarie_gateway::store::embedded::EmbeddedStore;
-use kanarie_gateway::webhook::{Inbound, router};
 use kanarie_queue::types::{Claim, Claimed, Intent, Lease, Marked, Nonce, SHARDS};
 use tokio::time::Instant;
 use tower::ServiceExt as _;
@@ -243,8 +243,7 @@ impl Gateway {
 
     fn with_table(routes: RouteTable) -> Self {
         let now = AtomicU64::new(1_000_000);
-        let clock: kanarie_gateway::store::embedded::Clock =
-            Arc::new(move || now.load(Ordering::Relaxed));
+        let clock: kanarie_gateway::clock::Clock = Arc::new(move || now.load(Ordering::Relaxed));
         let store: SharedStore = Arc::new(EmbeddedStore::in_memory(Arc::clone(&clock)).unwrap());
         let (routes, doorbell) = (Arc::new(routes), Arc::new(Doorbell::default()));
         let key = Arc::new(OnceLock::from(KEY));

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::Engine as _;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use kanarie_crds::route::{Credentials, SecretText, SharedKey};
-use kanarie_gateway::signature::{Presented, UnverifiedBody};
+use kanarie_gateway::inbound::signature::{Presented, UnverifiedBody};
 use proptest::prelude::{ProptestConfig, any, prop, proptest};
 
 const TOKEN: &str = "12345";

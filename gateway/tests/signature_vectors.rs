@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 use kanarie_crds::route::{Credentials, SecretText, SharedKey};
-use kanarie_gateway::signature::{Presented, Rejection, UnverifiedBody, VerifiedBody};
+use kanarie_gateway::inbound::signature::{Presented, Rejection, UnverifiedBody, VerifiedBody};
 
 type Form<'a> = &'a [(&'a str, &'a str)];
 

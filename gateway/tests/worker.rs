@@ -15,7 +15,7 @@ mod world;
 
 use std::time::Duration;
 
-use kanarie_gateway::agent::address::Allow;
+use kanarie_gateway::outbound::agent::address::Allow;
 use kanarie_gateway::store::Store as _;
 use kanarie_queue::types::{Claimed, ConversationId, Nonce};
 use serde_json::json;

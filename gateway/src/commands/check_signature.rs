@@ -11,11 +11,11 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use clap::Args;
 
+use crate::callback::{STATUS_PATH, status_url};
 use crate::commands::{name, routes};
 use crate::config::Flags;
-use crate::intent::{STATUS_PATH, status_url};
+use crate::inbound::signature::{Attempt, Presented, SecretName, UnverifiedBody};
 use crate::routes::Entry;
-use crate::signature::{Attempt, Presented, SecretName, UnverifiedBody};
 
 /// One request as Twilio made it, pasted from a log or from Twilio's console.
 #[derive(Args, Debug)]

@@ -14,12 +14,12 @@ use clap::Args;
 use kanarie_crds::route::Route;
 use tokio::time::Instant;
 
+use crate::callback::MESSAGE_PATH;
 use crate::commands::{name, routes};
 use crate::config::Flags;
-use crate::intent::MESSAGE_PATH;
-use crate::outcomes::Outcome;
+use crate::ends::Outcome;
+use crate::inbound::signature::sign;
 use crate::routes::Entry;
-use crate::signature::sign;
 
 /// What is sent, and where.
 #[derive(Args, Debug)]

@@ -8,7 +8,7 @@ use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Regi
 
 use crate::events::metrics::{Counters, Histograms, counter, registered};
 use crate::events::{DeadLetterClass, Event, Label as _, SendOutcome};
-use crate::twilio::classify::classify_code;
+use crate::outbound::twilio::classify::classify_code;
 
 /// The metrics of the second line.
 pub(super) struct WorkerMetrics {

@@ -11,8 +11,8 @@ use kanarie_crds::route::Route;
 use kanarie_crds::secrets::{AUTH_TOKEN, SIGNING_KEY};
 use serde_json::{Value, json};
 
+use crate::inbound::signature::ANY_KEY;
 use crate::routes::{directory, manifest};
-use crate::signature::ANY_KEY;
 
 const ACCOUNT: &str = "TWILIO_ACCOUNT_SID";
 const TOKEN: &str = "TWILIO_AUTH_TOKEN";

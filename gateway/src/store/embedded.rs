@@ -27,10 +27,8 @@ use sha2::{Digest, Sha256};
 use self::database::{Opener, Seed};
 use self::replicas::Replicas;
 use self::writer::Writer;
+use crate::clock::Clock;
 use crate::store::{Answer, ChannelCounts, Heartbeat, ReplicaState, Store};
-
-/// Gives the time in Unix milliseconds. The machine never lets it go back.
-pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
 
 /// The store of one machine.
 pub struct EmbeddedStore {
@@ -116,19 +114,6 @@ impl EmbeddedStore {
     fn accounts(&self) -> MutexGuard<'_, Replicas> {
         self.replicas.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// The clock of the machine.
-pub fn system_clock() -> Clock {
-    Arc::new(|| {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "the one place that gives the store its time"
-        )]
-        let now = std::time::SystemTime::now();
-        let since = now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
-    })
 }
 
 impl Store for EmbeddedStore {

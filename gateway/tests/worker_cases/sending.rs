@@ -1,7 +1,7 @@
 //! What becomes of a reply that Twilio does not simply accept.
 
 use kanarie_crds::route::{ApiKey, SecretText};
-use kanarie_gateway::intent::IntentId;
+use kanarie_gateway::callback::IntentId;
 use kanarie_gateway::store::Store as _;
 use kanarie_queue::types::{Intent, Marked};
 use serde_json::json;

@@ -11,16 +11,17 @@ use axum::Router;
 use kanarie_crds::route::{
     AgentRoute, ChannelRef, Credentials, RevisionRoute, Route, RouteLimits, SecretText, route_name,
 };
-use kanarie_gateway::agent::Agents;
-use kanarie_gateway::agent::address::Allow;
 use kanarie_gateway::doorbell::Doorbell;
+use kanarie_gateway::envelope::{InboundMessage, MessageKind};
 use kanarie_gateway::heartbeat::{self, Pulse};
-use kanarie_gateway::message::{InboundMessage, MessageKind};
+use kanarie_gateway::outbound;
+use kanarie_gateway::outbound::agent::Agents;
+use kanarie_gateway::outbound::agent::address::Allow;
+use kanarie_gateway::outbound::context::{Context, Settings};
+use kanarie_gateway::outbound::twilio::Twilio;
 use kanarie_gateway::routes::{RouteTable, Seen};
 use kanarie_gateway::store::Store;
 use kanarie_gateway::store::embedded::EmbeddedStore;
-use kanarie_gateway::twilio::Twilio;
-use kanarie_gateway::worker::{self, Context, Settings};
 use kanarie_queue::types::{Admission, Admit, Claimed, ConversationId, Lease, Nonce};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -114,7 +115,7 @@ impl World {
             twilio: Twilio::new(self.twilio.url.parse().unwrap()).unwrap(),
             settings: Settings { workers: 8, drain: Duration::from_secs(10) },
         };
-        let worker = tokio::spawn(worker::run(ctx, stop.subscribe()));
+        let worker = tokio::spawn(outbound::run(ctx, stop.subscribe()));
         Running { stop, worker }
     }
 

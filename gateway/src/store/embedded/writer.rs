@@ -13,8 +13,9 @@ use kanarie_queue::types::Millis;
 use redb::Database;
 use tokio::sync::{mpsc, oneshot};
 
+use super::OpenError;
 use super::database::{self, Opener, Seed};
-use super::{Clock, OpenError};
+use crate::clock::Clock;
 use crate::store::StoreError;
 
 /// Verbs that wait at most, and so share one commit: more would only make each wait longer.

@@ -14,45 +14,61 @@ macro_rules! script {
     };
 }
 
-pub(super) static ADMIT: LazyLock<Script> = script!("", "../shard.lua", "../admit.lua");
+pub(super) static ADMIT: LazyLock<Script> = script!("", "scripts/shard.lua", "scripts/admit.lua");
 pub(super) static CLAIM: LazyLock<Script> =
-    script!(" flags=allow-oom", "../shard.lua", "../claim.lua");
+    script!(" flags=allow-oom", "scripts/shard.lua", "scripts/claim.lua");
 pub(super) static EXTEND: LazyLock<Script> =
-    script!(" flags=allow-oom", "../shard.lua", "../extend.lua");
+    script!(" flags=allow-oom", "scripts/shard.lua", "scripts/extend.lua");
 pub(super) static KEEP_RUN: LazyLock<Script> =
-    script!(" flags=allow-oom", "../shard.lua", "../keep_run.lua");
-pub(super) static END_ATTEMPT: LazyLock<Script> =
-    script!(" flags=allow-oom", "../shard.lua", "../evidence.lua", "../end_attempt.lua");
-pub(super) static COMMIT_REPLY: LazyLock<Script> =
-    script!(" flags=allow-oom", "../shard.lua", "../evidence.lua", "../commit_reply.lua");
-pub(super) static MARK_SENDING: LazyLock<Script> =
-    script!(" flags=allow-oom", "../shard.lua", "../intent.lua", "../mark_sending.lua");
+    script!(" flags=allow-oom", "scripts/shard.lua", "scripts/keep_run.lua");
+pub(super) static END_ATTEMPT: LazyLock<Script> = script!(
+    " flags=allow-oom",
+    "scripts/shard.lua",
+    "scripts/evidence.lua",
+    "scripts/end_attempt.lua"
+);
+pub(super) static COMMIT_REPLY: LazyLock<Script> = script!(
+    " flags=allow-oom",
+    "scripts/shard.lua",
+    "scripts/evidence.lua",
+    "scripts/commit_reply.lua"
+);
+pub(super) static MARK_SENDING: LazyLock<Script> = script!(
+    " flags=allow-oom",
+    "scripts/shard.lua",
+    "scripts/intent.lua",
+    "scripts/mark_sending.lua"
+);
 pub(super) static UNMARK: LazyLock<Script> =
-    script!(" flags=allow-oom", "../shard.lua", "../intent.lua", "../unmark.lua");
+    script!(" flags=allow-oom", "scripts/shard.lua", "scripts/intent.lua", "scripts/unmark.lua");
 pub(super) static MARK_SENT: LazyLock<Script> =
-    script!(" flags=allow-oom", "../shard.lua", "../intent.lua", "../mark_sent.lua");
-pub(super) static COMPLETE: LazyLock<Script> =
-    script!(" flags=allow-oom", "../shard.lua", "../evidence.lua", "../complete.lua");
+    script!(" flags=allow-oom", "scripts/shard.lua", "scripts/intent.lua", "scripts/mark_sent.lua");
+pub(super) static COMPLETE: LazyLock<Script> = script!(
+    " flags=allow-oom",
+    "scripts/shard.lua",
+    "scripts/evidence.lua",
+    "scripts/complete.lua"
+);
 pub(super) static RETRY: LazyLock<Script> =
-    script!(" flags=allow-oom", "../shard.lua", "../retry.lua");
+    script!(" flags=allow-oom", "scripts/shard.lua", "scripts/retry.lua");
 pub(super) static RELEASE: LazyLock<Script> =
-    script!(" flags=allow-oom", "../shard.lua", "../release.lua");
+    script!(" flags=allow-oom", "scripts/shard.lua", "scripts/release.lua");
 pub(super) static BURY: LazyLock<Script> =
-    script!(" flags=allow-oom", "../shard.lua", "../bury.lua");
+    script!(" flags=allow-oom", "scripts/shard.lua", "scripts/bury.lua");
 pub(super) static SWEEP: LazyLock<Script> =
-    script!(" flags=allow-oom", "../shard.lua", "../sweep.lua");
+    script!(" flags=allow-oom", "scripts/shard.lua", "scripts/sweep.lua");
 pub(super) static COUNTS: LazyLock<Script> =
-    script!(" flags=allow-oom", "../shard.lua", "../counts.lua");
+    script!(" flags=allow-oom", "scripts/shard.lua", "scripts/counts.lua");
 pub(super) static DEAD_LETTERS: LazyLock<Script> =
-    script!(" flags=no-writes", "../shard.lua", "../dead_letters.lua");
+    script!(" flags=no-writes", "scripts/shard.lua", "scripts/dead_letters.lua");
 pub(super) static RESERVE: LazyLock<Script> =
-    script!(" flags=allow-oom", "../time.lua", "../reserve.lua");
+    script!(" flags=allow-oom", "scripts/time.lua", "scripts/reserve.lua");
 pub(super) static HEARTBEAT: LazyLock<Script> =
-    script!(" flags=allow-oom", "../time.lua", "../heartbeat.lua");
+    script!(" flags=allow-oom", "scripts/time.lua", "scripts/heartbeat.lua");
 pub(super) static REPLICAS: LazyLock<Script> =
-    script!(" flags=no-writes", "../time.lua", "../replicas.lua");
+    script!(" flags=no-writes", "scripts/time.lua", "scripts/replicas.lua");
 pub(super) static ACKNOWLEDGED: LazyLock<Script> =
-    script!(" flags=no-writes", "../time.lua", "../acknowledged.lua");
+    script!(" flags=no-writes", "scripts/time.lua", "scripts/acknowledged.lua");
 
 /// Every script, for the tests.
 #[cfg(test)]
@@ -83,30 +99,30 @@ pub(super) static ALL: [&LazyLock<Script>; 20] = [
 mod tests {
     /// The files, as they stand.
     const FILES: [(&str, &str); 24] = [
-        ("acknowledged", include_str!("../acknowledged.lua")),
-        ("admit", include_str!("../admit.lua")),
-        ("bury", include_str!("../bury.lua")),
-        ("claim", include_str!("../claim.lua")),
-        ("commit_reply", include_str!("../commit_reply.lua")),
-        ("complete", include_str!("../complete.lua")),
-        ("counts", include_str!("../counts.lua")),
-        ("dead_letters", include_str!("../dead_letters.lua")),
-        ("end_attempt", include_str!("../end_attempt.lua")),
-        ("evidence", include_str!("../evidence.lua")),
-        ("extend", include_str!("../extend.lua")),
-        ("heartbeat", include_str!("../heartbeat.lua")),
-        ("intent", include_str!("../intent.lua")),
-        ("keep_run", include_str!("../keep_run.lua")),
-        ("mark_sending", include_str!("../mark_sending.lua")),
-        ("mark_sent", include_str!("../mark_sent.lua")),
-        ("release", include_str!("../release.lua")),
-        ("replicas", include_str!("../replicas.lua")),
-        ("reserve", include_str!("../reserve.lua")),
-        ("retry", include_str!("../retry.lua")),
-        ("shard", include_str!("../shard.lua")),
-        ("sweep", include_str!("../sweep.lua")),
-        ("time", include_str!("../time.lua")),
-        ("unmark", include_str!("../unmark.lua")),
+        ("acknowledged", include_str!("scripts/acknowledged.lua")),
+        ("admit", include_str!("scripts/admit.lua")),
+        ("bury", include_str!("scripts/bury.lua")),
+        ("claim", include_str!("scripts/claim.lua")),
+        ("commit_reply", include_str!("scripts/commit_reply.lua")),
+        ("complete", include_str!("scripts/complete.lua")),
+        ("counts", include_str!("scripts/counts.lua")),
+        ("dead_letters", include_str!("scripts/dead_letters.lua")),
+        ("end_attempt", include_str!("scripts/end_attempt.lua")),
+        ("evidence", include_str!("scripts/evidence.lua")),
+        ("extend", include_str!("scripts/extend.lua")),
+        ("heartbeat", include_str!("scripts/heartbeat.lua")),
+        ("intent", include_str!("scripts/intent.lua")),
+        ("keep_run", include_str!("scripts/keep_run.lua")),
+        ("mark_sending", include_str!("scripts/mark_sending.lua")),
+        ("mark_sent", include_str!("scripts/mark_sent.lua")),
+        ("release", include_str!("scripts/release.lua")),
+        ("replicas", include_str!("scripts/replicas.lua")),
+        ("reserve", include_str!("scripts/reserve.lua")),
+        ("retry", include_str!("scripts/retry.lua")),
+        ("shard", include_str!("scripts/shard.lua")),
+        ("sweep", include_str!("scripts/sweep.lua")),
+        ("time", include_str!("scripts/time.lua")),
+        ("unmark", include_str!("scripts/unmark.lua")),
     ];
 
     #[test]

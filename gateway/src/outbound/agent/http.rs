@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::agent::{Answer, Attempt, Failure, Question, failure, read};
+use crate::outbound::agent::{Answer, Attempt, Failure, Question, failure, read};
 
 /// Version of the protocol; a change that an agent must know about raises it.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -177,8 +177,8 @@ mod tests {
     use serde_json::json;
 
     use super::{AgentRequest, parse};
-    use crate::agent::{Answer, Failure, Question};
-    use crate::message::{InboundMessage, Media, MessageKind};
+    use crate::envelope::{InboundMessage, Media, MessageKind};
+    use crate::outbound::agent::{Answer, Failure, Question};
 
     #[test]
     fn a_question_has_the_fields_of_the_protocol() {

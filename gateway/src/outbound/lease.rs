@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::events::{Event, emit};
-use crate::worker::Worker;
+use crate::outbound::context::Worker;
 
 /// How long a lease lasts.
 pub const LEASE_MS: u64 = 15_000;

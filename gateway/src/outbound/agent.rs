@@ -6,6 +6,7 @@
 //! or a token into a failure.
 
 pub mod address;
+pub mod breaker;
 pub mod http;
 pub mod langgraph;
 
@@ -19,10 +20,10 @@ use kanarie_queue::types::{Class, ConversationId};
 use reqwest::{Client, Response, redirect, retry};
 use tokio::time::Instant;
 
-use crate::agent::address::{AddressRefused, Allow};
-use crate::agent::langgraph::{Run, Server};
-use crate::breaker::{Breaker, Permission};
-use crate::message::InboundMessage;
+use crate::envelope::InboundMessage;
+use crate::outbound::agent::address::{AddressRefused, Allow};
+use crate::outbound::agent::breaker::{Breaker, Permission};
+use crate::outbound::agent::langgraph::{Run, Server};
 
 /// Time to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -311,8 +312,8 @@ mod tests {
     use kanarie_crds::route::{AgentRoute, ChannelRef};
 
     use super::{Agents, Attempt, Failure};
-    use crate::agent::address::Allow;
-    use crate::breaker::Permission;
+    use crate::outbound::agent::address::Allow;
+    use crate::outbound::agent::breaker::Permission;
 
     #[test]
     fn a_breaker_opens_for_the_channels_of_its_namespace_only() {

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use kanarie_queue::types::Admission;
 
 use crate::events::WebhookOutcome;
-use crate::message::Malformed;
+use crate::inbound::message::Malformed;
 
 /// How a webhook ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,7 +89,7 @@ impl IntoResponse for Answer {
 #[cfg(test)]
 mod tests {
     use super::Answer;
-    use crate::message::Malformed;
+    use crate::inbound::message::Malformed;
     use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
     use axum::response::IntoResponse as _;
     use http_body_util::BodyExt as _;

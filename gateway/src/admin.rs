@@ -3,6 +3,8 @@
 //! Takes what the gateway knows of itself, gives the router of the admin port. Readiness names what
 //! is missing. Never tells a secret, and never changes anything.
 
+pub mod control;
+
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -14,9 +16,8 @@ use axum::routing::get;
 use axum::{Json, Router};
 use tokio::sync::watch;
 
-use crate::control;
+use crate::ends;
 use crate::events;
-use crate::outcomes;
 use crate::routes::RouteTable;
 use crate::store::SharedStore;
 
@@ -38,7 +39,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/livez", get(async || "alive\n"))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .route(outcomes::PATH, get(outcome))
+        .route(ends::PATH, get(outcome))
         .route(control::PATH, get(control::state))
         .with_state(admin)
 }
@@ -60,7 +61,7 @@ async fn metrics() -> Response {
 }
 
 async fn outcome(Path(sid): Path<String>) -> Response {
-    match outcomes::of(&sid) {
+    match ends::of(&sid) {
         Some(outcome) => Json(outcome).into_response(),
         None => (StatusCode::NOT_FOUND, "not ended here lately\n").into_response(),
     }

@@ -4,6 +4,11 @@
 //! response. Decides nothing itself. Never asks the store about a request that is not verified, and
 //! never answers 403 before the routes are known.
 
+pub mod admission;
+pub mod message;
+pub mod response;
+pub mod signature;
+
 use std::sync::{Arc, OnceLock};
 
 use axum::Router;
@@ -16,16 +21,17 @@ use kanarie_crds::route::Route;
 use kanarie_queue::types::{Admission, Admit};
 use tokio::time::Instant;
 
-use crate::admission::Gate;
+use crate::callback::{IntentId, MESSAGE_PATH, STATUS_PATH, status_url};
+use crate::clock::Clock;
 use crate::doorbell::Doorbell;
+use crate::envelope::InboundMessage;
 use crate::events::{Endpoint, Event, emit};
-use crate::intent::{IntentId, MESSAGE_PATH, STATUS_PATH, status_url};
-use crate::message::{self, InboundMessage, Parsed, StatusCallback};
-use crate::response::Answer;
+use crate::inbound::admission::Gate;
+use crate::inbound::message::{Parsed, StatusCallback};
+use crate::inbound::response::Answer;
+use crate::inbound::signature::{Presented, UnverifiedBody, VerifiedBody};
 use crate::routes::{Entry, RouteTable};
 use crate::server::{self, BodyError, Limits};
-use crate::signature::{Presented, UnverifiedBody, VerifiedBody};
-use crate::store::embedded::Clock;
 use crate::store::{SharedStore, StoreError};
 
 /// Most bytes of a message in the queue. WhatsApp carries 1,600 characters; without a bound one

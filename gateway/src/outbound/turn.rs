@@ -11,13 +11,14 @@ use kanarie_crds::route::Route;
 use kanarie_queue::types::{Buried, Claim, Class, Lease, Owned};
 use tokio::time::{Instant, sleep};
 
+use crate::ends::{self, Outcome};
+use crate::envelope::InboundMessage;
 use crate::events::{DeadLetterClass, Event, Label as _, emit};
-use crate::message::InboundMessage;
-use crate::outcomes::{self, Outcome};
+use crate::outbound::context::Worker;
+use crate::outbound::lease::Held;
+use crate::random;
 use crate::routes::Entry;
 use crate::store::{Answer, SharedStore};
-use crate::worker::lease::Held;
-use crate::worker::{Worker, chance};
 
 /// Time until a verb that was not answered is tried again.
 const STORE_PAUSE: Duration = Duration::from_millis(250);
@@ -83,7 +84,7 @@ impl<'a> Turn<'a> {
 
     /// Puts the head back for `pause`, its try uncounted.
     pub(crate) async fn wait(&self, pause: Duration) -> Result<(), Stale> {
-        self.put_back(chance::jittered(pause), false).await
+        self.put_back(random::jittered(pause), false).await
     }
 
     /// The same, unless the message has waited for a day: then it is a dead letter.
@@ -108,7 +109,7 @@ impl<'a> Turn<'a> {
             Buried::Done => {
                 emit(&Event::DeadLetter { class });
                 if let Ok(message) = serde_json::from_str::<InboundMessage>(&self.claim.envelope) {
-                    outcomes::remember(&message.sid, Outcome::DeadLetter { class: word });
+                    ends::remember(&message.sid, Outcome::DeadLetter { class: word });
                 }
                 Ok(())
             }

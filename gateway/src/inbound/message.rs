@@ -4,12 +4,10 @@
 //! store. Never keeps a parameter that is not named here, so what Twilio adds stays out of the
 //! queue.
 
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use kanarie_queue::types::{ConversationId, Millis};
-use serde::{Deserialize, Serialize};
-use sha2::Sha256;
+use kanarie_queue::types::Millis;
 
-use crate::signature::VerifiedBody;
+use crate::envelope::{Button, InboundMessage, Location, Media, MessageKind};
+use crate::inbound::signature::VerifiedBody;
 
 /// Reads a verified body that arrived at `received_at`.
 ///
@@ -29,7 +27,7 @@ pub fn parse(body: &VerifiedBody, received_at: Millis) -> Result<Parsed, Malform
     let (media, location, button) = (media(body), location(body), button(body));
     let said = body.text("MessageType").filter(|kind| !kind.is_empty());
     let kind = match said {
-        Some(kind) => MessageKind::parse(&kind),
+        Some(kind) => named_kind(&kind),
         None => Some(implied(&media, location.as_ref(), button.as_ref())),
     };
     let empty = text.is_empty() && media.is_empty() && location.is_none() && button.is_none();
@@ -95,145 +93,31 @@ pub enum Malformed {
     From,
 }
 
-/// A customer's message: the envelope that the queue keeps and that an agent is asked with.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct InboundMessage {
-    /// MessageSid: `SM` or `MM` and 32 hexadecimal digits.
-    pub sid: String,
-    /// AccountSid: `AC` and 32 hexadecimal digits.
-    pub account: String,
-    /// The WhatsApp sender the customer wrote to, `whatsapp:+…`: Twilio's `To`.
-    pub sender: String,
-    /// The customer as Twilio names them in `From`: `whatsapp:+…`, or `whatsapp:US.…` for one who
-    /// hides the number.
-    pub customer: String,
-    /// Body without NUL; empty for media or a location alone.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub text: String,
-    /// Attachments in Twilio's order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub media: Vec<Media>,
-    /// A shared location.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub location: Option<Location>,
-    /// A tapped button.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub button: Option<Button>,
-    /// What kind of message it is.
-    pub kind: MessageKind,
-    /// When the gateway received it, Unix milliseconds on its own clock.
-    pub received_at: Millis,
+/// The kind that a value of Twilio's `MessageType` names, none for one that is not known.
+fn named_kind(text: &str) -> Option<MessageKind> {
+    Some(match text {
+        "text" => MessageKind::Text,
+        "image" => MessageKind::Image,
+        "audio" | "voice" => MessageKind::Audio,
+        "video" => MessageKind::Video,
+        "document" => MessageKind::Document,
+        "sticker" => MessageKind::Sticker,
+        "contact" | "contacts" => MessageKind::Contacts,
+        "location" => MessageKind::Location,
+        "button" | "interactive" => MessageKind::Interactive,
+        _ => return None,
+    })
 }
 
-/// An attachment, to be fetched from Twilio with the account's credentials.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct Media {
-    /// Where Twilio keeps it.
-    pub url: String,
-    /// Its media type, `image/jpeg`; empty when Twilio does not say.
-    pub content_type: String,
-}
-
-/// A place that the customer shared.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Location {
-    /// Degrees north.
-    pub latitude: f64,
-    /// Degrees east.
-    pub longitude: f64,
-    /// Street address, if WhatsApp sent one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub address: Option<String>,
-    /// Name of the place, if WhatsApp sent one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub label: Option<String>,
-}
-
-/// A button that the customer tapped.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct Button {
-    /// What the customer saw.
-    pub text: String,
-    /// What the template's author put behind it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub payload: Option<String>,
-}
-
-/// The kinds of message that an agent is asked about: Twilio's `MessageType`, or what the other
-/// parameters imply where it is absent.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[serde(rename_all = "lowercase")]
-pub enum MessageKind {
-    /// Text alone.
-    Text,
-    /// A picture.
-    Image,
-    /// A recording or voice note.
-    Audio,
-    /// A film.
-    Video,
-    /// A file.
-    Document,
-    /// A sticker.
-    Sticker,
-    /// Contact cards.
-    Contacts,
-    /// A place.
-    Location,
-    /// A tapped button or a picked list entry.
-    Interactive,
-}
-
-impl InboundMessage {
-    /// The conversation it belongs to: a keyed hash, so that no key of the store names a customer.
-    pub fn conversation(&self, key: &[u8; 32]) -> ConversationId {
-        let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("an HMAC takes any length of key");
-        for part in [&self.account, "|", &self.sender, "|", &self.customer] {
-            mac.update(part.as_bytes());
-        }
-        let digest = mac.finalize().into_bytes();
-        let mut head = [0; 16];
-        head.copy_from_slice(&digest[..16]);
-        ConversationId::from_bytes(head)
-    }
-
-    /// What a repetition of it is recognised by.
-    pub fn dedup_key(&self) -> String {
-        format!("{}:{}", self.account, self.sid)
-    }
-}
-
-impl MessageKind {
-    /// The kind that a value of Twilio's `MessageType` names, none for one that is not known.
-    fn parse(text: &str) -> Option<Self> {
-        Some(match text {
-            "text" => Self::Text,
-            "image" => Self::Image,
-            "audio" | "voice" => Self::Audio,
-            "video" => Self::Video,
-            "document" => Self::Document,
-            "sticker" => Self::Sticker,
-            "contact" | "contacts" => Self::Contacts,
-            "location" => Self::Location,
-            "button" | "interactive" => Self::Interactive,
-            _ => return None,
-        })
-    }
-
-    /// The kind of an attachment by its media type, `image/jpeg`.
-    fn of_media(content_type: &str) -> Self {
-        match content_type.split('/').next().unwrap_or_default() {
-            _ if content_type == "image/webp" => Self::Sticker,
-            _ if content_type == "text/vcard" => Self::Contacts,
-            "image" => Self::Image,
-            "audio" => Self::Audio,
-            "video" => Self::Video,
-            _ => Self::Document,
-        }
+/// The kind of an attachment by its media type, `image/jpeg`.
+fn kind_of_media(content_type: &str) -> MessageKind {
+    match content_type.split('/').next().unwrap_or_default() {
+        _ if content_type == "image/webp" => MessageKind::Sticker,
+        _ if content_type == "text/vcard" => MessageKind::Contacts,
+        "image" => MessageKind::Image,
+        "audio" => MessageKind::Audio,
+        "video" => MessageKind::Video,
+        _ => MessageKind::Document,
     }
 }
 
@@ -254,7 +138,7 @@ fn implied(media: &[Media], location: Option<&Location>, button: Option<&Button>
     match (location, button, media.first()) {
         (Some(_), _, _) => MessageKind::Location,
         (_, Some(_), _) => MessageKind::Interactive,
-        (_, _, Some(first)) => MessageKind::of_media(&first.content_type),
+        (_, _, Some(first)) => kind_of_media(&first.content_type),
         _ => MessageKind::Text,
     }
 }
@@ -314,12 +198,13 @@ fn button(body: &VerifiedBody) -> Option<Button> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Malformed, MessageKind, Parsed, parse};
-    use crate::signature::testing::verified;
+    use super::{Malformed, Parsed, parse};
+    use crate::envelope::{InboundMessage, MessageKind};
+    use crate::inbound::signature::testing::verified;
 
     const ALWAYS: &str = "MessageSid=SM1&AccountSid=AC1&To=whatsapp:%2B31&From=whatsapp:%2B32";
 
-    fn message(extra: &str) -> super::InboundMessage {
+    fn message(extra: &str) -> InboundMessage {
         match parse(&verified(&format!("{ALWAYS}&{extra}")), 7) {
             Ok(Parsed::Message(message)) => *message,
             other => panic!("{other:?}"),
@@ -411,7 +296,7 @@ mod tests {
     fn the_envelope_is_read_back_as_it_was_written() {
         let message = message("Body=x&NumMedia=1&MediaUrl0=https://m&Latitude=1&Longitude=2");
         let envelope = serde_json::to_string(&message).expect("it has string keys only");
-        assert_eq!(serde_json::from_str::<super::InboundMessage>(&envelope).ok(), Some(message));
+        assert_eq!(serde_json::from_str::<InboundMessage>(&envelope).ok(), Some(message));
     }
 
     #[test]

@@ -11,15 +11,15 @@ use kanarie_crds::route::{AgentRoute, RevisionRoute, SecretText};
 use kanarie_queue::types::{Class, Committed, Evidence, Intent, Track};
 use tokio::time::Instant;
 
-use crate::agent::langgraph::Run;
-use crate::agent::{Answer, Failure, Question};
-use crate::breaker::Permission;
+use crate::ends;
 use crate::events::{Event, emit};
-use crate::outcomes;
-use crate::reply::{self, Reply};
-use crate::route::{self, Choice};
-use crate::worker::chance;
-use crate::worker::turn::{Stale, Work, dead_letter, owned};
+use crate::outbound::agent::breaker::Permission;
+use crate::outbound::agent::langgraph::Run;
+use crate::outbound::agent::{Answer, Failure, Question};
+use crate::outbound::reply::{self, Reply};
+use crate::outbound::track::{self, Choice};
+use crate::outbound::turn::{Stale, Work, dead_letter, owned};
+use crate::random;
 
 /// Counted tries of one message, the first one included.
 const MAX_TRIES: u32 = 6;
@@ -47,7 +47,7 @@ impl Work<'_> {
         let claim = &self.turn.claim;
         let failed_on = claim.failed_on.as_deref();
         let key = &self.turn.worker.key;
-        let choice = route::choose(key, self.route, &claim.conversation, failed_on);
+        let choice = track::choose(key, self.route, &claim.conversation, failed_on);
         let run = claim.run.as_deref().and_then(Run::parse);
         let (resume, left) = match run {
             Some(run) if is_asked_of(&run, choice.revision) => (Some(run), None),
@@ -165,7 +165,7 @@ impl Work<'_> {
                 let complete =
                     self.turn.verb(|store, lease| store.complete(lease, evidence.clone()));
                 owned(complete.await)?;
-                outcomes::remember(&self.message.sid, outcomes::Outcome::Silent);
+                ends::remember(&self.message.sid, ends::Outcome::Silent);
                 return Ok(());
             }
         };
@@ -186,7 +186,7 @@ impl Work<'_> {
         self.forget_run(revision).await?;
         let tries = self.turn.claim.tries;
         if tries < MAX_TRIES {
-            return self.turn.put_back(chance::jittered(pause_after(tries)), true).await;
+            return self.turn.put_back(random::jittered(pause_after(tries)), true).await;
         }
         match reply::build_failure(class, revision) {
             Some(reply) => self.commit(Outcome::Reply(reply), None).await,
@@ -246,7 +246,7 @@ fn prepared(answer: Answer, revision: &RevisionRoute) -> Result<Outcome, Failure
 
 fn intent(reply: &Reply) -> Intent {
     Intent {
-        id: chance::token(),
+        id: random::token(),
         segments: u32::try_from(reply.segments.len()).unwrap_or(u32::MAX),
         body: serde_json::json!(reply).to_string(),
         sent: Vec::new(),

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::events::SendOutcome;
-use crate::twilio::classify::{SendClass, classify};
+use crate::outbound::twilio::classify::{SendClass, classify};
 
 /// Time to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

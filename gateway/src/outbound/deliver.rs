@@ -11,14 +11,15 @@ use kanarie_crds::route::route_name;
 use kanarie_queue::types::{ConversationId, Intent, Marked, Millis, Reserved, Sending};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::callback::IntentId;
+use crate::ends::{self, Outcome};
 use crate::events::{DeadLetterClass, Event, emit};
-use crate::intent::IntentId;
-use crate::outcomes::{self, Outcome};
-use crate::reply::Reply;
-use crate::twilio::classify::{SendClass, is_lasting};
-use crate::twilio::{Account, Create, Created, ListError, Refusal, Wanted};
-use crate::worker::turn::{Stale, Work, dead_letter, insist, owned};
-use crate::worker::{Worker, chance};
+use crate::outbound::context::Worker;
+use crate::outbound::reply::Reply;
+use crate::outbound::turn::{Stale, Work, dead_letter, insist, owned};
+use crate::outbound::twilio::classify::{SendClass, is_lasting};
+use crate::outbound::twilio::{Account, Create, Created, ListError, Refusal, Wanted};
+use crate::random;
 
 /// From the mark to the end of the POST: well under the time after which a mark is settled, so
 /// that a POST never comes after the listing that missed it.
@@ -68,7 +69,7 @@ impl Work<'_> {
         }
         owned(self.turn.verb(|store, lease| store.complete(lease, None)).await)?;
         emit(&Event::Answered { took: self.turn.age() });
-        outcomes::remember(&self.message.sid, Outcome::Answered);
+        ends::remember(&self.message.sid, Outcome::Answered);
         Ok(())
     }
 }
@@ -93,7 +94,7 @@ impl Send<'_> {
             turn.wait(busy).await?;
             return Ok(Segment::Over);
         }
-        let attempt = chance::token();
+        let attempt = random::token();
         let mut repeats = REPEATS.into_iter();
         loop {
             let deadline = Instant::now() + SEND_DEADLINE;
@@ -293,9 +294,9 @@ fn in_place(refusal: &Refusal, next: Option<Duration>) -> Option<Duration> {
     let next = next?;
     let lasting = refusal.code.is_some_and(is_lasting);
     match refusal.class {
-        SendClass::Retry => Some(chance::jittered(next)),
+        SendClass::Retry => Some(random::jittered(next)),
         SendClass::RetryAfter if !lasting => match refusal.retry_after {
-            None => Some(chance::jittered(next)),
+            None => Some(random::jittered(next)),
             Some(asked) => (asked <= next).then_some(asked),
         },
         _ => None,
@@ -321,8 +322,8 @@ mod tests {
     use std::time::Duration;
 
     use super::in_place;
-    use crate::twilio::Refusal;
-    use crate::twilio::classify::SendClass;
+    use crate::outbound::twilio::Refusal;
+    use crate::outbound::twilio::classify::SendClass;
 
     fn refusal(class: SendClass, code: Option<u32>, seconds: Option<u64>) -> Refusal {
         Refusal { class, code, retry_after: seconds.map(Duration::from_secs) }

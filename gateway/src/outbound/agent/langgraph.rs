@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use url::Url;
 use uuid::Uuid;
 
-use crate::agent::{Answer, Attempt, Failure, KeepRun, Question, failure, read};
-use crate::message::{InboundMessage, MessageKind};
+use crate::envelope::{InboundMessage, MessageKind};
+use crate::outbound::agent::{Answer, Attempt, Failure, KeepRun, Question, failure, read};
 
 /// Longest silence while a run goes on: the server sends a newline every five seconds.
 const IDLE: Duration = Duration::from_secs(15);
@@ -306,8 +306,8 @@ mod tests {
     use serde_json::json;
 
     use super::{answer, body, content, thread_id};
-    use crate::agent::{Answer, Failure};
-    use crate::message::{InboundMessage, Media, MessageKind};
+    use crate::envelope::{InboundMessage, Media, MessageKind};
+    use crate::outbound::agent::{Answer, Failure};
 
     fn message(text: &str, kind: MessageKind) -> InboundMessage {
         InboundMessage {

@@ -1,0 +1,24 @@
+//! The wall clock of this process.
+//!
+//! Takes nothing; gives Unix milliseconds. Used for stamps and by the embedded store; a store with a
+//! clock of its own is never asked with this one. Never monotonic: spans are measured otherwise.
+
+use std::sync::Arc;
+
+use kanarie_queue::types::Millis;
+
+/// Gives the time in Unix milliseconds. The machine never lets it go back.
+pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
+
+/// The clock of the machine.
+pub fn system_clock() -> Clock {
+    Arc::new(|| {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the one place that gives the store its time"
+        )]
+        let now = std::time::SystemTime::now();
+        let since = now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
+    })
+}

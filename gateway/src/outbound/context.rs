@@ -1,0 +1,58 @@
+//! What every turn of the outbound line works with, and nothing that one of them owns.
+//!
+//! Takes nothing and decides nothing: it is handed about.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::doorbell::Doorbell;
+use crate::heartbeat::Pulse;
+use crate::outbound::agent::Agents;
+use crate::outbound::lease::Leases;
+use crate::outbound::refused::Holds;
+use crate::outbound::twilio::Twilio;
+use crate::routes::RouteTable;
+use crate::store::SharedStore;
+
+/// What the workers work with.
+pub struct Context {
+    /// The store.
+    pub store: SharedStore,
+    /// The routes that this replica obeys.
+    pub routes: Arc<RouteTable>,
+    /// When the store last heard this replica.
+    pub pulse: Pulse,
+    /// Rung with the shard of every message that this replica admits.
+    pub doorbell: Arc<Doorbell>,
+    /// The client of the agents.
+    pub agents: Agents,
+    /// The client of Twilio.
+    pub twilio: Twilio,
+    /// How much and how long.
+    pub settings: Settings,
+}
+
+/// How much and how long a worker works.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Conversations at once; 0 claims nothing.
+    pub workers: u32,
+    /// After `shutdown`: how long turns may go on before they are given back.
+    pub drain: Duration,
+}
+
+/// The context and what the turns share besides.
+pub(crate) struct Worker {
+    pub(crate) ctx: Context,
+    /// The store's key, from which buckets are drawn.
+    pub(crate) key: [u8; 32],
+    pub(crate) leases: Leases,
+    pub(crate) holds: Holds,
+}
+
+impl Worker {
+    /// Whether the routes are loaded and the store has heard this replica.
+    pub(crate) fn may_claim(&self) -> bool {
+        self.ctx.routes.ready() && self.ctx.pulse.is_fresh()
+    }
+}
