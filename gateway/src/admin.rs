@@ -4,9 +4,9 @@
 //! is missing. Never tells a secret, and never changes anything.
 
 pub mod control;
+pub mod shared;
 
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
@@ -14,24 +14,10 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use tokio::sync::watch;
 
+use crate::admin::shared::Admin;
 use crate::ends;
 use crate::events;
-use crate::routes::RouteTable;
-use crate::store::SharedStore;
-
-/// What the admin port shows.
-pub struct Admin {
-    /// The routes in force.
-    pub routes: Arc<RouteTable>,
-    /// The store.
-    pub store: SharedStore,
-    /// The store's key, once it is known.
-    pub key: Arc<OnceLock<[u8; 32]>>,
-    /// Says true once the gateway is told to stop.
-    pub shutdown: watch::Receiver<bool>,
-}
 
 /// The router of the admin port.
 pub fn router(admin: Arc<Admin>) -> Router {
@@ -43,9 +29,6 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route(control::PATH, get(control::state))
         .with_state(admin)
 }
-
-/// Longest that a question whether the store answers may take: probes wait a second by default.
-const PING_DEADLINE: Duration = Duration::from_millis(800);
 
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     let missing = admin.missing().await;
@@ -64,18 +47,5 @@ async fn outcome(Path(sid): Path<String>) -> Response {
     match ends::of(&sid) {
         Some(outcome) => Json(outcome).into_response(),
         None => (StatusCode::NOT_FOUND, "not ended here lately\n").into_response(),
-    }
-}
-
-impl Admin {
-    async fn missing(&self) -> Vec<&'static str> {
-        let answers = tokio::time::timeout(PING_DEADLINE, self.store.ping()).await;
-        let told = [
-            (*self.shutdown.borrow(), "it is stopping"),
-            (!self.routes.ready(), "the routes are not loaded"),
-            (!matches!(answers, Ok(Ok(()))), "the store does not answer"),
-            (self.key.get().is_none(), "the store's key is not known"),
-        ];
-        told.into_iter().filter(|(missing, _)| *missing).map(|(_, what)| what).collect()
     }
 }

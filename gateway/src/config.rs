@@ -10,11 +10,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ipnet::IpNet;
-use kanarie_crds::route::{Route, SecretText};
+use kanarie_crds::route::SecretText;
 use url::Url;
 
-use crate::routes::directory::{self, Loaded};
-use crate::routes::environment;
+use crate::routes::Source;
 
 /// Checks the flags and finds the source of routes.
 ///
@@ -194,17 +193,6 @@ pub enum StoreChoice {
     Embedded(PathBuf),
 }
 
-/// Where routes come from: exactly one.
-#[derive(Debug)]
-pub enum Source {
-    /// The Secrets of a namespace, written by the operator.
-    Namespace(String),
-    /// The manifests of a directory.
-    Directory(Loaded),
-    /// The environment, for a single channel.
-    Environment(Box<Route>),
-}
-
 /// Every problem of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors(Vec<String>);
@@ -297,42 +285,8 @@ fn source(
     lookup: &dyn Fn(&str) -> Option<String>,
     problems: &mut Vec<String>,
 ) -> Option<Source> {
-    let namespace = flags.routes_namespace.as_ref().filter(|name| !name.is_empty());
-    let channels = flags.channels.as_ref().filter(|path| !path.as_os_str().is_empty());
-    let variables: Vec<&str> = environment::VARIABLES
-        .into_iter()
-        .filter(|name| lookup(name).is_some_and(|value| !value.is_empty()))
-        .collect();
-    let found = match (namespace, channels, variables.as_slice()) {
-        (Some(namespace), None, []) => Ok(Source::Namespace(namespace.clone())),
-        (None, Some(channels), []) => directory::load(channels)
-            .map(Source::Directory)
-            .map_err(|error| vec![with_causes(&error)]),
-        (None, None, [_, ..]) => {
-            environment::route(lookup).map(|route| Source::Environment(Box::new(route)))
-        }
-        (None, None, []) => Err(vec![
-            "there is no source of channels: set --routes-namespace (KANARIE_ROUTES_NAMESPACE), \
-             --channels (KANARIE_CHANNELS) or the variables of one channel (TWILIO_ACCOUNT_SID, …)"
-                .to_owned(),
-        ]),
-        _ => Err(vec![two_sources(namespace.is_some(), channels.is_some(), &variables)]),
-    };
+    let namespace = flags.routes_namespace.as_deref().filter(|name| !name.is_empty());
+    let channels = flags.channels.as_deref().filter(|path| !path.as_os_str().is_empty());
+    let found = Source::choose(namespace, channels, lookup);
     found.map_err(|mut found| problems.append(&mut found)).ok()
-}
-
-fn two_sources(namespace: bool, channels: bool, variables: &[&str]) -> String {
-    let flags = [
-        namespace.then_some("--routes-namespace (KANARIE_ROUTES_NAMESPACE)"),
-        channels.then_some("--channels (KANARIE_CHANNELS)"),
-    ];
-    let set: Vec<&str> = flags.into_iter().flatten().chain(variables.iter().copied()).collect();
-    format!("channels come from one source only, and these are set: {}", set.join(", "))
-}
-
-fn with_causes(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(cause) => format!("{error}: {}", with_causes(cause)),
-        None => error.to_string(),
-    }
 }

@@ -3,10 +3,8 @@
 //! The ticket between the two lines: only the inbound line writes one, only the outbound line reads
 //! it. Pure. Never holds a parameter that is not named here.
 
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use kanarie_queue::types::{ConversationId, Millis};
+use kanarie_queue::types::Millis;
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
 
 /// A customer's message: the envelope that the queue keeps and that an agent is asked with.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -102,18 +100,6 @@ pub enum MessageKind {
 }
 
 impl InboundMessage {
-    /// The conversation it belongs to: a keyed hash, so that no key of the store names a customer.
-    pub fn conversation(&self, key: &[u8; 32]) -> ConversationId {
-        let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("an HMAC takes any length of key");
-        for part in [&self.account, "|", &self.sender, "|", &self.customer] {
-            mac.update(part.as_bytes());
-        }
-        let digest = mac.finalize().into_bytes();
-        let mut head = [0; 16];
-        head.copy_from_slice(&digest[..16]);
-        ConversationId::from_bytes(head)
-    }
-
     /// What a repetition of it is recognised by.
     pub fn dedup_key(&self) -> String {
         format!("{}:{}", self.account, self.sid)

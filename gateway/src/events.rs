@@ -5,25 +5,26 @@
 //! a field for one. Histograms carry no channel.
 
 mod metrics;
+pub mod outbound;
 pub mod routes;
-mod workers;
 
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use kanarie_queue::types::Class;
 use prometheus::{Encoder as _, IntCounter, Registry, TextEncoder};
 
 use crate::events::metrics::{Counters, Counters2, Histograms, counter};
-use crate::events::routes::{RoutesEvent, RoutesTrouble};
-use crate::events::workers::WorkerMetrics;
-use crate::outbound::agent::Failure;
-use crate::outbound::twilio::ListError;
+use crate::events::outbound::{OutboundEvent, OutboundMetrics};
+use crate::events::routes::RoutesEvent;
+use crate::labels::{
+    CloseReason, Endpoint, Label as _, LifecycleChange, RoutesTrouble, WebhookOutcome,
+};
 
 /// Logs and counts an event.
-pub fn emit(event: &Event) {
-    METRICS.count(event);
-    log(event);
+pub fn emit(event: impl Into<Event>) {
+    let event = event.into();
+    METRICS.count(&event);
+    log(&event);
 }
 
 /// The page of `/metrics`, in Prometheus' text format.
@@ -60,249 +61,21 @@ pub enum Event {
     },
     /// Something happened to the routes that this replica obeys.
     Routes(RoutesEvent),
-    /// The store did not answer a verb of a worker; it is asked again.
-    WorkerStoreFailed {
-        /// The store's error; store errors name no customer.
-        error: String,
-    },
-    /// A worker stopped because its lease is, or may be, somebody else's.
-    LeaseLost,
-    /// An agent was asked.
-    Asked {
-        /// How it counts.
-        class: Class,
-        /// From the question to the answer or the failure.
-        took: Duration,
-        /// Why there is no answer.
-        failure: Option<Failure>,
-    },
-    /// Stable answered a message that the canary had failed on.
-    Rescued,
-    /// A segment was posted to Twilio.
-    Posted {
-        /// What came of it.
-        outcome: SendOutcome,
-        /// Twilio's error code.
-        code: Option<u32>,
-    },
-    /// Twilio did not list its messages, so an unknown outcome stays unknown for now.
-    ListFailed {
-        /// Why.
-        error: ListError,
-    },
-    /// Twilio refuses the credentials of a channel: its replies wait.
-    CredentialsRefused {
-        /// The channel, as `namespace/name`.
-        channel: String,
-        /// Twilio's error code.
-        code: Option<u32>,
-    },
-    /// The whole reply to a message is sent.
-    Answered {
-        /// From the admission of the message.
-        took: Duration,
-    },
-    /// A message became a dead letter.
-    DeadLetter {
-        /// Why.
-        class: DeadLetterClass,
-    },
+    /// Something happened to a turn.
+    Outbound(OutboundEvent),
 }
 
-/// What came of a POST to Twilio.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SendOutcome {
-    /// The message exists.
-    Sent,
-    /// Not processed; it is repeated.
-    Retry,
-    /// Not processed; it is repeated later.
-    RetryAfter,
-    /// It may exist.
-    Unknown,
-    /// The account, its credentials or its sender are not accepted.
-    Credentials,
-    /// The customer does not want messages.
-    OptOut,
-    /// It will never be accepted.
-    Permanent,
-    /// Only a template is accepted now.
-    NeedsTemplate,
+impl From<RoutesEvent> for Event {
+    fn from(event: RoutesEvent) -> Self {
+        Self::Routes(event)
+    }
 }
 
-/// Why a message could not be answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeadLetterClass {
-    /// The agent finally did not answer in time.
-    Timeout,
-    /// The agent finally could not be reached or answered with an error.
-    Http,
-    /// The agent's last answer was none of its protocol.
-    Invalid,
-    /// The agent finally gave no text.
-    NoAnswer,
-    /// Three workers died on it.
-    Crashed,
-    /// Its channel was gone for a day.
-    NoChannel,
-    /// It was stored by a version that writes something else.
-    Unreadable,
-    /// Whether its reply was sent is not known, twice.
-    Unknown,
-    /// Twilio could not be reached, or was over a limit, for a day.
-    NotAccepted,
-    /// The customer does not want messages.
-    OptOut,
-    /// Twilio will never accept its reply.
-    Permanent,
-    /// Its reply came after the customer's 24 hours.
-    NeedsTemplate,
+impl From<OutboundEvent> for Event {
+    fn from(event: OutboundEvent) -> Self {
+        Self::Outbound(event)
+    }
 }
-
-/// A webhook URL.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Endpoint {
-    /// `/webhooks/twilio/whatsapp`.
-    Message,
-    /// `/webhooks/twilio/status`.
-    Status,
-}
-
-/// How a webhook was answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WebhookOutcome {
-    /// 200: the message is durable.
-    Queued,
-    /// 200: the message was admitted before.
-    Duplicate,
-    /// 200: a kind of message that no agent is asked about.
-    Ignored,
-    /// 200: a status callback.
-    StatusCallback,
-    /// 429.
-    Limited,
-    /// 503: no room.
-    Full,
-    /// 503: the store does not answer.
-    StoreDown,
-    /// 503: routes are not loaded, or the channel's route has just gone.
-    NotReady,
-    /// 403.
-    Forbidden,
-    /// 400.
-    Malformed,
-    /// 413.
-    TooLarge,
-    /// 408: the body did not come in time.
-    TooSlow,
-}
-
-/// Why a connection was closed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CloseReason {
-    /// The request's header did not come in time.
-    SlowHeader,
-    /// The client took nothing of its answer in time.
-    SlowAnswer,
-    /// The drain deadline passed.
-    Drained,
-}
-
-/// A change of the gateway's own state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LifecycleChange {
-    /// Listening on both ports.
-    Started,
-    /// No new work; what runs is finished or given back.
-    Draining,
-    /// Everything is finished or given back.
-    Stopped,
-}
-
-/// A closed set of words for one label.
-pub trait Label: Copy + 'static {
-    /// Every value, in the order of its discriminants.
-    const ALL: &'static [Self];
-    /// The word on the metric and in the log.
-    fn as_str(self) -> &'static str;
-    /// Place in [`Label::ALL`].
-    fn index(self) -> usize;
-}
-
-/// Gives an enum its words; a variant that is left out does not compile.
-macro_rules! label {
-    ($name:ty { $($variant:ident => $word:literal),+ $(,)? }) => {
-        impl Label for $name {
-            const ALL: &'static [Self] = &[$(Self::$variant),+];
-            fn as_str(self) -> &'static str {
-                match self { $(Self::$variant => $word),+ }
-            }
-            fn index(self) -> usize {
-                self as usize
-            }
-        }
-    };
-}
-
-label!(Endpoint { Message => "message", Status => "status" });
-label!(WebhookOutcome {
-    Queued => "queued",
-    Duplicate => "duplicate",
-    Ignored => "ignored",
-    StatusCallback => "status-callback",
-    Limited => "limited",
-    Full => "full",
-    StoreDown => "store-down",
-    NotReady => "not-ready",
-    Forbidden => "forbidden",
-    Malformed => "malformed",
-    TooLarge => "too-large",
-    TooSlow => "too-slow",
-});
-label!(CloseReason {
-    SlowHeader => "slow-header",
-    SlowAnswer => "slow-answer",
-    Drained => "drained",
-});
-label!(Class {
-    Success => "success",
-    Timeout => "timeout",
-    Http => "http",
-    Invalid => "invalid",
-    NoAnswer => "no-answer",
-    Slow => "slow",
-});
-label!(SendOutcome {
-    Sent => "sent",
-    Retry => "retry",
-    RetryAfter => "retry-after",
-    Unknown => "unknown",
-    Credentials => "credentials",
-    OptOut => "opt-out",
-    Permanent => "permanent",
-    NeedsTemplate => "needs-template",
-});
-label!(DeadLetterClass {
-    Timeout => "timeout",
-    Http => "http",
-    Invalid => "invalid",
-    NoAnswer => "no-answer",
-    Crashed => "crashed",
-    NoChannel => "no-channel",
-    Unreadable => "unreadable",
-    Unknown => "unknown",
-    NotAccepted => "not-accepted",
-    OptOut => "opt-out",
-    Permanent => "permanent",
-    NeedsTemplate => "needs-template",
-});
-label!(RoutesTrouble {
-    Unreadable => "unreadable",
-    Unavailable => "unavailable",
-    Refused => "refused",
-    Heartbeat => "heartbeat",
-});
-label!(LifecycleChange { Started => "started", Draining => "draining", Stopped => "stopped" });
 
 /// Every metric of the process, its children resolved once.
 struct Metrics {
@@ -312,7 +85,7 @@ struct Metrics {
     store_failures: IntCounter,
     connections_closed: Counters<CloseReason>,
     routes_trouble: Counters<RoutesTrouble>,
-    worker: WorkerMetrics,
+    outbound: OutboundMetrics,
 }
 
 static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
@@ -354,7 +127,7 @@ impl Metrics {
                 "What kept routes from being what they should be, by kind.",
                 "kind",
             ),
-            worker: WorkerMetrics::new(&registry),
+            outbound: OutboundMetrics::new(&registry),
             registry,
         }
     }
@@ -371,7 +144,7 @@ impl Metrics {
             Event::Routes(event) => {
                 event.trouble().into_iter().for_each(|kind| self.routes_trouble.inc(kind));
             }
-            event => self.worker.count(event),
+            Event::Outbound(event) => self.outbound.count(event),
         }
     }
 
@@ -401,14 +174,16 @@ fn log(event: &Event) {
         }
         Event::Lifecycle { change } => tracing::info!(change = change.as_str(), "gateway"),
         Event::Routes(event) => event.log(),
-        event => workers::log(event),
+        Event::Outbound(event) => event.log(),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Endpoint, Event, Label, LifecycleChange, Metrics, WebhookOutcome};
     use std::time::Duration;
+
+    use super::{Event, Metrics};
+    use crate::labels::{Endpoint, Label as _, WebhookOutcome};
 
     #[test]
     fn an_answered_webhook_is_counted_by_url_and_answer() {
@@ -429,13 +204,5 @@ mod tests {
             let line = format!(r#"outcome="{}"}} 0"#, outcome.as_str());
             assert!(page.contains(&line), "{line}");
         }
-    }
-
-    #[test]
-    fn a_label_finds_its_own_place() {
-        for (place, outcome) in WebhookOutcome::ALL.iter().enumerate() {
-            assert_eq!(outcome.index(), place);
-        }
-        assert_eq!(LifecycleChange::Stopped.index(), LifecycleChange::ALL.len() - 1);
     }
 }

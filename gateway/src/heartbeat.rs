@@ -12,9 +12,9 @@ use kanarie_crds::route::route_hash;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::events::emit;
 use crate::events::routes::RoutesEvent;
-use crate::events::{Event, emit};
-use crate::routes::RouteTable;
+use crate::routes::table::RouteTable;
 use crate::store::{Heartbeat, SharedStore, StoreError};
 
 /// Time between two heartbeats.
@@ -65,7 +65,7 @@ pub async fn beat(
             let began = Instant::now();
             match told.tell(&replica, &table, &store).await {
                 Ok(()) => pulse.hear(began),
-                Err(error) => emit(&Event::Routes(RoutesEvent::heartbeat(&error))),
+                Err(error) => emit(RoutesEvent::heartbeat(error.to_string())),
             }
         }
         let changed = async {

@@ -25,14 +25,14 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::events::{Event, emit};
-use crate::outbound::claimer::{Claimer, SWEEP};
+use crate::events::emit;
+use crate::events::outbound::OutboundEvent;
+use crate::outbound::claimer::Claimer;
 use crate::outbound::context::{Context, Worker};
 use crate::outbound::lease::Leases;
 use crate::outbound::refused::Holds;
 use crate::random;
 use crate::stop::stopped;
-use crate::store::SharedStore;
 
 /// Time to give back what the drain deadline cut off.
 const RELEASE: Duration = Duration::from_secs(2);
@@ -43,7 +43,10 @@ pub async fn run(ctx: Context, mut shutdown: watch::Receiver<bool>) {
         stopped(&mut shutdown).await;
         return;
     }
-    let Some(key) = store_key(&ctx.store, &mut shutdown).await else { return };
+    let key = tokio::select! {
+        key = ctx.key.wait() => key,
+        () = stopped(&mut shutdown) => return,
+    };
     let slots = Arc::new(Semaphore::new(ctx.settings.workers as usize));
     let worker = Arc::new(Worker { ctx, key, leases: Leases::default(), holds: Holds::default() });
     let (cut, cut_off) = watch::channel(false);
@@ -67,19 +70,6 @@ async fn drain(worker: &Worker, slots: &Semaphore, cut: &watch::Sender<bool>) {
     }
 }
 
-async fn store_key(store: &SharedStore, shutdown: &mut watch::Receiver<bool>) -> Option<[u8; 32]> {
-    loop {
-        match store.key().await {
-            Ok(key) => return Some(key),
-            Err(error) => emit(&Event::WorkerStoreFailed { error: error.to_string() }),
-        }
-        tokio::select! {
-            () = stopped(shutdown) => return None,
-            () = sleep(SWEEP) => {}
-        }
-    }
-}
-
 /// Once a minute drops what has outlived its time, shard by shard: a call drops a bounded number,
 /// and a gateway that admits hundreds of messages a second must forget as many.
 async fn sweep_old(worker: Arc<Worker>) {
@@ -88,7 +78,7 @@ async fn sweep_old(worker: Arc<Worker>) {
         for shard in 0..SHARDS {
             sleep(random::jittered(EVERY / u32::from(SHARDS))).await;
             if let Err(error) = worker.ctx.store.sweep(shard).await {
-                emit(&Event::WorkerStoreFailed { error: error.to_string() });
+                emit(OutboundEvent::StoreFailed { error: error.to_string() });
             }
         }
     }

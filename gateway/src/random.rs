@@ -1,36 +1,34 @@
-//! Where the second line takes its random values from: the operating system, and nothing else.
+//! Where the gateway takes its random values from: the operating system, and nothing else.
 //!
-//! Takes nothing, gives tokens and spread-out pauses. Never used to decide what happens to a
+//! Takes nothing, gives bytes, tokens and spread-out pauses. Never used to decide what happens to a
 //! message.
 
 use std::time::Duration;
 
+use kanarie_words::hex;
+
 /// 16 random bytes as 32 hexadecimal digits: a nonce, an intent, an attempt.
 pub fn token() -> String {
-    use std::fmt::Write as _;
-    let mut bytes = [0_u8; 16];
-    fill(&mut bytes);
-    bytes.iter().fold(String::with_capacity(32), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex::encode(&bytes::<16>())
+}
+
+/// So many random bytes.
+pub fn bytes<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)
+        .expect("a system without random bytes has no TLS and got no further");
+    bytes
 }
 
 /// A pause of between 80 % and 120 % of `pause`, so that what failed together does not come back
 /// together.
 pub fn jittered(pause: Duration) -> Duration {
-    let mut bytes = [0_u8; 4];
-    fill(&mut bytes);
-    spread(pause, u32::from_le_bytes(bytes))
+    spread(pause, u32::from_le_bytes(bytes()))
 }
 
 fn spread(pause: Duration, random: u32) -> Duration {
     let part = f64::from(random) / f64::from(u32::MAX);
     pause.mul_f64(0.8 + 0.4 * part)
-}
-
-fn fill(bytes: &mut [u8]) {
-    getrandom::fill(bytes).expect("a system without random bytes has no TLS and got no further");
 }
 
 #[cfg(test)]

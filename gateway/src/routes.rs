@@ -1,190 +1,115 @@
-//! The routes that this replica obeys: one table, read without a lock, written by one source.
+//! Where the routes that this replica obeys come from: one source, which keeps the table right.
 //!
-//! Takes what a source saw (`routes/kubernetes.rs`, `routes/directory.rs`,
-//! `routes/environment.rs`), gives the route of an account's sender or of a channel. A route that
-//! vanishes stays known for a minute, so that its messages are verified and answered 503 while the
-//! other replicas catch up. Never reads a clock, a file or the network; never judges a request.
+//! Takes flags and variables, gives the one source they name or every problem with it; then follows
+//! that source into the table until it is told to stop. Never takes two sources, and never reads a
+//! route for a request: that is the table's.
 
 pub mod directory;
 pub mod environment;
 pub mod kubernetes;
 pub mod manifest;
+pub mod table;
 
-use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
-use kanarie_crds::route::{Route, SecretText, route_name};
+use kanarie_crds::route::Route;
+use kube::Client;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// How long a vanished route stays known.
-pub const GONE_FOR: Duration = Duration::from_secs(60);
+use crate::routes::directory::Loaded;
+use crate::routes::table::RouteTable;
+use crate::stop::stopped;
 
-/// Every route that this replica obeys.
-pub struct RouteTable {
-    routes: ArcSwap<Routes>,
-    loaded: AtomicBool,
-    token: ArcSwapOption<SecretText>,
-    version: watch::Sender<u64>,
+/// Where routes come from: exactly one.
+#[derive(Debug)]
+pub enum Source {
+    /// The Secrets of a namespace, written by the operator.
+    Namespace(String),
+    /// The manifests of a directory.
+    Directory(Loaded),
+    /// The environment, for a single channel.
+    Environment(Box<Route>),
 }
 
-/// One route and what is known about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// What the operator, a file or the environment says.
-    pub route: Route,
-    /// Hash of its bytes, as the operator computes it.
-    pub hash: String,
-    /// Since when the route is gone: requests are verified and answered 503, nothing is admitted,
-    /// asked or sent.
-    pub gone_since: Option<Instant>,
-}
-
-/// What a source saw under one name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Seen {
-    /// A route and the hash of its bytes.
-    Route(Box<Route>, String),
-    /// Something that cannot be read: the last good route of that name stays in force.
-    Unreadable,
-    /// Nothing any more.
-    Gone,
-}
-
-/// One consistent view of the table.
-#[derive(Clone, Debug, Default)]
-pub struct Routes {
-    by_name: HashMap<String, Arc<Entry>>,
-    by_uid: HashMap<String, Arc<Entry>>,
-}
-
-impl Default for RouteTable {
-    fn default() -> Self {
-        Self {
-            routes: ArcSwap::default(),
-            loaded: AtomicBool::new(false),
-            token: ArcSwapOption::empty(),
-            version: watch::Sender::new(0),
-        }
-    }
-}
-
-impl RouteTable {
-    /// The route of an account's sender, vanished ones of the last minute included.
-    pub fn find(&self, account: &str, sender: &str) -> Option<Arc<Entry>> {
-        self.routes.load().by_name.get(&route_name(account, sender)).cloned()
-    }
-
-    /// The route of a channel by its UID, vanished ones of the last minute included.
-    pub fn find_channel(&self, uid: &str) -> Option<Arc<Entry>> {
-        self.routes.load().by_uid.get(uid).cloned()
-    }
-
-    /// Every route in force, vanished ones of the last minute included.
-    pub fn all(&self) -> Vec<Arc<Entry>> {
-        self.routes.load().by_name.values().cloned().collect()
-    }
-
-    /// Whether the first complete list was read: before that an unknown channel may be a known one.
-    pub fn ready(&self) -> bool {
-        self.loaded.load(Ordering::Acquire)
-    }
-
-    /// The bearer token of the control endpoint, if there is one.
-    pub fn control_token(&self) -> Option<Arc<SecretText>> {
-        self.token.load_full()
-    }
-
-    /// Wakes whenever the table changed.
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.version.subscribe()
-    }
-
-    /// Takes a complete list: names that are not in it are gone.
-    pub fn replace(&self, all: Vec<(String, Seen)>, now: Instant) {
-        self.routes.rcu(|old| old.replaced(&all, now));
-        self.loaded.store(true, Ordering::Release);
-        self.version.send_modify(|version| *version += 1);
-    }
-
-    /// Takes changes to the list.
-    pub fn update(&self, changes: Vec<(String, Seen)>, now: Instant) {
-        if changes.is_empty() {
-            return;
-        }
-        self.routes.rcu(|old| old.updated(&changes, now));
-        self.version.send_modify(|version| *version += 1);
-    }
-
-    /// Forgets the routes that are gone for a minute.
-    pub fn forget_gone(&self, now: Instant) {
-        let over = |entry: &Entry| {
-            entry.gone_since.is_some_and(|since| now.duration_since(since) >= GONE_FOR)
-        };
-        if self.routes.load().by_name.values().any(|entry| over(entry)) {
-            self.routes.rcu(|old| {
-                Routes::indexed(
-                    old.by_name
-                        .iter()
-                        .filter(|(_, entry)| !over(entry))
-                        .map(|(name, entry)| (name.clone(), Arc::clone(entry)))
-                        .collect(),
-                )
-            });
-            self.version.send_modify(|version| *version += 1);
-        }
-    }
-
-    /// Takes the control token, or that there is none.
-    pub fn set_control_token(&self, token: Option<SecretText>) {
-        self.token.store(token.map(Arc::new));
-    }
-}
-
-impl Routes {
-    fn replaced(&self, all: &[(String, Seen)], now: Instant) -> Self {
-        let seen: HashSet<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
-        let vanished = self
-            .by_name
-            .keys()
-            .filter(|name| !seen.contains(name.as_str()))
-            .map(|name| (name.clone(), Seen::Gone));
-        self.updated(&vanished.chain(all.iter().cloned()).collect::<Vec<_>>(), now)
-    }
-
-    fn updated(&self, changes: &[(String, Seen)], now: Instant) -> Self {
-        let mut by_name = self.by_name.clone();
-        for (name, seen) in changes {
-            match seen {
-                Seen::Route(route, hash) => {
-                    let entry =
-                        Entry { route: (**route).clone(), hash: hash.clone(), gone_since: None };
-                    by_name.insert(name.clone(), Arc::new(entry));
-                }
-                Seen::Unreadable => {}
-                Seen::Gone => {
-                    if let Some(entry) = by_name.get_mut(name) {
-                        let gone_since = entry.gone_since.or(Some(now));
-                        *entry = Arc::new(Entry { gone_since, ..(**entry).clone() });
-                    }
-                }
+impl Source {
+    /// The one source that is named; the manifests of a directory are read, so that a wrong one is
+    /// told before anything starts.
+    ///
+    /// # Errors
+    /// Every problem: no source, two of them, or what is wrong with the one.
+    pub fn choose(
+        namespace: Option<&str>,
+        channels: Option<&Path>,
+        lookup: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Vec<String>> {
+        let variables: Vec<&str> = environment::VARIABLES
+            .into_iter()
+            .filter(|name| lookup(name).is_some_and(|value| !value.is_empty()))
+            .collect();
+        match (namespace, channels, variables.as_slice()) {
+            (Some(namespace), None, []) => Ok(Self::Namespace(namespace.to_owned())),
+            (None, Some(channels), []) => directory::load(channels)
+                .map(Self::Directory)
+                .map_err(|error| vec![with_causes(&error)]),
+            (None, None, [_, ..]) => {
+                environment::route(lookup).map(|route| Self::Environment(Box::new(route)))
             }
+            (None, None, []) => Err(vec![
+                "there is no source of channels: set --routes-namespace \
+                 (KANARIE_ROUTES_NAMESPACE), --channels (KANARIE_CHANNELS) or the variables of one \
+                 channel (TWILIO_ACCOUNT_SID, …)"
+                    .to_owned(),
+            ]),
+            _ => Err(vec![two_sources(namespace.is_some(), channels.is_some(), &variables)]),
         }
-        Self::indexed(by_name)
     }
 
-    /// Live routes win over vanished ones of the same channel.
-    fn indexed(by_name: HashMap<String, Arc<Entry>>) -> Self {
-        let mut by_uid = HashMap::with_capacity(by_name.len());
-        for entry in by_name.values() {
-            let uid = &entry.route.channel.uid;
-            if entry.gone_since.is_none() || !by_uid.contains_key(uid) {
-                by_uid.insert(uid.clone(), Arc::clone(entry));
-            }
+    /// The client that this source needs, if it needs one.
+    ///
+    /// # Errors
+    /// When no cluster is configured.
+    pub async fn client(&self) -> Result<Option<Client>, kube::Error> {
+        match self {
+            Self::Namespace(_) => Client::try_default().await.map(Some),
+            Self::Directory(_) | Self::Environment(_) => Ok(None),
         }
-        Self { by_name, by_uid }
+    }
+}
+
+/// Keeps the table right until told to stop.
+pub async fn follow(
+    source: Source,
+    client: Option<Client>,
+    table: Arc<RouteTable>,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    match (source, client) {
+        (Source::Namespace(namespace), Some(client)) => {
+            kubernetes::follow(client, &namespace, table, shutdown).await;
+        }
+        (Source::Namespace(_), None) => {}
+        (Source::Directory(loaded), _) => directory::follow(loaded, table, shutdown).await,
+        (Source::Environment(route), _) => {
+            table.replace(vec![directory::seen(&route)], Instant::now());
+            stopped(&mut shutdown).await;
+        }
+    }
+}
+
+fn two_sources(namespace: bool, channels: bool, variables: &[&str]) -> String {
+    let flags = [
+        namespace.then_some("--routes-namespace (KANARIE_ROUTES_NAMESPACE)"),
+        channels.then_some("--channels (KANARIE_CHANNELS)"),
+    ];
+    let set: Vec<&str> = flags.into_iter().flatten().chain(variables.iter().copied()).collect();
+    format!("channels come from one source only, and these are set: {}", set.join(", "))
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {}", with_causes(cause)),
+        None => error.to_string(),
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! Takes a listener and a router, serves until told to stop, then lets what is being answered be
 //! answered. A header, an idle connection, a body and an answer have their own time; a body has a
-//! size; there is a most of connections, and a new one takes the place of the oldest. Never buffers more of a body than its cap.
+//! size; connections have a bound, and a new one takes the place of the oldest. Never buffers more
+//! of a body than its cap.
 
+pub mod limits;
 mod stream;
 
 use std::sync::Arc;
@@ -23,8 +25,10 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
-use self::stream::{Late, Phase, TimedStream};
-use crate::events::{CloseReason, Event, emit};
+use crate::events::{Event, emit};
+use crate::labels::CloseReason;
+use crate::server::limits::Limits;
+use crate::server::stream::{Late, Phase, TimedStream};
 use crate::stop::stopped;
 
 /// Serves `router` on `listener` until `shutdown` says true, then drains.
@@ -75,40 +79,6 @@ pub async fn read_body(body: Body, limits: &Limits) -> Result<Bytes, BodyError> 
     }
     let collected = tokio::time::timeout(limits.body, collect(body, limits.body_bytes)).await;
     collected.unwrap_or(Err(BodyError::TooSlow))
-}
-
-/// What a client may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// From a header's first byte to its last; for the first request, from the connection.
-    pub header: Duration,
-    /// Between an answer and the next request: longer than the proxies before us keep an idle
-    /// connection, so that they end it and not we.
-    pub idle: Duration,
-    /// For a body.
-    pub body: Duration,
-    /// For the client to make room for more of an answer, once what the system keeps for it is full.
-    pub answer: Duration,
-    /// Most bytes of a body.
-    pub body_bytes: usize,
-    /// Most connections at once.
-    pub connections: usize,
-    /// For what is being answered when the server is told to stop.
-    pub drain: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            header: Duration::from_secs(5),
-            idle: Duration::from_secs(75),
-            body: Duration::from_secs(10),
-            answer: Duration::from_secs(10),
-            body_bytes: 256 * 1024,
-            connections: 4096,
-            drain: Duration::from_secs(10),
-        }
-    }
 }
 
 /// Why there is no body.
@@ -223,7 +193,7 @@ async fn serve(
         }
     };
     if let Some(reason) = served.err().and_then(|error| lateness(&error)) {
-        emit(&Event::ConnectionClosed { reason });
+        emit(Event::ConnectionClosed { reason });
     }
 }
 
@@ -242,7 +212,7 @@ async fn drain(mut connections: JoinSet<()>, limit: Duration) {
     let all = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(limit, all).await.is_err() {
         for _ in 0..connections.len() {
-            emit(&Event::ConnectionClosed { reason: CloseReason::Drained });
+            emit(Event::ConnectionClosed { reason: CloseReason::Drained });
         }
         connections.shutdown().await;
     }

@@ -2,7 +2,7 @@
 //! question with its token.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::Request;
@@ -10,11 +10,14 @@ use http_body_util::BodyExt as _;
 use kanarie_crds::control::{ControlState, Track};
 use kanarie_crds::route::SecretText;
 use kanarie_gateway::admin::control;
-use kanarie_gateway::admin::{Admin, router};
+use kanarie_gateway::admin::router;
+use kanarie_gateway::admin::shared::Admin;
 use kanarie_gateway::ends::{self, Outcome};
-use kanarie_gateway::routes::RouteTable;
+use kanarie_gateway::key::LearnedKey;
+use kanarie_gateway::routes::table::RouteTable;
 use kanarie_gateway::store::embedded::EmbeddedStore;
 use kanarie_gateway::store::{Heartbeat, SharedStore};
+use kanarie_words::ids::StoreKey;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tower::ServiceExt as _;
@@ -31,7 +34,7 @@ async fn readiness_names_everything_that_is_missing() {
 async fn a_gateway_with_routes_key_and_store_is_ready_until_it_is_told_to_stop() {
     let port = Port::new();
     port.routes.replace(Vec::new(), Instant::now());
-    port.key.set([1; 32]).unwrap();
+    port.key.set(StoreKey::from_bytes([1; 32]));
     assert_eq!(port.get("/readyz", None).await, (200, "ready\n".to_owned()));
     port.stop.send_replace(true);
     let stopping = (503, "not ready: it is stopping\n".to_owned());
@@ -134,7 +137,7 @@ async fn dead_letters_are_told_unasked() {
 struct Port {
     routes: Arc<RouteTable>,
     store: SharedStore,
-    key: Arc<OnceLock<[u8; 32]>>,
+    key: LearnedKey,
     stop: watch::Sender<bool>,
     router: axum::Router,
 }
@@ -142,12 +145,12 @@ struct Port {
 impl Port {
     fn new() -> Self {
         let store: SharedStore = Arc::new(EmbeddedStore::in_memory(Arc::new(|| 50_000)).unwrap());
-        let (routes, key) = (Arc::new(RouteTable::default()), Arc::new(OnceLock::new()));
+        let (routes, key) = (Arc::new(RouteTable::default()), LearnedKey::default());
         let (stop, shutdown) = watch::channel(false);
         let router = router(Arc::new(Admin {
             routes: Arc::clone(&routes),
             store: Arc::clone(&store),
-            key: Arc::clone(&key),
+            key: key.clone(),
             shutdown,
         }));
         Self { routes, store, key, stop, router }

@@ -12,8 +12,8 @@ use kanarie_gateway::commands::check_signature::{Request, report};
 use kanarie_gateway::commands::send_test::{self, Test};
 use kanarie_gateway::config::{Flags, config};
 use kanarie_gateway::inbound::signature::sign;
-use kanarie_gateway::routes::Entry;
 use kanarie_gateway::routes::environment;
+use kanarie_gateway::routes::table::Entry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -89,7 +89,7 @@ async fn a_message_of_send_test_is_seen_to_its_end() {
     ]);
     let variables = variables(&agent_url);
     let lookup = |name: &str| variables.get(name).cloned();
-    let gateway = kanarie_gateway::bind(config(&flags, &lookup).unwrap()).await.unwrap();
+    let gateway = kanarie_gateway::wiring::bind(config(&flags, &lookup).unwrap()).await.unwrap();
     let urls = [
         format!("--gateway-url=http://{}", gateway.public_address().unwrap()),
         format!("--admin-url=http://{}", gateway.admin_address().unwrap()),

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use clap::Parser;
-use kanarie_gateway::config::{Config, Flags, Source, StoreChoice, config};
+use kanarie_gateway::config::{Config, Flags, StoreChoice, config};
+use kanarie_gateway::routes::Source;
 
 #[derive(Parser)]
 struct Line {

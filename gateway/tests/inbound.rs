@@ -2,8 +2,8 @@
 //! and what it leaves in the queue.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::body::Body;
@@ -18,11 +18,13 @@ use kanarie_gateway::envelope::InboundMessage;
 use kanarie_gateway::inbound::admission::Gate;
 use kanarie_gateway::inbound::signature::sign;
 use kanarie_gateway::inbound::{Inbound, router};
-use kanarie_gateway::routes::{RouteTable, Seen};
-use kanarie_gateway::server::Limits;
+use kanarie_gateway::key::{LearnedKey, conversation};
+use kanarie_gateway::routes::table::{RouteTable, Seen};
+use kanarie_gateway::server::limits::Limits;
 use kanarie_gateway::store::SharedStore;
 use kanarie_gateway::store::embedded::EmbeddedStore;
 use kanarie_queue::types::{Claim, Claimed, Intent, Lease, Marked, Nonce, SHARDS};
+use kanarie_words::ids::StoreKey;
 use tokio::time::Instant;
 use tower::ServiceExt as _;
 
@@ -46,7 +48,10 @@ async fn a_signed_message_is_acknowledged_and_queued() {
     let message: InboundMessage = serde_json::from_str(&queued[0].envelope).unwrap();
     assert_eq!((message.sid.as_str(), message.text.as_str()), ("SM1", "Hallo"));
     assert_eq!((message.customer.as_str(), message.received_at), (CUSTOMER, 1_000_000));
-    assert_eq!(queued[0].conversation, message.conversation(&KEY));
+    assert_eq!(
+        queued[0].conversation,
+        conversation(StoreKey::from_bytes(KEY), ACCOUNT, SENDER, CUSTOMER)
+    );
 }
 
 #[tokio::test]
@@ -246,7 +251,8 @@ impl Gateway {
         let clock: kanarie_gateway::clock::Clock = Arc::new(move || now.load(Ordering::Relaxed));
         let store: SharedStore = Arc::new(EmbeddedStore::in_memory(Arc::clone(&clock)).unwrap());
         let (routes, doorbell) = (Arc::new(routes), Arc::new(Doorbell::default()));
-        let key = Arc::new(OnceLock::from(KEY));
+        let key = LearnedKey::default();
+        key.set(StoreKey::from_bytes(KEY));
         let public = router(Arc::new(Inbound {
             routes: Arc::clone(&routes),
             store: Arc::clone(&store),

@@ -470,11 +470,11 @@ fn a_body_for_nobody_is_refused_whatever_it_is_signed_with() {
 
 #[test]
 fn the_comparisons_can_be_shown_without_the_secrets() {
-    let attempts = call().attempts(&presented(V1), &page(), &credentials()).unwrap();
-    let shown: Vec<_> = attempts.iter().map(|tried| (tried.url.as_str(), tried.matches)).collect();
+    let compared = call().comparisons(&presented(V1), &page(), &credentials()).unwrap();
+    let shown: Vec<_> = compared.iter().map(|tried| (tried.url.as_str(), tried.matches)).collect();
     let with_port = "https://mycompany.com:443/myapp.php?foo=1&bar=2";
     assert_eq!(shown, [(PAGE, true), (with_port, false)]);
-    assert!(!format!("{attempts:?}").contains(TOKEN));
+    assert!(!format!("{compared:?}").contains(TOKEN));
 }
 
 const WHATSAPP_URL: &str = "https://gw.example.com/webhooks/twilio/whatsapp?tenant=acme";

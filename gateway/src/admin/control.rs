@@ -20,7 +20,7 @@ use kanarie_queue::types;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use crate::admin::Admin;
+use crate::admin::shared::Admin;
 use crate::store::{ReplicaState, SharedStore, StoreError};
 
 /// Path of the endpoint.

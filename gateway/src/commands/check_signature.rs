@@ -11,11 +11,13 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use clap::Args;
 
-use crate::callback::{STATUS_PATH, status_url};
-use crate::commands::{name, routes};
+use crate::callback::STATUS_PATH;
+use crate::commands::configured::{name, routes};
 use crate::config::Flags;
-use crate::inbound::signature::{Attempt, Presented, SecretName, UnverifiedBody};
-use crate::routes::Entry;
+use crate::inbound::channel::signed_urls;
+use crate::inbound::signature::{Comparison, Presented, SecretName, UnverifiedBody};
+use crate::labels::Endpoint;
+use crate::routes::table::Entry;
 
 /// One request as Twilio made it, pasted from a log or from Twilio's console.
 #[derive(Args, Debug)]
@@ -70,7 +72,8 @@ pub fn report(
         if is_form { UnverifiedBody::form(body) } else { UnverifiedBody::opaque(query, body)? };
     let settings = request.settings.as_deref();
     let presented = Presented { query, signature: Some(request.signature.trim()), settings };
-    let is_status = target.split('?').next().is_some_and(|base| base.ends_with(STATUS_PATH));
+    let base = target.split('?').next().unwrap_or_default();
+    let endpoint = if base.ends_with(STATUS_PATH) { Endpoint::Status } else { Endpoint::Message };
     let mut report = String::new();
     if !is_form {
         writeln!(report, "The body is no form: the gateway takes forms only.")?;
@@ -78,19 +81,16 @@ pub fn report(
     let mut verified = false;
     for entry in addressed(&decoded, routes, is_form)? {
         let route = &entry.route;
-        let urls: Vec<String> = match is_status {
-            true => route.webhook_urls.iter().map(|url| status_url(url)).collect(),
-            false => route.webhook_urls.clone(),
-        };
+        let urls = signed_urls(endpoint, route);
         writeln!(report, "Channel {}:", name(route))?;
-        let attempts = decoded.attempts(&presented, &urls, &route.credentials)?;
-        let matched = attempts.iter().any(|attempt| attempt.matches);
+        let compared = decoded.comparisons(&presented, &urls, &route.credentials)?;
+        let matched = compared.iter().any(|one| one.matches);
         verified |= matched;
-        attempts.iter().try_for_each(|attempt| line(&mut report, attempt))?;
+        compared.iter().try_for_each(|one| line(&mut report, one))?;
         if !matched {
             let pasted = [target.to_owned()];
-            let elsewhere = decoded.attempts(&presented, &pasted, &route.credentials)?;
-            match elsewhere.iter().find(|attempt| attempt.matches) {
+            let elsewhere = decoded.comparisons(&presented, &pasted, &route.credentials)?;
+            match elsewhere.iter().find(|one| one.matches) {
                 Some(found) => writeln!(
                     report,
                     "The {} signed it, for a URL that the channel does not have: set webhook.url \
@@ -138,9 +138,9 @@ fn addressed<'a>(
     Ok(found)
 }
 
-fn line(report: &mut String, attempt: &Attempt) -> std::fmt::Result {
-    let mark = if attempt.matches { "MATCH   " } else { "no match" };
-    writeln!(report, "  {mark}  {}  {}", secret(&attempt.secret), attempt.url)
+fn line(report: &mut String, one: &Comparison) -> std::fmt::Result {
+    let mark = if one.matches { "MATCH   " } else { "no match" };
+    writeln!(report, "  {mark}  {}  {}", secret(&one.secret), one.url)
 }
 
 fn secret(name: &SecretName) -> String {

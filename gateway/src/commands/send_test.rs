@@ -15,11 +15,12 @@ use kanarie_crds::route::Route;
 use tokio::time::Instant;
 
 use crate::callback::MESSAGE_PATH;
-use crate::commands::{name, routes};
+use crate::commands::configured::{name, routes};
 use crate::config::Flags;
 use crate::ends::Outcome;
 use crate::inbound::signature::sign;
-use crate::routes::Entry;
+use crate::random;
+use crate::routes::table::Entry;
 
 /// What is sent, and where.
 #[derive(Args, Debug)]
@@ -98,10 +99,7 @@ struct Signed {
 }
 
 fn signed(test: &Test, route: &Route) -> anyhow::Result<(String, Signed)> {
-    let mut random = [0; 16];
-    getrandom::fill(&mut random)
-        .map_err(|error| anyhow::anyhow!("the system gives no random bytes: {error}"))?;
-    let sid = format!("SM{:032x}", u128::from_be_bytes(random));
+    let sid = format!("SM{}", random::token());
     let customer = match test.from.strip_prefix("whatsapp:") {
         Some(_) => test.from.clone(),
         None => format!("whatsapp:{}", test.from),

@@ -10,7 +10,7 @@ use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
 };
 
-use crate::events::Label;
+use crate::labels::Label;
 
 /// A counter with one label.
 pub(super) struct Counters<A>(Vec<IntCounter>, std::marker::PhantomData<A>);

@@ -2,7 +2,7 @@
 //!
 //! Takes nothing but names and errors that show no value of a Secret, gives lines and words.
 
-use crate::store::StoreError;
+use crate::labels::RoutesTrouble;
 
 /// One thing that happened to the routes.
 #[derive(Clone, Debug)]
@@ -26,23 +26,10 @@ pub enum RoutesEvent {
     },
 }
 
-/// What keeps routes from being what they should be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RoutesTrouble {
-    /// A route's Secret cannot be read: the last good route stays.
-    Unreadable,
-    /// Kubernetes does not answer: the routes stay.
-    Unavailable,
-    /// The changed manifests are wrong: the routes stay.
-    Refused,
-    /// The store did not take the heartbeat.
-    Heartbeat,
-}
-
 impl RoutesEvent {
     /// The store did not take the heartbeat. Store errors name no customer.
-    pub fn heartbeat(error: &StoreError) -> Self {
-        Self::Trouble { kind: RoutesTrouble::Heartbeat, error: error.to_string() }
+    pub fn heartbeat(error: String) -> Self {
+        Self::Trouble { kind: RoutesTrouble::Heartbeat, error }
     }
 
     /// What is counted, if anything is.

@@ -298,15 +298,4 @@ mod tests {
         let envelope = serde_json::to_string(&message).expect("it has string keys only");
         assert_eq!(serde_json::from_str::<InboundMessage>(&envelope).ok(), Some(message));
     }
-
-    #[test]
-    fn a_conversation_depends_on_key_account_sender_and_customer() {
-        let one = message("Body=x");
-        let mut other = one.clone();
-        other.customer = "whatsapp:+33".to_owned();
-        let same = message("Body=y&MessageSid=SM1").conversation(&[1; 32]);
-        assert_eq!(one.conversation(&[1; 32]), same);
-        assert_ne!(one.conversation(&[1; 32]), one.conversation(&[2; 32]));
-        assert_ne!(one.conversation(&[1; 32]), other.conversation(&[1; 32]));
-    }
 }

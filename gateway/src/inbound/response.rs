@@ -5,15 +5,15 @@
 
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use kanarie_queue::types::Admission;
 
-use crate::events::WebhookOutcome;
 use crate::inbound::message::Malformed;
+use crate::labels::WebhookOutcome;
 
 /// How a webhook ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum Response {
     /// The store has decided about a message.
     Admitted(Admission),
     /// A kind of message that no agent is asked about.
@@ -37,7 +37,7 @@ pub enum Answer {
 /// The acknowledgement that Twilio takes for "no answer now": replies are sent by its API.
 const EMPTY_TWIML: &str = r#"<?xml version="1.0" encoding="UTF-8"?><Response></Response>"#;
 
-impl Answer {
+impl Response {
     /// The word for it in metrics.
     pub fn outcome(&self) -> WebhookOutcome {
         match self {
@@ -57,8 +57,8 @@ impl Answer {
     }
 }
 
-impl IntoResponse for Answer {
-    fn into_response(self) -> Response {
+impl IntoResponse for Response {
+    fn into_response(self) -> axum::response::Response {
         match self {
             Self::Admitted(Admission::Queued | Admission::Duplicate) | Self::Ignored => {
                 let twiml = HeaderValue::from_static("text/xml; charset=utf-8");
@@ -88,14 +88,14 @@ impl IntoResponse for Answer {
 
 #[cfg(test)]
 mod tests {
-    use super::Answer;
+    use super::Response;
     use crate::inbound::message::Malformed;
     use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
     use axum::response::IntoResponse as _;
     use http_body_util::BodyExt as _;
     use kanarie_queue::types::Admission;
 
-    async fn told(answer: Answer) -> (u16, String) {
+    async fn told(answer: Response) -> (u16, String) {
         let response = answer.into_response();
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.unwrap().to_bytes();
@@ -105,7 +105,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_accepted_is_acknowledged_with_an_empty_twiml() {
         for admission in [Admission::Queued, Admission::Duplicate] {
-            let answer = Answer::Admitted(admission);
+            let answer = Response::Admitted(admission);
             assert_eq!(answer.into_response().headers()[CONTENT_TYPE], "text/xml; charset=utf-8");
             let (status, body) = told(answer).await;
             assert_eq!(status, 200);
@@ -116,7 +116,7 @@ mod tests {
     #[tokio::test]
     async fn too_many_messages_are_told_when_to_come_back_in_whole_seconds() {
         for (ms, seconds) in [(0, "1"), (1, "1"), (1000, "1"), (1001, "2"), (60_000, "60")] {
-            let answer = Answer::Admitted(Admission::Limited { retry_after_ms: ms });
+            let answer = Response::Admitted(Admission::Limited { retry_after_ms: ms });
             assert_eq!(answer.into_response().headers()[RETRY_AFTER], seconds);
             let text = "Too many requests, please slow down";
             assert_eq!(told(answer).await, (429, text.to_owned()));
@@ -125,21 +125,22 @@ mod tests {
 
     #[tokio::test]
     async fn what_may_be_sent_again_is_a_503() {
-        for answer in [Answer::Admitted(Admission::Full), Answer::StoreDown, Answer::NotReady] {
+        for answer in [Response::Admitted(Admission::Full), Response::StoreDown, Response::NotReady]
+        {
             assert_eq!(told(answer).await.0, 503);
         }
     }
 
     #[tokio::test]
     async fn the_other_answers_have_their_codes() {
-        let malformed = Answer::Malformed(Malformed::Sid);
+        let malformed = Response::Malformed(Malformed::Sid);
         for (answer, status) in [
-            (Answer::Ignored, 200),
-            (Answer::StatusCallback, 200),
+            (Response::Ignored, 200),
+            (Response::StatusCallback, 200),
             (malformed, 400),
-            (Answer::Forbidden, 403),
-            (Answer::TooSlow, 408),
-            (Answer::TooLarge, 413),
+            (Response::Forbidden, 403),
+            (Response::TooSlow, 408),
+            (Response::TooLarge, 413),
         ] {
             assert_eq!(told(answer).await.0, status, "{answer:?}");
         }

@@ -59,7 +59,7 @@ pub const ANY_KEY: &str = "*";
 
 /// One comparison that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempt {
+pub struct Comparison {
     /// The URL that was hashed.
     pub url: String,
     /// Name of the secret.
@@ -153,8 +153,8 @@ impl UnverifiedBody {
         credentials: &Credentials,
     ) -> Result<VerifiedBody, Rejection> {
         // No early end: how long it takes must not tell which secret or URL was right.
-        let attempts = self.attempts(presented, urls, credentials)?;
-        let verified = attempts.iter().fold(false, |any, attempt| any | attempt.matches);
+        let compared = self.comparisons(presented, urls, credentials)?;
+        let verified = compared.iter().fold(false, |any, one| any | one.matches);
         if verified { Ok(VerifiedBody(self)) } else { Err(Rejection::Mismatch) }
     }
 
@@ -162,12 +162,12 @@ impl UnverifiedBody {
     ///
     /// # Errors
     /// When the headers alone refuse the request.
-    pub fn attempts(
+    pub fn comparisons(
         &self,
         presented: &Presented<'_>,
         urls: &[String],
         credentials: &Credentials,
-    ) -> Result<Vec<Attempt>, Rejection> {
+    ) -> Result<Vec<Comparison>, Rejection> {
         let scheme = Scheme::chosen(presented.settings)?;
         let secrets = scheme.secrets(credentials);
         if secrets.is_empty() {
@@ -181,14 +181,14 @@ impl UnverifiedBody {
         }
         let parameters = self.signed_parameters();
         let candidates = urls.iter().flat_map(|url| candidates(url, presented.query));
-        let attempts = candidates.flat_map(|url| {
-            let compared = secrets.iter().map(|(name, secret)| {
+        let compared = candidates.flat_map(|url| {
+            let by_secret = secrets.iter().map(|(name, secret)| {
                 let matches = scheme.matches(secret, &url, &parameters, &signature);
-                Attempt { url: url.clone(), secret: name.clone(), matches }
+                Comparison { url: url.clone(), secret: name.clone(), matches }
             });
-            compared.collect::<Vec<_>>()
+            by_secret.collect::<Vec<_>>()
         });
-        Ok(attempts.collect())
+        Ok(compared.collect())
     }
 
     /// Spends on a body for nobody what a body for one of our channels costs, so that time does not

@@ -12,7 +12,8 @@ use kanarie_queue::types::{Class, Committed, Evidence, Intent, Track};
 use tokio::time::Instant;
 
 use crate::ends;
-use crate::events::{Event, emit};
+use crate::events::emit;
+use crate::events::outbound::OutboundEvent;
 use crate::outbound::agent::breaker::Permission;
 use crate::outbound::agent::langgraph::Run;
 use crate::outbound::agent::{Answer, Failure, Question};
@@ -46,7 +47,7 @@ impl Work<'_> {
     pub(crate) async fn answer(&self) -> Result<(), Stale> {
         let claim = &self.turn.claim;
         let failed_on = claim.failed_on.as_deref();
-        let key = &self.turn.worker.key;
+        let key = self.turn.worker.key;
         let choice = track::choose(key, self.route, &claim.conversation, failed_on);
         let run = claim.run.as_deref().and_then(Run::parse);
         let (resume, left) = match run {
@@ -82,7 +83,7 @@ impl Work<'_> {
     async fn rescue(&self) -> Result<(), Stale> {
         match self.ask(&self.route.stable, None).await? {
             Asked::Ended(Ok(outcome), _) => {
-                emit(&Event::Rescued);
+                emit(OutboundEvent::Rescued);
                 self.commit(outcome, None).await
             }
             Asked::Ended(Err(failure), _) => self.fail(&self.route.stable, failure).await,
@@ -124,7 +125,8 @@ impl Work<'_> {
             // How long a run took that somebody else began is not known.
             class = Class::Slow;
         }
-        emit(&Event::Asked { class, took, failure: outcome.as_ref().err().copied() });
+        let failure = outcome.as_ref().err().map(Failure::to_string);
+        emit(OutboundEvent::Asked { class, took, failure });
         Ok(Asked::Ended(outcome, class))
     }
 

@@ -11,7 +11,8 @@ use kanarie_queue::types::{Claim, Claimed, Nonce, SHARDS};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep};
 
-use crate::events::{Event, emit};
+use crate::events::emit;
+use crate::events::outbound::OutboundEvent;
 use crate::outbound::context::Worker;
 use crate::outbound::lease::LEASE_MS;
 use crate::outbound::turn::Turn;
@@ -86,7 +87,7 @@ impl Claimer {
                     return sweep.min(next.max(Duration::from_millis(1)));
                 }
                 Err(error) => {
-                    emit(&Event::WorkerStoreFailed { error: error.to_string() });
+                    emit(OutboundEvent::StoreFailed { error: error.to_string() });
                     return sweep;
                 }
             }
@@ -109,7 +110,7 @@ async fn work(
     tokio::select! {
         biased;
         () = turn.run() => {}
-        () = held.lost() => emit(&Event::LeaseLost),
+        () = held.lost() => emit(OutboundEvent::LeaseLost),
         () = stopped(&mut cut_off) => {
             // Without an answer the lease ends by itself.
             let _ = worker.ctx.store.release(lease).await;

@@ -5,19 +5,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kanarie_words::ids::StoreKey;
+
 use crate::doorbell::Doorbell;
 use crate::heartbeat::Pulse;
+use crate::key::LearnedKey;
 use crate::outbound::agent::Agents;
 use crate::outbound::lease::Leases;
 use crate::outbound::refused::Holds;
 use crate::outbound::twilio::Twilio;
-use crate::routes::RouteTable;
+use crate::routes::table::RouteTable;
 use crate::store::SharedStore;
 
 /// What the workers work with.
 pub struct Context {
     /// The store.
     pub store: SharedStore,
+    /// The store's key, once it is known.
+    pub key: LearnedKey,
     /// The routes that this replica obeys.
     pub routes: Arc<RouteTable>,
     /// When the store last heard this replica.
@@ -45,7 +50,7 @@ pub struct Settings {
 pub(crate) struct Worker {
     pub(crate) ctx: Context,
     /// The store's key, from which buckets are drawn.
-    pub(crate) key: [u8; 32],
+    pub(crate) key: StoreKey,
     pub(crate) leases: Leases,
     pub(crate) holds: Holds,
 }

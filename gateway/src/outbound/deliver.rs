@@ -13,11 +13,13 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::callback::IntentId;
 use crate::ends::{self, Outcome};
-use crate::events::{DeadLetterClass, Event, emit};
+use crate::events::emit;
+use crate::events::outbound::OutboundEvent;
+use crate::labels::{DeadLetterClass, SendClass};
 use crate::outbound::context::Worker;
 use crate::outbound::reply::Reply;
 use crate::outbound::turn::{Stale, Work, dead_letter, insist, owned};
-use crate::outbound::twilio::classify::{SendClass, is_lasting};
+use crate::outbound::twilio::classify::{classify_code, is_lasting};
 use crate::outbound::twilio::{Account, Create, Created, ListError, Refusal, Wanted};
 use crate::random;
 
@@ -68,7 +70,7 @@ impl Work<'_> {
             return self.turn.bury(dead_letter(class)).await;
         }
         owned(self.turn.verb(|store, lease| store.complete(lease, None)).await)?;
-        emit(&Event::Answered { took: self.turn.age() });
+        emit(OutboundEvent::Answered { took: self.turn.age() });
         ends::remember(&self.message.sid, Outcome::Answered);
         Ok(())
     }
@@ -171,7 +173,7 @@ impl Send<'_> {
             }
             Ok(None) => self.replace(attempt, sending).await,
             Err(error) => {
-                emit(&Event::ListFailed { error });
+                emit(OutboundEvent::ListFailed { error: error.to_string() });
                 match error {
                     // Like a refused send: it waits for other credentials, however long.
                     ListError::Credentials => {
@@ -245,7 +247,9 @@ impl Send<'_> {
             };
             let account = Account { sid: &account, credentials: &credentials };
             let created = worker.ctx.twilio.create(account, &message, deadline).await;
-            emit(&Event::Posted { outcome: created.outcome(), code: created.code() });
+            let (refused, code) = (created.refused(), created.code());
+            let known = code.is_some_and(|code| classify_code(code).is_some());
+            emit(OutboundEvent::Posted { refused, code, known });
             if let Created::Sent(sid) = &created {
                 record(&worker, conversation, &intent, segment, sid.clone()).await;
             }
@@ -284,7 +288,7 @@ impl Send<'_> {
         let route = self.work.route;
         if self.work.turn.worker.holds.refuse(route, Instant::now()) {
             let channel = format!("{}/{}", route.channel.namespace, route.channel.name);
-            emit(&Event::CredentialsRefused { channel, code });
+            emit(OutboundEvent::CredentialsRefused { channel, code });
         }
     }
 }
@@ -322,8 +326,8 @@ mod tests {
     use std::time::Duration;
 
     use super::in_place;
+    use crate::labels::SendClass;
     use crate::outbound::twilio::Refusal;
-    use crate::outbound::twilio::classify::SendClass;
 
     fn refusal(class: SendClass, code: Option<u32>, seconds: Option<u64>) -> Refusal {
         Refusal { class, code, retry_after: seconds.map(Duration::from_secs) }

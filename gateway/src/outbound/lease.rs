@@ -12,7 +12,8 @@ use kanarie_queue::types::{Claim, ConversationId, Lease, Nonce};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::events::{Event, emit};
+use crate::events::emit;
+use crate::events::outbound::OutboundEvent;
 use crate::outbound::context::Worker;
 
 /// How long a lease lasts.
@@ -126,7 +127,7 @@ pub(crate) async fn keep(worker: Arc<Worker>) {
         match worker.ctx.store.extend(asked.clone(), LEASE_MS).await {
             Ok(lost) => worker.leases.extended(&asked, &lost, began),
             Err(error) => {
-                emit(&Event::WorkerStoreFailed { error: error.to_string() });
+                emit(OutboundEvent::StoreFailed { error: error.to_string() });
                 pause = EXTEND_AGAIN;
             }
         }

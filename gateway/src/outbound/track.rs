@@ -4,13 +4,11 @@
 //! revision. Within a rollout a conversation keeps its bucket, so a growing weight never moves
 //! anybody back; another canary draws other buckets. Never counts anything.
 
-use hmac::{Hmac, KeyInit, Mac};
 use kanarie_crds::route::{RevisionRoute, Route};
 use kanarie_queue::types::{ConversationId, Track};
-use sha2::Sha256;
+use kanarie_words::ids::StoreKey;
 
-/// Buckets that conversations fall into: a weight of one percent is a hundred of them.
-const BUCKETS: u64 = 10_000;
+use crate::key::{BUCKETS, bucket};
 
 /// Who answers a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +24,7 @@ pub struct Choice<'a> {
 /// Chooses the revision for a message of `conversation`. `failed_on` is the canary revision whose
 /// agent failed on this very message: while that is still the canary, stable answers.
 pub fn choose<'a>(
-    key: &[u8; 32],
+    key: StoreKey,
     route: &'a Route,
     conversation: &ConversationId,
     failed_on: Option<&str>,
@@ -43,19 +41,6 @@ pub fn choose<'a>(
     }
 }
 
-/// The bucket of a conversation in the rollout of one canary, below 10,000.
-pub fn bucket(key: &[u8; 32], channel: &str, canary: &str, conversation: &ConversationId) -> u64 {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
-    // A separator that occurs in none of the parts, so that no two triples give the same bytes.
-    for part in [channel, canary, conversation.as_str()] {
-        mac.update(part.as_bytes());
-        mac.update(&[0]);
-    }
-    let digest = mac.finalize().into_bytes();
-    let head: [u8; 8] = digest[..8].try_into().expect("SHA-256 gives 32 bytes");
-    u64::from_be_bytes(head) % BUCKETS
-}
-
 #[cfg(test)]
 mod tests {
     use kanarie_crds::route::{AgentRoute, ChannelRef, Credentials, RouteLimits, SecretText};
@@ -63,7 +48,9 @@ mod tests {
 
     use super::*;
 
-    const KEY: [u8; 32] = [7; 32];
+    fn key() -> StoreKey {
+        StoreKey::from_bytes([7; 32])
+    }
 
     fn revision(name: &str) -> RevisionRoute {
         RevisionRoute {
@@ -110,7 +97,7 @@ mod tests {
 
     fn on_canary(weight: u8, canary: &str, number: u128) -> bool {
         let route = route(weight, Some(canary));
-        choose(&KEY, &route, &conversation(number), None).track == Track::Canary
+        choose(key(), &route, &conversation(number), None).track == Track::Canary
     }
 
     proptest! {
@@ -130,7 +117,7 @@ mod tests {
         #[test]
         fn without_a_canary_stable_answers_whatever_the_weight(number: u128, weight in 0u8..=100) {
             let route = route(weight, None);
-            let choice = choose(&KEY, &route, &conversation(number), None);
+            let choice = choose(key(), &route, &conversation(number), None);
             prop_assert_eq!((choice.track, choice.judged), (Track::Stable, false));
         }
     }
@@ -151,19 +138,13 @@ mod tests {
     #[test]
     fn a_message_that_failed_on_the_canary_goes_to_stable() {
         let route = route(100, Some("r2"));
-        let choice = choose(&KEY, &route, &conversation(1), Some("r2"));
+        let choice = choose(key(), &route, &conversation(1), Some("r2"));
         assert_eq!((choice.track, choice.judged), (Track::Stable, true));
     }
 
     #[test]
     fn a_failure_on_a_former_canary_says_nothing_about_this_one() {
         let route = route(100, Some("r3"));
-        assert_eq!(choose(&KEY, &route, &conversation(1), Some("r2")).track, Track::Canary);
-    }
-
-    #[test]
-    fn the_bucket_of_a_conversation_never_changes_between_versions() {
-        // Computed once by another implementation of HMAC-SHA256.
-        assert_eq!(bucket(&KEY, "u-1", "r2", &conversation(1)), 3652);
+        assert_eq!(choose(key(), &route, &conversation(1), Some("r2")).track, Track::Canary);
     }
 }

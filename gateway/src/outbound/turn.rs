@@ -13,11 +13,13 @@ use tokio::time::{Instant, sleep};
 
 use crate::ends::{self, Outcome};
 use crate::envelope::InboundMessage;
-use crate::events::{DeadLetterClass, Event, Label as _, emit};
+use crate::events::emit;
+use crate::events::outbound::OutboundEvent;
+use crate::labels::{DeadLetterClass, Label as _};
 use crate::outbound::context::Worker;
 use crate::outbound::lease::Held;
 use crate::random;
-use crate::routes::Entry;
+use crate::routes::table::Entry;
 use crate::store::{Answer, SharedStore};
 
 /// Time until a verb that was not answered is tried again.
@@ -60,7 +62,7 @@ impl<'a> Turn<'a> {
     pub(crate) async fn run(&self) {
         // What is stale belongs to somebody else, who does the rest.
         if self.work().await == Err(Stale) {
-            emit(&Event::LeaseLost);
+            emit(OutboundEvent::LeaseLost);
         }
     }
 
@@ -107,7 +109,7 @@ impl<'a> Turn<'a> {
         let word = class.as_str().to_owned();
         match self.verb(|store, lease| store.bury(lease, word.clone())).await {
             Buried::Done => {
-                emit(&Event::DeadLetter { class });
+                emit(OutboundEvent::DeadLetter { class });
                 if let Ok(message) = serde_json::from_str::<InboundMessage>(&self.claim.envelope) {
                     ends::remember(&message.sid, Outcome::DeadLetter { class: word });
                 }
@@ -138,7 +140,7 @@ pub(crate) async fn insist<'s, T>(ask: impl Fn() -> Answer<'s, T>) -> T {
     loop {
         match ask().await {
             Ok(answer) => return answer,
-            Err(error) => emit(&Event::WorkerStoreFailed { error: error.to_string() }),
+            Err(error) => emit(OutboundEvent::StoreFailed { error: error.to_string() }),
         }
         sleep(STORE_PAUSE).await;
     }

@@ -16,8 +16,8 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::events::SendOutcome;
-use crate::outbound::twilio::classify::{SendClass, classify};
+use crate::labels::SendClass;
+use crate::outbound::twilio::classify::classify;
 
 /// Time to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -220,12 +220,12 @@ impl Create<'_> {
 }
 
 impl Created {
-    /// How it counts.
-    pub fn outcome(&self) -> SendOutcome {
+    /// Why it does not surely exist; none when it does.
+    pub fn refused(&self) -> Option<SendClass> {
         match self {
-            Self::Sent(_) => SendOutcome::Sent,
-            Self::Refused(refusal) => refusal.class.into(),
-            Self::Unknown { .. } => SendOutcome::Unknown,
+            Self::Sent(_) => None,
+            Self::Refused(refusal) => Some(refusal.class),
+            Self::Unknown { .. } => Some(SendClass::Unknown),
         }
     }
 

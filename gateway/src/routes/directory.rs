@@ -20,10 +20,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::events::routes::{RoutesEvent, RoutesTrouble};
-use crate::events::{Event, emit};
+use crate::events::emit;
+use crate::events::routes::RoutesEvent;
+use crate::labels::RoutesTrouble;
 use crate::routes::manifest::{self, Object};
-use crate::routes::{RouteTable, Seen};
+use crate::routes::table::{RouteTable, Seen};
 
 /// Time between two looks at the files.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -46,8 +47,7 @@ pub async fn follow(
     table: Arc<RouteTable>,
     mut shutdown: watch::Receiver<bool>,
 ) {
-    let say = |event| emit(&Event::Routes(event));
-    say(RoutesEvent::Alone { channels: loaded.routes.len() });
+    emit(RoutesEvent::Alone { channels: loaded.routes.len() });
     table.replace(loaded.seen(), Instant::now());
     let mut refused = None;
     while !*shutdown.borrow() {
@@ -62,14 +62,14 @@ pub async fn follow(
                 refused = None;
                 loaded = changed;
                 table.replace(loaded.seen(), Instant::now());
-                say(RoutesEvent::ReadAgain { channels: loaded.routes.len() });
+                emit(RoutesEvent::ReadAgain { channels: loaded.routes.len() });
             }
             Err(error) => {
                 // Said once, not every second.
                 let error = error.to_string();
                 if refused.as_ref() != Some(&error) {
                     refused = Some(error.clone());
-                    say(RoutesEvent::Trouble { kind: RoutesTrouble::Refused, error });
+                    emit(RoutesEvent::Trouble { kind: RoutesTrouble::Refused, error });
                 }
             }
         }

@@ -12,7 +12,8 @@ use kanarie_crds::secrets::{AUTH_TOKEN, SIGNING_KEY};
 use serde_json::{Value, json};
 
 use crate::inbound::signature::ANY_KEY;
-use crate::routes::{directory, manifest};
+use crate::routes::directory;
+use crate::routes::manifest;
 
 const ACCOUNT: &str = "TWILIO_ACCOUNT_SID";
 const TOKEN: &str = "TWILIO_AUTH_TOKEN";

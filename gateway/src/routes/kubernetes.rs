@@ -17,9 +17,10 @@ use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::events::routes::{RoutesEvent, RoutesTrouble};
-use crate::events::{Event, emit};
-use crate::routes::{RouteTable, Seen};
+use crate::events::emit;
+use crate::events::routes::RoutesEvent;
+use crate::labels::RoutesTrouble;
+use crate::routes::table::{RouteTable, Seen};
 
 /// Changes that are taken into the table at once.
 const BATCH: usize = 256;
@@ -124,7 +125,7 @@ fn seen(secret: &Secret) -> (String, Seen) {
 }
 
 fn trouble(kind: RoutesTrouble, error: String) {
-    emit(&Event::Routes(RoutesEvent::Trouble { kind, error }));
+    emit(RoutesEvent::Trouble { kind, error });
 }
 
 /// Why a Secret is no route. Shows where, never what: the bytes are secret.

@@ -17,7 +17,7 @@ use std::time::Duration;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::time::{Sleep, sleep};
 
-use crate::server::Limits;
+use crate::server::limits::Limits;
 
 /// How far a connection is, shared between it and its handler: even while it waits for a request,
 /// odd while one is answered. A number, so that a whole exchange between two reads is noticed.

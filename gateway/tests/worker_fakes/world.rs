@@ -14,15 +14,17 @@ use kanarie_crds::route::{
 use kanarie_gateway::doorbell::Doorbell;
 use kanarie_gateway::envelope::{InboundMessage, MessageKind};
 use kanarie_gateway::heartbeat::{self, Pulse};
+use kanarie_gateway::key::LearnedKey;
 use kanarie_gateway::outbound;
 use kanarie_gateway::outbound::agent::Agents;
 use kanarie_gateway::outbound::agent::address::Allow;
 use kanarie_gateway::outbound::context::{Context, Settings};
 use kanarie_gateway::outbound::twilio::Twilio;
-use kanarie_gateway::routes::{RouteTable, Seen};
+use kanarie_gateway::routes::table::{RouteTable, Seen};
 use kanarie_gateway::store::Store;
 use kanarie_gateway::store::embedded::EmbeddedStore;
 use kanarie_queue::types::{Admission, Admit, Claimed, ConversationId, Lease, Nonce};
+use kanarie_words::ids::StoreKey;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -41,6 +43,7 @@ pub(crate) struct World {
     pub(crate) twilio: FakeTwilio,
     now: Arc<AtomicU64>,
     doorbell: Arc<Doorbell>,
+    key: LearnedKey,
     _still: Still,
 }
 
@@ -68,8 +71,10 @@ impl World {
             twilio: FakeTwilio::start(Arc::clone(&now)).await,
             now,
             doorbell: Arc::default(),
+            key: LearnedKey::default(),
             _still: Still(sender),
         };
+        world.key.set(StoreKey::from_bytes(world.store.key().await.unwrap()));
         world.set_route(route);
         world
     }
@@ -108,6 +113,7 @@ impl World {
     fn run(&self, allow: Allow, pulse: Pulse, stop: watch::Sender<bool>) -> Running {
         let ctx = Context {
             store: self.store.clone(),
+            key: self.key.clone(),
             routes: Arc::clone(&self.routes),
             pulse,
             doorbell: Arc::clone(&self.doorbell),

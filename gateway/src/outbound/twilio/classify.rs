@@ -3,41 +3,7 @@
 //! Takes an HTTP status and Twilio's error code, gives one of seven classes. Pure. Never decides
 //! how long to wait.
 
-use crate::events::SendOutcome;
-
-/// What to do about a send that was not answered 201.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum SendClass {
-    /// Not processed: the same call may be repeated at once.
-    Retry,
-    /// Not processed: the same call may be repeated later.
-    RetryAfter,
-    /// It may have been processed: find out before repeating it.
-    Unknown,
-    /// The account, its credentials or its sender are not accepted: every send of the channel
-    /// waits until somebody changes that.
-    Credentials,
-    /// The customer does not want messages.
-    OptOut,
-    /// This message will never be accepted.
-    Permanent,
-    /// Outside of the customer's 24 hours: only a template is accepted.
-    NeedsTemplate,
-}
-
-impl From<SendClass> for SendOutcome {
-    fn from(class: SendClass) -> Self {
-        match class {
-            SendClass::Retry => Self::Retry,
-            SendClass::RetryAfter => Self::RetryAfter,
-            SendClass::Unknown => Self::Unknown,
-            SendClass::Credentials => Self::Credentials,
-            SendClass::OptOut => Self::OptOut,
-            SendClass::Permanent => Self::Permanent,
-            SendClass::NeedsTemplate => Self::NeedsTemplate,
-        }
-    }
-}
+use crate::labels::SendClass;
 
 /// The class of an answer that is not 2xx. A server error stays unknown whatever its code says:
 /// Twilio warns (20500) that repeating such a create may deliver twice.
@@ -82,7 +48,8 @@ fn classify_status(status: u16) -> SendClass {
 
 #[cfg(test)]
 mod tests {
-    use super::{SendClass, classify, classify_code};
+    use super::{classify, classify_code};
+    use crate::labels::SendClass;
 
     #[test]
     fn a_server_error_is_unknown_even_with_a_known_code() {

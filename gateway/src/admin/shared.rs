@@ -1,0 +1,42 @@
+//! What the admin port knows of its gateway, and what that says about being ready.
+//!
+//! Takes parts of the gateway, gives the names of what is missing. Never waits longer for the store
+//! than a probe waits for us, and never changes anything.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::key::LearnedKey;
+use crate::routes::table::RouteTable;
+use crate::store::SharedStore;
+
+/// What the admin port shows.
+pub struct Admin {
+    /// The routes in force.
+    pub routes: Arc<RouteTable>,
+    /// The store.
+    pub store: SharedStore,
+    /// The store's key, once it is known.
+    pub key: LearnedKey,
+    /// Says true once the gateway is told to stop.
+    pub shutdown: watch::Receiver<bool>,
+}
+
+/// Longest that a question whether the store answers may take: probes wait a second by default.
+const PING_DEADLINE: Duration = Duration::from_millis(800);
+
+impl Admin {
+    /// What keeps the gateway from being ready, in words.
+    pub async fn missing(&self) -> Vec<&'static str> {
+        let answers = tokio::time::timeout(PING_DEADLINE, self.store.ping()).await;
+        let told = [
+            (*self.shutdown.borrow(), "it is stopping"),
+            (!self.routes.ready(), "the routes are not loaded"),
+            (!matches!(answers, Ok(Ok(()))), "the store does not answer"),
+            (self.key.get().is_none(), "the store's key is not known"),
+        ];
+        told.into_iter().filter(|(missing, _)| *missing).map(|(_, what)| what).collect()
+    }
+}
