@@ -7,7 +7,7 @@ use std::{env, fs};
 
 use kanarie_crds::route::ChannelRef;
 use kanarie_gateway::envelope::{Button, InboundMessage, Location, Media, MessageKind};
-use kanarie_gateway::outbound::agent::Question;
+use kanarie_gateway::outbound::agent::answer::Question;
 use kanarie_gateway::outbound::agent::http::{AgentRequest, AgentResponse};
 use kanarie_queue::types::ConversationId;
 use schemars::{JsonSchema, schema_for};

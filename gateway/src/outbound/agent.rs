@@ -6,7 +6,9 @@
 //! or a token into a failure.
 
 pub mod address;
+pub mod answer;
 pub mod breaker;
+pub(crate) mod call;
 pub mod http;
 pub mod langgraph;
 
@@ -14,14 +16,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use kanarie_crds::route::{AgentRoute, ChannelRef, RevisionRoute, SecretText};
-use kanarie_queue::types::{Class, ConversationId};
-use reqwest::{Client, Response, redirect, retry};
+use reqwest::{Client, redirect, retry};
 use tokio::time::Instant;
 
-use crate::envelope::InboundMessage;
-use crate::outbound::agent::address::{AddressRefused, Allow};
+use crate::outbound::agent::address::Allow;
+use crate::outbound::agent::answer::{Answer, Attempt, Failure, KeepRun, Question};
 use crate::outbound::agent::breaker::{Breaker, Permission};
 use crate::outbound::agent::langgraph::{Run, Server};
 
@@ -30,8 +30,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Below the five seconds after which common servers close an idle connection, so that a question
 /// is not written into a connection that is being closed.
 const POOL_IDLE: Duration = Duration::from_secs(4);
-/// Most bytes of an answer.
-pub const MAX_ANSWER_BYTES: usize = 8 * 1024 * 1024;
 /// From so many agents on, those without trouble are forgotten.
 const MANY_BREAKERS: usize = 1_024;
 
@@ -41,81 +39,6 @@ pub struct Agents {
     client: Client,
     allow: Arc<Allow>,
     breakers: Mutex<HashMap<String, Breaker>>,
-}
-
-/// What an agent is asked.
-#[derive(Clone, Copy, Debug)]
-pub struct Question<'a> {
-    /// The channel that the customer wrote to.
-    pub channel: &'a ChannelRef,
-    /// The conversation, stable per customer and channel.
-    pub conversation: &'a ConversationId,
-    /// The message.
-    pub message: &'a InboundMessage,
-}
-
-/// Keeps the id of a run with the head of the conversation; false when the lease is lost.
-pub type KeepRun<'a> = dyn Fn(String) -> BoxFuture<'a, bool> + Send + Sync + 'a;
-
-/// What an agent answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// This text, not blank.
-    Text(String),
-    /// Deliberately nothing.
-    Silence,
-}
-
-/// How an attempt ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempt {
-    /// The answer, or why there is none.
-    pub outcome: Result<Answer, Failure>,
-    /// The answer came after the deadline: it is used, and the attempt counts as a timeout.
-    pub late: bool,
-}
-
-/// Why there is no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
-    /// Its URL cannot be used.
-    #[error("the agent's URL is not usable: give an http or https URL with a host")]
-    Url,
-    /// It is at an address that is not asked.
-    #[error(
-        "the agent is at a loopback, link-local or metadata address: allow it by --agent-allow"
-    )]
-    Address,
-    /// It cannot be connected to.
-    #[error("the agent cannot be connected to")]
-    Connect,
-    /// The connection broke.
-    #[error("the connection to the agent broke")]
-    Broken,
-    /// It did not answer before its deadline.
-    #[error("the agent did not answer before its deadline")]
-    Deadline,
-    /// It answered with this status.
-    #[error("the agent answered with status {0}")]
-    Status(u16),
-    /// Its graph failed.
-    #[error("the agent's graph failed: see the log of the LangGraph server")]
-    Graph,
-    /// Its answer is over 8 MiB.
-    #[error("the agent's answer is over 8 MiB")]
-    TooLarge,
-    /// Its text is too long for a chat.
-    #[error("the agent's text is too long: more than 20 messages of 1,600 characters")]
-    TooLong,
-    /// Its answer cannot be read.
-    #[error("the agent's answer is not the JSON of its protocol")]
-    NotJson,
-    /// It answered without a text.
-    #[error("the agent answered without a text")]
-    NoText,
-    /// The lease was lost meanwhile: this is nobody's outcome.
-    #[error("the conversation was taken over by another worker")]
-    LeaseLost,
 }
 
 impl Agents {
@@ -201,58 +124,6 @@ impl Agents {
     }
 }
 
-impl Attempt {
-    /// An attempt that ended in time.
-    pub fn ended(outcome: Result<Answer, Failure>) -> Self {
-        Self { outcome, late: false }
-    }
-
-    /// An attempt without an answer.
-    pub fn failed(failure: Failure) -> Self {
-        Self::ended(Err(failure))
-    }
-
-    /// How it counts as evidence, the latency limit aside; none for an attempt that its own worker
-    /// cut off.
-    pub fn class(&self) -> Option<Class> {
-        match &self.outcome {
-            Ok(_) if self.late => Some(Class::Timeout),
-            Ok(_) => Some(Class::Success),
-            Err(failure) => failure.class(),
-        }
-    }
-
-    /// Whether the agent is in good health; none when the attempt says nothing about that. An
-    /// agent that answers badly is judged by its revision's evidence, not by its breaker.
-    fn health(&self) -> Option<bool> {
-        Some(match self.outcome {
-            Ok(_) => !self.late,
-            Err(Failure::LeaseLost) => return None,
-            Err(Failure::Status(status)) => status < 500,
-            Err(Failure::Connect | Failure::Broken | Failure::Deadline | Failure::Address) => false,
-            Err(_) => true,
-        })
-    }
-}
-
-impl Failure {
-    /// How it counts as evidence; none for an attempt that its own worker cut off.
-    pub fn class(self) -> Option<Class> {
-        Some(match self {
-            Self::LeaseLost => return None,
-            Self::Deadline => Class::Timeout,
-            Self::Url
-            | Self::Address
-            | Self::Connect
-            | Self::Broken
-            | Self::Status(_)
-            | Self::Graph => Class::Http,
-            Self::TooLarge | Self::TooLong | Self::NotJson => Class::Invalid,
-            Self::NoText => Class::NoAnswer,
-        })
-    }
-}
-
 /// What a breaker stands for: one endpoint, whichever channels and revisions of a namespace ask it.
 /// Another namespace could name the same URL with a deadline that nobody meets, and so stop the
 /// channels of this one.
@@ -266,53 +137,13 @@ fn identity(channel: &ChannelRef, agent: &AgentRoute) -> String {
     }
 }
 
-/// What an error of the client means. The error itself names the URL, so it goes no further.
-fn failure(error: &reqwest::Error) -> Failure {
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        if cause.is::<AddressRefused>() {
-            return Failure::Address;
-        }
-        source = cause.source();
-    }
-    if error.is_connect() {
-        Failure::Connect
-    } else if error.is_timeout() {
-        Failure::Deadline
-    } else {
-        Failure::Broken
-    }
-}
-
-/// The body up to 8 MiB, waiting at most `idle` for the next part of it.
-async fn read(
-    response: &mut Response,
-    idle: Duration,
-    deadline: Instant,
-) -> Result<Vec<u8>, Failure> {
-    let mut body = Vec::new();
-    loop {
-        let until = deadline.min(Instant::now() + idle);
-        let chunk = match tokio::time::timeout_at(until, response.chunk()).await {
-            Ok(Ok(Some(chunk))) => chunk,
-            Ok(Ok(None)) => return Ok(body),
-            Ok(Err(error)) => return Err(failure(&error)),
-            Err(_) if Instant::now() >= deadline => return Err(Failure::Deadline),
-            Err(_) => return Err(Failure::Broken),
-        };
-        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-            return Err(Failure::TooLarge);
-        }
-        body.extend_from_slice(&chunk);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use kanarie_crds::route::{AgentRoute, ChannelRef};
 
-    use super::{Agents, Attempt, Failure};
+    use super::Agents;
     use crate::outbound::agent::address::Allow;
+    use crate::outbound::agent::answer::{Attempt, Failure};
     use crate::outbound::agent::breaker::Permission;
 
     #[test]

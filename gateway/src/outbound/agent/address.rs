@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
-use crate::outbound::agent::Failure;
+use crate::outbound::agent::answer::Failure;
 
 /// Addresses where clouds serve the credentials of their machines, apart from the link-local one:
 /// Alibaba, Oracle, Azure's host agent.
@@ -129,7 +129,7 @@ fn is_refused(address: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{Allow, check_url};
-    use crate::outbound::agent::Failure;
+    use crate::outbound::agent::answer::Failure;
 
     #[test]
     fn loopback_link_local_and_metadata_addresses_are_refused() {

@@ -15,7 +15,8 @@ use serde_json::Value;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::outbound::agent::{Answer, Attempt, Failure, Question, failure, read};
+use crate::outbound::agent::answer::{Answer, Attempt, Failure, Question};
+use crate::outbound::agent::call::{failure, read};
 
 /// Version of the protocol; a change that an agent must know about raises it.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -178,7 +179,7 @@ mod tests {
 
     use super::{AgentRequest, parse};
     use crate::envelope::{InboundMessage, Media, MessageKind};
-    use crate::outbound::agent::{Answer, Failure, Question};
+    use crate::outbound::agent::answer::{Answer, Failure, Question};
 
     #[test]
     fn a_question_has_the_fields_of_the_protocol() {

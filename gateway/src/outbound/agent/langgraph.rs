@@ -16,7 +16,8 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::envelope::{InboundMessage, MessageKind};
-use crate::outbound::agent::{Answer, Attempt, Failure, KeepRun, Question, failure, read};
+use crate::outbound::agent::answer::{Answer, Attempt, Failure, KeepRun, Question};
+use crate::outbound::agent::call::{failure, read};
 
 /// Longest silence while a run goes on: the server sends a newline every five seconds.
 const IDLE: Duration = Duration::from_secs(15);
@@ -307,7 +308,7 @@ mod tests {
 
     use super::{answer, body, content, thread_id};
     use crate::envelope::{InboundMessage, Media, MessageKind};
-    use crate::outbound::agent::{Answer, Failure};
+    use crate::outbound::agent::answer::{Answer, Failure};
 
     fn message(text: &str, kind: MessageKind) -> InboundMessage {
         InboundMessage {
