@@ -29,6 +29,7 @@ use crate::doorbell::Doorbell;
 use crate::envelope::InboundMessage;
 use crate::events::{Event, emit};
 use crate::inbound::admission::Gate;
+use crate::inbound::channel::Absent;
 use crate::inbound::message::{Parsed, StatusCallback};
 use crate::inbound::response::Response;
 use crate::inbound::signature::{Presented, UnverifiedBody, VerifiedBody};
@@ -91,7 +92,7 @@ impl Inbound {
         let (parts, body) = request.into_parts();
         let body = server::read_body(body, &self.limits).await?;
         let body = UnverifiedBody::form(&body);
-        let found = channel::find(endpoint, &body.addressed(), &self.routes);
+        let found = channel::find(endpoint, &body.addressed(), &self.routes, Instant::now());
         let (entry, body) = verify(endpoint, found, body, &parts)?;
         let parsed = message::parse(&body, (self.clock)()).map_err(Response::Malformed)?;
         if !channel::is_own(&entry.route, &parsed) {
@@ -154,7 +155,7 @@ impl Inbound {
 /// costs as much.
 fn verify(
     endpoint: Endpoint,
-    found: Option<Arc<Entry>>,
+    found: Result<Arc<Entry>, Absent>,
     body: UnverifiedBody,
     parts: &Parts,
 ) -> Result<(Arc<Entry>, VerifiedBody), Response> {
@@ -163,9 +164,15 @@ fn verify(
         signature: only(&parts.headers, "x-twilio-signature")?,
         settings: only(&parts.headers, "x-twilio-webhooks-signature-settings")?,
     };
-    let Some(entry) = found else {
-        body.refuse(&presented);
-        return Err(Response::Forbidden);
+    let entry = match found {
+        Ok(entry) => entry,
+        Err(absent) => {
+            body.refuse(&presented);
+            return Err(match absent {
+                Absent::NotOurs => Response::Forbidden,
+                Absent::NotRead => Response::NotReady,
+            });
+        }
     };
     let urls = channel::signed_urls(endpoint, &entry.route);
     let verified = body.verify(&presented, &urls, &entry.route.credentials);

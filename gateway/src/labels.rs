@@ -86,7 +86,7 @@ pub enum WebhookOutcome {
     Full,
     /// 503: the store does not answer.
     StoreDown,
-    /// 503: routes are not loaded, or the channel's route has just gone.
+    /// 503: routes are not loaded, or the channel's route has just gone or cannot be read.
     NotReady,
     /// 403.
     Forbidden,
@@ -143,7 +143,7 @@ pub enum SendClass {
 /// What keeps routes from being what they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RoutesTrouble {
-    /// A route's Secret cannot be read: the last good route stays.
+    /// A route's Secret cannot be read: the last good route stays, or its messages are answered 503.
     Unreadable,
     /// Kubernetes does not answer: the routes stay.
     Unavailable,

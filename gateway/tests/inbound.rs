@@ -19,7 +19,7 @@ use kanarie_gateway::inbound::admission::Gate;
 use kanarie_gateway::inbound::signature::sign;
 use kanarie_gateway::inbound::{Inbound, router};
 use kanarie_gateway::key::{LearnedKey, conversation};
-use kanarie_gateway::routes::table::{RouteTable, Seen};
+use kanarie_gateway::routes::table::{DOUBT_FOR, RouteTable, Seen};
 use kanarie_gateway::server::limits::Limits;
 use kanarie_gateway::store::SharedStore;
 use kanarie_gateway::store::embedded::EmbeddedStore;
@@ -143,6 +143,36 @@ async fn before_the_routes_are_known_nobody_is_refused() {
     let gateway = Gateway::with_table(RouteTable::default());
     assert_eq!(gateway.message(&text("SM1", "Hallo")).await.status, 503);
     assert_eq!(gateway.post(MESSAGES, "forged", &[]).await.status, 503);
+}
+
+#[tokio::test]
+async fn a_message_of_a_route_that_cannot_be_read_may_be_sent_again() {
+    let routes = RouteTable::default();
+    let name = route_name(ACCOUNT, SENDER);
+    routes.replace(vec![(name.clone(), Seen::Unreadable)], Instant::now());
+    let gateway = Gateway::with_table(routes);
+    assert_eq!(gateway.message(&text("SM1", "Hallo")).await.status, 503);
+    assert_eq!(gateway.signed(STATUS, &callback("SM9")).await.status, 503);
+    let stranger = text("SM1", "Hallo").replace("31201234567", "31201234568");
+    assert_eq!(gateway.message(&stranger).await.status, 403);
+    let seen = Seen::Route(Box::new(route()), "hash".to_owned());
+    gateway.routes.update(vec![(name, seen)], Instant::now());
+    assert_eq!(gateway.message(&text("SM1", "Hallo")).await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn while_the_source_cannot_be_read_a_stranger_may_be_one_of_ours() {
+    let gateway = Gateway::new();
+    let stranger = text("SM1", "Hallo").replace("31201234567", "31201234568");
+    gateway.routes.doubt(Instant::now());
+    assert_eq!(gateway.message(&stranger).await.status, 503);
+    assert_eq!(gateway.post(MESSAGES, &text("SM1", "Hallo"), &[]).await.status, 403, "known");
+    assert_eq!(gateway.post(MESSAGES, "", &[]).await.status, 403, "names nobody");
+    gateway.routes.trust();
+    assert_eq!(gateway.message(&stranger).await.status, 403);
+    gateway.routes.doubt(Instant::now());
+    tokio::time::advance(DOUBT_FOR).await;
+    assert_eq!(gateway.message(&stranger).await.status, 403);
 }
 
 #[tokio::test]

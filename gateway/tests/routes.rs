@@ -145,10 +145,14 @@ async fn a_changed_file_is_in_force_and_a_broken_one_is_not() {
     std::fs::write(&file, "a: [").unwrap();
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(token().expose(), "very-secret");
+    let may_have_another = || table.may_have(ACCOUNT, "whatsapp:+1", Instant::now());
+    assert!(may_have_another(), "the broken file may hold another channel");
 
     std::fs::write(&file, format!("{CHANNEL}---{}", SECRET.replace("very", "new"))).unwrap();
     changes.changed().await.unwrap();
     assert_eq!(token().expose(), "new-secret");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(!may_have_another());
     stop.send(true).unwrap();
     task.await.unwrap();
 }
@@ -238,6 +242,37 @@ async fn what_cannot_be_read_leaves_the_last_good_route_in_force() {
     let table = table();
     table.replace(vec![(seen().0, Seen::Unreadable)], Instant::now());
     assert_eq!(table.find(ACCOUNT, SENDER).unwrap().gone_since, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_could_never_be_read_is_known_by_its_name_until_it_is_gone_for_a_minute() {
+    let table = RouteTable::default();
+    let (name, seen) = seen();
+    table.replace(vec![(name.clone(), Seen::Unreadable)], Instant::now());
+    let may_have = || table.may_have(ACCOUNT, SENDER, Instant::now());
+    assert!(table.find(ACCOUNT, SENDER).is_none() && may_have());
+    table.update(vec![(name.clone(), Seen::Gone)], Instant::now());
+    tokio::time::advance(GONE_FOR - Duration::from_millis(1)).await;
+    table.forget_gone(Instant::now());
+    assert!(may_have());
+    tokio::time::advance(Duration::from_millis(1)).await;
+    table.forget_gone(Instant::now());
+    assert!(!may_have());
+    table.update(vec![(name.clone(), Seen::Unreadable)], Instant::now());
+    table.update(vec![(name, seen)], Instant::now());
+    assert!(table.find(ACCOUNT, SENDER).is_some() && !may_have());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_route_that_comes_back_unreadable_is_not_forgotten() {
+    let table = table();
+    let name = seen().0;
+    table.update(vec![(name.clone(), Seen::Gone)], Instant::now());
+    table.update(vec![(name, Seen::Unreadable)], Instant::now());
+    tokio::time::advance(GONE_FOR).await;
+    table.forget_gone(Instant::now());
+    assert!(table.find(ACCOUNT, SENDER).is_none());
+    assert!(table.may_have(ACCOUNT, SENDER, Instant::now()));
 }
 
 #[test]

@@ -50,7 +50,7 @@ impl RoutesEvent {
                 tracing::info!(channels, "the channels were read again")
             }
             Self::Trouble { kind: RoutesTrouble::Unreadable, error } => {
-                tracing::error!(%error, "a route cannot be read: the last good one stays");
+                tracing::error!(%error, "a route cannot be read: the last good one stays, else its messages are answered 503");
             }
             Self::Trouble { kind: RoutesTrouble::Unavailable, error } => {
                 tracing::warn!(%error, "the routes cannot be watched at present: they stay");

@@ -22,7 +22,7 @@ pub enum Response {
     StatusCallback,
     /// The store does not answer.
     StoreDown,
-    /// Routes are not loaded, or the channel's route has just gone.
+    /// Routes are not loaded, or the channel's route has just gone or cannot be read.
     NotReady,
     /// Not signed by the channel it claims to be for.
     Forbidden,

@@ -57,14 +57,20 @@ pub async fn follow(
         }
         table.forget_gone(Instant::now());
         match look_again(&loaded).await {
-            Ok(None) => refused = None,
+            Ok(None) => {
+                refused = None;
+                table.trust();
+            }
             Ok(Some(changed)) => {
                 refused = None;
                 loaded = changed;
                 table.replace(loaded.seen(), Instant::now());
+                table.trust();
                 emit(RoutesEvent::ReadAgain { channels: loaded.routes.len() });
             }
             Err(error) => {
+                // What cannot be read may be a new channel.
+                table.doubt(Instant::now());
                 // Said once, not every second.
                 let error = error.to_string();
                 if refused.as_ref() != Some(&error) {

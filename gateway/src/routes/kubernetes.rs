@@ -2,7 +2,8 @@
 //!
 //! Takes a client and the namespace, gives the table every route and the control token, and keeps
 //! doing so. Needs `list` and `watch` of Secrets in that namespace and nothing else. A Secret that
-//! cannot be read leaves the last good route of its name in force. Never writes.
+//! cannot be read leaves the last good route of its name in force, and its name known without one.
+//! Never writes.
 
 use std::sync::Arc;
 
@@ -81,6 +82,7 @@ impl Listing {
                     let listing = std::mem::take(self);
                     table.set_control_token(listing.token);
                     table.replace(listing.routes, now);
+                    table.trust();
                 }
                 Ok(watcher::Event::Apply(secret)) if is_control(&secret) => {
                     table.set_control_token(control_token(&secret));
@@ -92,7 +94,10 @@ impl Listing {
                 Ok(watcher::Event::Delete(secret)) => {
                     changes.push((secret.name_any(), Seen::Gone));
                 }
-                Err(error) => trouble(RoutesTrouble::Unavailable, error.to_string()),
+                Err(error) => {
+                    table.doubt(now);
+                    trouble(RoutesTrouble::Unavailable, error.to_string());
+                }
             }
         }
         table.update(changes, now);
@@ -252,6 +257,27 @@ mod tests {
         assert_eq!(serving(&table), 1);
         let table = after(vec![listed(vec![route_secret(1)]), listed(vec![broken])]);
         assert_eq!(table.find(ACCOUNT, SENDER).unwrap().gone_since, None);
+    }
+
+    #[test]
+    fn a_secret_that_could_never_be_read_keeps_its_name() {
+        let name = route_name(ACCOUNT, SENDER);
+        let broken = secret(&name, COMPONENT_ROUTE, &[(ROUTE_KEY, b"{}")]);
+        let table = after(vec![listed(vec![broken])]);
+        assert!(table.find(ACCOUNT, SENDER).is_none());
+        assert!(table.may_have(ACCOUNT, SENDER, Instant::now()));
+        assert!(!table.may_have(ACCOUNT, "whatsapp:+1", Instant::now()));
+    }
+
+    #[test]
+    fn a_watch_that_fails_makes_every_stranger_doubtful_until_the_next_list() {
+        let table = after(vec![listed(vec![route_secret(1)])]);
+        let mut listing = Listing::default();
+        listing.take(vec![Err(watcher::Error::NoResourceVersion)], &table, Instant::now());
+        assert!(table.may_have(ACCOUNT, "whatsapp:+1", Instant::now()));
+        let again = listed(vec![route_secret(1)]).into_iter().map(Ok).collect();
+        listing.take(again, &table, Instant::now());
+        assert!(!table.may_have(ACCOUNT, "whatsapp:+1", Instant::now()));
     }
 
     #[test]

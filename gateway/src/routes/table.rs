@@ -2,7 +2,9 @@
 //!
 //! Takes what the source saw, gives the route of an account's sender or of a channel. A route that
 //! vanishes stays known for a minute, so that its messages are verified and answered 503 while the
-//! other replicas catch up. Never reads a clock, a file or the network; never judges a request.
+//! other replicas catch up. A route that cannot be read is known by its name, and while the source
+//! itself cannot be read every stranger may be one of ours: neither is a reason for a 403. Never
+//! reads a clock, a file or the network; never judges a request.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -16,6 +18,8 @@ use tokio::time::Instant;
 
 /// How long a vanished route stays known.
 pub const GONE_FOR: Duration = Duration::from_secs(60);
+/// How long after it last failed a source may still hold a route that is not here.
+pub const DOUBT_FOR: Duration = Duration::from_secs(60);
 
 /// Every route that this replica obeys.
 pub struct RouteTable {
@@ -23,6 +27,8 @@ pub struct RouteTable {
     loaded: AtomicBool,
     token: ArcSwapOption<SecretText>,
     version: watch::Sender<u64>,
+    /// Until when the source is in doubt.
+    doubt: ArcSwapOption<Instant>,
 }
 
 /// One route and what is known about it.
@@ -42,7 +48,8 @@ pub struct Entry {
 pub enum Seen {
     /// A route and the hash of its bytes.
     Route(Box<Route>, String),
-    /// Something that cannot be read: the last good route of that name stays in force.
+    /// Something that cannot be read: the last good route of that name stays in force, and without
+    /// one the name alone is known.
     Unreadable,
     /// Nothing any more.
     Gone,
@@ -53,6 +60,8 @@ pub enum Seen {
 pub struct Routes {
     by_name: HashMap<String, Arc<Entry>>,
     by_uid: HashMap<String, Arc<Entry>>,
+    /// Names whose route cannot be read, and since when they are gone.
+    unreadable: HashMap<String, Option<Instant>>,
 }
 
 impl Default for RouteTable {
@@ -62,6 +71,7 @@ impl Default for RouteTable {
             loaded: AtomicBool::new(false),
             token: ArcSwapOption::empty(),
             version: watch::Sender::new(0),
+            doubt: ArcSwapOption::empty(),
         }
     }
 }
@@ -70,6 +80,13 @@ impl RouteTable {
     /// The route of an account's sender, vanished ones of the last minute included.
     pub fn find(&self, account: &str, sender: &str) -> Option<Arc<Entry>> {
         self.routes.load().by_name.get(&route_name(account, sender)).cloned()
+    }
+
+    /// Whether an account's sender without a route here may have one all the same: one that cannot
+    /// be read, or one that the source could not tell of.
+    pub fn may_have(&self, account: &str, sender: &str, now: Instant) -> bool {
+        self.doubt.load().as_ref().is_some_and(|until| now < **until)
+            || self.routes.load().unreadable.contains_key(&route_name(account, sender))
     }
 
     /// The route of a channel by its UID, vanished ones of the last minute included.
@@ -115,21 +132,29 @@ impl RouteTable {
 
     /// Forgets the routes that are gone for a minute.
     pub fn forget_gone(&self, now: Instant) {
-        let over = |entry: &Entry| {
-            entry.gone_since.is_some_and(|since| now.duration_since(since) >= GONE_FOR)
-        };
-        if self.routes.load().by_name.values().any(|entry| over(entry)) {
+        let is_over =
+            |gone: Option<Instant>| gone.is_some_and(|since| now.duration_since(since) >= GONE_FOR);
+        let routes = self.routes.load();
+        let mut gone = routes.by_name.values().map(|entry| entry.gone_since);
+        if gone.any(is_over) || routes.unreadable.values().copied().any(is_over) {
             self.routes.rcu(|old| {
-                Routes::indexed(
-                    old.by_name
-                        .iter()
-                        .filter(|(_, entry)| !over(entry))
-                        .map(|(name, entry)| (name.clone(), Arc::clone(entry)))
-                        .collect(),
-                )
+                let mut kept = Routes::clone(old);
+                kept.by_name.retain(|_, entry| !is_over(entry.gone_since));
+                kept.unreadable.retain(|_, gone_since| !is_over(*gone_since));
+                kept.indexed()
             });
             self.version.send_modify(|version| *version += 1);
         }
+    }
+
+    /// The source cannot be read at present: for a while nobody is surely a stranger.
+    pub fn doubt(&self, now: Instant) {
+        self.doubt.store(Some(Arc::new(now + DOUBT_FOR)));
+    }
+
+    /// The source was read as a whole.
+    pub fn trust(&self) {
+        self.doubt.store(None);
     }
 
     /// Takes the control token, or that there is none.
@@ -144,41 +169,51 @@ impl Routes {
         let vanished = self
             .by_name
             .keys()
+            .chain(self.unreadable.keys())
             .filter(|name| !seen.contains(name.as_str()))
             .map(|name| (name.clone(), Seen::Gone));
         self.updated(&vanished.chain(all.iter().cloned()).collect::<Vec<_>>(), now)
     }
 
     fn updated(&self, changes: &[(String, Seen)], now: Instant) -> Self {
-        let mut by_name = self.by_name.clone();
+        let mut routes = self.clone();
         for (name, seen) in changes {
             match seen {
                 Seen::Route(route, hash) => {
                     let entry =
                         Entry { route: (**route).clone(), hash: hash.clone(), gone_since: None };
-                    by_name.insert(name.clone(), Arc::new(entry));
+                    routes.by_name.insert(name.clone(), Arc::new(entry));
+                    routes.unreadable.remove(name);
                 }
-                Seen::Unreadable => {}
+                Seen::Unreadable => {
+                    let good = routes.by_name.get(name).filter(|entry| entry.gone_since.is_none());
+                    if good.is_none() {
+                        routes.unreadable.insert(name.clone(), None);
+                    }
+                }
                 Seen::Gone => {
-                    if let Some(entry) = by_name.get_mut(name) {
+                    if let Some(entry) = routes.by_name.get_mut(name) {
                         let gone_since = entry.gone_since.or(Some(now));
                         *entry = Arc::new(Entry { gone_since, ..(**entry).clone() });
+                    }
+                    if let Some(gone_since) = routes.unreadable.get_mut(name) {
+                        gone_since.get_or_insert(now);
                     }
                 }
             }
         }
-        Self::indexed(by_name)
+        routes.indexed()
     }
 
     /// Live routes win over vanished ones of the same channel.
-    fn indexed(by_name: HashMap<String, Arc<Entry>>) -> Self {
-        let mut by_uid = HashMap::with_capacity(by_name.len());
-        for entry in by_name.values() {
+    fn indexed(mut self) -> Self {
+        self.by_uid.clear();
+        for entry in self.by_name.values() {
             let uid = &entry.route.channel.uid;
-            if entry.gone_since.is_none() || !by_uid.contains_key(uid) {
-                by_uid.insert(uid.clone(), Arc::clone(entry));
+            if entry.gone_since.is_none() || !self.by_uid.contains_key(uid) {
+                self.by_uid.insert(uid.clone(), Arc::clone(entry));
             }
         }
-        Self { by_name, by_uid }
+        self
     }
 }
