@@ -1,4 +1,8 @@
-//! The driver of the second line: claim → ask → commit → send → complete.
+//! The driver of the second line: `claim → choose → ask → commit → send → end`.
+//!
+//! This file starts the claimers and drains them, `turn` lists the line for one head, and each hop
+//! is a file: `claimer`, `track`, `attempt` (with `agent` and `reply`), `committed`, `deliver` (with
+//! `settle` and `twilio`), `end`. What a hop asks of the store goes through `owner`.
 //!
 //! Takes the store, the routes and the two clients; works on as many conversations at once as it
 //! is told to, until `shutdown` says true. A claimer per shard waits for the doorbell or its next
@@ -6,15 +10,20 @@
 //! is claimed before the routes are loaded, nor while the store has not heard this replica.
 
 pub mod agent;
-pub mod attempt;
-pub(crate) mod claimer;
+mod attempt;
+mod claimer;
+mod committed;
 pub mod context;
-pub mod deliver;
+mod deliver;
+mod end;
 pub mod lease;
+mod owner;
 pub mod refused;
 pub mod reply;
+mod segment;
+mod settle;
 pub mod track;
-pub mod turn;
+mod turn;
 pub mod twilio;
 
 use std::sync::Arc;

@@ -1,25 +1,27 @@
-//! From a message to a committed reply: choose the revision, ask its agent, rescue, commit.
+//! From a message to a reply that can be committed: ask the agent that was chosen, and rescue.
 //!
-//! Takes the work of a turn, ends with a reply on its way, a deliberate silence, or the head put
-//! back. The first attempt that ends is the evidence; a failed one is recorded before anybody else
-//! is asked. Never asks two agents at once, and never one whose breaker is open.
+//! Takes a head, its message, its route and the choice; gives the reply, or the end of the turn: a
+//! deliberate silence, or the head put back. The first attempt that ends is the evidence; a failed
+//! one is recorded before anybody else is asked. Never asks two agents at once, and never one whose
+//! breaker is open.
 
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use kanarie_crds::route::{AgentRoute, RevisionRoute, SecretText};
-use kanarie_queue::types::{Class, Committed, Evidence, Intent, Track};
+use kanarie_crds::route::{AgentRoute, RevisionRoute, Route, SecretText};
+use kanarie_queue::types::{Class, Evidence, Intent, Track};
 use tokio::time::Instant;
 
-use crate::ends;
+use crate::envelope::InboundMessage;
 use crate::events::emit;
 use crate::events::outbound::OutboundEvent;
 use crate::outbound::agent::answer::{Answer, Failure, Question};
 use crate::outbound::agent::breaker::Permission;
 use crate::outbound::agent::langgraph::Run;
+use crate::outbound::end::End;
+use crate::outbound::owner::Owner;
 use crate::outbound::reply::{self, Reply};
-use crate::outbound::track::{self, Choice};
-use crate::outbound::turn::{Stale, Work, dead_letter, owned};
+use crate::outbound::track::Choice;
 use crate::random;
 
 /// Counted tries of one message, the first one included.
@@ -27,97 +29,97 @@ const MAX_TRIES: u32 = 6;
 /// Longest pause between two tries.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// What an agent's answer is for the customer.
+/// Who asks, about what.
+#[derive(Clone, Copy)]
+pub(crate) struct Asking<'a> {
+    pub(crate) owner: &'a Owner<'a>,
+    pub(crate) route: &'a Route,
+    pub(crate) message: &'a InboundMessage,
+}
+
+/// A reply to commit, and what the attempt that gave it counts as.
 #[derive(Clone, Debug)]
-enum Outcome {
-    Reply(Reply),
-    Silence,
+pub(crate) struct Ready {
+    reply: Reply,
+    pub(crate) evidence: Option<Evidence>,
 }
 
 /// What came of asking an agent.
 enum Asked {
     /// It was not asked: its breaker is open for so long.
     NotNow(Duration),
-    /// The attempt ended; a class says how it counts.
-    Ended(Result<Outcome, Failure>, Class),
+    /// The attempt ended, with a reply or a deliberate silence or a failure; a class says how it
+    /// counts.
+    Ended(Result<Option<Reply>, Failure>, Class),
 }
 
-impl Work<'_> {
-    /// Answers the message.
-    pub(crate) async fn answer(&self) -> Result<(), Stale> {
-        let claim = &self.turn.claim;
-        let failed_on = claim.failed_on.as_deref();
-        let key = self.turn.worker.key;
-        let choice = track::choose(key, self.route, &claim.conversation, failed_on);
-        let run = claim.run.as_deref().and_then(Run::parse);
-        let (resume, left) = match run {
-            Some(run) if is_asked_of(&run, choice.revision) => (Some(run), None),
-            Some(run) => (None, self.leave(&run).await),
-            None => (None, None),
-        };
-        if let Some(outcome) = left {
-            // Its worker died while it ran, so it is nobody's evidence.
-            return self.commit(outcome, None).await;
-        }
-        let rescued = choice.track == Track::Canary && self.route.retry_on_stable;
-        match self.ask(choice.revision, resume.as_ref()).await? {
-            Asked::Ended(Ok(outcome), class) => {
-                let evidence = self.evidence(&choice, class);
-                self.commit(outcome, evidence).await
-            }
-            Asked::Ended(Err(failure), class) => {
-                self.record_failure(&choice, class).await?;
-                if rescued {
-                    self.rescue().await
-                } else {
-                    self.fail(choice.revision, failure).await
-                }
-            }
-            // An open breaker is no attempt: stable's is the first one then.
-            Asked::NotNow(_) if rescued => self.divert(&choice).await,
-            Asked::NotNow(pause) => self.turn.wait(pause).await,
-        }
+/// Gets a reply to the message.
+pub(crate) async fn answer(asking: Asking<'_>, choice: Choice<'_>) -> Result<Ready, End> {
+    let run = asking.owner.claim.run.as_deref().and_then(Run::parse);
+    let (resume, left) = match run {
+        Some(run) if is_asked_of(&run, choice.revision) => (Some(run), None),
+        Some(run) => (None, asking.leave(&run).await),
+        None => (None, None),
+    };
+    if let Some(reply) = left {
+        // Its worker died while it ran, so it is nobody's evidence.
+        return ready(reply, None);
     }
+    let rescued = choice.track == Track::Canary && asking.route.retry_on_stable;
+    match asking.ask(choice.revision, resume.as_ref()).await? {
+        Asked::Ended(Ok(reply), class) => ready(reply, asking.evidence(&choice, class)),
+        Asked::Ended(Err(failure), class) => {
+            asking.record_failure(&choice, class).await?;
+            if rescued {
+                asking.rescue().await
+            } else {
+                asking.fail(choice.revision, failure).await
+            }
+        }
+        // An open breaker is no attempt: stable's is the first one then.
+        Asked::NotNow(_) if rescued => asking.divert(&choice).await,
+        Asked::NotNow(pause) => Err(End::wait(pause)),
+    }
+}
 
+impl Asking<'_> {
     /// Asks stable after the canary's agent failed: an outcome that counts for neither track.
-    async fn rescue(&self) -> Result<(), Stale> {
+    async fn rescue(&self) -> Result<Ready, End> {
         match self.ask(&self.route.stable, None).await? {
-            Asked::Ended(Ok(outcome), _) => {
+            Asked::Ended(Ok(reply), _) => {
                 emit(OutboundEvent::Rescued);
-                self.commit(outcome, None).await
+                ready(reply, None)
             }
             Asked::Ended(Err(failure), _) => self.fail(&self.route.stable, failure).await,
-            Asked::NotNow(pause) => self.turn.wait(pause).await,
+            Asked::NotNow(pause) => Err(End::wait(pause)),
         }
     }
 
     /// Asks stable instead of a canary whose breaker is open.
-    async fn divert(&self, canary: &Choice<'_>) -> Result<(), Stale> {
+    async fn divert(&self, canary: &Choice<'_>) -> Result<Ready, End> {
         let revision = &self.route.stable;
         let choice = Choice { track: Track::Stable, revision, judged: canary.judged };
         match self.ask(revision, None).await? {
-            Asked::Ended(Ok(outcome), class) => {
-                let evidence = self.evidence(&choice, class);
-                self.commit(outcome, evidence).await
-            }
+            Asked::Ended(Ok(reply), class) => ready(reply, self.evidence(&choice, class)),
             Asked::Ended(Err(failure), class) => {
                 self.record_failure(&choice, class).await?;
                 self.fail(revision, failure).await
             }
-            Asked::NotNow(pause) => self.turn.wait(pause).await,
+            Asked::NotNow(pause) => Err(End::wait(pause)),
         }
     }
 
-    async fn ask(&self, revision: &RevisionRoute, resume: Option<&Run>) -> Result<Asked, Stale> {
-        let agents = &self.turn.worker.ctx.agents;
+    async fn ask(&self, revision: &RevisionRoute, resume: Option<&Run>) -> Result<Asked, End> {
+        let agents = &self.owner.worker.ctx.agents;
         if let Permission::Wait(pause) = agents.permit(&self.route.channel, &revision.agent) {
             return Ok(Asked::NotNow(pause));
         }
-        let keep = |run: String| async move { self.keep_run(Some(run)).await == Ok(()) }.boxed();
+        let keep =
+            |run: String| async move { self.owner.keep_run(Some(run)).await.is_ok() }.boxed();
         let began = Instant::now();
         let attempt = agents.ask(self.question(), revision, resume, &keep).await;
         let took = began.elapsed();
-        let Some(mut class) = attempt.class() else { return Err(Stale) };
+        let Some(mut class) = attempt.class() else { return Err(End::Lost) };
         let outcome = attempt.outcome.and_then(|answer| prepared(answer, revision));
         if let Some(failed) = outcome.as_ref().err().and_then(|failure| failure.class()) {
             class = failed;
@@ -131,80 +133,52 @@ impl Work<'_> {
     }
 
     /// Leaves a run of another revision; gives its answer if it had finished.
-    async fn leave(&self, run: &Run) -> Option<Outcome> {
-        let agents = &self.turn.worker.ctx.agents;
+    async fn leave(&self, run: &Run) -> Option<Option<Reply>> {
+        let agents = &self.owner.worker.ctx.agents;
         let answer = agents.leave(run, self.server_key(run), self.question()).await?;
         prepared(answer, &self.route.stable).ok()
     }
 
-    async fn record_failure(&self, choice: &Choice<'_>, class: Class) -> Result<(), Stale> {
+    async fn record_failure(&self, choice: &Choice<'_>, class: Class) -> Result<(), End> {
         let failed_on = (choice.track == Track::Canary && self.route.retry_on_stable)
             .then(|| choice.revision.revision.clone());
-        let counted = self.turn.claim.counted;
+        let counted = self.owner.claim.counted;
         if !choice.judged || (counted && failed_on.is_none()) {
             return Ok(());
         }
         let evidence = Evidence { serving: self.route.serving, track: choice.track, class };
-        let record = self
-            .turn
-            .verb(|store, lease| store.end_attempt(lease, evidence.clone(), failed_on.clone()));
-        owned(record.await)
+        self.owner.end_attempt(evidence, failed_on).await
     }
 
     /// What a successful attempt counts as: none without a canary, or counted before.
     fn evidence(&self, choice: &Choice<'_>, class: Class) -> Option<Evidence> {
-        (choice.judged && !self.turn.claim.counted).then_some(Evidence {
+        (choice.judged && !self.owner.claim.counted).then_some(Evidence {
             serving: self.route.serving,
             track: choice.track,
             class,
         })
     }
 
-    async fn commit(&self, outcome: Outcome, evidence: Option<Evidence>) -> Result<(), Stale> {
-        let reply = match outcome {
-            Outcome::Reply(reply) => reply,
-            Outcome::Silence => {
-                let complete =
-                    self.turn.verb(|store, lease| store.complete(lease, evidence.clone()));
-                owned(complete.await)?;
-                ends::remember(&self.message.sid, ends::Outcome::Silent);
-                return Ok(());
-            }
-        };
-        let intent = intent(&reply);
-        let commit = self
-            .turn
-            .verb(|store, lease| store.commit_reply(lease, intent.clone(), evidence.clone()));
-        match commit.await {
-            Committed::Done => self.deliver(intent).await,
-            Committed::Exists(intent) => self.deliver(*intent).await,
-            Committed::Stale => Err(Stale),
-        }
-    }
-
-    /// Tries again later; after the last try sends the failure text, if there is one, and gives up.
-    async fn fail(&self, revision: &RevisionRoute, failure: Failure) -> Result<(), Stale> {
-        let Some(class) = failure.class() else { return Err(Stale) };
+    /// Tries again later; after the last try there is the failure text, if any, and the end.
+    async fn fail(&self, revision: &RevisionRoute, failure: Failure) -> Result<Ready, End> {
+        let class = failure.class().ok_or(End::Lost)?;
         self.forget_run(revision).await?;
-        let tries = self.turn.claim.tries;
+        let tries = self.owner.claim.tries;
         if tries < MAX_TRIES {
-            return self.turn.put_back(random::jittered(pause_after(tries)), true).await;
+            let pause = random::jittered(pause_after(tries));
+            return Err(End::Later { pause, counted: true });
         }
         match reply::build_failure(class, revision) {
-            Some(reply) => self.commit(Outcome::Reply(reply), None).await,
-            None => self.turn.bury(dead_letter(class)).await,
+            Some(reply) => Ok(Ready { reply, evidence: None }),
+            None => Err(End::failed(class)),
         }
-    }
-
-    async fn keep_run(&self, run: Option<String>) -> Result<(), Stale> {
-        owned(self.turn.verb(|store, lease| store.keep_run(lease, run.clone())).await)
     }
 
     /// What ended is not waited for again: the next attempt begins a run of its own.
-    async fn forget_run(&self, asked: &RevisionRoute) -> Result<(), Stale> {
+    async fn forget_run(&self, asked: &RevisionRoute) -> Result<(), End> {
         let may_have_run = matches!(asked.agent, AgentRoute::LangGraph { .. });
-        if may_have_run || self.turn.claim.run.is_some() {
-            self.keep_run(None).await?;
+        if may_have_run || self.owner.claim.run.is_some() {
+            self.owner.keep_run(None).await?;
         }
         Ok(())
     }
@@ -212,7 +186,7 @@ impl Work<'_> {
     fn question(&self) -> Question<'_> {
         Question {
             channel: &self.route.channel,
-            conversation: &self.turn.claim.conversation,
+            conversation: &self.owner.claim.conversation,
             message: self.message,
         }
     }
@@ -231,29 +205,38 @@ impl Work<'_> {
     }
 }
 
+impl Ready {
+    /// The reply as the store keeps it, under an id of its own.
+    pub(crate) fn intent(&self) -> Intent {
+        Intent {
+            id: random::token(),
+            segments: u32::try_from(self.reply.segments.len()).unwrap_or(u32::MAX),
+            body: serde_json::json!(self.reply).to_string(),
+            sent: Vec::new(),
+            sending: None,
+            resent: false,
+        }
+    }
+}
+
+fn ready(reply: Option<Reply>, evidence: Option<Evidence>) -> Result<Ready, End> {
+    match reply {
+        Some(reply) => Ok(Ready { reply, evidence }),
+        None => Err(End::Silence(evidence)),
+    }
+}
+
 /// 1, 2, 4, … seconds, never more than a minute.
 fn pause_after(tries: u32) -> Duration {
     let seconds = 1_u64.checked_shl(tries.saturating_sub(1)).unwrap_or(u64::MAX);
     Duration::from_secs(seconds).min(LONGEST_PAUSE)
 }
 
-fn prepared(answer: Answer, revision: &RevisionRoute) -> Result<Outcome, Failure> {
+/// The reply with an answer's text; none for a deliberate silence.
+fn prepared(answer: Answer, revision: &RevisionRoute) -> Result<Option<Reply>, Failure> {
     match answer {
-        Answer::Text(text) => {
-            reply::build(&text, revision).map(Outcome::Reply).ok_or(Failure::TooLong)
-        }
-        Answer::Silence => Ok(Outcome::Silence),
-    }
-}
-
-fn intent(reply: &Reply) -> Intent {
-    Intent {
-        id: random::token(),
-        segments: u32::try_from(reply.segments.len()).unwrap_or(u32::MAX),
-        body: serde_json::json!(reply).to_string(),
-        sent: Vec::new(),
-        sending: None,
-        resent: false,
+        Answer::Text(text) => reply::build(&text, revision).map(Some).ok_or(Failure::TooLong),
+        Answer::Silence => Ok(None),
     }
 }
 

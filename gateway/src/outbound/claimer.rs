@@ -15,7 +15,7 @@ use crate::events::emit;
 use crate::events::outbound::OutboundEvent;
 use crate::outbound::context::Worker;
 use crate::outbound::lease::LEASE_MS;
-use crate::outbound::turn::Turn;
+use crate::outbound::turn;
 use crate::random;
 use crate::stop::stopped;
 
@@ -95,28 +95,16 @@ impl Claimer {
     }
 }
 
-/// One turn of a conversation, from its claim until its lease is given up.
+/// A turn in its slot.
 async fn work(
     worker: Arc<Worker>,
     claim: Claim,
     began: Instant,
-    mut cut_off: watch::Receiver<bool>,
+    cut_off: watch::Receiver<bool>,
     slot: OwnedSemaphorePermit,
 ) {
     let shard = claim.conversation.shard();
-    let held = worker.leases.hold(&claim, began);
-    let lease = held.lease().clone();
-    let turn = Turn::new(Arc::clone(&worker), claim, &held, began);
-    tokio::select! {
-        biased;
-        () = turn.run() => {}
-        () = held.lost() => emit(OutboundEvent::LeaseLost),
-        () = stopped(&mut cut_off) => {
-            // Without an answer the lease ends by itself.
-            let _ = worker.ctx.store.release(lease).await;
-        }
-    }
-    drop(held);
+    turn::run(Arc::clone(&worker), claim, began, cut_off).await;
     drop(slot);
     // The conversation may have another message, and its shard another conversation.
     worker.ctx.doorbell.ring(shard);

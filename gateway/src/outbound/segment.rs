@@ -1,0 +1,62 @@
+//! One segment of a committed reply on its way to the customer.
+//!
+//! Takes the head's owner, the route and the reply; gives what posting and settling need of it.
+//! Never posts and never decides.
+
+use std::time::Duration;
+
+use kanarie_crds::route::Route;
+use kanarie_queue::types::Marked;
+use tokio::time::Instant;
+
+use crate::events::emit;
+use crate::events::outbound::OutboundEvent;
+use crate::outbound::end::End;
+use crate::outbound::owner::{Owner, Post};
+use crate::outbound::reply::Reply;
+use crate::outbound::twilio::Account;
+
+/// Pause when Twilio refuses without naming one.
+pub(crate) const LATER: Duration = Duration::from_secs(30);
+
+/// One segment, and whose it is.
+#[derive(Clone, Copy)]
+pub(crate) struct Segment<'a> {
+    pub(crate) owner: &'a Owner<'a>,
+    pub(crate) route: &'a Route,
+    pub(crate) customer: &'a str,
+    pub(crate) reply: &'a Reply,
+    /// Id of the reply's intent.
+    pub(crate) intent: &'a str,
+    /// Its place in the reply, from 0.
+    pub(crate) number: u32,
+    pub(crate) text: &'a str,
+    /// Whether it was posted again after listings without it.
+    pub(crate) resent: bool,
+}
+
+impl Segment<'_> {
+    /// One POST of it.
+    pub(crate) fn post<'a>(&'a self, attempt: &'a str) -> Post<'a> {
+        Post { intent: self.intent, segment: self.number, attempt }
+    }
+
+    /// Marks it as being sent by `attempt`.
+    pub(crate) async fn mark(&self, attempt: &str, refuted: Option<&str>) -> Marked {
+        self.owner.mark(self.post(attempt), refuted).await
+    }
+
+    /// Whose account sends it.
+    pub(crate) fn account(&self) -> Account<'_> {
+        Account { sid: &self.route.account_sid, credentials: &self.route.credentials }
+    }
+
+    /// Twilio refused the channel's credentials: its sends wait for others, however long.
+    pub(crate) fn hold(&self, code: Option<u32>) -> End {
+        if self.owner.worker.holds.refuse(self.route, Instant::now()) {
+            let channel = format!("{}/{}", self.route.channel.namespace, self.route.channel.name);
+            emit(OutboundEvent::CredentialsRefused { channel, code });
+        }
+        End::wait(LATER)
+    }
+}

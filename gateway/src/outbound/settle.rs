@@ -1,0 +1,88 @@
+//! Settles a POST whose outcome nobody knows: by evidence, or by a listing.
+//!
+//! Takes a segment with the mark of another attempt; gives whether it is sent or may be posted, or
+//! the end of the turn. No listing sooner than 20 s after the mark. Never posts.
+
+use std::time::Duration;
+
+use kanarie_queue::types::{Marked, Millis, Sending};
+
+use crate::events::emit;
+use crate::events::outbound::OutboundEvent;
+use crate::labels::DeadLetterClass;
+use crate::outbound::end::End;
+use crate::outbound::owner;
+use crate::outbound::segment::{LATER, Segment};
+use crate::outbound::twilio::{ListError, Wanted};
+
+/// From the mark to the listing.
+pub(crate) const SETTLE: Duration = Duration::from_secs(20);
+
+/// What may be done with a segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leave {
+    /// It is marked as ours: post it.
+    Post,
+    /// It is sent already.
+    Sent,
+}
+
+/// A mark of another attempt, as the store tells of it.
+pub(crate) struct Ambiguous {
+    pub(crate) sending: Sending,
+    /// SIDs that belong to other segments.
+    pub(crate) attributed: Vec<String>,
+    /// The store's clock.
+    pub(crate) now: Millis,
+}
+
+/// Settles the mark of another attempt, and marks the segment for `attempt` if that one is refuted.
+pub(crate) async fn settle(
+    segment: &Segment<'_>,
+    attempt: &str,
+    mark: Ambiguous,
+) -> Result<Leave, End> {
+    let Ambiguous { sending, attributed, now } = mark;
+    let young = SETTLE.saturating_sub(Duration::from_millis(now.saturating_sub(sending.at)));
+    if !young.is_zero() {
+        return Err(End::at(young));
+    }
+    match find(segment, &attributed, sending.at).await {
+        Ok(Some(sid)) => {
+            let owner = segment.owner;
+            let conversation = &owner.claim.conversation;
+            owner::record(owner.worker, conversation, segment.intent, segment.number, &sid).await;
+            Ok(Leave::Sent)
+        }
+        Ok(None) if segment.resent => Err(End::GiveUp(DeadLetterClass::Unknown)),
+        Ok(None) => replace(segment, attempt, &sending).await,
+        Err(error) => {
+            emit(OutboundEvent::ListFailed { error: error.to_string() });
+            Err(match error {
+                ListError::Credentials => segment.hold(None),
+                ListError::Unavailable => segment.owner.wait_for(DeadLetterClass::Unknown, LATER),
+            })
+        }
+    }
+}
+
+/// Puts our mark in the place of one that a listing refuted.
+async fn replace(segment: &Segment<'_>, attempt: &str, refuted: &Sending) -> Result<Leave, End> {
+    match segment.mark(attempt, Some(&refuted.attempt)).await {
+        Marked::Go => Ok(Leave::Post),
+        Marked::Sent => Ok(Leave::Sent),
+        Marked::Stale => Err(End::Lost),
+        // Somebody else's mark came in between; the next claim looks at that one.
+        Marked::Ambiguous { .. } => Err(End::at(SETTLE)),
+    }
+}
+
+async fn find(
+    segment: &Segment<'_>,
+    attributed: &[String],
+    marked_at: Millis,
+) -> Result<Option<String>, ListError> {
+    let (from, to, body) = (&segment.route.sender, segment.customer, segment.text);
+    let wanted = Wanted { from, to, body, marked_at, attributed };
+    segment.owner.worker.ctx.twilio.find(segment.account(), &wanted).await
+}
