@@ -3,6 +3,7 @@
 //! Takes nothing, gives the types, defaults, bounds and CEL rules of the CRD. Never decides
 //! anything: what a value means for traffic stands in `rollout` and in the gateway.
 
+use kanarie_words::ids::RevisionName;
 use kube::CustomResource;
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
@@ -328,6 +329,10 @@ pub struct Limits {
     /// Seconds during which a repeated message is recognised.
     #[schemars(range(min = 300, max = 604_800))]
     pub dedup_seconds: u32,
+    /// Seconds for which a message is asked again while its agent fails; then the failure text is
+    /// sent and the message is a dead letter.
+    #[schemars(range(min = 30, max = 82_800))]
+    pub patience_seconds: u32,
 }
 
 impl Default for Limits {
@@ -337,6 +342,7 @@ impl Default for Limits {
             inbound_window_seconds: 60,
             outbound_per_second: 80,
             dedup_seconds: 86_400,
+            patience_seconds: 900,
         }
     }
 }
@@ -522,8 +528,8 @@ impl WhatsAppChannelSpec {
 impl RevisionContent {
     /// Name of the revision: ten hexadecimal digits of a hash over the content. Whether two
     /// revisions are the same is decided by equality, not by this name.
-    pub fn name(&self) -> String {
+    pub fn name(&self) -> RevisionName {
         let json = serde_json::to_vec(self).expect("a revision has string keys only");
-        route_hash(&json)[..10].to_owned()
+        RevisionName::parse(&route_hash(&json).as_str()[..10]).expect("ten digits are a name")
     }
 }

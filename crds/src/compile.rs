@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use kanarie_words::ids::{AccountSid, InvalidId, RevisionName, SenderAddress};
+
 use crate::channel::{Agent, OnMessageFailure, RevisionContent, SecretRef, WhatsAppChannelSpec};
 use crate::route::{
     AgentRoute, ApiKey, ChannelRef, Credentials, RevisionRoute, Route, RouteLimits, SecretText,
@@ -63,8 +65,11 @@ pub enum CompileError {
     )]
     NoAgent {
         /// Name of the revision.
-        revision: String,
+        revision: RevisionName,
     },
+    /// The spec names what cannot be an id. `validate` refuses such a channel.
+    #[error("the channel names what is {0}; correct the spec")]
+    Id(InvalidId),
 }
 
 /// The Secrets that these revisions of a channel need.
@@ -95,13 +100,13 @@ pub fn is_usable(bytes: &[u8]) -> bool {
 /// Compiles one revision with the live values of its Secrets.
 pub fn compile_revision(
     namespace: &str,
-    name: &str,
+    name: &RevisionName,
     content: &RevisionContent,
     secrets: &Secrets,
 ) -> Result<RevisionRoute, CompileError> {
     let agent = agent(namespace, name, &content.agent, secrets)?;
     Ok(RevisionRoute {
-        revision: name.to_owned(),
+        revision: name.clone(),
         agent,
         timeout_ms: u64::from(content.agent.timeout_seconds) * 1000,
         validity_seconds: content.reply.validity_seconds,
@@ -121,8 +126,8 @@ pub fn compile_channel(
     let limits = &spec.limits;
     Ok(Route {
         channel,
-        account_sid: spec.twilio.account_sid.clone(),
-        sender: spec.sender.address.clone(),
+        account_sid: AccountSid::parse(&spec.twilio.account_sid).map_err(CompileError::Id)?,
+        sender: SenderAddress::parse(&spec.sender.address).map_err(CompileError::Id)?,
         serving: 1,
         weight: 0,
         stable,
@@ -139,17 +144,18 @@ pub fn compile_channel(
             inbound_window_ms: u64::from(limits.inbound_window_seconds) * 1000,
             outbound_per_second: limits.outbound_per_second,
             dedup_ms: u64::from(limits.dedup_seconds) * 1000,
+            patience_ms: u64::from(limits.patience_seconds) * 1000,
         },
     })
 }
 
 fn agent(
     namespace: &str,
-    revision: &str,
+    revision: &RevisionName,
     agent: &Agent,
     secrets: &Secrets,
 ) -> Result<AgentRoute, CompileError> {
-    let no_agent = || CompileError::NoAgent { revision: revision.to_owned() };
+    let no_agent = || CompileError::NoAgent { revision: revision.clone() };
     match (&agent.lang_graph, &agent.http) {
         (Some(graph), None) => Ok(AgentRoute::LangGraph {
             url: match (&graph.url, &graph.service_ref) {

@@ -1,25 +1,30 @@
 //! `GET /control/v1/state`: what the gateways tell the operator.
 //!
 //! Any replica answers for all of them, from the store. Without a query the answer is the summary
-//! with exceptions only; `?channels=UID,UID` adds the details of those channels. Pure types.
+//! with exceptions only; `?channels=UID,UID` adds the details of those channels. Pure types. A
+//! gateway and an operator of neighbouring versions understand each other: what one of them does
+//! not know yet never spoils the rest of an answer.
 
+use kanarie_words::class::Class;
+use kanarie_words::ids::{ChannelUid, EpochDigest, ReplicaName, RouteHash};
+use kanarie_words::track::Track;
 use serde::{Deserialize, Serialize};
 
 /// Most channels that one request may name.
 pub const MAX_CHANNELS_PER_REQUEST: usize = 200;
 
 /// The answer.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct ControlState {
     /// The store's clock, Unix milliseconds.
     pub observed_at_ms: u64,
     /// Digest of the epochs of all shards: another one means that counts were lost.
-    pub epoch: String,
+    pub epoch: EpochDigest,
     /// Replicas with a heartbeat younger than ten seconds.
     pub replicas: Vec<Replica>,
     /// Routes that not every live replica holds alike, `uid` only.
-    pub unsynced: Vec<String>,
+    pub unsynced: Vec<ChannelUid>,
     /// Channels with dead letters.
     pub dead_letters: Vec<DeadLetters>,
     /// The channels that the query named and that some replica knows.
@@ -31,7 +36,7 @@ pub struct ControlState {
 #[serde(rename_all = "camelCase")]
 pub struct Replica {
     /// Its name.
-    pub id: String,
+    pub id: ReplicaName,
     /// Age of its heartbeat, in milliseconds.
     pub age_ms: u64,
 }
@@ -41,7 +46,7 @@ pub struct Replica {
 #[serde(rename_all = "camelCase")]
 pub struct DeadLetters {
     /// UID of the channel.
-    pub uid: String,
+    pub uid: ChannelUid,
     /// How many are kept.
     pub count: u64,
     /// When the oldest one ended, Unix milliseconds.
@@ -55,7 +60,7 @@ pub struct DeadLetters {
 #[serde(rename_all = "camelCase")]
 pub struct ChannelState {
     /// UID of the channel.
-    pub uid: String,
+    pub uid: ChannelUid,
     /// One entry per live replica that holds a route of the channel.
     pub acknowledged: Vec<Acknowledged>,
     /// Evidence of every step that is still remembered.
@@ -67,16 +72,16 @@ pub struct ChannelState {
 #[serde(rename_all = "camelCase")]
 pub struct Acknowledged {
     /// Name of the replica.
-    pub replica: String,
+    pub replica: ReplicaName,
     /// `serving` of its route.
     pub serving: u64,
     /// Hash of its route.
-    pub hash: String,
+    pub hash: RouteHash,
 }
 
 /// Messages whose first agent attempt ended.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
+#[serde(from = "WireCount", into = "WireCount")]
 pub struct Count {
     /// The step they were counted for.
     pub serving: u64,
@@ -88,37 +93,93 @@ pub struct Count {
     pub messages: u64,
 }
 
-/// Which revision was asked.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[serde(rename_all = "lowercase")]
-pub enum Track {
-    /// The revision that serves everybody else.
-    Stable,
-    /// The revision that is rolled out.
-    Canary,
+/// A count as it is written. `class` is a word that every version knows; a later word stands
+/// beside it, in `exact`, where an older reader does not look.
+#[derive(Serialize, Deserialize, Clone)]
+#[serde(rename_all = "camelCase")]
+struct WireCount {
+    serving: u64,
+    track: Track,
+    class: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    exact: Option<String>,
+    messages: u64,
 }
 
-/// How the first agent attempt of a message ended.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[serde(rename_all = "kebab-case")]
-pub enum Class {
-    /// With an answer, or with a deliberate silence.
-    Success,
-    /// Not before its deadline.
-    Timeout,
-    /// With a refused connection or an HTTP error.
-    Http,
-    /// With something that is no answer.
-    Invalid,
-    /// Without an answer.
-    NoAnswer,
-    /// With an answer over the latency limit.
-    Slow,
+impl From<Count> for WireCount {
+    fn from(count: Count) -> Self {
+        let Count { serving, track, class, messages } = count;
+        let (known, exact) = match class {
+            // Whoever does not know the word counts what comes nearest: a refused connection.
+            Class::Unavailable => (Class::Http, Some(class)),
+            Class::Success
+            | Class::Timeout
+            | Class::Http
+            | Class::Invalid
+            | Class::NoAnswer
+            | Class::Slow => (class, None),
+        };
+        let word = |class: Class| class.as_str().to_owned();
+        Self { serving, track, class: word(known), exact: exact.map(word), messages }
+    }
 }
 
-impl Class {
-    /// Whether the judge counts it as a failure.
-    pub fn is_failure(self) -> bool {
-        self != Self::Success
+impl From<WireCount> for Count {
+    fn from(wire: WireCount) -> Self {
+        let WireCount { serving, track, class, exact, messages } = wire;
+        let exact = exact.as_deref().and_then(Class::parse);
+        // Success has a word of its own, so a word that nobody here knows is a failure.
+        let class = exact.or_else(|| Class::parse(&class)).unwrap_or(Class::Invalid);
+        Self { serving, track, class, messages }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn count(class: Class) -> Count {
+        Count { serving: 3, track: Track::Canary, class, messages: 2 }
+    }
+
+    fn wire(class: &str) -> Value {
+        json!({"serving": 3, "track": "canary", "class": class, "messages": 2})
+    }
+
+    #[test]
+    fn the_words_of_the_first_version_are_written_as_it_wrote_them() {
+        for class in Class::ALL.into_iter().filter(|class| *class != Class::Unavailable) {
+            assert_eq!(serde_json::to_value(count(class)).unwrap(), wire(class.as_str()));
+        }
+    }
+
+    #[test]
+    fn every_class_reads_back_as_it_was_written() {
+        for class in Class::ALL {
+            let bytes = serde_json::to_vec(&count(class)).unwrap();
+            assert_eq!(serde_json::from_slice::<Count>(&bytes).unwrap(), count(class));
+        }
+    }
+
+    #[test]
+    fn a_later_word_is_a_failure_that_the_first_version_knows() {
+        let written = serde_json::to_value(count(Class::Unavailable)).unwrap();
+        assert_eq!((&written["class"], &written["exact"]), (&json!("http"), &json!("unavailable")));
+    }
+
+    #[test]
+    fn a_word_of_the_future_is_a_failure_and_spoils_nothing_else() {
+        let mut beside = wire("http");
+        beside["exact"] = json!("melted");
+        let channel = json!({
+            "uid": "u",
+            "acknowledged": [],
+            "counts": [wire("melted"), beside, wire("success")],
+        });
+        let channel: ChannelState = serde_json::from_value(channel).unwrap();
+        let expected = [Class::Invalid, Class::Http, Class::Success].map(count);
+        assert_eq!(channel.counts, expected);
     }
 }

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use kanarie_words::ids::{AccountSid, ChannelUid, RevisionName, RouteHash, SenderAddress};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -32,9 +33,9 @@ pub struct Route {
     /// The channel this route belongs to.
     pub channel: ChannelRef,
     /// Twilio account, `AC…`.
-    pub account_sid: String,
+    pub account_sid: AccountSid,
     /// WhatsApp sender, `whatsapp:+…`.
-    pub sender: String,
+    pub sender: SenderAddress,
     /// Grows only when weight or revisions change.
     pub serving: u64,
     /// Percent of the conversations on the canary; 0 without one.
@@ -66,7 +67,7 @@ pub struct ChannelRef {
     /// Name of the channel.
     pub name: String,
     /// UID of the channel.
-    pub uid: String,
+    pub uid: ChannelUid,
 }
 
 /// One revision with the live values of its secrets.
@@ -74,7 +75,7 @@ pub struct ChannelRef {
 #[serde(rename_all = "camelCase")]
 pub struct RevisionRoute {
     /// Name of the revision.
-    pub revision: String,
+    pub revision: RevisionName,
     /// Who answers.
     pub agent: AgentRoute,
     /// Time that the agent has for an answer.
@@ -161,6 +162,14 @@ pub struct RouteLimits {
     pub outbound_per_second: u32,
     /// Memory of message SIDs.
     pub dedup_ms: u64,
+    /// How long a message is asked again while its agent fails.
+    #[serde(default = "patience")]
+    pub patience_ms: u64,
+}
+
+/// What an operator one version older leaves out.
+fn patience() -> u64 {
+    900_000
 }
 
 /// A secret value: serialised as it is, shown as `[secret]`.
@@ -188,20 +197,14 @@ impl fmt::Debug for SecretText {
 
 /// Name of the Secret that holds the route of an account's sender: the same for every channel
 /// that claims the sender, so the API server itself lets only one exist.
-pub fn route_name(account_sid: &str, sender: &str) -> String {
-    let digest = Sha256::digest(format!("{account_sid}|{sender}"));
-    format!("route-{}", hex(&digest[..16]))
+pub fn route_name(account_sid: &AccountSid, sender: &SenderAddress) -> String {
+    format!("route-{}", route_hash(format!("{account_sid}|{sender}").as_bytes()))
 }
 
 /// Hash of a route's bytes, as replicas acknowledge them.
-pub fn route_hash(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes)[..16])
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+pub fn route_hash(bytes: &[u8]) -> RouteHash {
+    let digest: [u8; 32] = Sha256::digest(bytes).into();
+    let mut half = [0; 16];
+    half.copy_from_slice(&digest[..16]);
+    RouteHash::from_bytes(half)
 }

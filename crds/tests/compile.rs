@@ -6,6 +6,7 @@ use kanarie_crds::compile::{
     CompileError, Secrets, compile_channel, compile_revision, secret_names,
 };
 use kanarie_crds::route::{AgentRoute, ChannelRef, Route, SecretText};
+use kanarie_words::ids::RevisionName;
 use serde_json::{Value, json};
 
 #[test]
@@ -42,6 +43,18 @@ fn every_secret_value_is_found_under_its_key() {
     assert_eq!(credentials.signing_keys[0].secret.expose(), "shared");
     assert!(matches!(&route.stable.agent, AgentRoute::Http { token: Some(token), .. }
         if token.expose() == "bearer"));
+}
+
+#[test]
+fn patience_is_live_and_a_route_of_an_older_operator_has_fifteen_minutes_of_it() {
+    let mut value = full();
+    value["limits"] = json!({"patienceSeconds": 45});
+    let route = compiled(&value, &secrets()).unwrap();
+    assert_eq!(route.limits.patience_ms, 45_000);
+    let mut older = serde_json::to_value(&route).unwrap();
+    older["limits"].as_object_mut().unwrap().remove("patienceMs");
+    let route: Route = serde_json::from_value(older).unwrap();
+    assert_eq!(route.limits.patience_ms, 900_000);
 }
 
 #[test]
@@ -114,8 +127,8 @@ fn a_route_survives_its_own_json() {
 #[test]
 fn a_revision_without_an_agent_is_an_error_and_no_panic() {
     let content = content(json!({}));
-    let error = compile_revision("web", "r1", &content, &secrets()).unwrap_err();
-    assert_eq!(error, CompileError::NoAgent { revision: "r1".to_owned() });
+    let error = compile_revision("web", &revision(), &content, &secrets()).unwrap_err();
+    assert_eq!(error, CompileError::NoAgent { revision: revision() });
 }
 
 #[test]
@@ -179,6 +192,10 @@ fn set(secrets: &mut Secrets, secret: &str, key: &str, value: &[u8]) {
     secrets.entry(secret.to_owned()).or_default().insert(key.to_owned(), value.to_vec());
 }
 
+fn revision() -> RevisionName {
+    "r1".parse().unwrap()
+}
+
 fn spec(value: &Value) -> WhatsAppChannelSpec {
     serde_json::from_value(value.clone()).unwrap()
 }
@@ -189,14 +206,14 @@ fn content(agent: Value) -> RevisionContent {
 
 fn compiled(value: &Value, secrets: &Secrets) -> Result<Route, CompileError> {
     let spec = spec(value);
-    let stable = compile_revision("web", "r1", &spec.revision_content(), secrets)?;
+    let stable = compile_revision("web", &revision(), &spec.revision_content(), secrets)?;
     let (namespace, name) = ("web".to_owned(), "shop".to_owned());
-    let channel = ChannelRef { namespace, name, uid: "u-1".to_owned() };
+    let channel = ChannelRef { namespace, name, uid: "u-1".parse().unwrap() };
     compile_channel(channel, &spec, stable, secrets)
 }
 
 fn agent_url(agent: Value) -> String {
-    match compile_revision("web", "r1", &content(agent), &Secrets::new()).unwrap().agent {
+    match compile_revision("web", &revision(), &content(agent), &Secrets::new()).unwrap().agent {
         AgentRoute::LangGraph { url, .. } | AgentRoute::Http { url, .. } => url,
     }
 }

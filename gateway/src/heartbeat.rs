@@ -139,14 +139,16 @@ fn obeyed(table: &RouteTable) -> Obeyed {
         .all()
         .into_iter()
         .filter(|entry| entry.gone_since.is_none())
-        .map(|entry| (entry.route.channel.uid.clone(), (entry.route.serving, entry.hash.clone())))
+        .map(|entry| {
+            (entry.route.channel.uid.to_string(), (entry.route.serving, entry.hash.to_string()))
+        })
         .collect()
 }
 
 fn digest(routes: &Obeyed) -> String {
     let lines: Vec<String> =
         routes.iter().map(|(uid, (serving, hash))| format!("{uid} {serving} {hash}")).collect();
-    route_hash(lines.join("\n").as_bytes())
+    route_hash(lines.join("\n").as_bytes()).to_string()
 }
 
 #[cfg(test)]

@@ -121,7 +121,7 @@ impl Inbound {
             key::conversation(key, &message.account, &message.sender, &message.customer);
         let shard = conversation.shard();
         let admission = self.gate.ask(self.store.admit(Admit {
-            channel: route.channel.uid.clone(),
+            channel: route.channel.uid.to_string(),
             dedup_key: message.dedup_key(),
             conversation,
             envelope,

@@ -65,7 +65,8 @@ fn path(name: &str) -> PathBuf {
 }
 
 fn request(message: &InboundMessage) -> Value {
-    let channel = ChannelRef { namespace: "shop".into(), name: "cars".into(), uid: "u".into() };
+    let channel =
+        ChannelRef { namespace: "shop".into(), name: "cars".into(), uid: "u".parse().unwrap() };
     let conversation = ConversationId::from_bytes([7; 16]);
     let question = Question { channel: &channel, conversation: &conversation, message };
     serde_json::to_value(AgentRequest::of(question)).unwrap()

@@ -130,7 +130,7 @@ fn request(url: &str, token: &str, body: &str) -> Request {
 fn entry() -> Arc<Entry> {
     let variables = variables("https://agent.example.com/");
     let route = environment::route(&|name| variables.get(name).cloned()).unwrap();
-    Arc::new(Entry { route, hash: "hash".to_owned(), gone_since: None })
+    Arc::new(Entry { route, hash: "hash".parse().unwrap(), gone_since: None })
 }
 
 fn variables(agent: &str) -> BTreeMap<&'static str, String> {

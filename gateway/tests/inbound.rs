@@ -148,14 +148,14 @@ async fn before_the_routes_are_known_nobody_is_refused() {
 #[tokio::test]
 async fn a_message_of_a_route_that_cannot_be_read_may_be_sent_again() {
     let routes = RouteTable::default();
-    let name = route_name(ACCOUNT, SENDER);
+    let name = route_name(&ACCOUNT.parse().unwrap(), &SENDER.parse().unwrap());
     routes.replace(vec![(name.clone(), Seen::Unreadable)], Instant::now());
     let gateway = Gateway::with_table(routes);
     assert_eq!(gateway.message(&text("SM1", "Hallo")).await.status, 503);
     assert_eq!(gateway.signed(STATUS, &callback("SM9")).await.status, 503);
     let stranger = text("SM1", "Hallo").replace("31201234567", "31201234568");
     assert_eq!(gateway.message(&stranger).await.status, 403);
-    let seen = Seen::Route(Box::new(route()), "hash".to_owned());
+    let seen = Seen::Route(Box::new(route()), "hash".parse().unwrap());
     gateway.routes.update(vec![(name, seen)], Instant::now());
     assert_eq!(gateway.message(&text("SM1", "Hallo")).await.status, 200);
 }
@@ -178,7 +178,7 @@ async fn while_the_source_cannot_be_read_a_stranger_may_be_one_of_ours() {
 #[tokio::test]
 async fn a_message_of_a_channel_that_has_just_gone_is_verified_and_not_accepted() {
     let gateway = Gateway::new();
-    let gone = (route_name(ACCOUNT, SENDER), Seen::Gone);
+    let gone = (route_name(&ACCOUNT.parse().unwrap(), &SENDER.parse().unwrap()), Seen::Gone);
     gateway.routes.update(vec![gone], Instant::now());
     assert_eq!(gateway.message(&text("SM1", "Hallo")).await.status, 503);
     assert_eq!(gateway.post(MESSAGES, &text("SM1", "Hallo"), &[]).await.status, 403);
@@ -271,8 +271,11 @@ struct Told {
 impl Gateway {
     fn new() -> Self {
         let routes = RouteTable::default();
-        let seen = Seen::Route(Box::new(route()), "hash".to_owned());
-        routes.replace(vec![(route_name(ACCOUNT, SENDER), seen)], Instant::now());
+        let seen = Seen::Route(Box::new(route()), "hash".parse().unwrap());
+        routes.replace(
+            vec![(route_name(&ACCOUNT.parse().unwrap(), &SENDER.parse().unwrap()), seen)],
+            Instant::now(),
+        );
         Self::with_table(routes)
     }
 
@@ -406,14 +409,14 @@ fn route() -> Route {
         channel: ChannelRef {
             namespace: "shop".to_owned(),
             name: "whatsapp".to_owned(),
-            uid: "uid-1".to_owned(),
+            uid: "uid-1".parse().unwrap(),
         },
-        account_sid: ACCOUNT.to_owned(),
-        sender: SENDER.to_owned(),
+        account_sid: ACCOUNT.parse().unwrap(),
+        sender: SENDER.parse().unwrap(),
         serving: 1,
         weight: 0,
         stable: RevisionRoute {
-            revision: "r1".to_owned(),
+            revision: "r1".parse().unwrap(),
             agent: AgentRoute::Http { url: "http://agent.example".to_owned(), token: None },
             timeout_ms: 60_000,
             validity_seconds: 600,
@@ -435,6 +438,7 @@ fn route() -> Route {
             inbound_window_ms: 60_000,
             outbound_per_second: 80,
             dedup_ms: 86_400_000,
+            patience_ms: 900_000,
         },
     }
 }

@@ -234,7 +234,7 @@ async fn a_route_that_comes_back_is_in_force_again() {
     let uid = environment(&[]).unwrap().channel.uid;
     table.replace(Vec::new(), Instant::now());
     table.replace(vec![seen()], Instant::now());
-    assert_eq!(table.find_channel(&uid).unwrap().gone_since, None);
+    assert_eq!(table.find_channel(uid.as_str()).unwrap().gone_since, None);
 }
 
 #[tokio::test(start_paused = true)]

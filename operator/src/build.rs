@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kanarie_crds::channel::RevisionContent;
 use kanarie_crds::route::{
     CHANNEL_UID_LABEL, COMPONENT_LABEL, COMPONENT_ROUTE, MAX_OBJECT_BYTES, ROUTE_KEY, Route,
-    STATE_KEY, route_name,
+    STATE_KEY,
 };
 use kanarie_rollout::state::{Revision, State};
 use kube::api::ObjectMeta;
@@ -74,7 +74,6 @@ pub fn build(
 
 /// The Secret that carries it; `metadata` is that of the object in its place, if there is one.
 pub fn secret(channel: &Channel, built: &Built, metadata: Option<&ObjectMeta>) -> Secret {
-    let spec = &channel.spec;
     let key = &channel.identity.key;
     let labels = [
         (COMPONENT_LABEL.to_owned(), COMPONENT_ROUTE.to_owned()),
@@ -87,7 +86,7 @@ pub fn secret(channel: &Channel, built: &Built, metadata: Option<&ObjectMeta>) -
     ];
     Secret {
         metadata: ObjectMeta {
-            name: Some(route_name(&spec.twilio.account_sid, &spec.sender.address)),
+            name: Some(channel.route_name.clone()),
             uid: metadata.and_then(|metadata| metadata.uid.clone()),
             resource_version: metadata.and_then(|metadata| metadata.resource_version.clone()),
             labels: Some(labels.into()),

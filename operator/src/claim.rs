@@ -7,7 +7,7 @@
 use k8s_openapi::api::core::v1::Secret;
 use kanarie_crds::channel::WhatsAppChannel;
 use kanarie_crds::conditions::Reason;
-use kanarie_crds::route::{CHANNEL_UID_LABEL, ROUTE_KEY, Route, STATE_KEY, route_name};
+use kanarie_crds::route::{CHANNEL_UID_LABEL, ROUTE_KEY, Route, STATE_KEY};
 use kube::api::ObjectMeta;
 use kube::core::PartialObjectMeta;
 use kube::{Api, ResourceExt as _};
@@ -59,9 +59,9 @@ pub struct Blocked {
 
 /// Reads the route of the channel's sender.
 pub async fn claim(ctx: &Ctx, channel: &Channel) -> Result<Claim, kube::Error> {
-    let name = route_name(&channel.spec.twilio.account_sid, &channel.spec.sender.address);
+    let name = &channel.route_name;
     let api: Api<Secret> = Api::namespaced(ctx.client.clone(), &ctx.config.routes_namespace);
-    let Some(object) = api.get_opt(&name).await? else {
+    let Some(object) = api.get_opt(name).await? else {
         return Ok(free(ctx, channel, None).await);
     };
     if object.labels().get(CHANNEL_UID_LABEL) == Some(&channel.identity.uid) {

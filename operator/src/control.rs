@@ -10,6 +10,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kanarie_crds::control::ControlState;
 use kanarie_crds::route::{CONTROL_SECRET, CONTROL_TOKEN_KEY};
+use kanarie_words::ids::ChannelUid;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use reqwest::StatusCode;
@@ -70,11 +71,11 @@ impl Control {
     }
 
     /// The summary and, for the given uids, the details.
-    pub async fn state(&self, uids: &[String]) -> Result<ControlState, ControlError> {
+    pub async fn state(&self, uids: &[ChannelUid]) -> Result<ControlState, ControlError> {
         let token = self.token().await?;
         let mut request = self.http.get(&self.url).bearer_auth(token);
         if !uids.is_empty() {
-            request = request.query(&[("channels", uids.join(","))]);
+            request = request.query(&[("channels", list(uids))]);
         }
         let unreachable = |error: reqwest::Error| ControlError::Unreachable(error.without_url());
         let response = request.send().await.map_err(unreachable)?;
@@ -107,6 +108,10 @@ impl Control {
         *known = Some(token.clone());
         Ok(token)
     }
+}
+
+fn list(uids: &[ChannelUid]) -> String {
+    uids.iter().map(ChannelUid::as_str).collect::<Vec<_>>().join(",")
 }
 
 fn new_secret() -> Result<Secret, ControlError> {

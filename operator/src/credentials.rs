@@ -15,6 +15,8 @@ use kanarie_crds::secrets::{
     SIGNING_KEY,
 };
 
+use kanarie_words::ids::RevisionName;
+
 use crate::secrets::Read;
 use crate::validate::Channel;
 
@@ -44,8 +46,10 @@ pub fn compile(
 ) -> Result<(Route, Option<Problem>), Problem> {
     let attempt = |secrets: &Secrets| {
         let namespace = &channel.identity.key.namespace;
-        let revision =
-            |(name, content): Named<'_>| compile_revision(namespace, name, content, secrets);
+        let revision = |(name, content): Named<'_>| {
+            let name = RevisionName::parse(name).map_err(CompileError::Id)?;
+            compile_revision(namespace, &name, content, secrets)
+        };
         let served = revision(stable)?;
         let mut route = compile_channel(channel.reference.clone(), &channel.spec, served, secrets)?;
         route.canary = canary.map(revision).transpose()?;
@@ -87,7 +91,9 @@ fn as_before(before: &Route, stable: &str, canary: Option<&str>) -> Option<Route
 }
 
 fn compiled<'a>(before: &'a Route, revision: &str) -> Option<&'a RevisionRoute> {
-    std::iter::once(&before.stable).chain(&before.canary).find(|held| held.revision == revision)
+    std::iter::once(&before.stable)
+        .chain(&before.canary)
+        .find(|held| held.revision.as_str() == revision)
 }
 
 fn size(route: &Route) -> usize {
@@ -115,7 +121,8 @@ fn problem(error: &CompileError, read: &Read) -> Problem {
         CompileError::KeyMissing { .. } => Reason::KeyMissing,
         CompileError::ValueTooLong { .. }
         | CompileError::NotText { .. }
-        | CompileError::NoAgent { .. } => Reason::ValueUnusable,
+        | CompileError::NoAgent { .. }
+        | CompileError::Id(_) => Reason::ValueUnusable,
     };
     Problem { reason, message: error.to_string() }
 }

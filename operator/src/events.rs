@@ -306,8 +306,12 @@ mod tests {
 
     #[test]
     fn fewer_dead_letters_than_before_are_no_news() {
-        let dead =
-            |count| DeadLetters { uid: "u".into(), count, oldest_at_ms: 1, class: "http".into() };
+        let dead = |count| DeadLetters {
+            uid: "u".parse().unwrap(),
+            count,
+            oldest_at_ms: 1,
+            class: "http".into(),
+        };
         let before = WhatsAppChannelStatus {
             dead_letters: Some(DeadLettersStatus { count: 2, oldest_at: None }),
             ..WhatsAppChannelStatus::default()

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kanarie_crds::control::{ChannelState, ControlState, DeadLetters, MAX_CHANNELS_PER_REQUEST};
+use kanarie_words::ids::{ChannelUid, EpochDigest, ReplicaName, RouteHash};
 use tokio::time::Instant;
 
 use crate::control::{Control, ControlError};
@@ -33,9 +34,9 @@ pub struct Interest {
     /// The channel.
     pub key: ChannelKey,
     /// Its uid.
-    pub uid: String,
+    pub uid: ChannelUid,
     /// Hash of the route's bytes as they are in the cluster.
-    pub hash: String,
+    pub hash: RouteHash,
     /// Whether its counts are needed.
     pub rolling: bool,
     /// How often.
@@ -59,7 +60,7 @@ pub struct View {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Summary {
     /// Names of the live replicas.
-    pub replicas: Vec<String>,
+    pub replicas: Vec<ReplicaName>,
 }
 
 /// One answer about one channel; everything in it is of the same moment.
@@ -68,9 +69,9 @@ pub struct Details {
     /// The store's clock, Unix milliseconds.
     pub at_ms: u64,
     /// Digest of the store's epochs.
-    pub epoch: String,
+    pub epoch: EpochDigest,
     /// Names of the replicas that were live then.
-    pub replicas: Vec<String>,
+    pub replicas: Vec<ReplicaName>,
     /// What they hold and have counted; none when no replica knows the channel.
     pub channel: Option<ChannelState>,
 }
@@ -96,14 +97,14 @@ pub struct Evidence {
 #[derive(Default)]
 struct Board {
     last: Option<Answer>,
-    channels: BTreeMap<String, Entry>,
+    channels: BTreeMap<ChannelUid, Entry>,
     reachable: bool,
 }
 
 struct Answer {
-    replicas: Vec<String>,
-    unsynced: BTreeSet<String>,
-    dead_letters: BTreeMap<String, DeadLetters>,
+    replicas: Vec<ReplicaName>,
+    unsynced: BTreeSet<ChannelUid>,
+    dead_letters: BTreeMap<ChannelUid, DeadLetters>,
     read: Instant,
 }
 
@@ -168,7 +169,7 @@ impl Evidence {
         if due.is_empty() && !self.summary_is_due(Instant::now()) {
             return Ok(());
         }
-        let mut batches: Vec<&[String]> = due.chunks(MAX_CHANNELS_PER_REQUEST).collect();
+        let mut batches: Vec<&[ChannelUid]> = due.chunks(MAX_CHANNELS_PER_REQUEST).collect();
         if batches.is_empty() {
             batches.push(&[]);
         }
@@ -186,7 +187,7 @@ impl Evidence {
         board.last.as_ref().is_none_or(|last| now.duration_since(last.read) >= SUMMARY_INTERVAL)
     }
 
-    fn due(&self, now: Instant) -> Vec<String> {
+    fn due(&self, now: Instant) -> Vec<ChannelUid> {
         let board = self.lock();
         // Without a live replica there are no details to ask for; the summary tells when one comes.
         let Some(last) = board.last.as_ref().filter(|last| !last.replicas.is_empty()) else {
@@ -202,10 +203,10 @@ impl Evidence {
     }
 
     /// Takes an answer in and gives the channels for which it is news.
-    fn take(&self, uids: &[String], state: ControlState, now: Instant) -> Vec<ChannelKey> {
+    fn take(&self, uids: &[ChannelUid], state: ControlState, now: Instant) -> Vec<ChannelKey> {
         let mut board = self.lock();
         let board = &mut *board;
-        let mut details: BTreeMap<String, ChannelState> =
+        let mut details: BTreeMap<ChannelUid, ChannelState> =
             state.channels.into_iter().map(|channel| (channel.uid.clone(), channel)).collect();
         let answer = Answer {
             replicas: state.replicas.into_iter().map(|replica| replica.id).collect(),
@@ -323,12 +324,12 @@ impl Entry {
 
 impl Details {
     /// How many live replicas acknowledge this hash.
-    fn acknowledging(&self, hash: &str) -> usize {
+    fn acknowledging(&self, hash: &RouteHash) -> usize {
         let Some(channel) = &self.channel else {
             return 0;
         };
-        let holds = |name: &&String| {
-            channel.acknowledged.iter().any(|ack| ack.replica == **name && ack.hash == hash)
+        let holds = |name: &&ReplicaName| {
+            channel.acknowledged.iter().any(|ack| ack.replica == **name && ack.hash == *hash)
         };
         self.replicas.iter().filter(holds).count()
     }
@@ -343,35 +344,36 @@ mod tests {
     fn interest(hash: &str, rolling: bool) -> Interest {
         Interest {
             key: ChannelKey { namespace: "shop".into(), name: "a".into() },
-            uid: "u".into(),
-            hash: hash.into(),
+            uid: "u".parse().unwrap(),
+            hash: hash.parse().unwrap(),
             rolling,
             interval: Duration::from_secs(5),
         }
     }
 
     fn state(replicas: &[&str], acknowledged: &[(&str, &str)]) -> ControlState {
-        let replica = |id: &&str| Replica { id: (*id).to_owned(), age_ms: 10 };
+        let replica = |id: &&str| Replica { id: id.parse().unwrap(), age_ms: 10 };
         let ack = |(replica, hash): &(&str, &str)| Acknowledged {
-            replica: (*replica).to_owned(),
+            replica: replica.parse().unwrap(),
             serving: 1,
-            hash: (*hash).to_owned(),
+            hash: hash.parse().unwrap(),
         };
         ControlState {
             observed_at_ms: 1_000,
-            epoch: "e".into(),
+            epoch: "e".parse().unwrap(),
             replicas: replicas.iter().map(replica).collect(),
             channels: vec![ChannelState {
-                uid: "u".into(),
+                uid: "u".parse().unwrap(),
                 acknowledged: acknowledged.iter().map(ack).collect(),
                 counts: Vec::new(),
             }],
-            ..ControlState::default()
+            unsynced: Vec::new(),
+            dead_letters: Vec::new(),
         }
     }
 
-    fn uids() -> Vec<String> {
-        vec!["u".into()]
+    fn uids() -> Vec<ChannelUid> {
+        vec!["u".parse().unwrap()]
     }
 
     #[test]

@@ -10,13 +10,16 @@ use std::time::Duration;
 use kanarie_crds::channel::RevisionContent;
 use kanarie_crds::compile::secret_names;
 use kanarie_crds::conditions::Reason;
-use kanarie_crds::control::{Class, Count, Track};
+use kanarie_crds::control::Count;
 use kanarie_crds::route::route_hash;
 use kanarie_crds::status::CommandStatus;
 use kanarie_rollout::observation::{Evidence, Observation, Replica, Store, Tally};
 use kanarie_rollout::rebuild::{Mark, Remains};
 use kanarie_rollout::state::{CommandAnswer, CommandResult, Phase, Rejection, Revision, State};
 use kanarie_rollout::timestamp::Timestamp;
+use kanarie_words::class::Class;
+use kanarie_words::ids::ReplicaName;
+use kanarie_words::track::Track;
 use kube::api::ObjectMeta;
 use thiserror::Error;
 use tokio::time::Instant;
@@ -219,7 +222,7 @@ fn interest(channel: &Channel, held: &Held, desired: &Revision) -> Interest {
     };
     Interest {
         key: channel.identity.key.clone(),
-        uid: channel.identity.uid.clone(),
+        uid: channel.reference.uid.clone(),
         hash: route_hash(&held.route_bytes),
         rolling,
         interval: Duration::from_secs(u64::from(seconds.max(1))),
@@ -231,8 +234,8 @@ fn store(details: &Details) -> Store {
     let acknowledged = details.channel.iter().flat_map(|channel| &channel.acknowledged);
     let serving: BTreeMap<&str, u64> =
         acknowledged.map(|ack| (ack.replica.as_str(), ack.serving)).collect();
-    let replica = |name: &String| Replica {
-        name: name.clone(),
+    let replica = |name: &ReplicaName| Replica {
+        name: name.to_string(),
         serving: serving.get(name.as_str()).copied(),
     };
     let counts = details.channel.iter().flat_map(|channel| &channel.counts);
@@ -247,7 +250,7 @@ fn store(details: &Details) -> Store {
         canary: of(serving, Track::Canary),
     };
     Store {
-        epoch: details.epoch.clone(),
+        epoch: details.epoch.to_string(),
         at: Timestamp(details.at_ms),
         replicas: details.replicas.iter().map(replica).collect(),
         evidence: servings.iter().copied().map(evidence).collect(),
@@ -263,6 +266,7 @@ fn tally(count: &Count) -> Tally {
         Class::Invalid => &mut tally.invalid,
         Class::NoAnswer => &mut tally.no_answer,
         Class::Slow => &mut tally.slow,
+        Class::Unavailable => &mut tally.unavailable,
     };
     *field = count.messages;
     tally
@@ -279,26 +283,27 @@ mod tests {
         let count = |serving, track, class, messages| Count { serving, track, class, messages };
         let details = Details {
             at_ms: 7,
-            epoch: "e".into(),
-            replicas: vec!["a".into(), "b".into()],
+            epoch: "e".parse().unwrap(),
+            replicas: vec!["a".parse().unwrap(), "b".parse().unwrap()],
             channel: Some(ChannelState {
-                uid: "u".into(),
+                uid: "u".parse().unwrap(),
                 acknowledged: vec![Acknowledged {
-                    replica: "a".into(),
+                    replica: "a".parse().unwrap(),
                     serving: 3,
-                    hash: "h".into(),
+                    hash: "h".parse().unwrap(),
                 }],
                 counts: vec![
                     count(3, Track::Canary, Class::Success, 5),
                     count(3, Track::Canary, Class::Http, 2),
+                    count(3, Track::Canary, Class::Unavailable, 1),
                     count(3, Track::Stable, Class::Success, 40),
                     count(2, Track::Canary, Class::Slow, 9),
                 ],
             }),
         };
         let store = store(&details);
-        assert_eq!(store.evidence_of(3).canary.messages(), 7);
-        assert_eq!(store.evidence_of(3).canary.failures(), 2);
+        assert_eq!(store.evidence_of(3).canary.messages(), 8);
+        assert_eq!(store.evidence_of(3).canary.failures(), 3);
         assert_eq!(store.evidence_of(3).stable.messages(), 40);
         assert_eq!(store.evidence_of(2).canary.slow, 9);
         assert_eq!(store.acknowledged(3), 1);

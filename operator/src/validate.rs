@@ -3,17 +3,20 @@
 //! Takes what the API server stored, which an older schema may have accepted; gives a `Channel` or
 //! every problem. Pure. Nothing after this hop meets an invalid spec.
 
+use std::str::FromStr;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use kanarie_crds::channel::{
     OnFailure, OnMessageFailure, RevisionContent, RolloutMode, RolloutState, WhatsAppChannel,
     WhatsAppChannelSpec,
 };
-use kanarie_crds::route::ChannelRef;
+use kanarie_crds::route::{ChannelRef, route_name};
 use kanarie_crds::status::WhatsAppChannelStatus;
 use kanarie_crds::{COMMAND_ANNOTATION, COMMAND_ID_ANNOTATION};
 use kanarie_rollout::observation::{Command, Mode};
 use kanarie_rollout::policy::{OnFailure as FailedVerdict, Policy};
 use kanarie_rollout::weight::{Step, Steps, Weight};
+use kanarie_words::ids::InvalidId;
 use kube::Resource as _;
 use thiserror::Error;
 
@@ -26,6 +29,8 @@ pub struct Channel {
     pub identity: Identity,
     /// As the route names it.
     pub reference: ChannelRef,
+    /// Name of its route's Secret.
+    pub route_name: String,
     /// As a ControllerRevision names its owner.
     pub owner: OwnerReference,
     /// When it was created; the oldest of several claims a sender.
@@ -85,8 +90,12 @@ pub fn validate(object: &WhatsAppChannel) -> Result<Channel, Invalid> {
         reference: ChannelRef {
             namespace: identity.key.namespace.clone(),
             name: identity.key.name.clone(),
-            uid: identity.uid.clone(),
+            uid: id("metadata.uid", &identity.uid)?,
         },
+        route_name: route_name(
+            &id("spec.twilio.accountSid", &spec.twilio.account_sid)?,
+            &id("spec.sender.address", &spec.sender.address)?,
+        ),
         identity,
         owner,
         created: object.metadata.creation_timestamp.clone(),
@@ -113,6 +122,10 @@ impl Identity {
             resource_version: metadata.resource_version.clone(),
         }
     }
+}
+
+fn id<T: FromStr<Err = InvalidId>>(path: &str, text: &str) -> Result<T, Invalid> {
+    text.parse().map_err(|error| invalid(path, &error))
 }
 
 fn policy(spec: &WhatsAppChannelSpec) -> Result<Policy, Invalid> {

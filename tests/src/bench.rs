@@ -17,15 +17,16 @@ use axum::{Json, Router};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use kanarie_crds::channel::WhatsAppChannel;
-use kanarie_crds::control::{
-    Acknowledged, ChannelState, Class, ControlState, Count, Replica, Track,
-};
+use kanarie_crds::control::{Acknowledged, ChannelState, ControlState, Count, Replica};
 use kanarie_crds::route::{
     CHANNEL_UID_LABEL, CONTROL_SECRET, CONTROL_TOKEN_KEY, ROUTE_KEY, Route, STATE_KEY, route_hash,
     route_name,
 };
 use kanarie_operator::config::{Config, LogFormat};
 use kanarie_operator::memory::Memory;
+use kanarie_words::class::Class;
+use kanarie_words::ids::{ChannelUid, EpochDigest, ReplicaName, RouteHash};
+use kanarie_words::track::Track;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt as _};
 use serde_json::Value;
@@ -46,7 +47,7 @@ const PATIENCE: Duration = Duration::from_secs(40);
 #[derive(Clone, Debug)]
 pub struct Script {
     /// Names of the live replicas.
-    pub replicas: Vec<String>,
+    pub replicas: Vec<ReplicaName>,
     /// Whether they take up what the operator writes.
     pub obedient: bool,
     /// Whether they answer at all.
@@ -54,7 +55,7 @@ pub struct Script {
     /// The store's clock, Unix milliseconds.
     pub at_ms: u64,
     /// Digest of the store's epochs.
-    pub epoch: String,
+    pub epoch: EpochDigest,
     /// What is counted for each serving of each channel: track, class, messages.
     pub counts: BTreeMap<u64, Vec<(Track, Class, u64)>>,
     /// Dead letters by channel uid.
@@ -86,7 +87,7 @@ struct Gateways {
     client: Client,
     routes: String,
     script: Arc<Mutex<Script>>,
-    obeyed: Arc<Mutex<BTreeMap<String, (u64, String)>>>,
+    obeyed: Arc<Mutex<BTreeMap<ChannelUid, (u64, RouteHash)>>>,
 }
 
 impl Bench {
@@ -111,11 +112,11 @@ impl Bench {
         let places = Places::make(plane).await?;
         roles::apply(plane, &places).await?;
         let script = Arc::new(Mutex::new(Script {
-            replicas: vec!["gateway-0".to_owned()],
+            replicas: vec!["gateway-0".parse()?],
             obedient: true,
             silent: false,
             at_ms: 1_000_000,
-            epoch: "first".to_owned(),
+            epoch: "first".parse()?,
             counts: BTreeMap::new(),
             dead_letters: Vec::new(),
         }));
@@ -222,7 +223,8 @@ impl Bench {
 
     /// Name of the route of this bench's sender.
     pub fn route_name(&self) -> String {
-        route_name(&self.account.sid, &self.account.sender)
+        let sid = self.account.sid.parse().expect("an account of ours");
+        route_name(&sid, &self.account.sender.parse().expect("a sender of ours"))
     }
 
     /// The route and the memory as they are in the cluster.
@@ -330,10 +332,10 @@ async fn state(
     }
     let live = obey(&gateways, &script, &objects);
     let asked = query.get("channels").map(String::as_str).unwrap_or_default();
-    let wanted: Vec<&str> = asked.split(',').filter(|uid| !uid.is_empty()).collect();
+    let wanted: Vec<ChannelUid> = asked.split(',').filter_map(|uid| uid.parse().ok()).collect();
     let obeyed = lock(&gateways.obeyed).clone();
-    let known = wanted.into_iter().filter_map(|uid| Some((uid, obeyed.get(uid)?)));
-    let channels = known.map(|(uid, held)| channel_state(&script, uid, held)).collect();
+    let known = wanted.into_iter().filter_map(|uid| Some((obeyed.get(&uid)?, uid)));
+    let channels = known.map(|(held, uid)| channel_state(&script, uid, held)).collect();
     Ok(Json(ControlState {
         observed_at_ms: script.at_ms,
         epoch: script.epoch.clone(),
@@ -353,22 +355,22 @@ fn obey(
     gateways: &Gateways,
     script: &Script,
     objects: &[Secret],
-) -> BTreeMap<String, (u64, String)> {
-    let live: BTreeMap<String, (u64, String)> = objects.iter().filter_map(held).collect();
+) -> BTreeMap<ChannelUid, (u64, RouteHash)> {
+    let live: BTreeMap<ChannelUid, (u64, RouteHash)> = objects.iter().filter_map(held).collect();
     if script.obedient {
         lock(&gateways.obeyed).clone_from(&live);
     }
     live
 }
 
-fn held(object: &Secret) -> Option<(String, (u64, String))> {
-    let uid = object.labels().get(CHANNEL_UID_LABEL)?.clone();
+fn held(object: &Secret) -> Option<(ChannelUid, (u64, RouteHash))> {
+    let uid = object.labels().get(CHANNEL_UID_LABEL)?.parse().ok()?;
     let bytes = &object.data.as_ref()?.get(ROUTE_KEY)?.0;
     let route: Route = serde_json::from_slice(bytes).ok()?;
     Some((uid, (route.serving, route_hash(bytes))))
 }
 
-fn channel_state(script: &Script, uid: &str, held: &(u64, String)) -> ChannelState {
+fn channel_state(script: &Script, uid: ChannelUid, held: &(u64, RouteHash)) -> ChannelState {
     let (serving, hash) = held;
     let acknowledged = script.replicas.iter().map(|replica| Acknowledged {
         replica: replica.clone(),
@@ -384,11 +386,7 @@ fn channel_state(script: &Script, uid: &str, held: &(u64, String)) -> ChannelSta
         };
         counts.iter().map(count)
     });
-    ChannelState {
-        uid: uid.to_owned(),
-        acknowledged: acknowledged.collect(),
-        counts: counts.collect(),
-    }
+    ChannelState { uid, acknowledged: acknowledged.collect(), counts: counts.collect() }
 }
 
 fn bearer(objects: &[Secret]) -> Option<Vec<u8>> {

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kanarie_crds::channel::WhatsAppChannel;
-use kanarie_crds::control::{Class, Track};
 use kanarie_crds::route::{CONTROL_SECRET, CONTROL_TOKEN_KEY};
 use kanarie_operator::lease::Candidate;
 use kanarie_operator::startup::CRD_NAME;
 use kanarie_tests::bench::Bench;
 use kanarie_tests::manifest::http_agent;
 use kanarie_tests::world::{condition, reason};
+use kanarie_words::class::Class;
+use kanarie_words::track::Track;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
@@ -256,7 +257,7 @@ async fn a_lost_route_is_made_again_and_the_rejection_is_remembered() {
     let before = bench.until("care", back).await.unwrap();
     bench.routes().delete(&bench.route_name(), &DeleteParams::default()).await.unwrap();
     let (route, memory) = bench.until_route(|_| true).await.unwrap();
-    assert_eq!(route.stable.revision, revision(&before, "stable"));
+    assert_eq!(route.stable.revision.as_str(), revision(&before, "stable"));
     assert!(route.canary.is_none() && route.serving > serving);
     assert_eq!(memory.rollout.rejected.len(), 1);
     let again = |channel: &Value| {
@@ -531,7 +532,7 @@ async fn a_newer_revision_goes_through_weight_0_and_starts_at_the_first_step() {
 async fn dead_letters_are_counted_in_status_and_told_once() {
     let bench = Bench::start().await.unwrap();
     let channel = served(&bench).await;
-    let uid = channel["metadata"]["uid"].as_str().unwrap().to_owned();
+    let uid = channel["metadata"]["uid"].as_str().unwrap().parse().unwrap();
     bench.script(|script| {
         script.dead_letters = vec![kanarie_crds::control::DeadLetters {
             uid,

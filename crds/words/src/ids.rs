@@ -73,6 +73,12 @@ macro_rules! id {
             }
         }
 
+        impl PartialEq<&str> for $name {
+            fn eq(&self, text: &&str) -> bool {
+                *self.0 == **text
+            }
+        }
+
         impl std::str::FromStr for $name {
             type Err = InvalidId;
 
@@ -112,15 +118,15 @@ macro_rules! id {
     };
 }
 
-/// An id that is made of random bytes of the caller.
-macro_rules! random_id {
-    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+/// An id that is made of bytes of the caller, random or of a digest.
+macro_rules! id_of_bytes {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $bytes:literal) => {
         id!($(#[$doc])* $name, $what, most 64, shown true);
 
         impl $name {
-            /// From 16 random bytes: 32 hexadecimal digits.
-            pub fn from_bytes(random: [u8; 16]) -> Self {
-                Self(hex::encode(&random).into())
+            /// From bytes: two hexadecimal digits each.
+            pub fn from_bytes(bytes: [u8; $bytes]) -> Self {
+                Self(hex::encode(&bytes).into())
             }
         }
     };
@@ -159,24 +165,28 @@ id!(
     ReplicaName, "a name of a replica", most 300, shown true
 );
 id!(
-    /// Hash of a route's bytes, or of all that a replica obeys.
-    RouteHash, "a hash of a route", most 64, shown true
-);
-id!(
     /// Random mark of a shard's memory: another one means that its evidence was lost.
     Epoch, "an epoch", most 64, shown true
 );
-random_id!(
+id_of_bytes!(
+    /// Digest over the epochs of all shards: another one means that evidence was lost.
+    EpochDigest, "a digest of epochs", 32
+);
+id_of_bytes!(
+    /// Hash of a route's bytes, or of all that a replica obeys.
+    RouteHash, "a hash of a route", 16
+);
+id_of_bytes!(
     /// Proof of a lease: compared for equality only (its order serves maps, no rule).
-    Nonce, "a nonce"
+    Nonce, "a nonce", 16
 );
-random_id!(
+id_of_bytes!(
     /// A committed reply; carried by the URL of its status callbacks.
-    IntentId, "an id of a reply"
+    IntentId, "an id of a reply", 16
 );
-random_id!(
+id_of_bytes!(
     /// One attempt at posting one segment.
-    AttemptId, "an id of an attempt"
+    AttemptId, "an id of an attempt", 16
 );
 
 /// A conversation: 32 lower-case hexadecimal digits, a keyed hash of account, sender and customer.

@@ -4,6 +4,7 @@
 //! store. Never tells anything without the token, and knows nothing that is not in the store.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,11 +13,13 @@ use axum::extract::{RawQuery, State};
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use kanarie_crds::control;
 use kanarie_crds::control::{
     Acknowledged, ChannelState, ControlState, Count, DeadLetters, MAX_CHANNELS_PER_REQUEST, Replica,
 };
 use kanarie_queue::types;
+use kanarie_words::class::Class;
+use kanarie_words::ids::{ChannelUid, InvalidId};
+use kanarie_words::track::Track;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
@@ -62,31 +65,36 @@ pub async fn read(store: &SharedStore, named: Vec<String>) -> Result<ControlStat
     let (now, replicas) = store.replicas().await?;
     let unsynced = unsynced(store, &replicas).await?;
     let (epoch, counts) = store.counts(named.clone()).await?;
-    let mut channels: BTreeMap<String, ChannelState> = BTreeMap::new();
+    let mut channels: BTreeMap<ChannelUid, ChannelState> = BTreeMap::new();
     for (uid, counts) in counts {
-        channel(&mut channels, &uid).counts = counts.iter().map(count).collect();
+        channel(&mut channels, id(&uid)?).counts = counts.iter().map(count).collect();
     }
     for replica in replicas.iter().filter(|_| !named.is_empty()) {
         let held = store.acknowledged(replica.replica.clone(), Some(named.clone())).await?;
         for (uid, serving, hash) in held {
-            let replica = replica.replica.clone();
+            let (replica, hash) = (id(&replica.replica)?, id(&hash)?);
             let acknowledged = Acknowledged { replica, serving, hash };
-            channel(&mut channels, &uid).acknowledged.push(acknowledged);
+            channel(&mut channels, id(&uid)?).acknowledged.push(acknowledged);
         }
     }
     channels.retain(|_, state| !state.acknowledged.is_empty() || !state.counts.is_empty());
     Ok(ControlState {
         observed_at_ms: now,
-        epoch,
+        epoch: id(&epoch)?,
         replicas: replicas
             .iter()
-            .map(|replica| Replica {
-                id: replica.replica.clone(),
-                age_ms: now.saturating_sub(replica.seen_at),
+            .map(|replica| {
+                let age_ms = now.saturating_sub(replica.seen_at);
+                Ok(Replica { id: id(&replica.replica)?, age_ms })
             })
-            .collect(),
+            .collect::<Result<_, StoreError>>()?,
         unsynced,
-        dead_letters: store.dead_letters().await?.into_iter().map(dead_letters).collect(),
+        dead_letters: store
+            .dead_letters()
+            .await?
+            .into_iter()
+            .map(dead_letters)
+            .collect::<Result<_, StoreError>>()?,
         channels: channels.into_values().collect(),
     })
 }
@@ -96,7 +104,7 @@ pub async fn read(store: &SharedStore, named: Vec<String>) -> Result<ControlStat
 async fn unsynced(
     store: &SharedStore,
     replicas: &[ReplicaState],
-) -> Result<Vec<String>, StoreError> {
+) -> Result<Vec<ChannelUid>, StoreError> {
     let digests: BTreeSet<&str> = replicas.iter().map(|replica| replica.digest.as_str()).collect();
     if digests.len() <= 1 {
         return Ok(Vec::new());
@@ -108,7 +116,7 @@ async fn unsynced(
         }
     }
     let alike = |routes: &BTreeMap<_, usize>| routes.values().any(|held| *held == replicas.len());
-    Ok(holders.into_iter().filter(|(_, routes)| !alike(routes)).map(|(uid, _)| uid).collect())
+    holders.iter().filter(|(_, routes)| !alike(routes)).map(|(uid, _)| id(uid)).collect()
 }
 
 /// Compares hashes, so that neither the token nor its length shows in the time it takes.
@@ -123,17 +131,17 @@ fn named(query: &str) -> Vec<String> {
     let named: BTreeSet<String> = form_urlencoded::parse(query.as_bytes())
         .filter(|(name, _)| name == "channels")
         .flat_map(|(_, value)| value.split(',').map(str::to_owned).collect::<Vec<_>>())
-        .filter(|uid| !uid.is_empty())
+        .filter(|uid| ChannelUid::parse(uid).is_ok())
         .collect();
     named.into_iter().collect()
 }
 
 fn channel<'a>(
-    channels: &'a mut BTreeMap<String, ChannelState>,
-    uid: &str,
+    channels: &'a mut BTreeMap<ChannelUid, ChannelState>,
+    uid: ChannelUid,
 ) -> &'a mut ChannelState {
-    channels.entry(uid.to_owned()).or_insert_with(|| ChannelState {
-        uid: uid.to_owned(),
+    channels.entry(uid.clone()).or_insert_with(|| ChannelState {
+        uid,
         acknowledged: Vec::new(),
         counts: Vec::new(),
     })
@@ -143,26 +151,31 @@ fn count(count: &types::Count) -> Count {
     Count {
         serving: count.evidence.serving,
         track: match count.evidence.track {
-            types::Track::Stable => control::Track::Stable,
-            types::Track::Canary => control::Track::Canary,
+            types::Track::Stable => Track::Stable,
+            types::Track::Canary => Track::Canary,
         },
         class: match count.evidence.class {
-            types::Class::Success => control::Class::Success,
-            types::Class::Timeout => control::Class::Timeout,
-            types::Class::Http => control::Class::Http,
-            types::Class::Invalid => control::Class::Invalid,
-            types::Class::NoAnswer => control::Class::NoAnswer,
-            types::Class::Slow => control::Class::Slow,
+            types::Class::Success => Class::Success,
+            types::Class::Timeout => Class::Timeout,
+            types::Class::Http => Class::Http,
+            types::Class::Invalid => Class::Invalid,
+            types::Class::NoAnswer => Class::NoAnswer,
+            types::Class::Slow => Class::Slow,
         },
         messages: count.messages,
     }
 }
 
-fn dead_letters(letters: types::DeadLetters) -> DeadLetters {
-    DeadLetters {
-        uid: letters.channel,
+fn dead_letters(letters: types::DeadLetters) -> Result<DeadLetters, StoreError> {
+    Ok(DeadLetters {
+        uid: id(&letters.channel)?,
         count: letters.count,
         oldest_at_ms: letters.oldest_at,
         class: letters.class,
-    }
+    })
+}
+
+/// An id as the store kept it.
+fn id<T: FromStr<Err = InvalidId>>(text: &str) -> Result<T, StoreError> {
+    text.parse().map_err(|error: InvalidId| StoreError::Corrupt(error.to_string()))
 }

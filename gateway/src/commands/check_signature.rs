@@ -125,7 +125,8 @@ fn addressed<'a>(
         .iter()
         .filter(|entry| {
             let sender = Some(entry.route.sender.as_str());
-            entry.route.account_sid == account && (sender == shown.to || sender == shown.from)
+            entry.route.account_sid.as_str() == account
+                && (sender == shown.to || sender == shown.from)
         })
         .collect();
     if found.is_empty() {

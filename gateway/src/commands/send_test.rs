@@ -106,8 +106,8 @@ fn signed(test: &Test, route: &Route) -> anyhow::Result<(String, Signed)> {
     };
     let body = form_urlencoded::Serializer::new(String::new())
         .append_pair("MessageSid", &sid)
-        .append_pair("AccountSid", &route.account_sid)
-        .append_pair("To", &route.sender)
+        .append_pair("AccountSid", route.account_sid.as_str())
+        .append_pair("To", route.sender.as_str())
         .append_pair("From", &customer)
         .append_pair("Body", &test.text)
         .append_pair("MessageType", "text")

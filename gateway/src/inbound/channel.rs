@@ -62,9 +62,9 @@ pub fn signed_urls(endpoint: Endpoint, route: &Route) -> Cow<'_, [String]> {
 pub fn is_own(route: &Route, parsed: &Parsed) -> bool {
     match parsed {
         Parsed::Message(message) => {
-            message.account == route.account_sid && message.sender == route.sender
+            route.account_sid == message.account.as_str() && route.sender == message.sender.as_str()
         }
-        Parsed::StatusCallback(callback) => callback.sender == route.sender,
-        Parsed::Ignored(ignored) => ignored.sender == route.sender,
+        Parsed::StatusCallback(callback) => route.sender == callback.sender.as_str(),
+        Parsed::Ignored(ignored) => route.sender == ignored.sender.as_str(),
     }
 }

@@ -155,7 +155,7 @@ mod tests {
         let channel = |namespace: &str, name: &str| ChannelRef {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
-            uid: name.to_owned(),
+            uid: name.parse().unwrap(),
         };
         for _ in 0..5 {
             agents.record(&channel("a", "one"), &agent, &Attempt::failed(Failure::Deadline));

@@ -141,7 +141,7 @@ impl Asking<'_> {
 
     async fn record_failure(&self, choice: &Choice<'_>, class: Class) -> Result<(), End> {
         let failed_on = (choice.track == Track::Canary && self.route.retry_on_stable)
-            .then(|| choice.revision.revision.clone());
+            .then(|| choice.revision.revision.to_string());
         let counted = self.owner.claim.counted;
         if !choice.judged || (counted && failed_on.is_none()) {
             return Ok(());

@@ -133,14 +133,14 @@ async fn post(segment: &Segment<'_>, deadline: Instant) -> Created {
     let (text, reply) = (segment.text.to_owned(), segment.reply.clone());
     let post = async move {
         let message = Create {
-            from: &from,
+            from: from.as_str(),
             to: &to,
             body: &text,
             status_callback: callback.as_deref(),
             validity_seconds: reply.validity_seconds,
             messaging_service_sid: reply.messaging_service_sid.as_deref(),
         };
-        let account = Account { sid: &account, credentials: &credentials };
+        let account = Account { sid: account.as_str(), credentials: &credentials };
         let created = worker.ctx.twilio.create(account, &message, deadline).await;
         let (refused, code) = (created.refused(), created.code());
         let known = code.is_some_and(|code| classify_code(code).is_some());

@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use kanarie_crds::route::{Credentials, Route};
+use kanarie_words::ids::ChannelUid;
 use tokio::time::Instant;
 
 /// How long nothing is sent after a refusal; then one message tries again.
@@ -16,7 +17,7 @@ const PAUSE: Duration = Duration::from_secs(30);
 
 /// The channels that wait.
 #[derive(Debug, Default)]
-pub struct Holds(Mutex<HashMap<String, Hold>>);
+pub struct Holds(Mutex<HashMap<ChannelUid, Hold>>);
 
 #[derive(Debug)]
 struct Hold {

@@ -127,7 +127,7 @@ mod tests {
 
     fn revision(failure_text: &str) -> RevisionRoute {
         RevisionRoute {
-            revision: "one".to_owned(),
+            revision: "one".parse().unwrap(),
             agent: AgentRoute::Http { url: "http://agent".to_owned(), token: None },
             timeout_ms: 1_000,
             validity_seconds: 600,

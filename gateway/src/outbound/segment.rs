@@ -48,7 +48,7 @@ impl Segment<'_> {
 
     /// Whose account sends it.
     pub(crate) fn account(&self) -> Account<'_> {
-        Account { sid: &self.route.account_sid, credentials: &self.route.credentials }
+        Account { sid: self.route.account_sid.as_str(), credentials: &self.route.credentials }
     }
 
     /// Twilio refused the channel's credentials: its sends wait for others, however long.

@@ -82,7 +82,7 @@ async fn find(
     attributed: &[String],
     marked_at: Millis,
 ) -> Result<Option<String>, ListError> {
-    let (from, to, body) = (&segment.route.sender, segment.customer, segment.text);
+    let (from, to, body) = (segment.route.sender.as_str(), segment.customer, segment.text);
     let wanted = Wanted { from, to, body, marked_at, attributed };
     segment.owner.worker.ctx.twilio.find(segment.account(), &wanted).await
 }

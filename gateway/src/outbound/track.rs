@@ -32,7 +32,7 @@ pub fn choose<'a>(
     let judged = route.canary.is_some();
     let canary = route.canary.as_ref().filter(|canary| {
         failed_on != Some(canary.revision.as_str())
-            && bucket(key, &route.channel.uid, &canary.revision, conversation)
+            && bucket(key, route.channel.uid.as_str(), canary.revision.as_str(), conversation)
                 < u64::from(route.weight) * (BUCKETS / 100)
     });
     match canary {
@@ -54,7 +54,7 @@ mod tests {
 
     fn revision(name: &str) -> RevisionRoute {
         RevisionRoute {
-            revision: name.to_owned(),
+            revision: name.parse().unwrap(),
             agent: AgentRoute::Http { url: "http://agent.example.com/".to_owned(), token: None },
             timeout_ms: 60_000,
             validity_seconds: 600,
@@ -64,11 +64,11 @@ mod tests {
     }
 
     fn route(weight: u8, canary: Option<&str>) -> Route {
-        let (namespace, name, uid) = ("shop".to_owned(), "shop".to_owned(), "u-1".to_owned());
+        let (namespace, name, uid) = ("shop".to_owned(), "shop".to_owned(), "u-1".parse().unwrap());
         Route {
             channel: ChannelRef { namespace, name, uid },
-            account_sid: "AC0123456789abcdef0123456789abcdef".to_owned(),
-            sender: "whatsapp:+31201234567".to_owned(),
+            account_sid: "AC0123456789abcdef0123456789abcdef".parse().unwrap(),
+            sender: "whatsapp:+31201234567".parse().unwrap(),
             serving: 1,
             weight,
             stable: revision("stable"),
@@ -87,6 +87,7 @@ mod tests {
                 inbound_window_ms: 60_000,
                 outbound_per_second: 80,
                 dedup_ms: 86_400_000,
+                patience_ms: 900_000,
             },
         }
     }

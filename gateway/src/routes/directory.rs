@@ -15,6 +15,7 @@ use kanarie_crds::channel::WhatsAppChannel;
 use kanarie_crds::compile::{Secrets, compile_channel, compile_revision};
 use kanarie_crds::route::{ChannelRef, Route, route_hash, route_name};
 use kanarie_crds::validate::validate;
+use kanarie_words::ids::ChannelUid;
 use kube::ResourceExt;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -245,8 +246,9 @@ pub fn route(
     let secrets = secrets.get(&namespace).unwrap_or(&none);
     let content = channel.spec.revision_content();
     let path = format!("kanarie.dev/{}", label(channel));
+    let uid = ChannelUid::parse(&Uuid::new_v5(&Uuid::NAMESPACE_URL, path.as_bytes()).to_string());
     let reference = ChannelRef {
-        uid: Uuid::new_v5(&Uuid::NAMESPACE_URL, path.as_bytes()).to_string(),
+        uid: uid.map_err(|error| vec![error.to_string()])?,
         name: channel.name_any(),
         namespace,
     };

@@ -13,6 +13,7 @@ use kanarie_crds::route::{
     COMPONENT_LABEL, COMPONENT_ROUTE, CONTROL_SECRET, CONTROL_TOKEN_KEY, ROUTE_KEY, Route,
     SecretText, route_hash, route_name,
 };
+use kanarie_words::ids::RouteHash;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
@@ -147,7 +148,7 @@ enum DecodeError {
     WrongName,
 }
 
-fn decode(secret: &Secret, name: &str) -> Result<(Route, String), DecodeError> {
+fn decode(secret: &Secret, name: &str) -> Result<(Route, RouteHash), DecodeError> {
     let bytes =
         secret.data.as_ref().and_then(|data| data.get(ROUTE_KEY)).ok_or(DecodeError::NoRoute)?;
     let route: Route = serde_json::from_slice(&bytes.0)
@@ -211,7 +212,7 @@ mod tests {
     }
 
     fn route_secret(serving: u64) -> Secret {
-        let name = route_name(ACCOUNT, SENDER);
+        let name = route_name(&ACCOUNT.parse().unwrap(), &SENDER.parse().unwrap());
         secret(&name, COMPONENT_ROUTE, &[(ROUTE_KEY, &bytes(serving)), (STATE_KEY, b"not ours")])
     }
 
@@ -250,7 +251,7 @@ mod tests {
 
     #[test]
     fn a_secret_that_cannot_be_read_leaves_the_last_good_route_in_force() {
-        let name = route_name(ACCOUNT, SENDER);
+        let name = route_name(&ACCOUNT.parse().unwrap(), &SENDER.parse().unwrap());
         let broken =
             secret(&name, COMPONENT_ROUTE, &[(ROUTE_KEY, b"{\"serving\": \"very-secret\"}")]);
         let table = after(vec![listed(vec![route_secret(1)]), vec![Event::Apply(broken.clone())]]);
@@ -261,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_secret_that_could_never_be_read_keeps_its_name() {
-        let name = route_name(ACCOUNT, SENDER);
+        let name = route_name(&ACCOUNT.parse().unwrap(), &SENDER.parse().unwrap());
         let broken = secret(&name, COMPONENT_ROUTE, &[(ROUTE_KEY, b"{}")]);
         let table = after(vec![listed(vec![broken])]);
         assert!(table.find(ACCOUNT, SENDER).is_none());
@@ -282,7 +283,7 @@ mod tests {
 
     #[test]
     fn why_a_secret_cannot_be_read_shows_nothing_of_it() {
-        let name = route_name(ACCOUNT, SENDER);
+        let name = route_name(&ACCOUNT.parse().unwrap(), &SENDER.parse().unwrap());
         let broken =
             secret(&name, COMPONENT_ROUTE, &[(ROUTE_KEY, b"{\"serving\": \"very-secret\"}")]);
         let error = decode(&broken, &name).unwrap_err().to_string();
@@ -297,7 +298,7 @@ mod tests {
 
     #[test]
     fn a_secret_without_the_label_is_no_route() {
-        let name = route_name(ACCOUNT, SENDER);
+        let name = route_name(&ACCOUNT.parse().unwrap(), &SENDER.parse().unwrap());
         let other = secret(&name, "something", &[(ROUTE_KEY, &bytes(1))]);
         assert!(after(vec![listed(vec![other])]).find(ACCOUNT, SENDER).is_none());
     }

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use kanarie_crds::route::{Route, SecretText, route_name};
+use kanarie_words::ids::{AccountSid, ChannelUid, RouteHash, SenderAddress};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -37,7 +38,7 @@ pub struct Entry {
     /// What the operator, a file or the environment says.
     pub route: Route,
     /// Hash of its bytes, as the operator computes it.
-    pub hash: String,
+    pub hash: RouteHash,
     /// Since when the route is gone: requests are verified and answered 503, nothing is admitted,
     /// asked or sent.
     pub gone_since: Option<Instant>,
@@ -47,7 +48,7 @@ pub struct Entry {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Seen {
     /// A route and the hash of its bytes.
-    Route(Box<Route>, String),
+    Route(Box<Route>, RouteHash),
     /// Something that cannot be read: the last good route of that name stays in force, and without
     /// one the name alone is known.
     Unreadable,
@@ -59,7 +60,7 @@ pub enum Seen {
 #[derive(Clone, Debug, Default)]
 pub struct Routes {
     by_name: HashMap<String, Arc<Entry>>,
-    by_uid: HashMap<String, Arc<Entry>>,
+    by_uid: HashMap<ChannelUid, Arc<Entry>>,
     /// Names whose route cannot be read, and since when they are gone.
     unreadable: HashMap<String, Option<Instant>>,
 }
@@ -79,14 +80,15 @@ impl Default for RouteTable {
 impl RouteTable {
     /// The route of an account's sender, vanished ones of the last minute included.
     pub fn find(&self, account: &str, sender: &str) -> Option<Arc<Entry>> {
-        self.routes.load().by_name.get(&route_name(account, sender)).cloned()
+        self.routes.load().by_name.get(&name(account, sender)?).cloned()
     }
 
     /// Whether an account's sender without a route here may have one all the same: one that cannot
     /// be read, or one that the source could not tell of.
     pub fn may_have(&self, account: &str, sender: &str, now: Instant) -> bool {
         self.doubt.load().as_ref().is_some_and(|until| now < **until)
-            || self.routes.load().unreadable.contains_key(&route_name(account, sender))
+            || name(account, sender)
+                .is_some_and(|name| self.routes.load().unreadable.contains_key(&name))
     }
 
     /// The route of a channel by its UID, vanished ones of the last minute included.
@@ -216,4 +218,9 @@ impl Routes {
         }
         self
     }
+}
+
+/// The name of the route of an account's sender; none for what cannot be either.
+fn name(account: &str, sender: &str) -> Option<String> {
+    Some(route_name(&AccountSid::parse(account).ok()?, &SenderAddress::parse(sender).ok()?))
 }

@@ -81,7 +81,7 @@ impl World {
 
     pub(crate) fn set_route(&self, route: Route) {
         let name = route_name(&route.account_sid, &route.sender);
-        let seen = Seen::Route(Box::new(route), "hash".to_owned());
+        let seen = Seen::Route(Box::new(route), "hash".parse().unwrap());
         self.routes.replace(vec![(name, seen)], Instant::now());
     }
 
@@ -235,9 +235,13 @@ impl Running {
 /// A route to one stable agent.
 pub(crate) fn route(stable: AgentRoute) -> Route {
     Route {
-        channel: ChannelRef { namespace: "shop".into(), name: "cars".into(), uid: UID.into() },
-        account_sid: "AC1".to_owned(),
-        sender: SENDER.to_owned(),
+        channel: ChannelRef {
+            namespace: "shop".into(),
+            name: "cars".into(),
+            uid: UID.parse().unwrap(),
+        },
+        account_sid: "AC1".parse().unwrap(),
+        sender: SENDER.parse().unwrap(),
         serving: 7,
         weight: 0,
         stable: revision("one", stable),
@@ -256,6 +260,7 @@ pub(crate) fn route(stable: AgentRoute) -> Route {
             inbound_window_ms: 60_000,
             outbound_per_second: 80,
             dedup_ms: 86_400_000,
+            patience_ms: 900_000,
         },
     }
 }
@@ -267,7 +272,7 @@ pub(crate) fn canary_route(stable: AgentRoute, canary: AgentRoute) -> Route {
 
 pub(crate) fn revision(name: &str, agent: AgentRoute) -> RevisionRoute {
     RevisionRoute {
-        revision: name.to_owned(),
+        revision: name.parse().unwrap(),
         agent,
         timeout_ms: 3_000,
         validity_seconds: 600,

@@ -112,6 +112,8 @@ pub struct Tally {
     pub no_answer: u64,
     /// With an answer over the latency limit.
     pub slow: u64,
+    /// Not at all: the agent could not be asked.
+    pub unavailable: u64,
 }
 
 /// Judged messages and the failed ones among them: all that is remembered of finished steps, and
@@ -149,7 +151,7 @@ impl Tally {
 
     /// Those that failed, of every class.
     pub fn failures(self) -> u64 {
-        [self.timeout, self.http, self.invalid, self.no_answer, self.slow]
+        [self.timeout, self.http, self.invalid, self.no_answer, self.slow, self.unavailable]
             .into_iter()
             .fold(0, u64::saturating_add)
     }
@@ -172,6 +174,7 @@ impl Tally {
             invalid: f(self.invalid, other.invalid),
             no_answer: f(self.no_answer, other.no_answer),
             slow: f(self.slow, other.slow),
+            unavailable: f(self.unavailable, other.unavailable),
         }
     }
 }

@@ -198,7 +198,8 @@ mod tests {
             kind: MessageKind::Image,
             received_at: 1_763_460_000_123,
         };
-        let channel = ChannelRef { namespace: "shop".into(), name: "cars".into(), uid: "u".into() };
+        let channel =
+            ChannelRef { namespace: "shop".into(), name: "cars".into(), uid: "u".parse().unwrap() };
         let conversation = ConversationId::from_bytes([1; 16]);
         let question =
             Question { channel: &channel, conversation: &conversation, message: &message };
