@@ -65,6 +65,10 @@ pub struct ChannelState {
     pub acknowledged: Vec<Acknowledged>,
     /// Evidence of every step that is still remembered.
     pub counts: Vec<Count>,
+    /// The customers behind those counts. None from a gateway that counts messages only, which is
+    /// another thing than counts of zero.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customers: Option<Vec<CustomerCount>>,
 }
 
 /// The route that one replica obeys.
@@ -91,6 +95,21 @@ pub struct Count {
     pub class: Class,
     /// How many.
     pub messages: u64,
+}
+
+/// Conversations whose messages were judged: a customer is drawn to a track once, so customers
+/// decide where messages only describe.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct CustomerCount {
+    /// The step they were counted for.
+    pub serving: u64,
+    /// The track that was asked.
+    pub track: Track,
+    /// Distinct conversations that were asked.
+    pub conversations: u64,
+    /// Those of them that failed for the first time under this serving.
+    pub failed: u64,
 }
 
 /// A count as it is written. `class` is a word that every version knows; a later word stands
@@ -167,6 +186,26 @@ mod tests {
     fn a_later_word_is_a_failure_that_the_first_version_knows() {
         let written = serde_json::to_value(count(Class::Unavailable)).unwrap();
         assert_eq!((&written["class"], &written["exact"]), (&json!("http"), &json!("unavailable")));
+    }
+
+    #[test]
+    fn a_gateway_that_counts_messages_only_is_told_from_one_without_customers() {
+        let read = |text: &str| serde_json::from_str::<ChannelState>(text).unwrap().customers;
+        assert_eq!(read(r#"{"uid": "u", "acknowledged": [], "counts": []}"#), None);
+        let none = r#"{"uid": "u", "acknowledged": [], "counts": [], "customers": []}"#;
+        assert_eq!(read(none), Some(Vec::new()));
+    }
+
+    #[test]
+    fn a_channel_without_customers_is_written_as_the_first_version_wrote_it() {
+        let channel = ChannelState {
+            uid: "u".parse().unwrap(),
+            acknowledged: Vec::new(),
+            counts: Vec::new(),
+            customers: None,
+        };
+        let expected = json!({"uid": "u", "acknowledged": [], "counts": []});
+        assert_eq!(serde_json::to_value(channel).unwrap(), expected);
     }
 
     #[test]

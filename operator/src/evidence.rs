@@ -366,6 +366,7 @@ mod tests {
                 uid: "u".parse().unwrap(),
                 acknowledged: acknowledged.iter().map(ack).collect(),
                 counts: Vec::new(),
+                customers: None,
             }],
             unsynced: Vec::new(),
             dead_letters: Vec::new(),

@@ -299,6 +299,7 @@ mod tests {
                     count(3, Track::Stable, Class::Success, 40),
                     count(2, Track::Canary, Class::Slow, 9),
                 ],
+                customers: None,
             }),
         };
         let store = store(&details);

@@ -386,7 +386,12 @@ fn channel_state(script: &Script, uid: ChannelUid, held: &(u64, RouteHash)) -> C
         };
         counts.iter().map(count)
     });
-    ChannelState { uid, acknowledged: acknowledged.collect(), counts: counts.collect() }
+    ChannelState {
+        uid,
+        acknowledged: acknowledged.collect(),
+        counts: counts.collect(),
+        customers: None,
+    }
 }
 
 fn bearer(objects: &[Secret]) -> Option<Vec<u8>> {

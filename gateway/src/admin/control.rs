@@ -144,6 +144,7 @@ fn channel<'a>(
         uid,
         acknowledged: Vec::new(),
         counts: Vec::new(),
+        customers: None,
     })
 }
 
