@@ -59,6 +59,11 @@ pub enum Event {
         /// What happened.
         change: LifecycleChange,
     },
+    /// A task ended that the gateway cannot do without.
+    TaskEnded {
+        /// Which one, and how.
+        error: String,
+    },
     /// Something happened to the routes that this replica obeys.
     Routes(RoutesEvent),
     /// Something happened to a turn.
@@ -140,7 +145,7 @@ impl Metrics {
             }
             Event::StoreFailed { .. } => self.store_failures.inc(),
             Event::ConnectionClosed { reason } => self.connections_closed.inc(*reason),
-            Event::Lifecycle { .. } => {}
+            Event::Lifecycle { .. } | Event::TaskEnded { .. } => {}
             Event::Routes(event) => {
                 event.trouble().into_iter().for_each(|kind| self.routes_trouble.inc(kind));
             }
@@ -173,6 +178,7 @@ fn log(event: &Event) {
             tracing::debug!(reason = reason.as_str(), "connection closed early");
         }
         Event::Lifecycle { change } => tracing::info!(change = change.as_str(), "gateway"),
+        Event::TaskEnded { error } => tracing::error!(%error, "the gateway ends"),
         Event::Routes(event) => event.log(),
         Event::Outbound(event) => event.log(),
     }

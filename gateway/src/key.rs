@@ -17,12 +17,16 @@ use crate::events::outbound::OutboundEvent;
 use crate::stop::stopped;
 use crate::store::SharedStore;
 
-/// Asks the store for its key until it is known: a gateway may start before its store.
+/// Asks the store for its key until it is known: a gateway may start before its store. Then waits
+/// for its own end, so that ending before is a fault like that of any other task.
 pub async fn learn(store: SharedStore, known: LearnedKey, mut shutdown: watch::Receiver<bool>) {
     let learn = async {
         loop {
             match store.key().await {
-                Ok(key) => return known.set(StoreKey::from_bytes(key)),
+                Ok(key) => {
+                    known.set(StoreKey::from_bytes(key));
+                    return std::future::pending().await;
+                }
                 Err(error) => emit(OutboundEvent::StoreFailed { error: error.to_string() }),
             }
             tokio::time::sleep(EVERY).await;

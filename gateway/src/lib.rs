@@ -44,20 +44,19 @@ pub mod routes;
 pub mod server;
 pub mod stop;
 pub mod store;
+pub mod tasks;
 pub mod wiring;
 
-use tokio::sync::watch;
-
 use crate::config::Config;
+use crate::stop::Signals;
 
-/// Runs a gateway until `shutdown` says true.
+/// Runs a gateway until it is told to stop.
 ///
 /// # Errors
-/// When it cannot be started; a gateway that runs has none.
-pub async fn run(config: Config, shutdown: watch::Receiver<bool>) -> anyhow::Result<()> {
+/// When it cannot be started, or one of the tasks that it cannot do without ends.
+pub async fn run(config: Config, signals: Signals) -> anyhow::Result<()> {
     let gateway = wiring::bind(config).await?;
     let (public, admin) = (gateway.public_address()?, gateway.admin_address()?);
     tracing::info!(%public, %admin, replica = gateway.replica(), "listening");
-    gateway.run(shutdown).await;
-    Ok(())
+    Ok(gateway.run(signals).await?)
 }

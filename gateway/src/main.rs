@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use kanarie_gateway::commands::{check_signature, send_test};
 use kanarie_gateway::config::{Flags, config};
+use kanarie_gateway::stop::Signals;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
@@ -64,6 +65,7 @@ async fn main() -> ExitCode {
     let done = match &arguments.command {
         None => {
             log_to_stderr(&flags.log_format);
+            log_panics();
             serve(flags, &variable).await
         }
         Some(Command::CheckSignature(request)) => {
@@ -82,23 +84,36 @@ async fn main() -> ExitCode {
 
 async fn serve(flags: &Flags, variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<()> {
     let config = config(flags, variable)?;
-    let (stop, shutdown) = watch::channel(false);
+    let (stop, stopping) = watch::channel(false);
+    let (hurry, hurrying) = watch::channel(false);
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        let mut told = async || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        told().await;
         stop.send_replace(true);
-        // Whoever asks twice does not want to wait.
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        // Whoever asks twice does not want to wait for what runs: it is given back at once.
+        told().await;
+        hurry.send_replace(true);
+        told().await;
         std::process::exit(1);
     });
-    kanarie_gateway::run(config, shutdown).await
+    kanarie_gateway::run(config, Signals { stop: stopping, hurry: hurrying }).await
+}
+
+/// Says where something panicked, and what a literal said: text that was put together may hold a
+/// customer's words.
+fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let at = panic.location().map(ToString::to_string);
+        let said = panic.payload().downcast_ref::<&'static str>();
+        tracing::error!(at, said, "a task panicked");
+    }));
 }
 
 /// A format that is none is told with the other problems of the configuration.

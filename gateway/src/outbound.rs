@@ -31,7 +31,6 @@ use std::time::Duration;
 
 use kanarie_queue::types::SHARDS;
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use crate::events::emit;
@@ -41,42 +40,83 @@ use crate::outbound::context::{Context, Worker};
 use crate::outbound::lease::Leases;
 use crate::outbound::refused::Holds;
 use crate::random;
-use crate::stop::stopped;
+use crate::stop::{Signals, stopped};
+use crate::tasks::{Ended, Tasks};
 
 /// Time to give back what the drain deadline cut off.
 const RELEASE: Duration = Duration::from_secs(2);
 
-/// Works until `shutdown` says true and everything claimed is finished or given back.
-pub async fn run(ctx: Context, mut shutdown: watch::Receiver<bool>) {
+/// Works until told to stop and everything claimed is finished or given back.
+///
+/// # Errors
+/// When one of its own tasks ends before; what was claimed is given back then as well.
+pub async fn run(ctx: Context, mut signals: Signals) -> Result<(), Ended> {
     if ctx.settings.workers == 0 {
-        stopped(&mut shutdown).await;
-        return;
+        stopped(&mut signals.stop).await;
+        return Ok(());
     }
     let key = tokio::select! {
         key = ctx.key.wait() => key,
-        () = stopped(&mut shutdown) => return,
+        () = stopped(&mut signals.stop) => return Ok(()),
     };
     let slots = Arc::new(Semaphore::new(ctx.settings.workers as usize));
     let worker = Arc::new(Worker { ctx, key, leases: Leases::default(), holds: Holds::default() });
     let (cut, cut_off) = watch::channel(false);
-    let mut background = JoinSet::new();
-    background.spawn(lease::keep(Arc::clone(&worker)));
-    background.spawn(sweep_old(Arc::clone(&worker)));
-    let mut claimers = JoinSet::new();
+    let mut background = Tasks::default();
+    background.spawn("keeper of leases", lease::keep(Arc::clone(&worker)));
+    background.spawn("sweeper", sweep_old(Arc::clone(&worker)));
+    let mut claimers = Tasks::default();
     for shard in 0..SHARDS {
-        claimers.spawn(Claimer::new(&worker, &slots, &cut_off, shard).run(shutdown.clone()));
+        let claimer = Claimer::new(&worker, &slots, &cut_off, shard).run(signals.stop.clone());
+        let alive = worker.ctx.claimers.one();
+        claimers.spawn(&format!("claimer of shard {shard}"), async move {
+            claimer.await;
+            drop(alive);
+        });
     }
-    while claimers.join_next().await.is_some() {}
-    drain(&worker, &slots, &cut).await;
+    tokio::select! {
+        biased;
+        () = stopped(&mut signals.stop) => {}
+        ended = claimers.ended() => return cut_off_all(&worker, &slots, &cut, ended).await,
+        ended = background.ended() => return cut_off_all(&worker, &slots, &cut, ended).await,
+    }
+    // A claim that was sent is waited for, or its lease would have to run out.
+    let finished = claimers.finish().await;
+    drain(&worker, &slots, &cut, &mut signals.hurry).await;
+    finished
 }
 
-/// Waits for the turns that go on; at the deadline cuts them off, which gives them back.
-async fn drain(worker: &Worker, slots: &Semaphore, cut: &watch::Sender<bool>) {
-    let all = worker.ctx.settings.workers;
-    if timeout(worker.ctx.settings.drain, slots.acquire_many(all)).await.is_err() {
-        cut.send_replace(true);
-        let _ = timeout(RELEASE, slots.acquire_many(all)).await;
+/// Waits for the turns that go on; at the deadline, or in a hurry, gives them back.
+async fn drain(
+    worker: &Worker,
+    slots: &Semaphore,
+    cut: &watch::Sender<bool>,
+    hurry: &mut watch::Receiver<bool>,
+) {
+    let turns = slots.acquire_many(worker.ctx.settings.workers);
+    let finished = tokio::select! {
+        finished = timeout(worker.ctx.settings.drain, turns) => finished.is_ok(),
+        () = stopped(hurry) => false,
+    };
+    if !finished {
+        give_back(worker, slots, cut).await;
     }
+}
+
+/// Cuts the turns off, which gives them back.
+async fn give_back(worker: &Worker, slots: &Semaphore, cut: &watch::Sender<bool>) {
+    cut.send_replace(true);
+    let _ = timeout(RELEASE, slots.acquire_many(worker.ctx.settings.workers)).await;
+}
+
+async fn cut_off_all(
+    worker: &Worker,
+    slots: &Semaphore,
+    cut: &watch::Sender<bool>,
+    ended: Ended,
+) -> Result<(), Ended> {
+    give_back(worker, slots, cut).await;
+    Err(ended)
 }
 
 /// Once a minute drops what has outlived its time, shard by shard: a call drops a bounded number,

@@ -4,6 +4,7 @@
 //! stop. A stop makes it unready, claims nothing more, and finishes or gives back what runs.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,6 @@ use kanarie_crds::route::SecretText;
 use kanarie_words::hex;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use crate::admin;
 use crate::admin::shared::Admin;
@@ -34,11 +34,12 @@ use crate::routes::table::RouteTable;
 use crate::routes::{self, Source};
 use crate::server;
 use crate::server::limits::Limits;
-use crate::stop::stopped;
+use crate::stop::{Signals, stopped};
 use crate::store::SharedStore;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::redis;
 use crate::store::redis::RedisStore;
+use crate::tasks::{Ended, Living, Tasks};
 
 /// Opens store and ports, and starts nothing yet.
 ///
@@ -83,8 +84,9 @@ pub struct Gateway {
     clock: Clock,
 }
 
-/// For turns that run when the gateway is told to stop; pods have 30 s by default.
-const OUTBOUND_DRAIN: Duration = Duration::from_secs(25);
+/// For turns that run when the gateway is told to stop. With five more for a POST that was begun at
+/// its end it stays under the 30 s that pods have by default.
+const OUTBOUND_DRAIN: Duration = Duration::from_secs(22);
 /// Most connections of the admin port.
 const ADMIN_CONNECTIONS: usize = 128;
 
@@ -110,18 +112,26 @@ impl Gateway {
         &self.replica
     }
 
-    /// Runs until `shutdown` says true and everything is finished or given back.
-    pub async fn run(self, shutdown: watch::Receiver<bool>) {
-        let parts = self.parts(&shutdown);
+    /// Runs until told to stop and everything is finished or given back.
+    ///
+    /// # Errors
+    /// When a task ends that the gateway cannot do without; what was claimed is given back then too.
+    pub async fn run(self, signals: Signals) -> Result<(), Ended> {
+        let parts = self.parts(&signals.stop);
         emit(Event::Lifecycle { change: LifecycleChange::Started });
-        parts.run(shutdown).await;
-        emit(Event::Lifecycle { change: LifecycleChange::Stopped });
+        let finished = parts.run(signals).await;
+        match &finished {
+            Ok(()) => emit(Event::Lifecycle { change: LifecycleChange::Stopped }),
+            Err(ended) => emit(Event::TaskEnded { error: ended.to_string() }),
+        }
+        finished
     }
 
     /// Hands each line what it works with.
     fn parts(self, shutdown: &watch::Receiver<bool>) -> Parts {
         let Self { store, routes, clock, .. } = self;
         let (pulse, key, doorbell) = (Pulse::default(), LearnedKey::default(), Arc::default());
+        let claimers = Living::default();
         Parts {
             inbound: Arc::new(Inbound {
                 routes: Arc::clone(&routes),
@@ -137,6 +147,7 @@ impl Gateway {
                 key: key.clone(),
                 routes: Arc::clone(&routes),
                 pulse: pulse.clone(),
+                claimers: claimers.clone(),
                 doorbell,
                 agents: self.agents,
                 twilio: self.twilio,
@@ -146,6 +157,8 @@ impl Gateway {
                 routes: Arc::clone(&routes),
                 store: Arc::clone(&store),
                 key: key.clone(),
+                pulse: pulse.clone(),
+                claimers: (self.config.workers > 0).then_some(claimers),
                 shutdown: shutdown.clone(),
             }),
             ports: Ports { public: self.public, admin: self.admin },
@@ -181,35 +194,59 @@ struct Ports {
 impl Parts {
     /// The list of tasks. The two lines end when they are told to; what they need goes on until the
     /// last turn is over: routes, heartbeat, key, admin port.
-    async fn run(self, mut shutdown: watch::Receiver<bool>) {
-        let (end, ended) = watch::channel(false);
-        let mut background = JoinSet::new();
+    async fn run(self, mut signals: Signals) -> Result<(), Ended> {
+        let (stop, stopping) = watch::channel(false);
+        let (hurry, hurrying) = watch::channel(false);
+        let (end, ending) = watch::channel(false);
+        let mut beside = Tasks::default();
         let (source, client) = self.source;
         let table = Arc::clone(&self.routes);
-        background.spawn(routes::follow(source, client, table, ended.clone()));
+        beside.spawn("routes", routes::follow(source, client, table, ending.clone()));
         let store = Arc::clone(&self.store);
-        background.spawn(heartbeat::beat(
-            self.replica,
-            self.routes,
-            store,
-            self.pulse,
-            ended.clone(),
-        ));
-        background.spawn(key::learn(self.store, self.key, ended.clone()));
+        let (table, pulse) = (self.routes, self.pulse);
+        let beat = heartbeat::beat(self.replica, table, store, pulse, ending.clone());
+        beside.spawn("heartbeat", beat);
+        beside.spawn("store's key", key::learn(self.store, self.key, ending.clone()));
         let limits = Limits { connections: ADMIN_CONNECTIONS, ..Limits::default() };
-        let admin = admin::router(self.admin);
-        background.spawn(server::run(self.ports.admin, admin, limits, ended));
+        let admin = server::run(self.ports.admin, admin::router(self.admin), limits, ending);
+        beside.spawn("admin port", admin);
 
-        let public = inbound::router(self.inbound);
-        let receiving = server::run(self.ports.public, public, Limits::default(), shutdown.clone());
-        let sending = outbound::run(self.outbound, shutdown.clone());
-        let told = async {
-            stopped(&mut shutdown).await;
-            emit(Event::Lifecycle { change: LifecycleChange::Draining });
+        let mut lines = Tasks::default();
+        let signals_of_lines = Signals { stop: stopping, hurry: hurrying };
+        let public = receive(self.ports.public, self.inbound, signals_of_lines.clone());
+        lines.spawn("public port", public);
+        lines.supervise("outbound line", outbound::run(self.outbound, signals_of_lines));
+
+        let failed = tokio::select! {
+            biased;
+            () = stopped(&mut signals.stop) => Ok(()),
+            ended = lines.ended() => Err(ended),
+            ended = beside.ended() => Err(ended),
         };
-        tokio::join!(told, receiving, sending);
+        emit(Event::Lifecycle { change: LifecycleChange::Draining });
+        stop.send_replace(true);
+        hurry.send_replace(failed.is_err());
+        let drained = {
+            let mut drained = pin!(lines.finish());
+            tokio::select! {
+                drained = drained.as_mut() => drained,
+                () = stopped(&mut signals.hurry) => {
+                    hurry.send_replace(true);
+                    drained.await
+                }
+            }
+        };
         end.send_replace(true);
-        background.join_all().await;
+        failed.and(drained).and(beside.finish().await)
+    }
+}
+
+/// The public port: in a hurry, what is being answered is given up.
+async fn receive(listener: TcpListener, inbound: Arc<Inbound>, mut signals: Signals) {
+    let router = inbound::router(inbound);
+    tokio::select! {
+        () = server::run(listener, router, Limits::default(), signals.stop) => {}
+        () = stopped(&mut signals.hurry) => {}
     }
 }
 
@@ -220,4 +257,48 @@ async fn open_redis(url: &SecretText) -> anyhow::Result<RedisStore> {
 /// A name of its own for each process: a pod that is started again is another replica.
 fn replica(host: Option<&str>) -> String {
     format!("{}-{}", host.unwrap_or("gateway"), hex::encode(&random::bytes::<4>()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use tokio::sync::watch;
+
+    use super::{Source, bind};
+    use crate::config::{Flags, config};
+    use crate::stop::Signals;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        flags: Flags,
+    }
+
+    #[tokio::test]
+    async fn a_gateway_whose_route_watch_ends_does_not_live_on() {
+        // Another test may have chosen it already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let folder = tempfile::tempdir().unwrap();
+        let store = format!("--store=embedded:{}", folder.path().display());
+        let line = ["gateway", "--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0", &store];
+        let variable = |name: &str| {
+            let value = match name {
+                "TWILIO_ACCOUNT_SID" => "AC00000000000000000000000000000001",
+                "TWILIO_AUTH_TOKEN" => "token",
+                "TWILIO_WHATSAPP_NUMBER" => "+31201234567",
+                "TWILIO_WEBHOOK_URL" => "https://hooks.example.com/webhooks/twilio/whatsapp",
+                "AGENT_URL" => "https://agent.example.com/",
+                _ => return None,
+            };
+            Some(value.to_owned())
+        };
+        let config = config(&Line::parse_from(line).flags, &variable).unwrap();
+        let mut gateway = bind(config).await.unwrap();
+        // A watch without a client ends at once.
+        gateway.config.source = Source::Namespace("routes".to_owned());
+        let (stop, hurry) = (watch::Sender::new(false), watch::Sender::new(false));
+        let signals = Signals { stop: stop.subscribe(), hurry: hurry.subscribe() };
+        let ended = gateway.run(signals).await.unwrap_err().to_string();
+        assert!(ended.contains("\"routes\" ended by itself"), "{ended}");
+    }
 }

@@ -13,10 +13,13 @@ use kanarie_gateway::admin::control;
 use kanarie_gateway::admin::router;
 use kanarie_gateway::admin::shared::Admin;
 use kanarie_gateway::ends::{self, Outcome};
+use kanarie_gateway::heartbeat::{Pulse, STALE_AFTER, beat};
 use kanarie_gateway::key::LearnedKey;
 use kanarie_gateway::routes::table::RouteTable;
 use kanarie_gateway::store::embedded::EmbeddedStore;
 use kanarie_gateway::store::{Heartbeat, SharedStore};
+use kanarie_gateway::tasks::{Alive, Living};
+use kanarie_queue::types::SHARDS;
 use kanarie_words::ids::StoreKey;
 use kanarie_words::track::Track;
 use tokio::sync::watch;
@@ -28,19 +31,43 @@ async fn readiness_names_everything_that_is_missing() {
     let port = Port::new();
     let (status, body) = port.get("/readyz", None).await;
     assert_eq!(status, 503);
-    assert_eq!(body, "not ready: the routes are not loaded; the store's key is not known\n");
+    let missing = [
+        "not ready: the routes are not loaded",
+        "the store's key is not known",
+        "the store has not heard this replica for five seconds",
+        "not every claimer is alive\n",
+    ];
+    assert_eq!(body, missing.join("; "));
 }
 
 #[tokio::test]
-async fn a_gateway_with_routes_key_and_store_is_ready_until_it_is_told_to_stop() {
+async fn a_gateway_that_lacks_nothing_is_ready_until_it_is_told_to_stop() {
     let port = Port::new();
-    port.routes.replace(Vec::new(), Instant::now());
-    port.key.set(StoreKey::from_bytes([1; 32]));
+    let _alive = port.complete().await;
     assert_eq!(port.get("/readyz", None).await, (200, "ready\n".to_owned()));
     port.stop.send_replace(true);
     let stopping = (503, "not ready: it is stopping\n".to_owned());
     assert_eq!(port.get("/readyz", None).await, stopping);
     assert_eq!(port.get("/livez", None).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_gateway_that_lost_a_claimer_is_not_ready() {
+    let port = Port::new();
+    let mut alive = port.complete().await;
+    alive.pop();
+    let missing = (503, "not ready: not every claimer is alive\n".to_owned());
+    assert_eq!(port.get("/readyz", None).await, missing);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_gateway_whose_heartbeat_stopped_is_not_ready() {
+    let port = Port::new();
+    let _alive = port.complete().await;
+    tokio::time::advance(STALE_AFTER).await;
+    let (status, body) = port.get("/readyz", None).await;
+    let missing = "not ready: the store has not heard this replica for five seconds\n";
+    assert_eq!((status, body.as_str()), (503, missing));
 }
 
 #[tokio::test]
@@ -139,6 +166,8 @@ struct Port {
     routes: Arc<RouteTable>,
     store: SharedStore,
     key: LearnedKey,
+    pulse: Pulse,
+    claimers: Living,
     stop: watch::Sender<bool>,
     router: axum::Router,
 }
@@ -147,14 +176,33 @@ impl Port {
     fn new() -> Self {
         let store: SharedStore = Arc::new(EmbeddedStore::in_memory(Arc::new(|| 50_000)).unwrap());
         let (routes, key) = (Arc::new(RouteTable::default()), LearnedKey::default());
+        let (pulse, claimers) = (Pulse::default(), Living::default());
         let (stop, shutdown) = watch::channel(false);
         let router = router(Arc::new(Admin {
             routes: Arc::clone(&routes),
             store: Arc::clone(&store),
             key: key.clone(),
+            pulse: pulse.clone(),
+            claimers: Some(claimers.clone()),
             shutdown,
         }));
-        Self { routes, store, key, stop, router }
+        Self { routes, store, key, pulse, claimers, stop, router }
+    }
+
+    /// Gives it everything that it needs to be ready, the heartbeat once.
+    async fn complete(&self) -> Vec<Alive> {
+        self.routes.replace(Vec::new(), Instant::now());
+        self.key.set(StoreKey::from_bytes([1; 32]));
+        let (table, store, pulse) =
+            (Arc::clone(&self.routes), Arc::clone(&self.store), self.pulse.clone());
+        let (end, ending) = watch::channel(false);
+        let beat = tokio::spawn(beat("replica".to_owned(), table, store, pulse, ending));
+        while !self.pulse.is_fresh() {
+            tokio::task::yield_now().await;
+        }
+        end.send_replace(true);
+        beat.await.unwrap();
+        (0..SHARDS).map(|_| self.claimers.one()).collect()
     }
 
     async fn get(&self, path: &str, authorization: Option<&str>) -> (u16, String) {

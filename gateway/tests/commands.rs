@@ -14,6 +14,7 @@ use kanarie_gateway::config::{Flags, config};
 use kanarie_gateway::inbound::signature::sign;
 use kanarie_gateway::routes::environment;
 use kanarie_gateway::routes::table::Entry;
+use kanarie_gateway::stop::Signals;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -94,8 +95,9 @@ async fn a_message_of_send_test_is_seen_to_its_end() {
         format!("--gateway-url=http://{}", gateway.public_address().unwrap()),
         format!("--admin-url=http://{}", gateway.admin_address().unwrap()),
     ];
-    let (stop, shutdown) = watch::channel(false);
-    let running = tokio::spawn(gateway.run(shutdown));
+    let (stop, hurry) = (watch::Sender::new(false), watch::Sender::new(false));
+    let signals = Signals { stop: stop.subscribe(), hurry: hurry.subscribe() };
+    let running = tokio::spawn(gateway.run(signals));
     let line =
         TestLine::parse_from(["send-test"].into_iter().chain(urls.iter().map(String::as_str)));
     // The routes of the new gateway may not be loaded yet: then it answers 503.
@@ -105,7 +107,7 @@ async fn a_message_of_send_test_is_seen_to_its_end() {
         sent = send_test::run(&line.test, &flags, &lookup).await;
     }
     stop.send(true).unwrap();
-    running.await.unwrap();
+    running.await.unwrap().unwrap();
     agent.abort();
     std::fs::remove_dir_all(&folder).unwrap();
     assert!(sent.is_ok(), "{sent:?}");

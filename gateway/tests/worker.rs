@@ -432,3 +432,19 @@ async fn a_stopped_worker_claims_no_more_and_gives_back_what_it_cannot_finish() 
     let Claimed::Head(claim) = claimed else { panic!("the head was not given back") };
     assert_eq!((claim.tries, claim.crashes), (1, 0));
 }
+
+#[tokio::test]
+async fn a_worker_that_is_told_twice_gives_back_at_once_what_it_works_on() {
+    let (world, agent) = one_agent().await;
+    let running = world.work().await;
+    agent.next(Next::Hang);
+    world.admit(1, "SM1", "Hallo").await;
+    eventually("the question", || agent.asked().len() == 1).await;
+    running.stop();
+    running.hurry();
+    eventually("the end of the worker", || running.worker.is_finished()).await;
+    let shard = ConversationId::from_bytes([1; 16]).shard();
+    let claimed = world.store.claim(shard, Nonce("next".to_owned()), 15_000).await.unwrap();
+    let Claimed::Head(claim) = claimed else { panic!("the head was not given back") };
+    assert_eq!((claim.tries, claim.crashes), (1, 0));
+}

@@ -6,11 +6,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kanarie_queue::types::SHARDS;
 use tokio::sync::watch;
 
+use crate::heartbeat::Pulse;
 use crate::key::LearnedKey;
 use crate::routes::table::RouteTable;
 use crate::store::SharedStore;
+use crate::tasks::Living;
 
 /// What the admin port shows.
 pub struct Admin {
@@ -20,6 +23,10 @@ pub struct Admin {
     pub store: SharedStore,
     /// The store's key, once it is known.
     pub key: LearnedKey,
+    /// When the store last heard this replica.
+    pub pulse: Pulse,
+    /// The claimers that are alive; none are wanted by a gateway that only receives.
+    pub claimers: Option<Living>,
     /// Says true once the gateway is told to stop.
     pub shutdown: watch::Receiver<bool>,
 }
@@ -36,7 +43,14 @@ impl Admin {
             (!self.routes.ready(), "the routes are not loaded"),
             (!matches!(answers, Ok(Ok(()))), "the store does not answer"),
             (self.key.get().is_none(), "the store's key is not known"),
+            (!self.pulse.is_fresh(), "the store has not heard this replica for five seconds"),
+            (!self.claims(), "not every claimer is alive"),
         ];
         told.into_iter().filter(|(missing, _)| *missing).map(|(_, what)| what).collect()
+    }
+
+    fn claims(&self) -> bool {
+        let all = usize::from(SHARDS);
+        self.claimers.as_ref().is_none_or(|claimers| claimers.count() == all)
     }
 }

@@ -16,6 +16,7 @@ use crate::outbound::refused::Holds;
 use crate::outbound::twilio::Twilio;
 use crate::routes::table::RouteTable;
 use crate::store::SharedStore;
+use crate::tasks::Living;
 
 /// What the workers work with.
 pub struct Context {
@@ -27,6 +28,8 @@ pub struct Context {
     pub routes: Arc<RouteTable>,
     /// When the store last heard this replica.
     pub pulse: Pulse,
+    /// The claimers that are alive.
+    pub claimers: Living,
     /// Rung with the shard of every message that this replica admits.
     pub doorbell: Arc<Doorbell>,
     /// The client of the agents.

@@ -21,8 +21,10 @@ use kanarie_gateway::outbound::agent::address::Allow;
 use kanarie_gateway::outbound::context::{Context, Settings};
 use kanarie_gateway::outbound::twilio::Twilio;
 use kanarie_gateway::routes::table::{RouteTable, Seen};
+use kanarie_gateway::stop::Signals;
 use kanarie_gateway::store::Store;
 use kanarie_gateway::store::embedded::EmbeddedStore;
+use kanarie_gateway::tasks::{Ended, Living};
 use kanarie_queue::types::{Admission, Admit, Claimed, ConversationId, Lease, Nonce};
 use kanarie_words::ids::StoreKey;
 use tokio::sync::watch;
@@ -50,7 +52,8 @@ pub(crate) struct World {
 /// A running worker.
 pub(crate) struct Running {
     stop: watch::Sender<bool>,
-    pub(crate) worker: JoinHandle<()>,
+    hurry: watch::Sender<bool>,
+    pub(crate) worker: JoinHandle<Result<(), Ended>>,
 }
 
 /// Keeps paused time from running ahead while this process waits for a socket.
@@ -116,13 +119,16 @@ impl World {
             key: self.key.clone(),
             routes: Arc::clone(&self.routes),
             pulse,
+            claimers: Living::default(),
             doorbell: Arc::clone(&self.doorbell),
             agents: Agents::new(allow).unwrap(),
             twilio: Twilio::new(self.twilio.url.parse().unwrap()).unwrap(),
             settings: Settings { workers: 8, drain: Duration::from_secs(10) },
         };
-        let worker = tokio::spawn(outbound::run(ctx, stop.subscribe()));
-        Running { stop, worker }
+        let hurry = watch::Sender::new(false);
+        let signals = Signals { stop: stop.subscribe(), hurry: hurry.subscribe() };
+        let worker = tokio::spawn(outbound::run(ctx, signals));
+        Running { stop, hurry, worker }
     }
 
     /// Admits a message of a customer, as the webhook does.
@@ -229,6 +235,11 @@ impl Running {
     /// Asks the worker to end, without waiting for it.
     pub(crate) fn stop(&self) {
         self.stop.send_replace(true);
+    }
+
+    /// Asks the worker a second time.
+    pub(crate) fn hurry(&self) {
+        self.hurry.send_replace(true);
     }
 }
 
