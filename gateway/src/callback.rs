@@ -1,8 +1,9 @@
 //! The id that ties a send to its status callbacks: conversation, reply and segment in one word.
 //!
-//! Takes and gives text only; it stands in the query of the callback's URL (`?o=…`), so it holds
-//! nothing that needs escaping and nothing that names a person. Also says where Twilio reports to.
-//! Pure: the random part comes from the caller.
+//! Takes and gives text only; it stands in the query of the callback's URL, so it holds nothing that
+//! needs escaping and nothing that names a person. Its parameter has a name that no webhook URL uses
+//! for something of its own, and whatever else the query says is passed over. Also says where Twilio
+//! reports to. Pure: the random part comes from the caller.
 
 use std::fmt;
 
@@ -12,6 +13,12 @@ use kanarie_queue::types::ConversationId;
 pub const MESSAGE_PATH: &str = "/webhooks/twilio/whatsapp";
 /// Path of the endpoint for status callbacks.
 pub const STATUS_PATH: &str = "/webhooks/twilio/status";
+
+/// The parameter that carries the id.
+const PARAMETER: &str = "kanarie-reply";
+/// The parameter of replies that were sent before that one was introduced: their callbacks still
+/// come after an upgrade.
+const FORMER_PARAMETER: &str = "o";
 
 /// Where Twilio reports what becomes of a reply of the channel with this webhook URL: the status
 /// endpoint beside it. A webhook URL whose path something rewrites on the way has no known
@@ -48,12 +55,19 @@ impl IntentId {
     pub fn callback_url(&self, webhook_url: &str) -> String {
         let url = status_url(webhook_url);
         let joint = if url.contains('?') { '&' } else { '?' };
-        format!("{url}{joint}o={self}")
+        format!("{url}{joint}{PARAMETER}={self}")
     }
 
-    /// Finds the id in the query of a callback's URL.
+    /// Finds the id in the query of a callback's URL, whatever parameters the webhook URL has of
+    /// its own: what is no id is not ours.
     pub fn in_query(query: &str) -> Option<Self> {
-        Self::parse(query.split('&').find_map(|pair| pair.strip_prefix("o="))?)
+        [PARAMETER, FORMER_PARAMETER].into_iter().find_map(|name| {
+            // Ours stands last, behind those of the webhook URL.
+            query.rsplit('&').find_map(|pair| {
+                let (parameter, value) = pair.split_once('=')?;
+                (parameter == name).then(|| Self::parse(value))?
+            })
+        })
     }
 
     /// Parses what [`fmt::Display`] writes; anything else is none.
@@ -127,6 +141,30 @@ mod tests {
             let url = id("a1").callback_url(webhook);
             let (_, query) = url.split_once('?').expect("the id stands in the query");
             assert_eq!(IntentId::in_query(query), Some(id("a1")), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_webhook_url_with_parameters_like_ours_hides_no_id() {
+        for own in ["o=acme", "kanarie-reply=acme", "o=&o", "a=1&o=acme&kanarie-reply"] {
+            let url = id("a1").callback_url(&format!("https://h.example/acme?{own}"));
+            let (_, query) = url.split_once('?').expect("the id stands in the query");
+            assert_eq!(IntentId::in_query(query), Some(id("a1")), "{url}");
+        }
+    }
+
+    #[test]
+    fn the_id_of_a_reply_that_was_sent_before_an_upgrade_is_found() {
+        let id = id("a1");
+        for query in [format!("o={id}"), format!("tenant=1&o={id}"), format!("o=acme&o={id}")] {
+            assert_eq!(IntentId::in_query(&query), Some(id.clone()), "{query}");
+        }
+    }
+
+    #[test]
+    fn a_query_without_an_id_has_none() {
+        for query in ["", "o=acme", "kanarie-reply=", "kanarie-reply", "x=1&&="] {
+            assert_eq!(IntentId::in_query(query), None, "{query}");
         }
     }
 }

@@ -67,7 +67,8 @@ async fn a_reply_names_sender_customer_validity_and_callback() {
     assert_eq!(created.authorization, "Basic QUMxOnRva2Vu", "the account and its token");
     let callback = created.field("StatusCallback");
     let conversation = "01".repeat(16);
-    let start = format!("https://wa.example.com/webhooks/twilio/status?o={conversation}.");
+    let start =
+        format!("https://wa.example.com/webhooks/twilio/status?kanarie-reply={conversation}.");
     assert!(callback.starts_with(&start) && callback.ends_with(".0"), "{callback}");
 }
 
@@ -82,7 +83,7 @@ async fn a_callback_keeps_path_and_query_of_the_webhook() {
     world.admit(1, "SM1", "Hallo").await;
     replies(&world, 1).await;
     let created = &world.twilio.created()[0];
-    let start = "https://wa.example.com/eu/webhooks/twilio/status?tenant=1&o=";
+    let start = "https://wa.example.com/eu/webhooks/twilio/status?tenant=1&kanarie-reply=";
     assert!(created.field("StatusCallback").starts_with(start));
 }
 

@@ -149,7 +149,7 @@ async fn a_status_callback_settles_an_unknown_reply_without_a_listing() {
     world.admit(1, "SM1", "Hallo").await;
     eventually("the first POST", || world.twilio.posts() == 1).await;
     let created = &world.twilio.created()[0];
-    let id = created.field("StatusCallback").split_once("?o=").unwrap().1;
+    let id = created.field("StatusCallback").split_once("?kanarie-reply=").unwrap().1;
     let id = IntentId::parse(id).unwrap();
     let sid = created.sid.clone();
     assert!(world.store.mark_sent(id.conversation, id.intent, id.segment, sid).await.unwrap());
