@@ -13,6 +13,7 @@ use ipnet::IpNet;
 use kanarie_crds::route::SecretText;
 use url::Url;
 
+use crate::loads::Bounds;
 use crate::routes::Source;
 
 /// Checks the flags and finds the source of routes.
@@ -30,32 +31,32 @@ pub fn config(
     let store = store(flags, lookup, &mut problems);
     let twilio_api_url = twilio_api_url(&flags.twilio_api_url, &mut problems);
     let agent_allow = agent_allow(&flags.agent_allow, &mut problems);
-    let workers = flags.workers.parse().ok().filter(|workers| *workers <= MAX_WORKERS);
-    if workers.is_none() {
-        problems
-            .push(format!("--workers (KANARIE_WORKERS) must be a number from 0 to {MAX_WORKERS}"));
-    }
+    let turns = turns(flags, &mut problems);
+    let bounds = bounds(flags, &mut problems);
     if !matches!(flags.log_format.as_str(), "text" | "json") {
         problems.push("--log-format (KANARIE_LOG_FORMAT) must be text or json".to_owned());
     }
     let source = source(flags, lookup, &mut problems);
-    match (listen, admin_listen, store, twilio_api_url, workers, source) {
+    match (listen, admin_listen, store, twilio_api_url, turns, bounds, source) {
         (
             Some(listen),
             Some(admin_listen),
             Some(store),
             Some(twilio_api_url),
-            Some(workers),
+            Some(turns),
+            Some(bounds),
             Some(source),
         ) if problems.is_empty() => Ok(Config {
             listen,
             admin_listen,
             store,
-            workers,
+            turns,
+            bounds,
             twilio_api_url,
             agent_allow,
             source,
             host: lookup("HOSTNAME").filter(|name| !name.is_empty()),
+            warnings: warnings(flags),
         }),
         _ => Err(ConfigErrors(problems)),
     }
@@ -100,16 +101,56 @@ pub struct Flags {
     /// [default: $REDIS_URL, or embedded:./kanarie-data]
     #[arg(long, global = true, env = "KANARIE_STORE", value_name = "URL", hide_env_values = true)]
     pub store: Option<String>,
-    /// Conversations worked on at once; 0 only receives
+    /// Conversations worked on at once, of which a channel gets at most half; 0 only receives
+    /// [default: 2000]
+    #[arg(
+        long,
+        global = true,
+        env = "KANARIE_TURNS",
+        value_name = "NUMBER",
+        hide_env_values = true
+    )]
+    pub turns: Option<String>,
+    /// The former name of --turns
     #[arg(
         long,
         global = true,
         env = "KANARIE_WORKERS",
-        default_value = "64",
+        value_name = "NUMBER",
+        hide_env_values = true,
+        hide = true
+    )]
+    pub workers: Option<String>,
+    /// Messages of one channel that may wait; above that it is answered 503, and no other channel
+    #[arg(
+        long,
+        global = true,
+        env = "KANARIE_CHANNEL_MESSAGES",
+        default_value = "100000",
         value_name = "NUMBER",
         hide_env_values = true
     )]
-    pub workers: String,
+    pub channel_messages: String,
+    /// Bytes of the messages of one channel that may wait, as a number or with Ki, Mi or Gi
+    #[arg(
+        long,
+        global = true,
+        env = "KANARIE_CHANNEL_BYTES",
+        default_value = "64Mi",
+        value_name = "BYTES",
+        hide_env_values = true
+    )]
+    pub channel_bytes: String,
+    /// Dead letters of one channel that are kept; above that its failed messages wait
+    #[arg(
+        long,
+        global = true,
+        env = "KANARIE_CHANNEL_DEAD_LETTERS",
+        default_value = "10000",
+        value_name = "NUMBER",
+        hide_env_values = true
+    )]
+    pub channel_dead_letters: String,
     /// Base URL of Twilio's API, for a stand-in or a proxy
     #[arg(
         long,
@@ -173,7 +214,9 @@ pub struct Config {
     /// Where messages are kept.
     pub store: StoreChoice,
     /// Conversations at once; 0 only receives.
-    pub workers: u32,
+    pub turns: u32,
+    /// What one channel may hold of the queue.
+    pub bounds: Bounds,
     /// Base URL of Twilio's API.
     pub twilio_api_url: Url,
     /// Ranges that agents may be in besides the ordinary ones.
@@ -182,6 +225,8 @@ pub struct Config {
     pub source: Source,
     /// Name of the machine or pod, for the replica's own name.
     pub host: Option<String>,
+    /// What is obeyed and should be written otherwise.
+    pub warnings: Vec<&'static str>,
 }
 
 /// Where messages are kept.
@@ -207,8 +252,10 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
-/// Beyond this a number of workers is a typing error.
-const MAX_WORKERS: u32 = 100_000;
+/// Conversations at once, when nobody says.
+const TURNS: u32 = 2_000;
+/// Beyond this a number of turns is a typing error.
+const MAX_TURNS: u32 = 100_000;
 
 fn address(
     text: &str,
@@ -246,6 +293,57 @@ fn store(
             None
         }
     }
+}
+
+fn turns(flags: &Flags, problems: &mut Vec<String>) -> Option<u32> {
+    let set = |text: &&String| !text.is_empty();
+    let named = [
+        (&flags.turns, "--turns (KANARIE_TURNS)"),
+        (&flags.workers, "--workers (KANARIE_WORKERS)"),
+    ];
+    let Some((text, name)) =
+        named.into_iter().find_map(|(text, name)| Some((text.as_ref().filter(set)?, name)))
+    else {
+        return Some(TURNS);
+    };
+    let turns = text.parse().ok().filter(|turns| *turns <= MAX_TURNS);
+    if turns.is_none() {
+        problems.push(format!("{name} must be a number from 0 to {MAX_TURNS}"));
+    }
+    turns
+}
+
+fn warnings(flags: &Flags) -> Vec<&'static str> {
+    let former = flags.workers.as_ref().is_some_and(|workers| !workers.is_empty());
+    former
+        .then_some("--workers (KANARIE_WORKERS) is now --turns (KANARIE_TURNS): write that")
+        .into_iter()
+        .collect()
+}
+
+fn bounds(flags: &Flags, problems: &mut Vec<String>) -> Option<Bounds> {
+    let mut bound = |text: &str, name: &str| {
+        let bound = quantity(text).filter(|bound| *bound > 0);
+        if bound.is_none() {
+            problems.push(format!("{name} must be a number over 0, or one with Ki, Mi or Gi"));
+        }
+        bound
+    };
+    let messages = bound(&flags.channel_messages, "--channel-messages (KANARIE_CHANNEL_MESSAGES)");
+    let bytes = bound(&flags.channel_bytes, "--channel-bytes (KANARIE_CHANNEL_BYTES)");
+    let dead_letters =
+        bound(&flags.channel_dead_letters, "--channel-dead-letters (KANARIE_CHANNEL_DEAD_LETTERS)");
+    Some(Bounds { messages: messages?, bytes: bytes?, dead_letters: dead_letters? })
+}
+
+/// A number, or one with a binary suffix as Kubernetes writes it.
+fn quantity(text: &str) -> Option<u64> {
+    let suffixes = [("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30)];
+    let suffixed =
+        suffixes.into_iter().find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, unit)));
+    let (digits, unit) = suffixed.unwrap_or((text, 1));
+    let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    digits.parse::<u64>().ok().filter(|_| plain)?.checked_mul(unit)
 }
 
 fn twilio_api_url(text: &str, problems: &mut Vec<String>) -> Option<Url> {

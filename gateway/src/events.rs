@@ -17,7 +17,7 @@ use crate::events::metrics::{Counters, Counters2, Histograms, counter};
 use crate::events::outbound::{OutboundEvent, OutboundMetrics};
 use crate::events::routes::RoutesEvent;
 use crate::labels::{
-    CloseReason, Endpoint, Label as _, LifecycleChange, RoutesTrouble, WebhookOutcome,
+    Bound, CloseReason, Endpoint, Label as _, LifecycleChange, RoutesTrouble, WebhookOutcome,
 };
 
 /// Logs and counts an event.
@@ -48,6 +48,20 @@ pub enum Event {
     StoreFailed {
         /// The store's error; store errors name no customer.
         error: String,
+    },
+    /// A channel came to a bound of its own.
+    ChannelFull {
+        /// The channel, as `namespace/name`.
+        channel: String,
+        /// Of what.
+        bound: Bound,
+    },
+    /// It is under that bound again.
+    ChannelHasRoom {
+        /// The channel, as `namespace/name`.
+        channel: String,
+        /// Of what.
+        bound: Bound,
     },
     /// A connection was closed because its client took too long or too many were open.
     ConnectionClosed {
@@ -88,6 +102,7 @@ struct Metrics {
     webhooks: Counters2<Endpoint, WebhookOutcome>,
     webhook_seconds: Histograms<Endpoint>,
     store_failures: IntCounter,
+    channels_full: Counters<Bound>,
     connections_closed: Counters<CloseReason>,
     routes_trouble: Counters<RoutesTrouble>,
     outbound: OutboundMetrics,
@@ -120,6 +135,12 @@ impl Metrics {
                 "kanarie_admission_store_failures_total",
                 "Admissions that the store did not answer.",
             ),
+            channels_full: Counters::new(
+                &registry,
+                "kanarie_channel_full_total",
+                "How often a channel came to a bound of its own, by bound.",
+                "bound",
+            ),
             connections_closed: Counters::new(
                 &registry,
                 "kanarie_connections_closed_total",
@@ -145,7 +166,8 @@ impl Metrics {
             }
             Event::StoreFailed { .. } => self.store_failures.inc(),
             Event::ConnectionClosed { reason } => self.connections_closed.inc(*reason),
-            Event::Lifecycle { .. } | Event::TaskEnded { .. } => {}
+            Event::ChannelFull { bound, .. } => self.channels_full.inc(*bound),
+            Event::ChannelHasRoom { .. } | Event::Lifecycle { .. } | Event::TaskEnded { .. } => {}
             Event::Routes(event) => {
                 event.trouble().into_iter().for_each(|kind| self.routes_trouble.inc(kind));
             }
@@ -176,6 +198,13 @@ fn log(event: &Event) {
         }
         Event::ConnectionClosed { reason } => {
             tracing::debug!(reason = reason.as_str(), "connection closed early");
+        }
+        Event::ChannelFull { channel, bound } => {
+            let bound = bound.as_str();
+            tracing::error!(channel, bound, "a channel holds as much as it may: it gets no more");
+        }
+        Event::ChannelHasRoom { channel, bound } => {
+            tracing::info!(channel, bound = bound.as_str(), "a full channel has room again");
         }
         Event::Lifecycle { change } => tracing::info!(change = change.as_str(), "gateway"),
         Event::TaskEnded { error } => tracing::error!(%error, "the gateway ends"),

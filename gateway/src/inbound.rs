@@ -35,6 +35,7 @@ use crate::inbound::response::Response;
 use crate::inbound::signature::{Presented, UnverifiedBody, VerifiedBody};
 use crate::key::{self, LearnedKey};
 use crate::labels::Endpoint;
+use crate::loads::FullChannels;
 use crate::routes::table::{Entry, RouteTable};
 use crate::server::limits::Limits;
 use crate::server::{self, BodyError};
@@ -60,6 +61,8 @@ pub struct Inbound {
     pub limits: Limits,
     /// What is known about the store's health.
     pub gate: Gate,
+    /// The channels that get no more.
+    pub full: FullChannels,
 }
 
 /// The public router.
@@ -103,6 +106,9 @@ impl Inbound {
             Parsed::Ignored(_) => Ok(Response::Ignored),
             // Verified like any other, so that a stranger learns nothing from the answer.
             Parsed::Message(_) if entry.gone_since.is_some() => Err(Response::NotReady),
+            Parsed::Message(_) if self.full.is_full(&entry.route.channel.uid) => {
+                Err(Response::ChannelFull)
+            }
             Parsed::Message(message) => self.admit(&message, &entry.route, key).await,
         }
     }

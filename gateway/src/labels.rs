@@ -84,6 +84,8 @@ pub enum WebhookOutcome {
     Limited,
     /// 503: no room.
     Full,
+    /// 503: no room for this channel, which holds as much as it may.
+    ChannelFull,
     /// 503: the store does not answer.
     StoreDown,
     /// 503: routes are not loaded, or the channel's route has just gone or cannot be read.
@@ -140,6 +142,17 @@ pub enum SendClass {
     NeedsTemplate,
 }
 
+/// What one channel may only hold so much of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Bound {
+    /// Messages that wait.
+    Messages,
+    /// Their bytes.
+    Bytes,
+    /// Dead letters.
+    DeadLetters,
+}
+
 /// What keeps routes from being what they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RoutesTrouble {
@@ -161,6 +174,7 @@ label!(WebhookOutcome {
     StatusCallback => "status-callback",
     Limited => "limited",
     Full => "full",
+    ChannelFull => "channel-full",
     StoreDown => "store-down",
     NotReady => "not-ready",
     Forbidden => "forbidden",
@@ -204,6 +218,7 @@ label!(DeadLetterClass {
     Permanent => "permanent",
     NeedsTemplate => "needs-template",
 });
+label!(Bound { Messages => "messages", Bytes => "bytes", DeadLetters => "dead-letters" });
 label!(RoutesTrouble {
     Unreadable => "unreadable",
     Unavailable => "unavailable",

@@ -38,6 +38,7 @@ pub mod heartbeat;
 pub mod inbound;
 pub mod key;
 pub mod labels;
+pub mod loads;
 pub mod outbound;
 pub mod random;
 pub mod routes;

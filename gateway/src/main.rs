@@ -84,6 +84,7 @@ async fn main() -> ExitCode {
 
 async fn serve(flags: &Flags, variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<()> {
     let config = config(flags, variable)?;
+    config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let (stop, stopping) = watch::channel(false);
     let (hurry, hurrying) = watch::channel(false);
     let (mut terminate, mut interrupt) =

@@ -24,6 +24,7 @@ use crate::inbound::admission::Gate;
 use crate::inbound::{self, Inbound};
 use crate::key::{self, LearnedKey};
 use crate::labels::LifecycleChange;
+use crate::loads::FullChannels;
 use crate::outbound;
 use crate::outbound::agent::Agents;
 use crate::outbound::agent::address::Allow;
@@ -131,7 +132,7 @@ impl Gateway {
     fn parts(self, shutdown: &watch::Receiver<bool>) -> Parts {
         let Self { store, routes, clock, .. } = self;
         let (pulse, key, doorbell) = (Pulse::default(), LearnedKey::default(), Arc::default());
-        let claimers = Living::default();
+        let (claimers, full) = (Living::default(), FullChannels::default());
         Parts {
             inbound: Arc::new(Inbound {
                 routes: Arc::clone(&routes),
@@ -141,6 +142,7 @@ impl Gateway {
                 clock,
                 limits: Limits::default(),
                 gate: Gate::default(),
+                full,
             }),
             outbound: Context {
                 store: Arc::clone(&store),
@@ -151,14 +153,14 @@ impl Gateway {
                 doorbell,
                 agents: self.agents,
                 twilio: self.twilio,
-                settings: Settings { workers: self.config.workers, drain: OUTBOUND_DRAIN },
+                settings: Settings { workers: self.config.turns, drain: OUTBOUND_DRAIN },
             },
             admin: Arc::new(Admin {
                 routes: Arc::clone(&routes),
                 store: Arc::clone(&store),
                 key: key.clone(),
                 pulse: pulse.clone(),
-                claimers: (self.config.workers > 0).then_some(claimers),
+                claimers: (self.config.turns > 0).then_some(claimers),
                 shutdown: shutdown.clone(),
             }),
             ports: Ports { public: self.public, admin: self.admin },

@@ -66,8 +66,9 @@ async fn a_gateway_whose_heartbeat_stopped_is_not_ready() {
     let _alive = port.complete().await;
     tokio::time::advance(STALE_AFTER).await;
     let (status, body) = port.get("/readyz", None).await;
-    let missing = "not ready: the store has not heard this replica for five seconds\n";
-    assert_eq!((status, body.as_str()), (503, missing));
+    // Paused time may run out for the store's thread as well.
+    let missing = "the store has not heard this replica for five seconds";
+    assert!(status == 503 && body.contains(missing), "{body}");
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use clap::Parser;
 use kanarie_gateway::config::{Config, Flags, StoreChoice, config};
+use kanarie_gateway::loads::Bounds;
 use kanarie_gateway::routes::Source;
 
 #[derive(Parser)]
@@ -54,7 +55,10 @@ fn every_problem_is_told_at_once_and_by_name() {
         "--listen=here",
         "--admin-listen=there",
         "--store=mysql:hush-hush",
-        "--workers=many",
+        "--turns=many",
+        "--channel-messages=0",
+        "--channel-bytes=64MB",
+        "--channel-dead-letters=-1",
         "--twilio-api-url=ftp://hush-hush",
         "--agent-allow=hush-hush",
         "--log-format=xml",
@@ -64,7 +68,10 @@ fn every_problem_is_told_at_once_and_by_name() {
         "KANARIE_LISTEN",
         "KANARIE_ADMIN_LISTEN",
         "KANARIE_STORE",
-        "KANARIE_WORKERS",
+        "KANARIE_TURNS",
+        "KANARIE_CHANNEL_MESSAGES",
+        "KANARIE_CHANNEL_BYTES",
+        "KANARIE_CHANNEL_DEAD_LETTERS",
         "KANARIE_TWILIO_API_URL",
         "KANARIE_AGENT_ALLOW",
         "KANARIE_LOG_FORMAT",
@@ -73,6 +80,38 @@ fn every_problem_is_told_at_once_and_by_name() {
         assert!(text.contains(name), "{name} in: {text}");
     }
     assert!(!text.contains("hush"), "{text}");
+}
+
+#[test]
+fn a_replica_has_two_thousand_turns_and_a_channel_bounds_of_its_own() {
+    let config = read(&[], &CHANNEL).unwrap();
+    let bounds = Bounds { messages: 100_000, bytes: 64 << 20, dead_letters: 10_000 };
+    assert_eq!((config.turns, config.bounds), (2_000, bounds));
+    assert!(config.warnings.is_empty());
+    let flags = ["--turns=0", "--channel-messages=7", "--channel-bytes=3Ki"];
+    let config = read(&flags, &CHANNEL).unwrap();
+    let bounds = Bounds { messages: 7, bytes: 3_072, dead_letters: 10_000 };
+    assert_eq!((config.turns, config.bounds), (0, bounds));
+}
+
+#[test]
+fn bytes_are_a_number_or_one_with_a_binary_suffix() {
+    for (text, bytes) in [("1", 1), ("2Ki", 2_048), ("1Mi", 1 << 20), ("4Gi", 1 << 32)] {
+        let config = read(&["--channel-bytes", text], &CHANNEL).unwrap();
+        assert_eq!(config.bounds.bytes, bytes, "{text}");
+    }
+    for text in ["", "Mi", "0", "+1", "1.5Mi", "64M", "64 Mi", "99999999999Gi"] {
+        assert!(read(&["--channel-bytes", text], &CHANNEL).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn workers_are_turns_by_their_former_name() {
+    let config = read(&["--workers=64"], &CHANNEL).unwrap();
+    assert_eq!(config.turns, 64);
+    assert!(config.warnings[0].contains("--turns"), "{:?}", config.warnings);
+    assert_eq!(read(&["--workers=64", "--turns=65"], &CHANNEL).unwrap().turns, 65);
+    assert!(read(&["--workers=many"], &CHANNEL).unwrap_err().contains("KANARIE_WORKERS"));
 }
 
 #[test]

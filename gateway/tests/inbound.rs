@@ -19,12 +19,13 @@ use kanarie_gateway::inbound::admission::Gate;
 use kanarie_gateway::inbound::signature::sign;
 use kanarie_gateway::inbound::{Inbound, router};
 use kanarie_gateway::key::{LearnedKey, conversation};
+use kanarie_gateway::loads::{Bounds, FullChannels, Held};
 use kanarie_gateway::routes::table::{DOUBT_FOR, RouteTable, Seen};
 use kanarie_gateway::server::limits::Limits;
 use kanarie_gateway::store::SharedStore;
 use kanarie_gateway::store::embedded::EmbeddedStore;
 use kanarie_queue::types::{Claim, Claimed, Intent, Lease, Marked, Nonce, SHARDS};
-use kanarie_words::ids::StoreKey;
+use kanarie_words::ids::{ChannelUid, StoreKey};
 use tokio::time::Instant;
 use tower::ServiceExt as _;
 
@@ -82,6 +83,23 @@ async fn the_51st_message_of_a_minute_is_told_to_slow_down() {
     assert_eq!(answer.body, "Too many requests, please slow down");
     assert_eq!(answer.headers["retry-after"], "60");
     assert_eq!(gateway.message(&text("SM1", "x")).await.status, 200, "a duplicate costs nothing");
+}
+
+#[tokio::test]
+async fn a_channel_that_holds_as_much_as_it_may_is_refused_by_itself() {
+    let gateway = Gateway::new();
+    let bounds = Bounds { messages: 2, bytes: 1_000_000, dead_letters: 10 };
+    let held = |messages| Held { messages, bytes: 0, dead_letters: 0 };
+    let of = |uid: &str, messages| vec![(ChannelUid::parse(uid).unwrap(), held(messages))];
+    gateway.full.take(&of("uid-2", 2), bounds, &gateway.routes);
+    assert_eq!(gateway.message(&text("SM1", "Hallo")).await.status, 200, "a neighbour is full");
+    gateway.full.take(&of("uid-1", 2), bounds, &gateway.routes);
+    assert_eq!(gateway.message(&text("SM2", "Hallo")).await.status, 503);
+    assert_eq!(gateway.signed(STATUS, &callback("SM9")).await.status, 200, "its replies go on");
+    assert_eq!(gateway.post(MESSAGES, &text("SM2", "Hallo"), &[]).await.status, 403);
+    gateway.full.take(&of("uid-1", 1), bounds, &gateway.routes);
+    assert_eq!(gateway.message(&text("SM2", "Hallo")).await.status, 200);
+    assert_eq!(gateway.queued().await.len(), 2);
 }
 
 #[tokio::test]
@@ -259,6 +277,7 @@ struct Gateway {
     routes: Arc<RouteTable>,
     store: SharedStore,
     doorbell: Arc<Doorbell>,
+    full: FullChannels,
     public: Router,
 }
 
@@ -284,7 +303,7 @@ impl Gateway {
         let clock: kanarie_gateway::clock::Clock = Arc::new(move || now.load(Ordering::Relaxed));
         let store: SharedStore = Arc::new(EmbeddedStore::in_memory(Arc::clone(&clock)).unwrap());
         let (routes, doorbell) = (Arc::new(routes), Arc::new(Doorbell::default()));
-        let key = LearnedKey::default();
+        let (key, full) = (LearnedKey::default(), FullChannels::default());
         key.set(StoreKey::from_bytes(KEY));
         let public = router(Arc::new(Inbound {
             routes: Arc::clone(&routes),
@@ -294,8 +313,9 @@ impl Gateway {
             clock,
             limits: Limits::default(),
             gate: Gate::default(),
+            full: full.clone(),
         }));
-        Self { routes, store, doorbell, public }
+        Self { routes, store, doorbell, full, public }
     }
 
     async fn message(&self, body: &str) -> Told {

@@ -16,6 +16,8 @@ use crate::labels::WebhookOutcome;
 pub enum Response {
     /// The store has decided about a message.
     Admitted(Admission),
+    /// The channel holds as much of the queue as it may.
+    ChannelFull,
     /// A kind of message that no agent is asked about.
     Ignored,
     /// A status callback.
@@ -45,6 +47,7 @@ impl Response {
             Self::Admitted(Admission::Duplicate) => WebhookOutcome::Duplicate,
             Self::Admitted(Admission::Limited { .. }) => WebhookOutcome::Limited,
             Self::Admitted(Admission::Full) => WebhookOutcome::Full,
+            Self::ChannelFull => WebhookOutcome::ChannelFull,
             Self::Ignored => WebhookOutcome::Ignored,
             Self::StatusCallback => WebhookOutcome::StatusCallback,
             Self::StoreDown => WebhookOutcome::StoreDown,
@@ -72,7 +75,10 @@ impl IntoResponse for Response {
                 let wait = [(RETRY_AFTER, HeaderValue::from(seconds))];
                 (StatusCode::TOO_MANY_REQUESTS, wait, text).into_response()
             }
-            Self::Admitted(Admission::Full) | Self::StoreDown | Self::NotReady => {
+            Self::Admitted(Admission::Full)
+            | Self::ChannelFull
+            | Self::StoreDown
+            | Self::NotReady => {
                 let text = "Not accepted, please send it again";
                 (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
             }

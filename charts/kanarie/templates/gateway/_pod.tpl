@@ -33,7 +33,14 @@ spec:
     - --listen=0.0.0.0:8080
     - --admin-listen=0.0.0.0:9090
     - --routes-namespace={{ include "kanarie.routesNamespace" . }}
+    {{- if hasKey .Values.gateway "workers" }}
     - --workers={{ .Values.gateway.workers }}
+    {{- else }}
+    - --turns={{ .Values.gateway.turns | int64 }}
+    {{- end }}
+    - --channel-messages={{ .Values.gateway.channel.messages | int64 }}
+    - --channel-bytes={{ .Values.gateway.channel.bytes }}
+    - --channel-dead-letters={{ .Values.gateway.channel.deadLetters | int64 }}
     - --log-format={{ .Values.gateway.logFormat }}
     {{- if $embedded }}
     - --store=embedded:/data/queue

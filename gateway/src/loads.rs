@@ -1,0 +1,155 @@
+//! Which channels hold as much of the queue as they may: one tenant's trouble is its own.
+//!
+//! Takes what each channel has waiting, as the store sums it up every two seconds, and the bounds;
+//! knows which channels are over one. Says when a channel comes to a bound and when it is under it
+//! again, not once a message. Lags by one look, so a channel may overrun by what comes in that time;
+//! never decides about the queue as a whole, whose own bounds are the store's.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use kanarie_words::ids::ChannelUid;
+
+use crate::events::{Event, emit};
+use crate::labels::{Bound, Label as _};
+use crate::routes::table::RouteTable;
+
+/// What one channel may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Messages that wait.
+    pub messages: u64,
+    /// Bytes of those messages.
+    pub bytes: u64,
+    /// Dead letters.
+    pub dead_letters: u64,
+}
+
+/// What one channel holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Messages that wait.
+    pub messages: u64,
+    /// Bytes of those messages.
+    pub bytes: u64,
+    /// Dead letters.
+    pub dead_letters: u64,
+}
+
+/// The channels that are at a bound. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct FullChannels(Arc<ArcSwap<BTreeSet<(Bound, ChannelUid)>>>);
+
+impl FullChannels {
+    /// Whether the channel has no room for another message.
+    pub fn is_full(&self, channel: &ChannelUid) -> bool {
+        self.is_at(Bound::Messages, channel) || self.is_at(Bound::Bytes, channel)
+    }
+
+    /// Whether the channel has no room for another dead letter.
+    pub fn is_full_of_dead_letters(&self, channel: &ChannelUid) -> bool {
+        self.is_at(Bound::DeadLetters, channel)
+    }
+
+    /// Takes what every channel holds now, and says what is news. A channel that holds nothing may
+    /// be missing.
+    pub fn take(&self, held: &[(ChannelUid, Held)], bounds: Bounds, routes: &RouteTable) {
+        let before = self.0.load();
+        let mut now = BTreeSet::new();
+        for (channel, held) in held {
+            for bound in Bound::ALL {
+                let at = (*bound, channel.clone());
+                if is_reached(*bound, *held, bounds, before.contains(&at)) {
+                    now.insert(at);
+                }
+            }
+        }
+        for (bound, channel) in now.difference(&before) {
+            emit(Event::ChannelFull { channel: name(channel, routes), bound: *bound });
+        }
+        for (bound, channel) in before.difference(&now) {
+            emit(Event::ChannelHasRoom { channel: name(channel, routes), bound: *bound });
+        }
+        self.0.store(Arc::new(now));
+    }
+
+    fn is_at(&self, bound: Bound, channel: &ChannelUid) -> bool {
+        let full = self.0.load();
+        // Nearly always there is none, and nothing to make a key for.
+        !full.is_empty() && full.contains(&(bound, channel.clone()))
+    }
+}
+
+/// Reached at the bound and left at nine tenths of it: at the edge a channel would come and go with
+/// every look.
+fn is_reached(bound: Bound, held: Held, bounds: Bounds, was_reached: bool) -> bool {
+    let (held, most) = match bound {
+        Bound::Messages => (held.messages, bounds.messages),
+        Bound::Bytes => (held.bytes, bounds.bytes),
+        Bound::DeadLetters => (held.dead_letters, bounds.dead_letters),
+    };
+    held >= if was_reached { most - most / 10 } else { most }
+}
+
+/// For people: a channel without a route has its UID only.
+fn name(channel: &ChannelUid, routes: &RouteTable) -> String {
+    match routes.find_channel(channel.as_str()) {
+        Some(entry) => format!("{}/{}", entry.route.channel.namespace, entry.route.channel.name),
+        None => channel.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kanarie_words::ids::ChannelUid;
+
+    use super::{Bounds, FullChannels, Held};
+    use crate::routes::table::RouteTable;
+
+    const BOUNDS: Bounds = Bounds { messages: 100, bytes: 1_000, dead_letters: 10 };
+
+    /// What becomes of a channel that holds so much, look by look.
+    fn looks(held: &[[u64; 3]]) -> Vec<(bool, bool)> {
+        let (full, routes) = (FullChannels::default(), RouteTable::default());
+        let channel = ChannelUid::parse("uid").unwrap();
+        held.iter()
+            .map(|[messages, bytes, dead_letters]| {
+                let (messages, bytes, dead_letters) = (*messages, *bytes, *dead_letters);
+                let held = Held { messages, bytes, dead_letters };
+                full.take(&[(channel.clone(), held)], BOUNDS, &routes);
+                (full.is_full(&channel), full.is_full_of_dead_letters(&channel))
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_channel_is_full_at_either_bound_of_what_waits() {
+        assert_eq!(looks(&[[99, 999, 0]]), [(false, false)]);
+        assert_eq!(looks(&[[100, 0, 0]]), [(true, false)]);
+        assert_eq!(looks(&[[0, 1_000, 0]]), [(true, false)]);
+    }
+
+    #[test]
+    fn dead_letters_refuse_no_message() {
+        assert_eq!(looks(&[[0, 0, 9], [0, 0, 10]]), [(false, false), (false, true)]);
+    }
+
+    #[test]
+    fn a_full_channel_has_room_again_under_nine_tenths() {
+        let full: Vec<bool> =
+            looks(&[[100, 0, 0], [90, 0, 0], [89, 0, 0], [99, 0, 0]]).iter().map(|l| l.0).collect();
+        assert_eq!(full, [true, true, false, false]);
+    }
+
+    #[test]
+    fn a_channel_that_holds_nothing_any_more_has_room() {
+        let (full, routes) = (FullChannels::default(), RouteTable::default());
+        let (one, other) = (ChannelUid::parse("one").unwrap(), ChannelUid::parse("two").unwrap());
+        let held = Held { messages: 100, bytes: 0, dead_letters: 0 };
+        full.take(&[(one.clone(), held)], BOUNDS, &routes);
+        assert!(full.is_full(&one) && !full.is_full(&other));
+        full.take(&[], BOUNDS, &routes);
+        assert!(!full.is_full(&one));
+    }
+}
