@@ -4,6 +4,8 @@
 
 #[path = "worker_fakes/agents.rs"]
 mod agents;
+#[path = "worker_cases/asking.rs"]
+mod asking;
 #[path = "worker_cases/runs.rs"]
 mod runs;
 #[path = "worker_cases/sending.rs"]
@@ -18,7 +20,6 @@ use std::time::Duration;
 use kanarie_gateway::outbound::agent::address::Allow;
 use kanarie_gateway::store::Store as _;
 use kanarie_queue::types::{Claimed, ConversationId, Nonce};
-use serde_json::json;
 
 use agents::{HttpAgent, Next};
 use world::{World, breathe, canary_route, eventually, http, revision, route};
@@ -256,17 +257,6 @@ async fn a_redirect_is_a_failure_and_is_not_followed() {
     assert_eq!(replies(&world, 1).await, ["stable: Hallo"]);
     assert_eq!((elsewhere.asked().len(), stable.asked().len()), (0, 1));
     assert_eq!(world.counted(1).await, [("7:canary:http".to_owned(), 1)]);
-}
-
-#[tokio::test]
-async fn an_answer_over_8_mib_is_invalid() {
-    let (world, _stable, canary) = with_canary().await;
-    let _running = world.work().await;
-    let padding = " ".repeat(8 * 1024 * 1024);
-    canary.next(Next::Body(format!("{padding}{}", json!({ "text": "te veel" }))));
-    world.admit(1, "SM1", "Hallo").await;
-    assert_eq!(replies(&world, 1).await, ["stable: Hallo"]);
-    assert_eq!(world.counted(1).await, [("7:canary:invalid".to_owned(), 1)]);
 }
 
 #[tokio::test]

@@ -2,68 +2,73 @@
 //!
 //! Takes a question, a revision and where to keep the id of a run; gives how the attempt ended,
 //! within the revision's deadline. Never follows a redirect, never connects to an address that
-//! `address` refuses, never reads more than 8 MiB, never asks twice, and never puts a URL, a text
-//! or a token into a failure.
+//! `address` refuses, never holds an answer longer than a reply, and never puts a URL, a text or a
+//! token into a failure.
 
 pub mod address;
 pub mod answer;
 pub mod breaker;
 pub(crate) mod call;
 pub mod http;
+pub mod interrupt;
+pub(crate) mod json;
 pub mod langgraph;
+pub mod permit;
+pub(crate) mod room;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kanarie_crds::route::{AgentRoute, ChannelRef, RevisionRoute, SecretText};
+use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::{Client, redirect, retry};
 use tokio::time::Instant;
 
 use crate::outbound::agent::address::Allow;
 use crate::outbound::agent::answer::{Answer, Attempt, Failure, KeepRun, Question};
-use crate::outbound::agent::breaker::{Breaker, Permission};
+use crate::outbound::agent::breaker::Outage;
 use crate::outbound::agent::langgraph::{Run, Server};
+use crate::outbound::agent::permit::{Breakers, Permit};
+use crate::outbound::agent::room::Rooms;
+use crate::outbound::kept;
 
 /// Time to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Below the five seconds after which common servers close an idle connection, so that a question
-/// is not written into a connection that is being closed.
-const POOL_IDLE: Duration = Duration::from_secs(4);
-/// From so many agents on, those without trouble are forgotten.
-const MANY_BREAKERS: usize = 1_024;
+/// How long a connection without a question is kept. Most servers close theirs sooner, which costs
+/// nothing: one that is closed is not used, and a question that meets the closing is sent again.
+const POOL_IDLE: Duration = Duration::from_secs(90);
 
 /// The client of every agent, and what is known about their health.
 #[derive(Debug)]
 pub struct Agents {
     client: Client,
     allow: Arc<Allow>,
-    breakers: Mutex<HashMap<String, Breaker>>,
+    breakers: Breakers,
+    rooms: Rooms,
 }
 
 impl Agents {
     /// A client that connects to public and private addresses, and to what `allow` names.
     pub fn new(allow: Allow) -> Result<Self, reqwest::Error> {
         let allow = Arc::new(allow);
-        let client = Client::builder()
+        let plain = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]);
+        let client = kept::watched(Client::builder())
             .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(POOL_IDLE)
             .redirect(redirect::Policy::none())
             .retry(retry::never())
             .no_proxy()
+            .default_headers(plain)
             .dns_resolver(address::Resolver::new(Arc::clone(&allow)))
             .build()
             .map_err(reqwest::Error::without_url)?;
-        Ok(Self { client, allow, breakers: Mutex::default() })
+        Ok(Self { client, allow, breakers: Breakers::default(), rooms: Rooms::default() })
     }
 
-    /// Whether the agent may be asked now. A Go must be followed by [`Agents::ask`].
-    pub fn permit(&self, channel: &ChannelRef, agent: &AgentRoute) -> Permission {
-        let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
-        match breakers.get_mut(&identity(channel, agent)) {
-            Some(breaker) => breaker.permit(Instant::now()),
-            None => Permission::Go,
-        }
+    /// The permit to ask the agent of a revision, or since when and until when it is left alone.
+    /// Who is asked whatever became of others, as a canary is, needs none.
+    pub fn permit(&self, channel: &ChannelRef, revision: &RevisionRoute) -> Result<Permit, Outage> {
+        self.breakers.permit(channel, revision)
     }
 
     /// Asks, or with `resume` waits for a run that was begun before.
@@ -75,7 +80,7 @@ impl Agents {
         keep: &KeepRun<'_>,
     ) -> Attempt {
         let deadline = Instant::now() + Duration::from_millis(revision.timeout_ms);
-        let attempt = match &revision.agent {
+        match &revision.agent {
             AgentRoute::LangGraph { url, assistant_id, api_key } => {
                 match self.server(url, api_key.as_ref()) {
                     Ok(server) => {
@@ -85,12 +90,13 @@ impl Agents {
                 }
             }
             AgentRoute::Http { url, token } => match address::check_url(url, &self.allow) {
-                Ok(url) => http::ask(&self.client, url, token.as_ref(), question, deadline).await,
+                Ok(url) => {
+                    let room = self.rooms.room(&question.channel.uid, deadline);
+                    http::ask(&self.client, url, token.as_ref(), question, room, deadline).await
+                }
                 Err(failure) => Attempt::failed(failure),
             },
-        };
-        self.record(question.channel, &revision.agent, &attempt);
-        attempt
+        }
     }
 
     /// Leaves a run that an earlier owner began: cancels it, and gives its answer if it had
@@ -111,56 +117,12 @@ impl Agents {
         api_key: Option<&'a SecretText>,
     ) -> Result<Server<'a>, Failure> {
         let base = address::check_url(url, &self.allow)?;
-        Ok(Server { client: &self.client, base, written: url.to_owned(), api_key })
-    }
-
-    fn record(&self, channel: &ChannelRef, agent: &AgentRoute, attempt: &Attempt) {
-        let Some(healthy) = attempt.health() else { return };
-        let mut breakers = self.breakers.lock().unwrap_or_else(PoisonError::into_inner);
-        if breakers.len() >= MANY_BREAKERS {
-            breakers.retain(|_, breaker| !breaker.is_idle());
-        }
-        breakers.entry(identity(channel, agent)).or_default().record(healthy, Instant::now());
-    }
-}
-
-/// What a breaker stands for: one endpoint, whichever channels and revisions of a namespace ask it.
-/// Another namespace could name the same URL with a deadline that nobody meets, and so stop the
-/// channels of this one.
-fn identity(channel: &ChannelRef, agent: &AgentRoute) -> String {
-    let namespace = &channel.namespace;
-    match agent {
-        AgentRoute::LangGraph { url, assistant_id, .. } => {
-            format!("{namespace} {url} {assistant_id}")
-        }
-        AgentRoute::Http { url, .. } => format!("{namespace} {url}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use kanarie_crds::route::{AgentRoute, ChannelRef};
-
-    use super::Agents;
-    use crate::outbound::agent::address::Allow;
-    use crate::outbound::agent::answer::{Attempt, Failure};
-    use crate::outbound::agent::breaker::Permission;
-
-    #[test]
-    fn a_breaker_opens_for_the_channels_of_its_namespace_only() {
-        // Another test may have chosen it already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let agents = Agents::new(Allow::default()).unwrap();
-        let agent = AgentRoute::Http { url: "http://agent".to_owned(), token: None };
-        let channel = |namespace: &str, name: &str| ChannelRef {
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-            uid: name.parse().unwrap(),
-        };
-        for _ in 0..5 {
-            agents.record(&channel("a", "one"), &agent, &Attempt::failed(Failure::Deadline));
-        }
-        assert!(matches!(agents.permit(&channel("a", "two"), &agent), Permission::Wait(_)));
-        assert_eq!(agents.permit(&channel("b", "three"), &agent), Permission::Go);
+        Ok(Server {
+            client: &self.client,
+            base,
+            written: url.to_owned(),
+            api_key,
+            rooms: &self.rooms,
+        })
     }
 }

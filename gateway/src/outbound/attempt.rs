@@ -16,7 +16,6 @@ use crate::envelope::InboundMessage;
 use crate::events::emit;
 use crate::events::outbound::OutboundEvent;
 use crate::outbound::agent::answer::{Answer, Failure, Question};
-use crate::outbound::agent::breaker::Permission;
 use crate::outbound::agent::langgraph::Run;
 use crate::outbound::end::End;
 use crate::outbound::owner::Owner;
@@ -111,14 +110,19 @@ impl Asking<'_> {
 
     async fn ask(&self, revision: &RevisionRoute, resume: Option<&Run>) -> Result<Asked, End> {
         let agents = &self.owner.worker.ctx.agents;
-        if let Permission::Wait(pause) = agents.permit(&self.route.channel, &revision.agent) {
-            return Ok(Asked::NotNow(pause));
-        }
+        let permit = match agents.permit(&self.route.channel, revision) {
+            Ok(permit) => permit,
+            Err(outage) => {
+                let pause = outage.until.saturating_duration_since(Instant::now());
+                return Ok(Asked::NotNow(pause));
+            }
+        };
         let keep =
             |run: String| async move { self.owner.keep_run(Some(run)).await.is_ok() }.boxed();
         let began = Instant::now();
         let attempt = agents.ask(self.question(), revision, resume, &keep).await;
         let took = began.elapsed();
+        permit.record(&attempt);
         let Some(mut class) = attempt.class() else { return Err(End::Lost) };
         let outcome = attempt.outcome.and_then(|answer| prepared(answer, revision));
         if let Some(failed) = outcome.as_ref().err().and_then(|failure| failure.class()) {
@@ -188,6 +192,7 @@ impl Asking<'_> {
             channel: &self.route.channel,
             conversation: &self.owner.claim.conversation,
             message: self.message,
+            interrupt: None,
         }
     }
 
@@ -235,7 +240,9 @@ fn pause_after(tries: u32) -> Duration {
 /// The reply with an answer's text; none for a deliberate silence.
 fn prepared(answer: Answer, revision: &RevisionRoute) -> Result<Option<Reply>, Failure> {
     match answer {
-        Answer::Text(text) => reply::build(&text, revision).map(Some).ok_or(Failure::TooLong),
+        Answer::Text(text) | Answer::Interrupted { text, .. } => {
+            reply::build(&text, revision).map(Some).ok_or(Failure::TooLong)
+        }
         Answer::Silence => Ok(None),
     }
 }

@@ -29,6 +29,10 @@ pub(crate) enum Next {
     Hang,
     /// Redirects to this address.
     Redirect(String),
+    /// Answers with this status and these seconds in Retry-After.
+    Busy(u16, u64),
+    /// Answers 200 with these bytes and this Content-Encoding.
+    Bytes(&'static str, Vec<u8>),
 }
 
 /// A question that came in.
@@ -37,6 +41,7 @@ pub(crate) struct Asked {
     pub(crate) body: Value,
     pub(crate) idempotency_key: String,
     pub(crate) authorization: Option<String>,
+    pub(crate) accept_encoding: Option<String>,
 }
 
 #[derive(Default)]
@@ -89,6 +94,7 @@ async fn answer(
             body,
             idempotency_key: word("idempotency-key").unwrap(),
             authorization: word("authorization"),
+            accept_encoding: word("accept-encoding"),
         });
         inner.answering += 1;
         inner.most_at_once = inner.most_at_once.max(inner.answering);
@@ -112,26 +118,61 @@ async fn answer(
         Some(Next::Redirect(to)) => {
             (StatusCode::TEMPORARY_REDIRECT, [(header::LOCATION, to)]).into_response()
         }
+        Some(Next::Busy(status, seconds)) => busy(status, seconds),
+        Some(Next::Bytes(encoding, body)) => {
+            ([(header::CONTENT_ENCODING, encoding)], body).into_response()
+        }
     }
 }
 
+fn busy(status: u16, seconds: u64) -> Response {
+    let status = StatusCode::from_u16(status).unwrap();
+    (status, [(header::RETRY_AFTER, seconds.to_string())]).into_response()
+}
+
 /// What a LangGraph server does with the next run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum NextRun {
     /// Goes on until it is cancelled.
     Hang,
+    /// The same, and the POST is not answered at all.
+    HangUnheard,
     /// Goes on for the waiter, but has finished for whoever cancels or joins.
     FinishUnseen,
     /// Its graph fails.
     Error,
+    /// Its graph stops to ask this value.
+    Ask(Value),
+    /// Its graph stops with two questions at once.
+    AskTwice(Value, Value),
+    /// Its graph answers, and keeps nothing of the customer's message.
+    Trim,
+    /// Its graph says nothing, and keeps nothing of the customer's message.
+    TrimSilently,
+    /// Ends with exactly these values.
+    Values(Value),
+    /// No run: the server refuses with this status.
+    Refuse(u16),
+}
+
+/// A run: what it does, the id of its message, the mark in its metadata.
+#[derive(Clone, Debug)]
+struct FakeRun {
+    next: NextRun,
+    sid: String,
+    mark: String,
 }
 
 #[derive(Default)]
 struct GraphInner {
     next: VecDeque<NextRun>,
     calls: Vec<String>,
-    /// Run, what it does, id of its message.
-    runs: Vec<(NextRun, String)>,
+    runs: Vec<FakeRun>,
+    /// Ids of the questions that wait for an answer.
+    open: Vec<String>,
+    /// What the thread's graph said before.
+    said: Vec<Value>,
+    forgets: bool,
 }
 
 /// Answers `name: text` unless it is told otherwise; runs are named r0, r1, ….
@@ -144,10 +185,15 @@ pub(crate) struct LangGraph {
 impl LangGraph {
     pub(crate) async fn start() -> Self {
         let mut graph = Self { inner: Arc::default(), url: String::new() };
+        graph.inner.lock().unwrap().said = vec![ai("before", "an earlier answer")];
         let router = Router::new()
             .route("/threads/{thread}/runs/wait", post(wait))
+            .route("/threads/{thread}/runs", get(list))
             .route("/threads/{thread}/runs/{run}/join", get(join))
             .route("/threads/{thread}/runs/{run}/cancel", post(cancel))
+            .route("/threads/{thread}/state", get(state))
+            .route("/threads/{thread}/state/{checkpoint}", get(state_before))
+            .route("/threads/{thread}/history", post(history))
             .with_state(graph.clone());
         graph.url = serve(router).await;
         graph
@@ -157,19 +203,107 @@ impl LangGraph {
         self.inner.lock().unwrap().next.push_back(next);
     }
 
-    /// `wait agent`, `join r0`, `cancel r0`, in their order.
+    /// `wait agent`, `join r0`, `cancel r0`, …, in their order.
     pub(crate) fn calls(&self) -> Vec<String> {
         self.inner.lock().unwrap().calls.clone()
     }
 
     /// A run about this message goes on.
     pub(crate) fn begin(&self, sid: &str) {
-        self.inner.lock().unwrap().runs.push((NextRun::Hang, sid.to_owned()));
+        let (sid, mark) = (sid.to_owned(), String::new());
+        self.inner.lock().unwrap().runs.push(FakeRun { next: NextRun::Hang, sid, mark });
     }
 
     /// From now on a run counts as finished.
     pub(crate) fn finish(&self, run: usize) {
-        self.inner.lock().unwrap().runs[run].0 = NextRun::FinishUnseen;
+        self.inner.lock().unwrap().runs[run].next = NextRun::FinishUnseen;
+    }
+
+    /// Somebody else answers every question.
+    pub(crate) fn answer_elsewhere(&self) {
+        self.inner.lock().unwrap().open.clear();
+    }
+
+    /// From now on the threads are gone.
+    pub(crate) fn forget(&self) {
+        self.inner.lock().unwrap().forgets = true;
+    }
+
+    /// Begins a run; gives what it does, its place and what it leaves.
+    fn run(
+        &self,
+        thread: &str,
+        body: &Value,
+    ) -> Result<(Option<NextRun>, String, Value), Response> {
+        let assistant = body["assistant_id"].as_str().unwrap();
+        let word = |name: &str| body["metadata"][name].as_str().unwrap().to_owned();
+        let (sid, mark) = (word("message_sid"), word("attempt"));
+        let mut inner = self.inner.lock().unwrap();
+        let next = match &body["command"]["resume"] {
+            Value::Null => {
+                assert_eq!(body["input"]["messages"][0]["id"], sid);
+                inner.calls.push(format!("wait {assistant}"));
+                inner.next.pop_front()
+            }
+            answer => {
+                inner.calls.push(format!("resume {assistant} {answer}"));
+                assert_eq!(body.get("if_not_exists"), None);
+                if inner.forgets {
+                    return Err(StatusCode::NOT_FOUND.into_response());
+                }
+                inner.open.pop();
+                let heard = ai(&format!("heard {sid}"), &format!("{assistant} heard {answer}"));
+                let all = json!({ "messages": [inner.said[0], heard] });
+                Some(inner.next.pop_front().unwrap_or(NextRun::Values(all)))
+            }
+        };
+        if let Some(NextRun::Refuse(status)) = next {
+            return Err(busy(status, 7));
+        }
+        let run = FakeRun { next: next.clone().unwrap_or(NextRun::FinishUnseen), sid, mark };
+        let values = inner.values(&run, &format!("{assistant} answers"));
+        let location = format!("/threads/{thread}/runs/r{}", inner.runs.len());
+        inner.runs.push(run);
+        Ok((next, location, values))
+    }
+
+    fn called(&self, call: &str, run: &str) -> Option<FakeRun> {
+        let mut inner = self.inner.lock().unwrap();
+        inner.calls.push(format!("{call} {run}"));
+        let number: usize = run[1..].parse().unwrap();
+        inner.runs.get(number).cloned()
+    }
+
+    /// Notes a call that needs the thread to be there.
+    fn has_thread(&self, call: &str) -> bool {
+        let mut inner = self.inner.lock().unwrap();
+        inner.calls.push(call.to_owned());
+        !inner.forgets
+    }
+}
+
+impl GraphInner {
+    /// What is left when the run of a message is over.
+    fn values(&mut self, run: &FakeRun, answer: &str) -> Value {
+        let own = json!({ "type": "human", "id": run.sid, "content": "x" });
+        let answer = ai(&format!("after {}", run.sid), answer);
+        let mut questions = |values: &[&Value]| {
+            let ids: Vec<_> = (0..values.len()).map(|at| format!("q{at} {}", run.sid)).collect();
+            let both =
+                ids.iter().zip(values).map(|(id, value)| json!({ "id": id, "value": value }));
+            let asked: Vec<Value> = both.collect();
+            self.open = ids;
+            json!({ "messages": [self.said[0], own], "__interrupt__": asked })
+        };
+        match &run.next {
+            NextRun::Error => json!({ "__error__": { "error": "ValueError", "message": "no" } }),
+            NextRun::Ask(value) => questions(&[value]),
+            NextRun::AskTwice(one, two) => questions(&[one, two]),
+            NextRun::Trim => json!({ "messages": [self.said[0], answer] }),
+            NextRun::TrimSilently => json!({ "messages": self.said }),
+            NextRun::Values(values) => values.clone(),
+            _ => json!({ "messages": [self.said[0], own, answer] }),
+        }
     }
 }
 
@@ -178,37 +312,33 @@ async fn wait(
     Path(thread): Path<String>,
     Json(body): Json<Value>,
 ) -> Response {
-    let assistant = body["assistant_id"].as_str().unwrap().to_owned();
-    let sid = body["input"]["messages"][0]["id"].as_str().unwrap().to_owned();
-    let (next, run) = {
-        let mut inner = graph.inner.lock().unwrap();
-        inner.calls.push(format!("wait {assistant}"));
-        let next = inner.next.pop_front();
-        inner.runs.push((next.unwrap_or(NextRun::FinishUnseen), sid.clone()));
-        (next, inner.runs.len() - 1)
+    let (next, location, values) = match graph.run(&thread, &body) {
+        Ok(run) => run,
+        Err(refused) => return refused,
     };
-    let location = format!("/threads/{thread}/runs/r{run}");
-    let values = match next {
-        None => values(&sid, &format!("{assistant} answers")),
-        Some(NextRun::Error) => json!({ "__error__": { "error": "ValueError", "message": "no" } }),
+    match next {
+        Some(NextRun::HangUnheard) => std::future::pending().await,
         Some(NextRun::Hang | NextRun::FinishUnseen) => {
             let heartbeats = futures::stream::once(async { Ok::<_, std::io::Error>("\n") });
             let never = futures::stream::pending();
             let body = futures::StreamExt::chain(heartbeats, never);
             let body = axum::body::Body::from_stream(body);
-            return ([(header::CONTENT_LOCATION, location)], body).into_response();
+            ([(header::CONTENT_LOCATION, location)], body).into_response()
         }
-    };
-    ([(header::CONTENT_LOCATION, location)], format!("\n\n{values}")).into_response()
+        _ => ([(header::CONTENT_LOCATION, location)], format!("\n\n{values}")).into_response(),
+    }
 }
 
 async fn join(State(graph): State<LangGraph>, Path((_, run)): Path<(String, String)>) -> Response {
-    let Some((state, sid)) = graph.called("join", &run) else {
+    let Some(state) = graph.called("join", &run) else {
         return StatusCode::NOT_FOUND.into_response();
     };
-    match state {
-        NextRun::FinishUnseen => Json(values(&sid, &format!("{run} answers"))).into_response(),
-        NextRun::Hang | NextRun::Error => std::future::pending().await,
+    match state.next {
+        NextRun::Hang | NextRun::HangUnheard => std::future::pending().await,
+        _ => {
+            let mut inner = graph.inner.lock().unwrap();
+            Json(inner.values(&state, &format!("{run} answers"))).into_response()
+        }
     }
 }
 
@@ -217,24 +347,55 @@ async fn cancel(
     Path((_, run)): Path<(String, String)>,
 ) -> Response {
     match graph.called("cancel", &run) {
-        Some((NextRun::Hang, _)) => Json(json!({})).into_response(),
+        Some(FakeRun { next: NextRun::Hang | NextRun::HangUnheard, .. }) => {
+            Json(json!({})).into_response()
+        }
         _ => StatusCode::NOT_FOUND.into_response(),
     }
 }
 
-impl LangGraph {
-    fn called(&self, call: &str, run: &str) -> Option<(NextRun, String)> {
-        let mut inner = self.inner.lock().unwrap();
-        inner.calls.push(format!("{call} {run}"));
-        let number: usize = run[1..].parse().unwrap();
-        inner.runs.get(number).cloned()
+async fn list(State(graph): State<LangGraph>) -> Response {
+    if !graph.has_thread("runs") {
+        return StatusCode::NOT_FOUND.into_response();
     }
+    let inner = graph.inner.lock().unwrap();
+    let run = |(at, run): (usize, &FakeRun)| {
+        json!({
+            "run_id": format!("r{at}"),
+            "metadata": { "message_sid": run.sid, "attempt": run.mark },
+        })
+    };
+    let runs: Vec<Value> = inner.runs.iter().enumerate().rev().map(run).collect();
+    Json(runs).into_response()
 }
 
-fn values(sid: &str, text: &str) -> Value {
-    json!({ "messages": [
-        { "type": "ai", "id": "before", "content": "an earlier answer" },
-        { "type": "human", "id": sid, "content": "x" },
-        { "type": "ai", "id": "after", "content": text },
-    ] })
+async fn state(State(graph): State<LangGraph>) -> Response {
+    if !graph.has_thread("state") {
+        return StatusCode::NOT_FOUND.into_response();
+    }
+    let open = graph.inner.lock().unwrap().open.clone();
+    let open: Vec<Value> = open.iter().map(|id| json!({ "id": id, "value": "?" })).collect();
+    let checkpoint = json!({ "checkpoint_id": "c1" });
+    Json(json!({ "values": {}, "interrupts": open, "checkpoint": checkpoint })).into_response()
+}
+
+async fn state_before(
+    State(graph): State<LangGraph>,
+    Path((_, checkpoint)): Path<(String, String)>,
+) -> Response {
+    graph.has_thread(&format!("state {checkpoint}"));
+    let said = graph.inner.lock().unwrap().said.clone();
+    Json(json!({ "values": { "messages": said } })).into_response()
+}
+
+async fn history(State(graph): State<LangGraph>, Json(body): Json<Value>) -> Response {
+    let run = body["metadata"]["run_id"].as_str().unwrap();
+    assert_eq!((&body["limit"], &body["metadata"]["source"]), (&json!(1), &json!("input")));
+    graph.has_thread(&format!("history {run}"));
+    let said = graph.inner.lock().unwrap().said.clone();
+    Json(json!([{ "values": { "messages": said } }])).into_response()
+}
+
+fn ai(id: &str, text: &str) -> Value {
+    json!({ "type": "ai", "id": id, "content": text })
 }

@@ -1,13 +1,20 @@
 //! What an agent is asked, and how an attempt ended: the words of both protocols.
 //!
-//! Takes what a client of an agent found out, gives how it counts. Pure. Never holds a URL or a
-//! token, and no failure holds a text.
+//! Takes what a client of an agent found out, gives how it counts. Pure. No failure holds a URL, a
+//! text or a token.
+
+use std::time::Duration;
 
 use futures::future::BoxFuture;
 use kanarie_crds::route::ChannelRef;
 use kanarie_queue::types::{Class, ConversationId};
 
 use crate::envelope::InboundMessage;
+use crate::outbound::agent::breaker::Health;
+use crate::outbound::agent::interrupt::Interrupt;
+
+/// Longest text that fits into 20 messages of 1,600 characters, in bytes.
+pub(crate) const LONGEST_TEXT: usize = 20 * 1_600 * 4;
 
 /// What an agent is asked.
 #[derive(Clone, Copy, Debug)]
@@ -18,6 +25,8 @@ pub struct Question<'a> {
     pub conversation: &'a ConversationId,
     /// The message.
     pub message: &'a InboundMessage,
+    /// The question of a graph that this message may answer.
+    pub interrupt: Option<&'a Interrupt>,
 }
 
 /// Keeps the id of a run with the head of the conversation; false when the lease is lost.
@@ -30,6 +39,13 @@ pub enum Answer {
     Text(String),
     /// Deliberately nothing.
     Silence,
+    /// The graph stopped to ask this: the next message of the conversation answers it.
+    Interrupted {
+        /// The question, not blank.
+        text: String,
+        /// To be kept with the conversation and handed back with its next message.
+        interrupt: Interrupt,
+    },
 }
 
 /// How an attempt ended.
@@ -64,11 +80,19 @@ pub enum Failure {
     /// It answered with this status.
     #[error("the agent answered with status {0}")]
     Status(u16),
+    /// It asks to be left alone for a while.
+    #[error("the agent is busy: it answered with status {status}")]
+    Busy {
+        /// The status.
+        status: u16,
+        /// How long it asks for, an hour at the most.
+        retry_after: Option<Duration>,
+    },
     /// Its graph failed.
     #[error("the agent's graph failed: see the log of the LangGraph server")]
     Graph,
-    /// Its answer is over 8 MiB.
-    #[error("the agent's answer is over 8 MiB")]
+    /// Its answer is over 256 MiB.
+    #[error("the agent's answer is over 256 MiB")]
     TooLarge,
     /// Its text is too long for a chat.
     #[error("the agent's text is too long: more than 20 messages of 1,600 characters")]
@@ -76,6 +100,9 @@ pub enum Failure {
     /// Its answer cannot be read.
     #[error("the agent's answer is not the JSON of its protocol")]
     NotJson,
+    /// Its answer is compressed in a way that nobody asked for.
+    #[error("the agent's answer is compressed, but not by gzip: answer as Accept-Encoding asks")]
+    Encoded,
     /// It answered without a text.
     #[error("the agent answered without a text")]
     NoText,
@@ -105,15 +132,30 @@ impl Attempt {
         }
     }
 
-    /// Whether the agent is in good health; none when the attempt says nothing about that. An
-    /// agent that answers badly is judged by its revision's evidence, not by its breaker.
-    pub(crate) fn health(&self) -> Option<bool> {
+    /// What it says about the agent's health; none when it says nothing. An agent that answers
+    /// badly is judged by its revision's evidence, not by its breaker.
+    pub(crate) fn health(&self) -> Option<Health> {
         Some(match self.outcome {
-            Ok(_) => !self.late,
-            Err(Failure::LeaseLost) => return None,
-            Err(Failure::Status(status)) => status < 500,
-            Err(Failure::Connect | Failure::Broken | Failure::Deadline | Failure::Address) => false,
-            Err(_) => true,
+            Ok(_) if self.late => Health::Ill(None),
+            Ok(_) => Health::Well,
+            Err(Failure::LeaseLost | Failure::Url) => return None,
+            Err(Failure::Busy { retry_after, .. }) => Health::Ill(retry_after),
+            Err(Failure::Status(status)) if status < 500 => Health::Well,
+            Err(
+                Failure::Status(_)
+                | Failure::Connect
+                | Failure::Broken
+                | Failure::Deadline
+                | Failure::Address
+                | Failure::Graph,
+            ) => Health::Ill(None),
+            Err(
+                Failure::TooLarge
+                | Failure::TooLong
+                | Failure::NotJson
+                | Failure::Encoded
+                | Failure::NoText,
+            ) => Health::Well,
         })
     }
 }
@@ -129,8 +171,9 @@ impl Failure {
             | Self::Connect
             | Self::Broken
             | Self::Status(_)
+            | Self::Busy { .. }
             | Self::Graph => Class::Http,
-            Self::TooLarge | Self::TooLong | Self::NotJson => Class::Invalid,
+            Self::TooLarge | Self::TooLong | Self::NotJson | Self::Encoded => Class::Invalid,
             Self::NoText => Class::NoAnswer,
         })
     }

@@ -1,7 +1,7 @@
 //! A breaker: when an agent that fails is left alone for a while, and when it is tried again.
 //!
 //! Takes outcomes and the time they came at, gives whether a call may go out. Pure: `now` comes
-//! from the caller. Never counts evidence: an open breaker is no attempt.
+//! from the caller. Never counts evidence: an open breaker is no attempt. Never has two probes out.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -14,10 +14,8 @@ const IN_A_ROW: u32 = 5;
 const WINDOW: usize = 20;
 /// How long it stays open at first; doubles with every probe that fails.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
-/// Longest time it stays open.
+/// Longest time it stays open, unless the agent asks for longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// A probe without an outcome for so long was lost with its caller: another may go out.
-const PROBE_LOST_AFTER: Duration = Duration::from_secs(180);
 
 /// The state of one dependency.
 #[derive(Clone, Debug, Default)]
@@ -25,60 +23,116 @@ pub struct Breaker {
     recent: VecDeque<bool>,
     in_a_row: u32,
     open: Option<Open>,
+    probes: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Open {
-    until: Instant,
+    outage: Outage,
     pause: Duration,
-    probe_since: Option<Instant>,
+    /// The number of the probe that is out.
+    probe: Option<u64>,
+}
+
+/// Since when an agent has been left alone, and until when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outage {
+    /// When the breaker opened.
+    pub since: Instant,
+    /// When the next probe may go out; while one is out, about when it is worth asking again.
+    pub until: Instant,
 }
 
 /// Whether a call may go out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Permission {
-    /// It may.
-    Go,
-    /// Not before this time has passed.
-    Wait(Duration),
+    /// It may; with a number when it is the probe.
+    Go(Option<u64>),
+    /// It may not.
+    Wait(Outage),
+}
+
+/// How a call ended, as far as its agent's health goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// The agent is well.
+    Well,
+    /// It is not; it may ask to be left alone for so long.
+    Ill(Option<Duration>),
+}
+
+/// What an outcome changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Nothing that others need to know.
+    None,
+    /// The agent is left alone from now on.
+    Opened,
+    /// It may be asked again: what waits for it is to be woken.
+    Closed,
 }
 
 impl Breaker {
     /// Whether a call may go out at `now`. Of an open breaker whose pause is over exactly one
-    /// caller gets a Go; the others wait for its outcome.
+    /// caller gets a Go, and the others wait for what becomes of it.
     pub fn permit(&mut self, now: Instant) -> Permission {
-        let Some(open) = &mut self.open else { return Permission::Go };
-        if now < open.until {
-            return Permission::Wait(open.until - now);
+        let Some(open) = &mut self.open else { return Permission::Go(None) };
+        if now < open.outage.until {
+            return Permission::Wait(open.outage);
         }
-        let under_way = |since: Instant| now.duration_since(since) < PROBE_LOST_AFTER;
-        if open.probe_since.is_some_and(under_way) {
-            return Permission::Wait(FIRST_PAUSE);
+        if open.probe.is_some() {
+            return Permission::Wait(Outage { until: now + FIRST_PAUSE, ..open.outage });
         }
-        open.probe_since = Some(now);
-        Permission::Go
+        self.probes += 1;
+        open.probe = Some(self.probes);
+        Permission::Go(open.probe)
     }
 
-    /// Takes the outcome of a call that was permitted.
-    pub fn record(&mut self, succeeded: bool, now: Instant) {
-        match (self.open, succeeded) {
-            (Some(_), true) => *self = Self::default(),
-            (Some(open), false) if open.probe_since.is_some() => {
-                let pause = (open.pause * 2).min(LONGEST_PAUSE);
-                self.open = Some(Open { until: now + pause, pause, probe_since: None });
+    /// Takes the outcome of a call that was permitted, with the number that it got.
+    pub fn record(&mut self, health: Health, probe: Option<u64>, now: Instant) -> Change {
+        match (&mut self.open, health) {
+            (Some(_), Health::Well) => {
+                *self = Self { probes: self.probes, ..Self::default() };
+                Change::Closed
             }
-            // A call from before it opened; it says nothing new.
-            (Some(_), false) => {}
-            (None, _) => self.count(succeeded, now),
+            (Some(open), Health::Ill(asked)) => {
+                if probe.is_some() && open.probe == probe {
+                    open.probe = None;
+                    open.pause = (open.pause * 2).min(LONGEST_PAUSE);
+                    open.outage.until = now + open.pause;
+                }
+                // A call from before it opened says nothing new, but for what the agent asks.
+                open.outage.until = open.outage.until.max(now + asked.unwrap_or_default());
+                Change::None
+            }
+            (None, health) => self.count(health, now),
         }
     }
 
-    /// Whether it remembers no trouble.
-    pub fn is_idle(&self) -> bool {
-        self.open.is_none() && self.recent.iter().all(|succeeded| *succeeded)
+    /// A probe ended without an outcome: another may go out at once.
+    pub fn give_back(&mut self, probe: u64) {
+        if let Some(open) = &mut self.open
+            && open.probe == Some(probe)
+        {
+            open.probe = None;
+        }
     }
 
-    fn count(&mut self, succeeded: bool, now: Instant) {
+    /// Since when it is open, and until when.
+    pub fn outage(&self) -> Option<Outage> {
+        self.open.map(|open| open.outage)
+    }
+
+    /// Whether it remembers no trouble, or only an old one that nobody asks about.
+    pub fn is_idle(&self, now: Instant) -> bool {
+        match &self.open {
+            Some(open) => open.probe.is_none() && now > open.outage.until + 10 * LONGEST_PAUSE,
+            None => self.recent.iter().all(|succeeded| *succeeded),
+        }
+    }
+
+    fn count(&mut self, health: Health, now: Instant) -> Change {
+        let succeeded = health == Health::Well;
         self.in_a_row = if succeeded { 0 } else { self.in_a_row + 1 };
         if self.recent.len() == WINDOW {
             self.recent.pop_front();
@@ -86,10 +140,16 @@ impl Breaker {
         self.recent.push_back(succeeded);
         let failures = self.recent.iter().filter(|succeeded| !**succeeded).count();
         let mostly_failing = self.recent.len() == WINDOW && failures * 2 > WINDOW;
-        if self.in_a_row >= IN_A_ROW || mostly_failing {
-            let until = now + FIRST_PAUSE;
-            self.open = Some(Open { until, pause: FIRST_PAUSE, probe_since: None });
+        if self.in_a_row < IN_A_ROW && !mostly_failing {
+            return Change::None;
         }
+        let asked = match health {
+            Health::Ill(asked) => asked.unwrap_or_default(),
+            Health::Well => Duration::ZERO,
+        };
+        let outage = Outage { since: now, until: now + FIRST_PAUSE.max(asked) };
+        self.open = Some(Open { outage, pause: FIRST_PAUSE, probe: None });
+        Change::Opened
     }
 }
 
@@ -99,28 +159,48 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{Breaker, Permission};
+    use super::{Breaker, Change, Health, Outage, Permission};
+
+    const ILL: Health = Health::Ill(None);
 
     fn failing(count: u32, now: Instant) -> Breaker {
         let mut breaker = Breaker::default();
-        (0..count).for_each(|_| breaker.record(false, now));
+        (0..count).for_each(|_| {
+            breaker.record(ILL, None, now);
+        });
         breaker
+    }
+
+    fn health(is_well: bool) -> Health {
+        if is_well { Health::Well } else { ILL }
     }
 
     fn seconds(count: u64) -> Duration {
         Duration::from_secs(count)
     }
 
+    /// The number of the probe that goes out.
+    fn probe(breaker: &mut Breaker, now: Instant) -> Option<u64> {
+        match breaker.permit(now) {
+            Permission::Go(probe) => Some(probe.expect("a probe has a number")),
+            Permission::Wait(_) => None,
+        }
+    }
+
     #[test]
     fn four_failures_in_a_row_leave_it_closed() {
         let now = Instant::now();
-        assert_eq!(failing(4, now).permit(now), Permission::Go);
+        assert_eq!(failing(4, now).permit(now), Permission::Go(None));
     }
 
     #[test]
     fn the_fifth_failure_in_a_row_opens_it_for_five_seconds() {
         let now = Instant::now();
-        assert_eq!(failing(5, now).permit(now + seconds(2)), Permission::Wait(seconds(3)));
+        let mut breaker = failing(4, now);
+        assert_eq!(breaker.record(ILL, None, now), Change::Opened);
+        let outage = Outage { since: now, until: now + seconds(5) };
+        assert_eq!(breaker.permit(now + seconds(2)), Permission::Wait(outage));
+        assert_eq!(breaker.outage(), Some(outage));
     }
 
     #[test]
@@ -128,65 +208,108 @@ mod tests {
         let now = Instant::now();
         let mut breaker = Breaker::default();
         // Two failures, one success: never three in a row, and two thirds fail.
-        (0..19).for_each(|index| breaker.record(index % 3 == 0, now));
-        assert_eq!(breaker.permit(now), Permission::Go, "nineteen outcomes are no window yet");
-        breaker.record(false, now);
-        assert!(matches!(breaker.permit(now), Permission::Wait(_)));
+        (0..19).for_each(|index| {
+            breaker.record(health(index % 3 == 0), None, now);
+        });
+        assert_eq!(breaker.permit(now), Permission::Go(None), "nineteen are no window yet");
+        assert_eq!(breaker.record(ILL, None, now), Change::Opened);
     }
 
     #[test]
     fn exactly_half_of_the_last_twenty_leave_it_closed() {
         let now = Instant::now();
         let mut breaker = Breaker::default();
-        (0..40).for_each(|index| breaker.record(index % 2 == 0, now));
-        assert_eq!(breaker.permit(now), Permission::Go);
+        (0..40).for_each(|index| {
+            breaker.record(health(index % 2 == 0), None, now);
+        });
+        assert_eq!(breaker.permit(now), Permission::Go(None));
     }
 
     #[test]
     fn a_success_does_not_make_it_forget_the_failures_before() {
         let now = Instant::now();
         let mut breaker = failing(1, now);
-        breaker.record(true, now);
-        assert!(!breaker.is_idle());
-        (0..20).for_each(|_| breaker.record(true, now));
-        assert!(breaker.is_idle());
+        breaker.record(Health::Well, None, now);
+        assert!(!breaker.is_idle(now));
+        (0..20).for_each(|_| {
+            breaker.record(Health::Well, None, now);
+        });
+        assert!(breaker.is_idle(now));
     }
 
     #[test]
-    fn after_the_pause_one_caller_probes_and_the_others_wait() {
+    fn after_the_pause_one_caller_probes_and_the_others_wait_for_it_however_long() {
         let now = Instant::now();
         let mut breaker = failing(5, now);
-        assert_eq!(breaker.permit(now + seconds(5)), Permission::Go);
-        assert!(matches!(breaker.permit(now + seconds(5)), Permission::Wait(_)));
-    }
-
-    #[test]
-    fn a_probe_that_succeeds_closes_it() {
-        let now = Instant::now();
-        let mut breaker = failing(5, now);
-        assert_eq!(breaker.permit(now + seconds(5)), Permission::Go);
-        breaker.record(true, now + seconds(6));
-        assert!(breaker.is_idle());
-        assert_eq!(breaker.permit(now + seconds(6)), Permission::Go);
-    }
-
-    #[test]
-    fn every_probe_that_fails_doubles_the_pause_up_to_a_minute() {
-        let mut now = Instant::now();
-        let mut breaker = failing(5, now);
-        for pause in [5, 10, 20, 40, 60, 60] {
-            assert_eq!(breaker.permit(now), Permission::Wait(seconds(pause)));
-            now += seconds(pause);
-            assert_eq!(breaker.permit(now), Permission::Go);
-            breaker.record(false, now);
+        assert!(probe(&mut breaker, now + seconds(5)).is_some());
+        for later in [5, 185, 4_000] {
+            assert_eq!(probe(&mut breaker, now + seconds(later)), None);
         }
     }
 
     #[test]
-    fn a_probe_lost_with_its_caller_is_followed_by_another() {
+    fn a_success_closes_it_and_says_so_once() {
         let now = Instant::now();
         let mut breaker = failing(5, now);
-        assert_eq!(breaker.permit(now + seconds(5)), Permission::Go);
-        assert_eq!(breaker.permit(now + seconds(185)), Permission::Go);
+        let number = probe(&mut breaker, now + seconds(5));
+        assert_eq!(breaker.record(Health::Well, number, now + seconds(6)), Change::Closed);
+        assert!(breaker.is_idle(now));
+        assert_eq!(breaker.record(Health::Well, None, now + seconds(6)), Change::None);
+    }
+
+    #[test]
+    fn every_probe_that_fails_doubles_the_pause_up_to_a_minute() {
+        let start = Instant::now();
+        let (mut now, mut breaker) = (start, failing(5, start));
+        for pause in [5, 10, 20, 40, 60, 60] {
+            let outage = Outage { since: start, until: now + seconds(pause) };
+            assert_eq!(breaker.permit(now), Permission::Wait(outage));
+            now += seconds(pause);
+            let number = probe(&mut breaker, now);
+            assert_eq!(breaker.record(ILL, number, now), Change::None);
+        }
+    }
+
+    #[test]
+    fn a_call_from_before_it_opened_is_not_taken_for_the_probe() {
+        let now = Instant::now();
+        let mut breaker = failing(5, now);
+        assert!(probe(&mut breaker, now + seconds(5)).is_some());
+        breaker.record(ILL, None, now + seconds(6));
+        assert_eq!(probe(&mut breaker, now + seconds(60)), None, "the probe is still out");
+    }
+
+    #[test]
+    fn a_probe_that_is_given_back_is_followed_by_another_at_once() {
+        let now = Instant::now();
+        let mut breaker = failing(5, now);
+        let first = probe(&mut breaker, now + seconds(5)).unwrap();
+        breaker.give_back(first);
+        let second = probe(&mut breaker, now + seconds(5)).unwrap();
+        breaker.give_back(first);
+        assert_eq!(probe(&mut breaker, now + seconds(5)), None, "only its own is given back");
+        assert_ne!(first, second);
+    }
+
+    #[test]
+    fn an_agent_that_asks_to_be_left_alone_is() {
+        let now = Instant::now();
+        let mut breaker = failing(4, now);
+        breaker.record(Health::Ill(Some(seconds(90))), None, now);
+        let until = |breaker: &Breaker| breaker.outage().unwrap().until;
+        assert_eq!(until(&breaker), now + seconds(90));
+        breaker.record(Health::Ill(Some(seconds(120))), None, now);
+        assert_eq!(until(&breaker), now + seconds(120));
+        let later = now + seconds(120);
+        let number = probe(&mut breaker, later);
+        breaker.record(Health::Ill(Some(seconds(3))), number, later);
+        assert_eq!(until(&breaker), later + seconds(10), "never before its own pause is over");
+    }
+
+    #[test]
+    fn one_that_nobody_asks_about_any_more_is_idle() {
+        let now = Instant::now();
+        let breaker = failing(5, now);
+        assert!(!breaker.is_idle(now + seconds(600)) && breaker.is_idle(now + seconds(606)));
     }
 }

@@ -2,21 +2,21 @@
 //!
 //! Takes a URL and a question, gives how the attempt ended. 200 with a text is the reply, 204 is
 //! deliberately none, anything else is a failure. The types here are the protocol: docs/agents.md
-//! shows their JSON schema. Never repeats the POST.
-
-use std::time::Duration;
+//! shows their JSON schema. Never repeats the POST, but for one that the other end had closed its
+//! kept connection to.
 
 use jiff::Timestamp;
 use kanarie_crds::route::SecretText;
 use reqwest::{Client, Response};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::outbound::agent::answer::{Answer, Attempt, Failure, Question};
-use crate::outbound::agent::call::{failure, read};
+use crate::outbound::agent::answer::{Answer, Attempt, Failure, LONGEST_TEXT, Question};
+use crate::outbound::agent::call::{self, Wait};
+use crate::outbound::agent::json::{Nest, Path, Visit};
+use crate::outbound::agent::room::Room;
 
 /// Version of the protocol; a change that an agent must know about raises it.
 pub const PROTOCOL_VERSION: u32 = 1;
@@ -95,11 +95,12 @@ pub struct AgentResponse {
 }
 
 /// Asks an agent.
-pub async fn ask(
+pub(crate) async fn ask(
     client: &Client,
     url: Url,
     token: Option<&SecretText>,
     question: Question<'_>,
+    room: Room<'_>,
     deadline: Instant,
 ) -> Attempt {
     let mut request = client
@@ -109,31 +110,67 @@ pub async fn ask(
     if let Some(token) = token {
         request = request.bearer_auth(token.expose());
     }
-    Attempt::ended(match tokio::time::timeout_at(deadline, request.send()).await {
-        Ok(Ok(response)) => answer(response, deadline).await,
-        Ok(Err(error)) => Err(failure(&error)),
-        Err(_) => Err(Failure::Deadline),
+    Attempt::ended(match call::send(request, deadline).await {
+        Ok(response) => answer(response, room, deadline).await,
+        Err(failure) => Err(failure),
     })
 }
 
-async fn answer(mut response: Response, deadline: Instant) -> Result<Answer, Failure> {
+async fn answer(response: Response, room: Room<'_>, deadline: Instant) -> Result<Answer, Failure> {
     match response.status().as_u16() {
         200 => {}
         204 => return Ok(Answer::Silence),
-        status => return Err(Failure::Status(status)),
+        _ => return Err(call::refusal(&response)),
     }
     // No heartbeats are agreed on here, so only the deadline ends the wait.
-    let body = read(&mut response, Duration::MAX / 4, deadline).await?;
-    parse(&body)
+    let mut said = Said::default();
+    call::read(response, &mut said, Wait { deadline, idle: None }, room).await?;
+    said.answer()
 }
 
-/// A text, and nothing else, is required: what an agent says besides is its own business.
-fn parse(body: &[u8]) -> Result<Answer, Failure> {
-    let answer: Value = serde_json::from_slice(body).map_err(|_| Failure::NotJson)?;
-    match answer.as_object().ok_or(Failure::NotJson)?.get("text") {
-        Some(Value::String(text)) if !text.trim().is_empty() => Ok(Answer::Text(text.clone())),
-        Some(Value::String(_) | Value::Null) | None => Err(Failure::NoText),
-        Some(_) => Err(Failure::NotJson),
+/// What was read: a text, and nothing else, is required. What an agent says besides is its own
+/// business.
+#[derive(Debug, Default)]
+struct Said {
+    is_object: bool,
+    is_other: bool,
+    text: String,
+    is_too_long: bool,
+}
+
+impl Said {
+    fn answer(self) -> Result<Answer, Failure> {
+        match self.text {
+            _ if !self.is_object || self.is_other => Err(Failure::NotJson),
+            _ if self.is_too_long => Err(Failure::TooLong),
+            text if text.trim().is_empty() => Err(Failure::NoText),
+            text => Ok(Answer::Text(text)),
+        }
+    }
+}
+
+impl Visit for Said {
+    const KEYS: &'static [&'static str] = &["text"];
+
+    fn room(&self, path: Path<'_>) -> Option<usize> {
+        (path == ["text"]).then_some(LONGEST_TEXT)
+    }
+
+    fn string(&mut self, _: Path<'_>, text: &str, whole: bool) {
+        (self.text, self.is_too_long, self.is_other) = (text.to_owned(), !whole, false);
+    }
+
+    fn word(&mut self, path: Path<'_>, word: &str) {
+        self.is_other |= path == ["text"] && word != "null";
+    }
+
+    fn open(&mut self, path: Path<'_>, nest: Nest) {
+        self.is_object |= path.is_empty() && nest == Nest::Object;
+        self.is_other |= path == ["text"];
+    }
+
+    fn held(&self) -> usize {
+        self.text.len()
     }
 }
 
@@ -177,9 +214,17 @@ mod tests {
     use kanarie_queue::types::ConversationId;
     use serde_json::json;
 
-    use super::{AgentRequest, parse};
+    use super::{AgentRequest, Said};
     use crate::envelope::{InboundMessage, Media, MessageKind};
-    use crate::outbound::agent::answer::{Answer, Failure, Question};
+    use crate::outbound::agent::answer::{Answer, Failure, LONGEST_TEXT, Question};
+    use crate::outbound::agent::json::Json;
+
+    fn parse(body: &[u8]) -> Result<Answer, Failure> {
+        let mut said = Said::default();
+        let mut json = Json::new(&mut said, 1_000_000);
+        json.feed(body).and_then(|()| json.finish()).map_err(|_| Failure::NotJson)?;
+        said.answer()
+    }
 
     #[test]
     fn a_question_has_the_fields_of_the_protocol() {
@@ -201,8 +246,12 @@ mod tests {
         let channel =
             ChannelRef { namespace: "shop".into(), name: "cars".into(), uid: "u".parse().unwrap() };
         let conversation = ConversationId::from_bytes([1; 16]);
-        let question =
-            Question { channel: &channel, conversation: &conversation, message: &message };
+        let question = Question {
+            channel: &channel,
+            conversation: &conversation,
+            message: &message,
+            interrupt: None,
+        };
         assert_eq!(
             serde_json::to_value(AgentRequest::of(question)).unwrap(),
             json!({
@@ -235,5 +284,17 @@ mod tests {
         for body in ["", "Dag", "[]", r#"{"text": 1}"#, r#"{"text": "Dag""#] {
             assert_eq!(parse(body.as_bytes()), Err(Failure::NotJson), "{body}");
         }
+    }
+
+    #[test]
+    fn half_a_character_is_replaced_and_a_byte_order_mark_is_passed_over() {
+        let body = b"\xef\xbb\xbf{\"text\": \"Goed \\ud83d\"}";
+        assert_eq!(parse(body), Ok(Answer::Text("Goed \u{fffd}".to_owned())));
+    }
+
+    #[test]
+    fn a_text_that_no_twenty_messages_hold_is_too_long() {
+        let body = format!(r#"{{"text": "{}"}}"#, "a".repeat(LONGEST_TEXT + 1));
+        assert_eq!(parse(body.as_bytes()), Err(Failure::TooLong));
     }
 }

@@ -2,41 +2,59 @@
 //!
 //! Takes a server and a question, gives how the attempt ended. The id of a run is kept before its
 //! result is waited for, so whoever takes the message over waits for the same run instead of
-//! beginning a second one. A run that is left is cancelled and rolled back first, for both tracks
-//! may share the thread. Never posts a run twice.
+//! beginning a second one; a run whose id was not heard is looked for by its mark. A run that is
+//! left is cancelled and rolled back first, for both tracks may share the thread. Never begins a
+//! run twice, never repeats an earlier answer.
+
+mod input;
+mod message;
+mod question;
+mod thread;
+mod values;
 
 use std::time::Duration;
 
 use kanarie_crds::route::SecretText;
 use reqwest::{Client, Method, RequestBuilder, Response};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::time::Instant;
 use url::Url;
-use uuid::Uuid;
 
-use crate::envelope::{InboundMessage, MessageKind};
 use crate::outbound::agent::answer::{Answer, Attempt, Failure, KeepRun, Question};
-use crate::outbound::agent::call::{failure, read};
+use crate::outbound::agent::call::{self, Wait};
+use crate::outbound::agent::interrupt::Interrupt;
+use crate::outbound::agent::json::Visit;
+use crate::outbound::agent::langgraph::input::Input;
+use crate::outbound::agent::langgraph::message::Said;
+use crate::outbound::agent::langgraph::thread::{Earlier, Marked, Open};
+use crate::outbound::agent::langgraph::values::{Found, Values};
+use crate::outbound::agent::room::Rooms;
+use crate::random;
 
 /// Longest silence while a run goes on: the server sends a newline every five seconds.
 const IDLE: Duration = Duration::from_secs(15);
-/// Time to cancel a run, and again to fetch the answer of one that had finished.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Time to cancel a run, and again to fetch the answer of one that had finished; and for what is
+/// asked besides the run.
+const ASIDE: Duration = Duration::from_secs(5);
 /// Pause before a broken wait is taken up again.
 const REJOIN_PAUSE: Duration = Duration::from_secs(1);
+/// Runs of a thread among which a lost one is looked for, the newest first.
+const RECENT_RUNS: &str = "10";
 
 /// A server and the right to use it.
 #[derive(Clone, Debug)]
-pub struct Server<'a> {
+pub(crate) struct Server<'a> {
     /// The checked client.
-    pub client: &'a Client,
+    pub(crate) client: &'a Client,
     /// Base URL.
-    pub base: Url,
+    pub(crate) base: Url,
     /// The same as the route writes it, to recognise the server of a run.
-    pub written: String,
+    pub(crate) written: String,
     /// Sent as `x-api-key`.
-    pub api_key: Option<&'a SecretText>,
+    pub(crate) api_key: Option<&'a SecretText>,
+    /// The memory for its answers.
+    pub(crate) rooms: &'a Rooms,
 }
 
 /// A run that was begun: what the store keeps with the head of the conversation.
@@ -50,12 +68,38 @@ pub struct Run {
     pub thread: String,
     /// Its id.
     pub run: String,
+    /// Set for one that goes on after a question: what was there before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Before>,
 }
 
-/// The customer's thread: the same for every revision.
-pub fn thread_id(message: &InboundMessage) -> Uuid {
-    let name = format!("{}|{}", message.sender, message.customer);
-    Uuid::new_v5(&Uuid::NAMESPACE_URL, name.as_bytes())
+/// What was there before a run that resumed its graph.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Before {
+    /// The checkpoint, if it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<String>,
+    /// Names the last text of the graph, empty for none.
+    #[serde(default)]
+    pub said: String,
+}
+
+/// A run that is to be begun.
+struct Start<'a> {
+    assistant: &'a str,
+    thread: String,
+    input: Input,
+    after: Option<Before>,
+}
+
+/// What came of the POST.
+enum Begun {
+    /// Its answer comes.
+    Answering(Response),
+    /// Nothing was heard of it, but it was begun under this id.
+    Unheard(String),
+    /// It was not begun, as far as anybody knows.
+    Failed(Failure),
 }
 
 impl Run {
@@ -71,7 +115,7 @@ impl Run {
 
 impl Server<'_> {
     /// Waits for a run that was begun before, or begins one when there is none any more.
-    pub async fn ask_or_resume(
+    pub(crate) async fn ask_or_resume(
         &self,
         begun: Option<&Run>,
         assistant: &str,
@@ -80,59 +124,152 @@ impl Server<'_> {
         keep: &KeepRun<'_>,
     ) -> Attempt {
         if let Some(run) = begun {
-            let attempt = self.resume(run, question, deadline).await;
+            let attempt = self.wait_for(run, question, deadline).await;
             // Cancelled by somebody who died before they could forget it: it left no trace.
             if attempt.outcome != Err(Failure::Status(404)) {
                 return attempt;
             }
         }
-        self.ask(assistant, question, deadline, keep).await
+        if let Some(resume) = self.resuming(assistant, question, deadline).await {
+            let attempt = self.ask(&resume, question, deadline, keep).await;
+            // The thread is gone, and the question with it.
+            if attempt.outcome != Err(Failure::Status(404)) {
+                return attempt;
+            }
+        }
+        let thread = input::thread_id(question.message).to_string();
+        let start = Start { assistant, thread, input: Input::Message, after: None };
+        self.ask(&start, question, deadline, keep).await
+    }
+
+    /// Cancels a run and takes its traces off the thread; gives its answer if it had finished.
+    pub(crate) async fn leave(&self, run: &Run, question: Question<'_>) -> Option<Answer> {
+        if self.cancel(run).await {
+            return None;
+        }
+        self.join(run, question, Instant::now() + ASIDE).await.ok()
+    }
+
+    /// How the message answers a question that this assistant asked; none when it does not, or when
+    /// somebody else answered it meanwhile.
+    async fn resuming<'s>(
+        &self,
+        assistant: &'s str,
+        question: Question<'_>,
+        deadline: Instant,
+    ) -> Option<Start<'s>> {
+        let interrupt = question.interrupt?;
+        let is_asked = interrupt.is_of(&self.written, assistant);
+        if !is_asked || !interrupt.is_open(question.message.received_at) {
+            return None;
+        }
+        let Interrupt { thread, id, said, .. } = interrupt;
+        let (thread, said) = (thread.clone(), said.clone());
+        let mut open = Open::default();
+        let (input, checkpoint) =
+            match self.get(&["threads", &thread, "state"], &mut open, question, deadline).await {
+                Ok(()) if !open.has(id.as_deref()) => return None,
+                Ok(()) => match id.clone().filter(|_| open.are_many()) {
+                    Some(id) => (Input::ResumeOne(id), open.checkpoint()),
+                    None => (Input::Resume, open.checkpoint()),
+                },
+                // Nobody knows better than the run itself.
+                Err(_) => (Input::Resume, None),
+            };
+        Some(Start { assistant, thread, input, after: Some(Before { checkpoint, said }) })
     }
 
     /// Begins a run and waits for its end.
     async fn ask(
         &self,
-        assistant: &str,
+        start: &Start<'_>,
         question: Question<'_>,
         deadline: Instant,
         keep: &KeepRun<'_>,
     ) -> Attempt {
-        let thread = thread_id(question.message).to_string();
-        let request = self
-            .request(Method::POST, &["threads", &thread, "runs", "wait"])
-            .json(&body(assistant, question.message));
-        let mut response = match begin(request, deadline).await {
-            Ok(response) => response,
-            Err(failure) => return Attempt::failed(failure),
+        let (response, run) = match self.begin(start, question, deadline).await {
+            Begun::Answering(response) => {
+                let run = run_id(&response);
+                (Some(response), run)
+            }
+            Begun::Unheard(run) => (None, Some(run)),
+            Begun::Failed(failure) => return Attempt::failed(failure),
         };
-        let Some(run) = run_id(&response) else {
-            // Without an id there is nothing to take up again or to cancel.
-            let body = read(&mut response, IDLE, deadline).await;
-            return Attempt::ended(body.and_then(|body| answer(&body, question.message)));
-        };
-        let (url, assistant) = (self.written.clone(), assistant.to_owned());
-        let run = Run { url, assistant, thread, run };
-        if !keep(run.kept()).await {
-            self.cancel(&run).await;
+        let run = run.map(|run| Run {
+            url: self.written.clone(),
+            assistant: start.assistant.to_owned(),
+            thread: start.thread.clone(),
+            run,
+            after: start.after.clone(),
+        });
+        if let Some(run) = &run
+            && !keep(run.kept()).await
+        {
+            self.cancel(run).await;
             return Attempt::failed(Failure::LeaseLost);
         }
-        match read(&mut response, IDLE, deadline).await {
-            Ok(body) => Attempt::ended(answer(&body, question.message)),
-            Err(Failure::TooLarge) => Attempt::failed(Failure::TooLarge),
-            Err(_) => self.resume(&run, question, deadline).await,
+        let outcome = match response {
+            Some(response) => self.answer(response, run.as_ref(), question, deadline).await,
+            None => Err(Failure::Broken),
+        };
+        match (outcome, run) {
+            // Without an id there is nothing to take up again or to cancel.
+            (Err(Failure::Broken | Failure::Deadline), Some(run)) => {
+                self.wait_for(&run, question, deadline).await
+            }
+            (outcome, _) => Attempt::ended(outcome),
         }
     }
 
+    /// Posts the run. When nothing is heard of it, looks whether it was begun all the same.
+    async fn begin(&self, start: &Start<'_>, question: Question<'_>, deadline: Instant) -> Begun {
+        let mark = random::token();
+        let body = input::body(start.assistant, question.message, &start.input, &mark);
+        let mut may_repeat = true;
+        loop {
+            let path = ["threads", &start.thread, "runs", "wait"];
+            let request = self.request(Method::POST, &path).json(&body);
+            let unanswered = match call::send_once(request, deadline).await {
+                Ok(response) => return begun(response),
+                Err(unanswered) => unanswered,
+            };
+            if !matches!(unanswered.failure, Failure::Broken | Failure::Deadline) {
+                return Begun::Failed(unanswered.failure);
+            }
+            match self.find(&start.thread, &mark, question).await {
+                Ok(Some(run)) => return Begun::Unheard(run),
+                Ok(None) if unanswered.was_closed && may_repeat => may_repeat = false,
+                _ => return Begun::Failed(unanswered.failure),
+            }
+        }
+    }
+
+    async fn find(
+        &self,
+        thread: &str,
+        mark: &str,
+        question: Question<'_>,
+    ) -> Result<Option<String>, Failure> {
+        let mut marked = Marked::new(mark);
+        let fields = ["run_id", "metadata"].map(|field| ("select", field));
+        let request = self.request(Method::GET, &["threads", thread, "runs"]);
+        let request = request.query(&[("limit", RECENT_RUNS)]).query(&fields);
+        self.look(request, &mut marked, question, Instant::now() + ASIDE).await?;
+        Ok(marked.found().filter(|id| is_id(id)))
+    }
+
     /// Waits for the end of a run that was begun before, through broken connections.
-    async fn resume(&self, run: &Run, question: Question<'_>, deadline: Instant) -> Attempt {
+    async fn wait_for(&self, run: &Run, question: Question<'_>, deadline: Instant) -> Attempt {
         while Instant::now() < deadline {
-            match self.join(run, question.message, deadline).await {
-                Err(Failure::Broken | Failure::Connect | Failure::Status(500..)) => {
-                    tokio::time::sleep_until(deadline.min(Instant::now() + REJOIN_PAUSE)).await;
+            let pause = match self.join(run, question, deadline).await {
+                Err(Failure::Broken | Failure::Connect | Failure::Status(500..)) => REJOIN_PAUSE,
+                Err(Failure::Busy { retry_after, .. }) => {
+                    retry_after.unwrap_or_default().max(REJOIN_PAUSE)
                 }
                 Err(Failure::Deadline) => break,
                 outcome => return Attempt::ended(outcome),
-            }
+            };
+            tokio::time::sleep_until(deadline.min(Instant::now() + pause)).await;
         }
         match self.leave(run, question).await {
             Some(answer) => Attempt { outcome: Ok(answer), late: true },
@@ -140,35 +277,127 @@ impl Server<'_> {
         }
     }
 
-    /// Cancels a run and takes its traces off the thread; gives its answer if it had finished.
-    pub async fn leave(&self, run: &Run, question: Question<'_>) -> Option<Answer> {
-        if self.cancel(run).await {
-            return None;
-        }
-        self.join(run, question.message, Instant::now() + LEAVE_TIMEOUT).await.ok()
-    }
-
     /// False when the run had ended before: then its answer stands on the thread.
     async fn cancel(&self, run: &Run) -> bool {
         let request = self
             .request(Method::POST, &["threads", &run.thread, "runs", &run.run, "cancel"])
             .query(&[("wait", "true"), ("action", "rollback")]);
-        let sent = tokio::time::timeout(LEAVE_TIMEOUT, request.send()).await;
+        let sent = call::send(request, Instant::now() + ASIDE).await;
         // A server that cannot be reached is left alone: the customer's answer matters more than
         // a tidy thread.
-        !matches!(sent, Ok(Ok(response)) if matches!(response.status().as_u16(), 404 | 409))
+        !sent.is_ok_and(|response| matches!(response.status().as_u16(), 404 | 409))
     }
 
     async fn join(
         &self,
         run: &Run,
-        message: &InboundMessage,
+        question: Question<'_>,
         deadline: Instant,
     ) -> Result<Answer, Failure> {
         let path = ["threads", &run.thread, "runs", &run.run, "join"];
-        let mut response = begin(self.request(Method::GET, &path), deadline).await?;
-        let body = read(&mut response, IDLE, deadline).await?;
-        answer(&body, message)
+        let response = call::send(self.request(Method::GET, &path), deadline).await?;
+        self.answer(accepted(response)?, Some(run), question, deadline).await
+    }
+
+    /// The answer in the result of a run.
+    async fn answer(
+        &self,
+        response: Response,
+        run: Option<&Run>,
+        question: Question<'_>,
+        deadline: Instant,
+    ) -> Result<Answer, Failure> {
+        let mut values = Values::new(&question.message.sid);
+        let wait = Wait { deadline, idle: Some(IDLE) };
+        let room = self.rooms.room(&question.channel.uid, deadline);
+        call::read(response, &mut values, wait, room).await?;
+        let said = match values.found() {
+            Found::Failed => return Err(Failure::Graph),
+            Found::Nothing => return Err(Failure::NoText),
+            Found::Asked(asked, _) if asked.is_cut => return Err(Failure::TooLong),
+            Found::Asked(asked, said) => {
+                let Some(run) = run else { return Ok(Answer::Text(asked.text)) };
+                let said = said.unwrap_or_default();
+                let interrupt = self.interrupt(run, asked.id, said, question);
+                return Ok(Answer::Interrupted { text: asked.text, interrupt });
+            }
+            Found::Undated(said) => {
+                if !self.is_new(&said, run, question, deadline).await? {
+                    return Err(Failure::NoText);
+                }
+                said
+            }
+            Found::Said(said) => said,
+        };
+        if said.is_cut { Err(Failure::TooLong) } else { Ok(Answer::Text(said.text)) }
+    }
+
+    fn interrupt(
+        &self,
+        run: &Run,
+        id: Option<String>,
+        said: String,
+        question: Question<'_>,
+    ) -> Interrupt {
+        Interrupt {
+            url: run.url.clone(),
+            assistant: run.assistant.clone(),
+            thread: run.thread.clone(),
+            at: question.message.received_at,
+            id,
+            said,
+        }
+    }
+
+    /// Whether the run said it: it was not in the state before. What cannot be proven is not.
+    async fn is_new(
+        &self,
+        said: &Said,
+        run: Option<&Run>,
+        question: Question<'_>,
+        deadline: Instant,
+    ) -> Result<bool, Failure> {
+        let Some(run) = run else { return Ok(false) };
+        let mut earlier = Earlier::new(&said.name);
+        let request = match &run.after {
+            // The run's own first checkpoint holds the state before its input.
+            None => self
+                .request(Method::POST, &["threads", &run.thread, "history"])
+                .json(&json!({ "limit": 1, "metadata": { "run_id": run.run, "source": "input" } })),
+            Some(Before { checkpoint: Some(id), .. }) => {
+                self.request(Method::GET, &["threads", &run.thread, "state", id])
+            }
+            Some(Before { checkpoint: None, said: before }) => return Ok(said.name != *before),
+        };
+        match self.look(request, &mut earlier, question, deadline).await {
+            Ok(()) => Ok(earlier.is_there() == Some(false)),
+            Err(Failure::Status(_)) => Ok(false),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    async fn get(
+        &self,
+        path: &[&str],
+        visitor: &mut impl Visit,
+        question: Question<'_>,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let deadline = deadline.min(Instant::now() + ASIDE);
+        self.look(self.request(Method::GET, path), visitor, question, deadline).await
+    }
+
+    /// Asks something besides the run.
+    async fn look(
+        &self,
+        request: RequestBuilder,
+        visitor: &mut impl Visit,
+        question: Question<'_>,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        let response = accepted(call::send(request, deadline).await?)?;
+        let room = self.rooms.room(&question.channel.uid, deadline);
+        call::read(response, visitor, Wait { deadline, idle: Some(IDLE) }, room).await
     }
 
     fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
@@ -184,69 +413,20 @@ impl Server<'_> {
     }
 }
 
-fn body(assistant: &str, message: &InboundMessage) -> Value {
-    json!({
-        "assistant_id": assistant,
-        "if_not_exists": "create",
-        "multitask_strategy": "enqueue",
-        "on_disconnect": "continue",
-        "metadata": { "message_sid": message.sid, "provider": "twilio" },
-        "input": {
-            "messages": [{ "role": "user", "id": message.sid, "content": content(message) }]
-        },
-    })
-}
-
-/// The customer's text, and a word in brackets for everything that is none.
-fn content(message: &InboundMessage) -> String {
-    let mut parts = Vec::new();
-    if !message.text.is_empty() {
-        parts.push(message.text.as_str());
-    } else if let Some(button) = &message.button {
-        parts.push(button.text.as_str());
-    }
-    parts.extend(message.media.iter().map(|media| media_word(&media.content_type, message.kind)));
-    if message.location.is_some() {
-        parts.push("[location]");
-    }
-    if parts.is_empty() {
-        parts.push(kind_word(message.kind));
-    }
-    parts.join("\n")
-}
-
-fn media_word(content_type: &str, kind: MessageKind) -> &'static str {
-    match content_type.split('/').next().unwrap_or_default() {
-        "image" if kind == MessageKind::Sticker => "[sticker]",
-        "image" => "[image]",
-        "audio" => "[audio]",
-        "video" => "[video]",
-        "" => kind_word(kind),
-        "text" if kind == MessageKind::Contacts => "[contacts]",
-        _ => "[document]",
+/// A POST that was answered: a thread that has another run is busy.
+fn begun(response: Response) -> Begun {
+    let retry_after = call::retry_after(response.headers());
+    match accepted(response) {
+        Ok(response) => Begun::Answering(response),
+        Err(Failure::Status(409)) => Begun::Failed(Failure::Busy { status: 409, retry_after }),
+        Err(failure) => Begun::Failed(failure),
     }
 }
 
-fn kind_word(kind: MessageKind) -> &'static str {
-    match kind {
-        MessageKind::Text => "[empty]",
-        MessageKind::Image => "[image]",
-        MessageKind::Audio => "[audio]",
-        MessageKind::Video => "[video]",
-        MessageKind::Document => "[document]",
-        MessageKind::Sticker => "[sticker]",
-        MessageKind::Contacts => "[contacts]",
-        MessageKind::Location => "[location]",
-        MessageKind::Interactive => "[button]",
-    }
-}
-
-async fn begin(request: RequestBuilder, deadline: Instant) -> Result<Response, Failure> {
-    let sent = tokio::time::timeout_at(deadline, request.send()).await;
-    let response = sent.map_err(|_| Failure::Deadline)?.map_err(|error| failure(&error))?;
+fn accepted(response: Response) -> Result<Response, Failure> {
     match response.status().as_u16() {
         200 => Ok(response),
-        status => Err(Failure::Status(status)),
+        _ => Err(call::refusal(&response)),
     }
 }
 
@@ -256,134 +436,11 @@ fn run_id(response: &Response) -> Option<String> {
         let location = response.headers().get(name)?.to_str().ok()?;
         let run = location.split('/').skip_while(|segment| *segment != "runs").nth(1)?;
         let run = run.split(['?', '#']).next()?;
-        let plain = !run.is_empty()
-            && run.len() <= 64
-            && run.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        plain.then(|| run.to_owned())
+        is_id(run).then(|| run.to_owned())
     })
 }
 
-/// The last text of the graph after the customer's own message: an earlier one answers an earlier
-/// message. Heartbeats before the JSON are white space.
-fn answer(body: &[u8], message: &InboundMessage) -> Result<Answer, Failure> {
-    let values: Value = serde_json::from_slice(body).map_err(|_| Failure::NotJson)?;
-    if values.get("__error__").is_some() {
-        return Err(Failure::Graph);
-    }
-    let messages = values.get("messages").and_then(Value::as_array).ok_or(Failure::NoText)?;
-    let own = messages
-        .iter()
-        .rposition(|said| said.get("id").and_then(Value::as_str) == Some(&message.sid))
-        .ok_or(Failure::NoText)?;
-    let texts = messages[own + 1..].iter().rev().filter(|said| is_ai(said)).map(text);
-    texts.into_iter().find(|text| !text.trim().is_empty()).map(Answer::Text).ok_or(Failure::NoText)
-}
-
-fn is_ai(said: &Value) -> bool {
-    let word = |field| said.get(field).and_then(Value::as_str);
-    matches!(word("type"), Some("ai" | "AIMessageChunk")) || word("role") == Some("assistant")
-}
-
-/// The content as text: a string, or the text blocks of a list.
-fn text(said: &Value) -> String {
-    match said.get("content") {
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Array(blocks)) => blocks
-            .iter()
-            .filter_map(|block| match block {
-                Value::String(text) => Some(text.as_str()),
-                block if block.get("type").and_then(Value::as_str) == Some("text") => {
-                    block.get("text").and_then(Value::as_str)
-                }
-                _ => None,
-            })
-            .collect(),
-        _ => String::new(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::{answer, body, content, thread_id};
-    use crate::envelope::{InboundMessage, Media, MessageKind};
-    use crate::outbound::agent::answer::{Answer, Failure};
-
-    fn message(text: &str, kind: MessageKind) -> InboundMessage {
-        InboundMessage {
-            sid: "SM2".to_owned(),
-            account: "AC1".to_owned(),
-            sender: "whatsapp:+14155238886".to_owned(),
-            customer: "whatsapp:+14017122661".to_owned(),
-            text: text.to_owned(),
-            media: Vec::new(),
-            location: None,
-            button: None,
-            kind,
-            received_at: 0,
-        }
-    }
-
-    fn answered(messages: serde_json::Value) -> Result<Answer, Failure> {
-        let state = json!({ "messages": messages }).to_string();
-        answer(format!("\n\n{state}").as_bytes(), &message("Hallo", MessageKind::Text))
-    }
-
-    #[test]
-    fn the_thread_is_the_uuid_of_sender_and_customer() {
-        let thread = thread_id(&message("Hallo", MessageKind::Text));
-        assert_eq!(thread.to_string(), "f56f5df1-cee8-549c-bb4d-6ab0c830f20d");
-    }
-
-    #[test]
-    fn a_run_names_the_message_so_that_a_repetition_replaces_it() {
-        let body = body("agent", &message("Hallo", MessageKind::Text));
-        assert_eq!(body["input"]["messages"][0]["id"], "SM2");
-        assert_eq!(body["metadata"]["message_sid"], "SM2");
-        assert_eq!(body["if_not_exists"], "create");
-        assert_eq!(body["multitask_strategy"], "enqueue");
-    }
-
-    #[test]
-    fn the_answer_is_the_last_text_after_the_own_message() {
-        let answer = answered(json!([
-            {"type": "human", "id": "SM1", "content": "Eerder"},
-            {"type": "ai", "content": "Oud"},
-            {"type": "human", "id": "SM2", "content": "Hallo"},
-            {"type": "ai", "content": "Even kijken"},
-            {"type": "tool", "content": "rows"},
-            {"type": "ai", "content": [{"type": "text", "text": "Dag "}, {"type": "text", "text": "jij"}]},
-            {"type": "ai", "content": "", "tool_calls": []},
-        ]));
-        assert_eq!(answer, Ok(Answer::Text("Dag jij".to_owned())));
-    }
-
-    #[test]
-    fn an_earlier_answer_is_never_repeated() {
-        let before = json!({"type": "ai", "content": "Oud"});
-        assert_eq!(answered(json!([before.clone()])), Err(Failure::NoText));
-        let own = json!({"type": "human", "id": "SM2", "content": "Hallo"});
-        assert_eq!(answered(json!([before, own])), Err(Failure::NoText));
-    }
-
-    #[test]
-    fn a_failed_graph_is_a_failure_although_the_status_is_200() {
-        let body = br#"{"__error__": {"error": "ValueError", "message": "x"}}"#;
-        let message = message("Hallo", MessageKind::Text);
-        assert_eq!(answer(body, &message), Err(Failure::Graph));
-    }
-
-    #[test]
-    fn what_is_not_text_is_a_word_in_brackets() {
-        let picture = Media { url: "u".to_owned(), content_type: "image/jpeg".to_owned() };
-        let mut captioned = message("Kijk", MessageKind::Image);
-        captioned.media = vec![picture.clone()];
-        assert_eq!(content(&captioned), "Kijk\n[image]");
-        let mut alone = message("", MessageKind::Image);
-        alone.media = vec![picture];
-        assert_eq!(content(&alone), "[image]");
-        assert_eq!(content(&message("", MessageKind::Location)), "[location]");
-        assert_eq!(content(&message("", MessageKind::Audio)), "[audio]");
-    }
+fn is_id(run: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
+    (1..=64).contains(&run.len()) && run.bytes().all(is_plain)
 }
