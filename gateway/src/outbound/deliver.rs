@@ -22,8 +22,9 @@ use crate::outbound::owner::{self, Owner};
 use crate::outbound::reply::Reply;
 use crate::outbound::segment::{LATER, Segment};
 use crate::outbound::settle::{Ambiguous, Leave, SETTLE, settle};
+use crate::outbound::twilio::Account;
 use crate::outbound::twilio::classify::{classify_code, is_lasting};
-use crate::outbound::twilio::{Account, Create, Created, Refusal};
+use crate::outbound::twilio::create::{Create, Created, Refusal};
 use crate::random;
 
 /// From the mark to the end of the POST: well under the time after which a mark is settled, so
@@ -189,7 +190,7 @@ mod tests {
 
     use super::in_place;
     use crate::labels::SendClass;
-    use crate::outbound::twilio::Refusal;
+    use crate::outbound::twilio::create::Refusal;
 
     fn refusal(class: SendClass, code: Option<u32>, seconds: Option<u64>) -> Refusal {
         Refusal { class, code, retry_after: seconds.map(Duration::from_secs) }

@@ -13,7 +13,7 @@ use crate::labels::DeadLetterClass;
 use crate::outbound::end::End;
 use crate::outbound::owner;
 use crate::outbound::segment::{LATER, Segment};
-use crate::outbound::twilio::{ListError, Wanted};
+use crate::outbound::twilio::listing::{ListError, Wanted};
 
 /// From the mark to the listing.
 pub(crate) const SETTLE: Duration = Duration::from_secs(20);
@@ -47,7 +47,7 @@ pub(crate) async fn settle(
     if !young.is_zero() {
         return Err(End::at(young));
     }
-    match find(segment, &attributed, sending.at).await {
+    match find(segment, &attributed, sending.at, now).await {
         Ok(Some(sid)) => {
             let owner = segment.owner;
             let conversation = &owner.claim.conversation;
@@ -81,8 +81,9 @@ async fn find(
     segment: &Segment<'_>,
     attributed: &[String],
     marked_at: Millis,
+    now: Millis,
 ) -> Result<Option<String>, ListError> {
     let (from, to, body) = (segment.route.sender.as_str(), segment.customer, segment.text);
-    let wanted = Wanted { from, to, body, marked_at, attributed };
+    let wanted = Wanted { from, to, body, marked_at, now, attributed };
     segment.owner.worker.ctx.twilio.find(segment.account(), &wanted).await
 }

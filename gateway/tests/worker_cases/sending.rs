@@ -27,6 +27,20 @@ async fn a_500_after_accepting_is_settled_by_the_listing_and_not_sent_again() {
 }
 
 #[tokio::test]
+async fn a_reply_that_is_listed_in_another_notation_of_its_number_is_not_sent_again() {
+    let (world, _agent) = one_agent().await;
+    let _running = world.work().await;
+    let customer = "whatsapp:+5215512345678";
+    world.twilio.list_under("whatsapp:+525512345678");
+    world.twilio.next(Send::AcceptAndFail);
+    world.admit_from(customer, 1, "SM1", "Hallo").await;
+    eventually("the first POST", || world.twilio.posts() == 1).await;
+    world.pass(23).await;
+    world.admit_from(customer, 1, "SM2", "Nog eens").await;
+    assert_eq!(replies(&world, 2).await, ["stable: Hallo", "stable: Nog eens"]);
+}
+
+#[tokio::test]
 async fn a_500_without_accepting_is_sent_once_more() {
     let (world, _agent) = one_agent().await;
     let _running = world.work().await;

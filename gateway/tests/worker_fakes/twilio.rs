@@ -53,6 +53,8 @@ struct Inner {
     lists: u32,
     listing_away: bool,
     listing_refused: bool,
+    /// Messages are listed under this number, whatever they were sent to.
+    listed_under: Option<String>,
 }
 
 #[derive(Clone)]
@@ -82,6 +84,11 @@ impl FakeTwilio {
     /// Whether a listing is refused for its credentials.
     pub(crate) fn set_listing_refused(&self, refused: bool) {
         self.inner.lock().unwrap().listing_refused = refused;
+    }
+
+    /// Lists every message under another notation of its customer.
+    pub(crate) fn list_under(&self, number: &str) {
+        self.inner.lock().unwrap().listed_under = Some(number.to_owned());
     }
 
     /// Messages that exist, oldest first.
@@ -146,18 +153,21 @@ async fn list(State(twilio): State<FakeTwilio>, RawQuery(query): RawQuery) -> Re
     let wanted =
         |name: &str| query.iter().find(|(field, _)| field == name).map(|(_, v)| v.as_str());
     let page: usize = wanted("Page").map_or(0, |page| page.parse().unwrap());
+    let under = |created: &Created| {
+        inner.listed_under.clone().unwrap_or_else(|| created.field("To").to_owned())
+    };
     let messages: Vec<_> = inner
         .created
         .iter()
         .rev()
-        .filter(|created| Some(created.field("To")) == wanted("To"))
+        .filter(|created| Some(under(created).as_str()) == wanted("To"))
         .skip(page * PAGE)
         .take(PAGE)
         .map(|created| {
             json!({
                 "sid": created.sid,
                 "from": created.field("From"),
-                "to": created.field("To"),
+                "to": under(created),
                 "body": created.field("Body"),
                 "date_created": created.date,
             })
@@ -168,22 +178,29 @@ async fn list(State(twilio): State<FakeTwilio>, RawQuery(query): RawQuery) -> Re
         query.append_pair("To", wanted("To").unwrap()).append_pair("Page", &(page + 1).to_string());
         format!("/2010-04-01/Accounts/AC1/Messages.json?{}", query.finish())
     });
-    Json(json!({ "messages": messages, "next_page_uri": next })).into_response()
+    let date = twilio.date();
+    let body = Json(json!({ "messages": messages, "next_page_uri": next }));
+    ([("date", date)], body).into_response()
 }
 
 impl FakeTwilio {
     fn accept(&self, form: Vec<(String, String)>, authorization: &str) -> String {
-        let now = i64::try_from(self.now.load(Ordering::SeqCst)).unwrap();
-        let date = jiff::Timestamp::from_millisecond(now).unwrap();
+        let date = self.date();
         let mut inner = self.inner.lock().unwrap();
         let sid = format!("SM{:032}", inner.created.len());
         inner.created.push(Created {
             sid: sid.clone(),
             form,
             authorization: authorization.to_owned(),
-            date: date.strftime("%a, %d %b %Y %H:%M:%S +0000").to_string(),
+            date,
         });
         sid
+    }
+
+    fn date(&self) -> String {
+        let now = i64::try_from(self.now.load(Ordering::SeqCst)).unwrap();
+        let now = jiff::Timestamp::from_millisecond(now).unwrap();
+        now.strftime("%a, %d %b %Y %H:%M:%S +0000").to_string()
     }
 }
 

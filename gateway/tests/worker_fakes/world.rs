@@ -133,12 +133,17 @@ impl World {
 
     /// Admits a message of a customer, as the webhook does.
     pub(crate) async fn admit(&self, customer: u8, sid: &str, text: &str) {
+        self.admit_from(&format!("whatsapp:+1401000{customer:04}"), customer, sid, text).await;
+    }
+
+    /// The same, of a customer with this number.
+    pub(crate) async fn admit_from(&self, number: &str, customer: u8, sid: &str, text: &str) {
         let conversation = ConversationId::from_bytes([customer; 16]);
         let message = InboundMessage {
             sid: sid.to_owned(),
             account: "AC1".to_owned(),
             sender: SENDER.to_owned(),
-            customer: format!("whatsapp:+1401000{customer:04}"),
+            customer: number.to_owned(),
             text: text.to_owned(),
             media: Vec::new(),
             location: None,
