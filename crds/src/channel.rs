@@ -4,6 +4,7 @@
 //! anything: what a value means for traffic stands in `rollout` and in the gateway.
 
 use kanarie_words::ids::RevisionName;
+use kanarie_words::on_failure::OnFailure;
 use kube::CustomResource;
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
@@ -467,16 +468,6 @@ impl Default for Analysis {
             interval_seconds: 5,
         }
     }
-}
-
-/// What happens to a revision that fails.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnFailure {
-    /// Weight 0 at once; the revision is rejected.
-    #[default]
-    Rollback,
-    /// The weight stays, the bad revision included.
-    Pause,
 }
 
 /// What happens to a message on which the canary's agent fails.

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kanarie_words::ids::{AccountSid, InvalidId, RevisionName, SenderAddress};
+use kanarie_words::weight::Weight;
 
 use crate::channel::{Agent, OnMessageFailure, RevisionContent, SecretRef, WhatsAppChannelSpec};
 use crate::route::{
@@ -129,7 +130,7 @@ pub fn compile_channel(
         account_sid: AccountSid::parse(&spec.twilio.account_sid).map_err(CompileError::Id)?,
         sender: SenderAddress::parse(&spec.sender.address).map_err(CompileError::Id)?,
         serving: 1,
-        weight: 0,
+        weight: Weight::ZERO,
         stable,
         canary: None,
         retry_on_stable: spec.rollout.on_message_failure == OnMessageFailure::RetryOnStable,

@@ -6,7 +6,6 @@
 
 pub mod channel;
 pub mod compile;
-pub mod conditions;
 pub mod control;
 pub mod route;
 pub mod rules;

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use kanarie_words::ids::{AccountSid, ChannelUid, RevisionName, RouteHash, SenderAddress};
+use kanarie_words::weight::Weight;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -39,7 +40,7 @@ pub struct Route {
     /// Grows only when weight or revisions change.
     pub serving: u64,
     /// Percent of the conversations on the canary; 0 without one.
-    pub weight: u8,
+    pub weight: Weight,
     /// The revision that serves everybody else.
     pub stable: RevisionRoute,
     /// The revision that is rolled out; evidence is counted while it is there.

@@ -1,7 +1,7 @@
 //! Status of a `WhatsAppChannel`: what the operator last saw and did, flat and stable.
 //!
 //! Derived from the route's state and from observations; it is never read back as memory, except
-//! when the route is lost. Words of conditions and reasons stand here and nowhere else.
+//! when the route is lost. Words of conditions and reasons are those of kanarie-words.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::{JsonSchema, Schema};

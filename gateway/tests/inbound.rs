@@ -434,7 +434,7 @@ fn route() -> Route {
         account_sid: ACCOUNT.parse().unwrap(),
         sender: SENDER.parse().unwrap(),
         serving: 1,
-        weight: 0,
+        weight: kanarie_words::weight::Weight::ZERO,
         stable: RevisionRoute {
             revision: "r1".parse().unwrap(),
             agent: AgentRoute::Http { url: "http://agent.example".to_owned(), token: None },

@@ -49,7 +49,7 @@ fn a_directory_with_a_channel_and_its_secret_gives_its_route() {
 #[test]
 fn a_channel_of_a_directory_has_all_traffic_on_one_revision() {
     let route = only_route(&[("all.yaml", &format!("{CHANNEL}---{SECRET}"))]);
-    assert_eq!((route.weight, route.canary), (0, None));
+    assert_eq!((route.weight.percent(), route.canary), (0, None));
 }
 
 #[test]

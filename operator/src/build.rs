@@ -11,7 +11,8 @@ use kanarie_crds::route::{
     CHANNEL_UID_LABEL, COMPONENT_LABEL, COMPONENT_ROUTE, MAX_OBJECT_BYTES, ROUTE_KEY, Route,
     STATE_KEY,
 };
-use kanarie_rollout::state::{Revision, State};
+use kanarie_rollout::state::State;
+use kanarie_words::ids::RevisionName;
 use kube::api::ObjectMeta;
 use thiserror::Error;
 
@@ -110,7 +111,7 @@ fn route(
     let compiled = credentials::compile(channel, stable, canary, &seen.secrets, before);
     let (mut route, problem) = compiled.map_err(BuildError::Credentials)?;
     route.serving = next.serving;
-    route.weight = split.weight.percent();
+    route.weight = split.weight;
     if let Some(rolling) = next.rolling() {
         route.retry_on_stable = rolling.policy.retry_on_stable;
         route.max_latency_ms = rolling.policy.max_latency_ms;
@@ -118,8 +119,8 @@ fn route(
     Ok((route, problem))
 }
 
-fn named<'a>(seen: &'a Seen, revision: &'a Revision) -> Result<Named<'a>, MemoryError> {
-    let content: Option<&RevisionContent> = seen.contents.get(revision.as_str());
-    let content = content.ok_or_else(|| MemoryError::Incomplete(revision.to_string()))?;
-    Ok((revision.as_str(), content))
+fn named<'a>(seen: &'a Seen, revision: &'a RevisionName) -> Result<Named<'a>, MemoryError> {
+    let content: Option<&RevisionContent> = seen.contents.get(revision);
+    let content = content.ok_or_else(|| MemoryError::Incomplete(revision.clone()))?;
+    Ok((revision, content))
 }

@@ -6,8 +6,8 @@
 
 use k8s_openapi::api::core::v1::Secret;
 use kanarie_crds::channel::WhatsAppChannel;
-use kanarie_crds::conditions::Reason;
 use kanarie_crds::route::{CHANNEL_UID_LABEL, ROUTE_KEY, Route, STATE_KEY};
+use kanarie_words::reason::Reason;
 use kube::api::ObjectMeta;
 use kube::core::PartialObjectMeta;
 use kube::{Api, ResourceExt as _};

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kanarie_crds::channel::{RevisionContent, WhatsAppChannel};
+use kanarie_words::ids::RevisionName;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, Resource as _};
 use tokio::sync::SetOnce;
@@ -115,7 +116,7 @@ pub struct Notes {
 #[derive(Clone, Default)]
 pub struct Note {
     /// The revision that a content was found or made to be.
-    pub resolved: Option<(RevisionContent, String)>,
+    pub resolved: Option<(RevisionContent, RevisionName)>,
     /// The transition for which revisions were marked and pruned, and when.
     pub marked: Option<(u64, Instant)>,
     /// Highest transition of which Events were created by this process.

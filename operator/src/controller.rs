@@ -10,11 +10,12 @@ use std::time::Duration;
 use futures::future::join_all;
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Secret;
-use kanarie_crds::conditions::{ConditionStatus, ConditionType, Reason};
 use kanarie_crds::status::WhatsAppChannelStatus;
 use kanarie_rollout::decide::{Decision, decide};
 use kanarie_rollout::state::State;
-use kanarie_rollout::timestamp::Timestamp;
+use kanarie_words::conditions::{ConditionStatus, ConditionType};
+use kanarie_words::reason::Reason;
+use kanarie_words::timestamp::Timestamp;
 use kube::core::PartialObjectMeta;
 use kube::runtime::controller::{Action, Config as ControllerConfig, Controller};
 use kube::runtime::reflector::ObjectRef;
@@ -248,8 +249,8 @@ fn announce(ctx: &Ctx, channel: &Channel, seen: &Seen, now: &State) {
 
 /// The word and the text of RolledOut. What is completed says how it came to be.
 fn word(decision: &Decision, state: &State) -> (Reason, String) {
-    let message = decision.reason.to_string();
-    let reason = Reason::parse(decision.reason.as_str()).unwrap_or(Reason::Pending);
+    let message = decision.why.to_string();
+    let reason = decision.why.reason();
     let fulfilled = (ConditionType::RolledOut, ConditionStatus::True);
     let last = state.history.first().and_then(|last| Reason::parse(&last.reason));
     let how = last.filter(|last| last.conditions().contains(&fulfilled));

@@ -8,14 +8,13 @@ use std::collections::BTreeMap;
 
 use kanarie_crds::channel::{RevisionContent, SecretRef};
 use kanarie_crds::compile::{CompileError, Secrets, compile_channel, compile_revision, is_usable};
-use kanarie_crds::conditions::Reason;
 use kanarie_crds::route::{AgentRoute, RevisionRoute, Route, SecretText};
 use kanarie_crds::secrets::{
     AGENT_API_KEY, AGENT_TOKEN, API_KEY_SECRET, API_KEY_SID, AUTH_TOKEN, AUTH_TOKEN_SECONDARY,
     SIGNING_KEY,
 };
-
 use kanarie_words::ids::RevisionName;
+use kanarie_words::reason::Reason;
 
 use crate::secrets::Read;
 use crate::validate::Channel;
@@ -34,7 +33,7 @@ pub struct Problem {
 }
 
 /// A revision and its name.
-pub type Named<'a> = (&'a str, &'a RevisionContent);
+pub type Named<'a> = (&'a RevisionName, &'a RevisionContent);
 
 /// Compiles a route around `stable`, with `canary` set aside for whoever knows the weight.
 pub fn compile(
@@ -46,10 +45,8 @@ pub fn compile(
 ) -> Result<(Route, Option<Problem>), Problem> {
     let attempt = |secrets: &Secrets| {
         let namespace = &channel.identity.key.namespace;
-        let revision = |(name, content): Named<'_>| {
-            let name = RevisionName::parse(name).map_err(CompileError::Id)?;
-            compile_revision(namespace, &name, content, secrets)
-        };
+        let revision =
+            |(name, content): Named<'_>| compile_revision(namespace, name, content, secrets);
         let served = revision(stable)?;
         let mut route = compile_channel(channel.reference.clone(), &channel.spec, served, secrets)?;
         route.canary = canary.map(revision).transpose()?;
@@ -81,7 +78,11 @@ pub fn compile(
 
 /// The route in force around revisions that it has already. What names a Secret that was never
 /// there is not in force before that comes, and keeps no canary from being taken back.
-fn as_before(before: &Route, stable: &str, canary: Option<&str>) -> Option<Route> {
+fn as_before(
+    before: &Route,
+    stable: &RevisionName,
+    canary: Option<&RevisionName>,
+) -> Option<Route> {
     let stable = compiled(before, stable)?.clone();
     let canary = match canary {
         None => None,
@@ -90,10 +91,8 @@ fn as_before(before: &Route, stable: &str, canary: Option<&str>) -> Option<Route
     Some(Route { stable, canary, ..before.clone() })
 }
 
-fn compiled<'a>(before: &'a Route, revision: &str) -> Option<&'a RevisionRoute> {
-    std::iter::once(&before.stable)
-        .chain(&before.canary)
-        .find(|held| held.revision.as_str() == revision)
+fn compiled<'a>(before: &'a Route, revision: &RevisionName) -> Option<&'a RevisionRoute> {
+    std::iter::once(&before.stable).chain(&before.canary).find(|held| held.revision == *revision)
 }
 
 fn size(route: &Route) -> usize {
@@ -208,6 +207,10 @@ spec:
         validate(&object).unwrap()
     }
 
+    fn named(revision: &str) -> RevisionName {
+        revision.parse().unwrap()
+    }
+
     fn read(secrets: &[(&str, &[(&str, &str)])]) -> Read {
         let data = |keys: &[(&str, &str)]| {
             keys.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec())).collect()
@@ -218,7 +221,7 @@ spec:
 
     fn served(read: &Read, before: Option<&Route>) -> Result<(Route, Option<Problem>), Problem> {
         let channel = channel();
-        compile(&channel, ("a", &channel.content), None, read, before)
+        compile(&channel, (&named("a"), &channel.content), None, read, before)
     }
 
     const BOTH: &[(&str, &[(&str, &str)])] = &[
@@ -282,7 +285,7 @@ spec:
             read
         };
         let compiled = |read: &Read, before: Option<&Route>| {
-            compile(&channel, ("a", &channel.content), None, read, before)
+            compile(&channel, (&named("a"), &channel.content), None, read, before)
         };
         let (before, _) = compiled(&sized(100), None).unwrap();
         let (after, problem) = compiled(&sized(MAX_VALUE_BYTES), Some(&before)).unwrap();
@@ -294,13 +297,14 @@ spec:
     #[test]
     fn a_new_reference_to_a_missing_secret_keeps_no_canary_from_being_taken_back() {
         let mut channel = channel();
-        let (a, b) = (("a", &channel.content.clone()), ("b", &channel.content.clone()));
+        let (one, two, three) = (named("a"), named("b"), named("c"));
+        let (a, b) = ((&one, &channel.content.clone()), (&two, &channel.content.clone()));
         let (before, _) = compile(&channel, a, Some(b), &read(BOTH), None).unwrap();
         channel.spec.twilio.api_key_secret_ref = Some(SecretRef { name: "nobody-made-it".into() });
         let (after, problem) = compile(&channel, a, None, &read(BOTH), Some(&before)).unwrap();
         assert_eq!(after, Route { canary: None, ..before.clone() });
         assert_eq!(problem.unwrap().reason, Reason::SecretNotFound);
-        let unknown = Some(("c", &channel.content));
+        let unknown = Some((&three, &channel.content));
         assert!(compile(&channel, a, unknown, &read(BOTH), Some(&before)).is_err());
     }
 

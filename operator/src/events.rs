@@ -7,10 +7,11 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use kanarie_crds::conditions::{EventType, Reason};
 use kanarie_crds::control::DeadLetters;
 use kanarie_crds::status::{HistoryEntry, WhatsAppChannelStatus};
 use kanarie_crds::{FIELD_MANAGER, GROUP};
+use kanarie_words::conditions::EventType;
+use kanarie_words::reason::Reason;
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 

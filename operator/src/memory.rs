@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use kanarie_crds::channel::RevisionContent;
-use kanarie_rollout::state::{Revision, State};
+use kanarie_rollout::state::State;
+use kanarie_words::ids::RevisionName;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -22,7 +23,7 @@ pub struct Memory {
     /// Where the rollout is.
     pub rollout: State,
     /// Stable and canary by name.
-    pub revisions: BTreeMap<String, Kept>,
+    pub revisions: BTreeMap<RevisionName, Kept>,
 }
 
 /// A revision that is in service.
@@ -55,7 +56,7 @@ pub enum MemoryError {
     #[error(
         "the route's state lacks the content of revision `{0}`; restore it, or delete the route Secret to rebuild it"
     )]
-    Incomplete(String),
+    Incomplete(RevisionName),
 }
 
 impl Memory {
@@ -70,10 +71,9 @@ impl Memory {
             return Err(MemoryError::Newer { found: schema });
         }
         let memory: Self = serde_json::from_slice(bytes).map_err(MemoryError::Unreadable)?;
-        let missing =
-            memory.in_service().find(|name| !memory.revisions.contains_key(name.as_str()));
+        let missing = memory.in_service().find(|name| !memory.revisions.contains_key(*name));
         if let Some(missing) = missing {
-            return Err(MemoryError::Incomplete(missing.to_string()));
+            return Err(MemoryError::Incomplete(missing.clone()));
         }
         Ok(memory)
     }
@@ -81,38 +81,36 @@ impl Memory {
     /// The memory of `next`: revisions out of service are dropped, a new one starts at `now_ms`.
     pub fn of(
         next: State,
-        known: &BTreeMap<String, RevisionContent>,
+        known: &BTreeMap<RevisionName, RevisionContent>,
         before: Option<&Self>,
         now_ms: u64,
     ) -> Result<Self, MemoryError> {
         let mut memory = Self { schema: SCHEMA, rollout: next, revisions: BTreeMap::new() };
         let stable = memory.rollout.split().stable.clone();
-        let names: Vec<Revision> = memory.in_service().cloned().collect();
+        let names: Vec<RevisionName> = memory.in_service().cloned().collect();
         for name in names {
-            let content = known
-                .get(name.as_str())
-                .ok_or_else(|| MemoryError::Incomplete(name.to_string()))?;
+            let content = known.get(&name).ok_or_else(|| MemoryError::Incomplete(name.clone()))?;
             let was = before.filter(|before| before.serves_as(&name, name == stable));
             let since_ms = was
-                .and_then(|before| before.revisions.get(name.as_str()))
+                .and_then(|before| before.revisions.get(&name))
                 .map_or(now_ms, |kept| kept.since_ms);
-            memory.revisions.insert(name.0, Kept { content: content.clone(), since_ms });
+            memory.revisions.insert(name, Kept { content: content.clone(), since_ms });
         }
         Ok(memory)
     }
 
     /// Name of the revision in service with this content.
-    pub fn name_of(&self, content: &RevisionContent) -> Option<&str> {
+    pub fn name_of(&self, content: &RevisionContent) -> Option<&RevisionName> {
         let mut revisions = self.revisions.iter();
-        revisions.find(|(_, kept)| kept.content == *content).map(|(name, _)| name.as_str())
+        revisions.find(|(_, kept)| kept.content == *content).map(|(name, _)| name)
     }
 
-    fn in_service(&self) -> impl Iterator<Item = &Revision> {
+    fn in_service(&self) -> impl Iterator<Item = &RevisionName> {
         let split = self.rollout.split();
         std::iter::once(split.stable).chain(split.canary)
     }
 
-    fn serves_as(&self, name: &Revision, stable: bool) -> bool {
+    fn serves_as(&self, name: &RevisionName, stable: bool) -> bool {
         let split = self.rollout.split();
         if stable { split.stable == name } else { split.canary == Some(name) }
     }
@@ -120,7 +118,7 @@ impl Memory {
 
 #[cfg(test)]
 mod tests {
-    use kanarie_rollout::timestamp::Timestamp;
+    use kanarie_words::timestamp::Timestamp;
 
     use super::*;
 
@@ -129,8 +127,8 @@ mod tests {
     }
 
     fn memory() -> Memory {
-        let known = BTreeMap::from([("a".to_owned(), content("http://a"))]);
-        let state = State::first(Revision::new("a"), Timestamp(5));
+        let known = BTreeMap::from([("a".parse().unwrap(), content("http://a"))]);
+        let state = State::first("a".parse().unwrap(), Timestamp(5));
         Memory::of(state, &known, None, 5).unwrap()
     }
 
@@ -157,16 +155,20 @@ mod tests {
 
     #[test]
     fn the_largest_memory_leaves_a_route_its_room() {
-        use kanarie_rollout::observation::{MAX_COMMAND_CHARS, Sum};
-        use kanarie_rollout::policy::{OnFailure, Policy};
-        use kanarie_rollout::state::{
-            CommandAnswer, CommandResult, Finished, MAX_HISTORY, MAX_MESSAGE_CHARS, MAX_REJECTED,
-            Phase, Rejection, Rolling, Stage, Transition,
+        use kanarie_rollout::bounds::{
+            MAX_COMMAND_CHARS, MAX_HISTORY, MAX_MESSAGE_CHARS, MAX_REJECTED,
         };
-        use kanarie_rollout::weight::{Step, Steps, Weight};
+        use kanarie_rollout::policy::Policy;
+        use kanarie_rollout::state::{
+            CommandAnswer, CommandResult, Phase, Rejection, Rolling, Stage, Transition,
+        };
+        use kanarie_rollout::steps::{Step, Steps};
+        use kanarie_rollout::tally::{Finished, Sum};
+        use kanarie_words::on_failure::OnFailure;
+        use kanarie_words::weight::Weight;
 
         const MAX: u32 = u32::MAX;
-        let name = |number: usize| Revision::new(format!("{number:0>65}"));
+        let name = |number: usize| RevisionName::parse(&format!("{number:0>65}")).unwrap();
         let weight = |percent| Weight::new(percent).unwrap();
         let sentence = "x".repeat(MAX_MESSAGE_CHARS);
         let at = Timestamp(u64::MAX);
@@ -218,7 +220,7 @@ mod tests {
         }));
         let mut largest = content(&format!("https://{}", "a".repeat(504)));
         largest.reply.failure_text = "\u{1f426}".repeat(640);
-        let known = [name(0), name(1)].map(|name| (name.0, largest.clone())).into();
+        let known = [name(0), name(1)].map(|name| (name, largest.clone())).into();
         let memory = Memory::of(state, &known, None, u64::MAX).unwrap();
         let bytes = serde_json::to_vec(&memory).unwrap().len();
         let room = kanarie_crds::route::MAX_OBJECT_BYTES - crate::credentials::MAX_ROUTE_BYTES;
@@ -227,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_revision_that_goes_on_serving_keeps_its_time() {
-        let known = BTreeMap::from([("a".to_owned(), content("http://a"))]);
+        let known = BTreeMap::from([("a".parse().unwrap(), content("http://a"))]);
         let again = Memory::of(memory().rollout, &known, Some(&memory()), 99).unwrap();
         assert_eq!(again.revisions["a"].since_ms, 5);
     }

@@ -9,16 +9,17 @@ use std::time::Duration;
 
 use kanarie_crds::channel::RevisionContent;
 use kanarie_crds::compile::secret_names;
-use kanarie_crds::conditions::Reason;
 use kanarie_crds::control::Count;
 use kanarie_crds::route::route_hash;
 use kanarie_crds::status::CommandStatus;
-use kanarie_rollout::observation::{Evidence, Observation, Replica, Store, Tally};
-use kanarie_rollout::rebuild::{Mark, Remains};
-use kanarie_rollout::state::{CommandAnswer, CommandResult, Phase, Rejection, Revision, State};
-use kanarie_rollout::timestamp::Timestamp;
+use kanarie_rollout::observation::{Observation, Replica, Store};
+use kanarie_rollout::rebuild::{Mark, Remains, rebuild};
+use kanarie_rollout::state::{CommandAnswer, CommandResult, Phase, Rejection, State};
+use kanarie_rollout::tally::{Evidence, Tally};
 use kanarie_words::class::Class;
-use kanarie_words::ids::ReplicaName;
+use kanarie_words::ids::{ReplicaName, RevisionName};
+use kanarie_words::reason::Reason;
+use kanarie_words::timestamp::Timestamp;
 use kanarie_words::track::Track;
 use kube::api::ObjectMeta;
 use thiserror::Error;
@@ -41,7 +42,7 @@ pub struct Seen {
     /// Where the rollout is: as remembered, or as made at the first sight or after a loss.
     pub state: State,
     /// Contents of every revision that a decision can put in service.
-    pub contents: BTreeMap<String, RevisionContent>,
+    pub contents: BTreeMap<RevisionName, RevisionContent>,
     /// Values of the Secrets.
     pub secrets: Read,
     /// What the gateways said.
@@ -66,8 +67,8 @@ struct Start {
     held: Option<Held>,
     replace: Option<ObjectMeta>,
     state: State,
-    contents: BTreeMap<String, RevisionContent>,
-    desired: String,
+    contents: BTreeMap<RevisionName, RevisionContent>,
+    desired: RevisionName,
 }
 
 /// Reads everything.
@@ -87,7 +88,7 @@ pub async fn observe(
     let contents: Vec<&RevisionContent> = start.contents.values().collect();
     let names = secret_names(&channel.spec, &contents);
     let secrets = ctx.secrets.read(&channel.identity.key, &names).await?;
-    let desired = Revision::new(start.desired);
+    let desired = start.desired;
     let view = match &start.held {
         Some(held) => look(ctx, channel, held, &desired),
         None => View::default(),
@@ -105,17 +106,17 @@ pub async fn observe(
 }
 
 /// What the gateways say about the route as it is; from now on they are asked about this one.
-pub fn look(ctx: &Ctx, channel: &Channel, held: &Held, desired: &Revision) -> View {
+pub fn look(ctx: &Ctx, channel: &Channel, held: &Held, desired: &RevisionName) -> View {
     ctx.evidence.look(interest(channel, held, desired), Instant::now())
 }
 
 /// The channel has a route: its memory is the state.
 async fn own(ctx: &Ctx, channel: &Channel, held: Held) -> Result<Start, RevisionError> {
     let kept = held.memory.revisions.iter();
-    let mut contents: BTreeMap<String, RevisionContent> =
+    let mut contents: BTreeMap<RevisionName, RevisionContent> =
         kept.map(|(name, kept)| (name.clone(), kept.content.clone())).collect();
     let desired = match held.memory.name_of(&channel.content) {
-        Some(name) => name.to_owned(),
+        Some(name) => name.clone(),
         None => resolve(ctx, channel).await?,
     };
     contents.insert(desired.clone(), channel.content.clone());
@@ -124,7 +125,7 @@ async fn own(ctx: &Ctx, channel: &Channel, held: Held) -> Result<Start, Revision
 }
 
 /// The revision of a content that is not in service; looked up once per content.
-async fn resolve(ctx: &Ctx, channel: &Channel) -> Result<String, RevisionError> {
+async fn resolve(ctx: &Ctx, channel: &Channel) -> Result<RevisionName, RevisionError> {
     let uid = &channel.identity.uid;
     if let Some((content, name)) = ctx.notes.get(uid).resolved
         && content == channel.content
@@ -149,15 +150,15 @@ async fn fresh(
         // The ControllerRevision follows the route: one without a mark would look like a loss.
         let name = revision_name(&channel.owner, &channel.content, 0)?;
         let contents = BTreeMap::from([(name.clone(), channel.content.clone())]);
-        let state = State::first(Revision::new(&name), now);
+        let state = State::first(name.clone(), now);
         return Ok(Ok(Start { held: None, replace: None, state, contents, desired: name }));
     }
     let lost = |message: String| Blocked { reason: Reason::RouteLost, message };
-    let state = match State::rebuild(remains(channel, &revisions, now), now) {
+    let state = match rebuild(remains(channel, &revisions, now), now) {
         Ok(state) => state,
         Err(error) => return Ok(Err(lost(error.to_string()))),
     };
-    let stable = state.split().stable.to_string();
+    let stable = state.split().stable.clone();
     let Some(content) = revisions.content(&stable).cloned() else {
         let message = format!(
             "the route is lost and so is ControllerRevision `{stable}`; restore it, or annotate \
@@ -180,22 +181,22 @@ fn remains(channel: &Channel, revisions: &Revisions, now: Timestamp) -> Remains 
     let last = status.last_rollback.as_ref();
     let rejection = |name: &String| {
         let why = last.filter(|rollback| rollback.revision == *name);
-        Rejection {
-            revision: Revision::new(name),
+        Some(Rejection {
+            revision: name.parse().ok()?,
             reason: why.map_or(Reason::RolledBack.as_str().to_owned(), |why| why.reason.clone()),
             message: why.map(|why| why.message.clone()).unwrap_or_default(),
             at: why.map_or(now, |why| Timestamp(millis_of(why.at.0))),
-        }
+        })
     };
     let marks = revisions.known().iter().map(|known| Mark {
-        revision: Revision::new(&known.name),
+        revision: known.name.clone(),
         promoted_at: known.promoted_at.map(|at| Timestamp(millis_of(at))),
         rejected_at: known.rejected_at.map(|at| Timestamp(millis_of(at))),
     });
     Remains {
         revisions: marks.collect(),
-        stable: status.stable.as_ref().map(|stable| Revision::new(&stable.revision)),
-        rejected: status.rejected.iter().map(rejection).collect(),
+        stable: status.stable.as_ref().and_then(|stable| stable.revision.parse().ok()),
+        rejected: status.rejected.iter().filter_map(rejection).collect(),
         last_command: status.last_command.as_ref().map(answer),
         standing: channel.command.clone(),
         transition: status.transition,
@@ -213,7 +214,7 @@ fn answer(status: &CommandStatus) -> CommandAnswer {
     }
 }
 
-fn interest(channel: &Channel, held: &Held, desired: &Revision) -> Interest {
+fn interest(channel: &Channel, held: &Held, desired: &RevisionName) -> Interest {
     let rollout = &held.memory.rollout;
     let (rolling, seconds) = match &rollout.phase {
         Phase::Rolling(rolling) => (true, rolling.policy.interval_seconds),
@@ -235,7 +236,7 @@ fn store(details: &Details) -> Store {
     let serving: BTreeMap<&str, u64> =
         acknowledged.map(|ack| (ack.replica.as_str(), ack.serving)).collect();
     let replica = |name: &ReplicaName| Replica {
-        name: name.to_string(),
+        name: name.clone(),
         serving: serving.get(name.as_str()).copied(),
     };
     let counts = details.channel.iter().flat_map(|channel| &channel.counts);
@@ -250,7 +251,7 @@ fn store(details: &Details) -> Store {
         canary: of(serving, Track::Canary),
     };
     Store {
-        epoch: details.epoch.to_string(),
+        epoch: details.epoch.clone(),
         at: Timestamp(details.at_ms),
         replicas: details.replicas.iter().map(replica).collect(),
         evidence: servings.iter().copied().map(evidence).collect(),

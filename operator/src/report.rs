@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kanarie_crds::channel::WhatsAppChannel;
-use kanarie_crds::conditions::Reason;
 use kanarie_crds::control::DeadLetters;
 use kanarie_crds::status::WhatsAppChannelStatus;
 use kanarie_crds::{FIELD_MANAGER, GROUP};
 use kanarie_rollout::analysis::Verdict;
+use kanarie_words::ids::RevisionName;
+use kanarie_words::reason::Reason;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
@@ -226,10 +227,10 @@ async fn mark(ctx: &Ctx, channel: &Channel, held: &Held) -> Result<(), RevisionE
     for (name, kept) in &held.memory.revisions {
         revisions.restore(name, &kept.content).await?;
     }
-    let rejected: BTreeSet<String> =
-        state.rejected.iter().map(|rejected| rejected.revision.to_string()).collect();
-    revisions.mark(state.split().stable.as_str(), &rejected, clock::now()).await?;
-    let mut needed: BTreeSet<String> = held.memory.revisions.keys().cloned().collect();
+    let rejected: BTreeSet<RevisionName> =
+        state.rejected.iter().map(|rejected| rejected.revision.clone()).collect();
+    revisions.mark(state.split().stable, &rejected, clock::now()).await?;
+    let mut needed: BTreeSet<RevisionName> = held.memory.revisions.keys().cloned().collect();
     needed.extend(rejected);
     needed.extend(ctx.notes.get(uid).resolved.map(|(_, name)| name));
     let limit = usize::try_from(channel.spec.rollout.revision_history_limit).unwrap_or(usize::MAX);

@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use kanarie_crds::channel::RevisionContent;
 use kanarie_crds::route::CHANNEL_UID_LABEL;
+use kanarie_words::ids::{InvalidId, RevisionName};
 use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
@@ -30,14 +31,14 @@ const MAX_COLLISIONS: u32 = 8;
 pub struct Revisions {
     api: Api<ControllerRevision>,
     owner: OwnerReference,
-    known: Vec<Revision>,
+    known: Vec<StoredRevision>,
 }
 
 /// One of them, as read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Revision {
+pub struct StoredRevision {
     /// Its name.
-    pub name: String,
+    pub name: RevisionName,
     /// Its content; none when a newer operator wrote what this one cannot read.
     pub content: Option<RevisionContent>,
     /// Its number, growing with each new one.
@@ -68,6 +69,9 @@ pub enum RevisionError {
     /// The content cannot be written as JSON.
     #[error("the revision cannot be serialised")]
     Json(#[from] serde_json::Error),
+    /// The channel's name makes no name of a revision.
+    #[error("the channel's name makes no name for its revisions")]
+    Name(#[from] InvalidId),
 }
 
 impl Revisions {
@@ -80,22 +84,26 @@ impl Revisions {
         let api: Api<ControllerRevision> = Api::namespaced(client.clone(), namespace);
         let labelled = ListParams::default().labels(&format!("{CHANNEL_UID_LABEL}={}", owner.uid));
         let list = api.list(&labelled).await.map_err(failed("listed"))?;
-        let known = list.items.iter().filter(|item| is_owned(item, &owner)).map(read).collect();
+        let known =
+            list.items.iter().filter(|item| is_owned(item, &owner)).filter_map(read).collect();
         Ok(Self { api, owner, known })
     }
 
     /// Every revision, in no order.
-    pub fn known(&self) -> &[Revision] {
+    pub fn known(&self) -> &[StoredRevision] {
         &self.known
     }
 
     /// Content of the revision with this name.
-    pub fn content(&self, name: &str) -> Option<&RevisionContent> {
-        self.known.iter().find(|known| known.name == name)?.content.as_ref()
+    pub fn content(&self, name: &RevisionName) -> Option<&RevisionContent> {
+        self.known.iter().find(|known| known.name == *name)?.content.as_ref()
     }
 
     /// Name of the revision with this content; it is made if there is none.
-    pub async fn ensure(&mut self, content: &RevisionContent) -> Result<String, RevisionError> {
+    pub async fn ensure(
+        &mut self,
+        content: &RevisionContent,
+    ) -> Result<RevisionName, RevisionError> {
         if let Some(known) = self.known.iter().find(|known| known.content.as_ref() == Some(content))
         {
             return Ok(known.name.clone());
@@ -113,10 +121,10 @@ impl Revisions {
     /// Makes a revision under a name that is already in use elsewhere, if it is missing.
     pub async fn restore(
         &mut self,
-        name: &str,
+        name: &RevisionName,
         content: &RevisionContent,
     ) -> Result<(), RevisionError> {
-        if self.known.iter().all(|known| known.name != name)
+        if self.known.iter().all(|known| known.name != *name)
             && let Some(revision) = self.create(name, content).await?
         {
             self.known.push(revision);
@@ -128,14 +136,14 @@ impl Revisions {
     /// exactly the rejected ones carry a rejection mark.
     pub async fn mark(
         &mut self,
-        stable: &str,
-        rejected: &BTreeSet<String>,
+        stable: &RevisionName,
+        rejected: &BTreeSet<RevisionName>,
         now: jiff::Timestamp,
     ) -> Result<(), RevisionError> {
         let newest = self.newest_promoted().map(|known| known.name.clone());
         for known in &mut self.known {
-            let is_stable = known.name == stable;
-            let promote = is_stable && newest.as_deref() != Some(stable);
+            let is_stable = known.name == *stable;
+            let promote = is_stable && newest.as_ref() != Some(stable);
             let is_rejected = rejected.contains(&known.name);
             if !promote && is_rejected == known.rejected_at.is_some() {
                 continue;
@@ -146,15 +154,17 @@ impl Revisions {
             let patch = json!({"metadata": {"annotations": {
                 PROMOTED_AT: text(known.promoted_at), REJECTED_AT: text(known.rejected_at),
             }}});
-            let patched =
-                self.api.patch(&known.name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+            let patched = self
+                .api
+                .patch(known.name.as_str(), &PatchParams::default(), &Patch::Merge(&patch))
+                .await;
             patched.map_err(failed("annotated"))?;
         }
         Ok(())
     }
 
     /// The revision that became stable last.
-    pub fn newest_promoted(&self) -> Option<&Revision> {
+    pub fn newest_promoted(&self) -> Option<&StoredRevision> {
         self.known
             .iter()
             .filter(|known| known.promoted_at.is_some())
@@ -164,11 +174,11 @@ impl Revisions {
     /// Deletes the oldest revisions over `limit` that nothing needs.
     pub async fn prune(
         &mut self,
-        needed: &BTreeSet<String>,
+        needed: &BTreeSet<RevisionName>,
         limit: usize,
     ) -> Result<(), RevisionError> {
         for name in superfluous(&self.known, needed, limit) {
-            match self.api.delete(&name, &DeleteParams::default()).await {
+            match self.api.delete(name.as_str(), &DeleteParams::default()).await {
                 Ok(_) => {}
                 Err(kube::Error::Api(status)) if status.is_not_found() => {}
                 Err(error) => return Err(failed("pruned")(error)),
@@ -181,18 +191,19 @@ impl Revisions {
     /// None when the name is taken by something else.
     async fn create(
         &self,
-        name: &str,
+        name: &RevisionName,
         content: &RevisionContent,
-    ) -> Result<Option<Revision>, RevisionError> {
+    ) -> Result<Option<StoredRevision>, RevisionError> {
         let number =
             self.known.iter().map(|known| known.number).max().unwrap_or(0).saturating_add(1);
         let object = object(&self.owner, name, content, number)?;
         match self.api.create(&PostParams::default(), &object).await {
-            Ok(created) => Ok(Some(read(&created))),
+            Ok(created) => Ok(read(&created)),
             Err(kube::Error::Api(status)) if status.is_already_exists() => {
-                let there = self.api.get_opt(name).await.map_err(failed("read"))?;
-                let ours =
-                    there.filter(|there| is_owned(there, &self.owner)).map(|there| read(&there));
+                let there = self.api.get_opt(name.as_str()).await.map_err(failed("read"))?;
+                let ours = there
+                    .filter(|there| is_owned(there, &self.owner))
+                    .and_then(|there| read(&there));
                 Ok(ours.filter(|ours| ours.content.as_ref() == Some(content)))
             }
             Err(error) => Err(failed("created")(error)),
@@ -201,8 +212,12 @@ impl Revisions {
 }
 
 /// The oldest of those that nothing needs, beyond `limit`.
-fn superfluous(known: &[Revision], needed: &BTreeSet<String>, limit: usize) -> Vec<String> {
-    let mut spare: Vec<&Revision> = known
+fn superfluous(
+    known: &[StoredRevision],
+    needed: &BTreeSet<RevisionName>,
+    limit: usize,
+) -> Vec<RevisionName> {
+    let mut spare: Vec<&StoredRevision> = known
         .iter()
         .filter(|known| known.content.is_some() && known.rejected_at.is_none())
         .filter(|known| !needed.contains(&known.name))
@@ -218,26 +233,27 @@ pub fn revision_name(
     owner: &OwnerReference,
     content: &RevisionContent,
     collisions: u32,
-) -> Result<String, RevisionError> {
+) -> Result<RevisionName, RevisionError> {
     let json = serde_json::to_vec(content)?;
     let digest = Sha256::new().chain_update(&owner.uid).chain_update(&json).finalize();
     let hash = digest[..5].iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
-    Ok(match collisions {
+    let name = match collisions {
         0 => format!("{}-{hash}", owner.name),
         count => format!("{}-{hash}-{count}", owner.name),
-    })
+    };
+    Ok(RevisionName::parse(&name)?)
 }
 
 fn object(
     owner: &OwnerReference,
-    name: &str,
+    name: &RevisionName,
     content: &RevisionContent,
     number: i64,
 ) -> Result<ControllerRevision, RevisionError> {
     Ok(ControllerRevision {
         data: RawExtension(serde_json::to_value(content)?),
         metadata: ObjectMeta {
-            name: Some(name.to_owned()),
+            name: Some(name.to_string()),
             labels: Some([(CHANNEL_UID_LABEL.to_owned(), owner.uid.clone())].into()),
             owner_references: Some(vec![owner.clone()]),
             ..ObjectMeta::default()
@@ -250,18 +266,18 @@ fn is_owned(item: &ControllerRevision, owner: &OwnerReference) -> bool {
     item.metadata.owner_references.iter().flatten().any(|reference| reference.uid == owner.uid)
 }
 
-fn read(item: &ControllerRevision) -> Revision {
+fn read(item: &ControllerRevision) -> Option<StoredRevision> {
     let annotation = |key: &str| {
         let text = item.metadata.annotations.as_ref()?.get(key)?;
         text.parse().ok()
     };
-    Revision {
-        name: item.metadata.name.clone().unwrap_or_default(),
+    Some(StoredRevision {
+        name: item.metadata.name.as_ref()?.parse().ok()?,
         content: serde_json::from_value(item.data.0.clone()).ok(),
         number: item.revision.unwrap_or(0),
         promoted_at: annotation(PROMOTED_AT),
         rejected_at: annotation(REJECTED_AT),
-    }
+    })
 }
 
 fn failed(did: &'static str) -> impl FnOnce(kube::Error) -> RevisionError {
@@ -277,9 +293,9 @@ mod tests {
         serde_json::from_str(&text).unwrap()
     }
 
-    fn revision(name: &str, number: i64) -> Revision {
-        Revision {
-            name: name.into(),
+    fn revision(name: &str, number: i64) -> StoredRevision {
+        StoredRevision {
+            name: name.parse().unwrap(),
             content: Some(content("http://a")),
             number,
             promoted_at: None,
@@ -296,18 +312,18 @@ mod tests {
     #[test]
     fn needed_rejected_and_unreadable_revisions_are_never_pruned() {
         let rejected =
-            Revision { rejected_at: Some(jiff::Timestamp::UNIX_EPOCH), ..revision("r", 1) };
-        let unreadable = Revision { content: None, ..revision("u", 2) };
+            StoredRevision { rejected_at: Some(jiff::Timestamp::UNIX_EPOCH), ..revision("r", 1) };
+        let unreadable = StoredRevision { content: None, ..revision("u", 2) };
         let known = [rejected, unreadable, revision("stable", 3)];
-        assert!(superfluous(&known, &BTreeSet::from(["stable".to_owned()]), 0).is_empty());
+        assert!(superfluous(&known, &BTreeSet::from(["stable".parse().unwrap()]), 0).is_empty());
     }
 
     #[test]
     fn a_written_revision_reads_back_as_the_same_content() {
         let owner =
             OwnerReference { name: "care".into(), uid: "u".into(), ..OwnerReference::default() };
-        let written = object(&owner, "care-1", &content("http://a"), 1).unwrap();
-        assert_eq!(read(&written).content, Some(content("http://a")));
+        let written = object(&owner, &"care-1".parse().unwrap(), &content("http://a"), 1).unwrap();
+        assert_eq!(read(&written).unwrap().content, Some(content("http://a")));
     }
 
     #[test]
@@ -334,6 +350,6 @@ mod tests {
         );
         assert_ne!(name("http://a", 0), name("http://b", 0));
         assert_ne!(name("http://a", 0), name("http://a", 1));
-        assert!(name("http://a", 0).starts_with("care-"));
+        assert!(name("http://a", 0).as_str().starts_with("care-"));
     }
 }

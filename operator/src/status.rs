@@ -7,7 +7,6 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kanarie_crds::channel::{Agent, RevisionContent};
-use kanarie_crds::conditions::{ConditionStatus, ConditionType, Reason};
 use kanarie_crds::control::DeadLetters;
 use kanarie_crds::status::{
     AnalysisStatus, CommandStatus, DeadLettersStatus, GatewayStatus, HistoryEntry, RevisionStatus,
@@ -15,6 +14,9 @@ use kanarie_crds::status::{
 };
 use kanarie_rollout::analysis::Verdict;
 use kanarie_rollout::state::{Rolling, State};
+use kanarie_words::conditions::{ConditionStatus, ConditionType};
+use kanarie_words::ids::RevisionName;
+use kanarie_words::reason::Reason;
 
 use crate::claim::Blocked;
 use crate::clock::time_of;
@@ -59,16 +61,16 @@ struct Said {
 pub fn derive(facts: &Facts<'_>) -> WhatsAppChannelStatus {
     let state = &facts.memory.rollout;
     let split = state.split();
-    let revision = |name: &str| {
+    let revision = |name: &RevisionName| {
         let kept = facts.memory.revisions.get(name)?;
         let agent = agent_line(&kept.content);
-        Some(RevisionStatus { revision: name.to_owned(), agent, since: time_of(kept.since_ms) })
+        Some(RevisionStatus { revision: name.to_string(), agent, since: time_of(kept.since_ms) })
     };
     WhatsAppChannelStatus {
         observed_generation: facts.generation,
         conditions: conditions(serving(facts), facts.generation, facts.before, facts.now),
-        stable: revision(split.stable.as_str()),
-        canary: split.canary.and_then(|canary| revision(canary.as_str())),
+        stable: revision(split.stable),
+        canary: split.canary.and_then(revision),
         rollout: state.rolling().map(|rolling| rollout(rolling, facts)),
         analysis: analysis(facts),
         gateway: facts.view.summary.as_ref().map(|_| gateway(facts.view)),
@@ -249,7 +251,7 @@ fn conditions(
 }
 
 fn rollout(rolling: &Rolling, facts: &Facts<'_>) -> RolloutStatus {
-    let time = |at: kanarie_rollout::timestamp::Timestamp| time_of(at.0);
+    let time = |at: kanarie_words::timestamp::Timestamp| time_of(at.0);
     let steps = rolling.policy.steps.count();
     RolloutStatus {
         weight: rolling.weight().percent(),
@@ -302,7 +304,7 @@ fn analysis(facts: &Facts<'_>) -> Option<AnalysisStatus> {
         stable_messages: numbers.stable_messages,
         stable_failures: numbers.stable_failures,
         min_messages: numbers.needed,
-        verdict: verdict.outcome.as_str().to_owned(),
+        verdict: verdict.finding.as_str().to_owned(),
         at: time_of(details.at_ms),
     })
 }

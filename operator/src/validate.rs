@@ -7,16 +7,17 @@ use std::str::FromStr;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use kanarie_crds::channel::{
-    OnFailure, OnMessageFailure, RevisionContent, RolloutMode, RolloutState, WhatsAppChannel,
+    OnMessageFailure, RevisionContent, RolloutMode, RolloutState, WhatsAppChannel,
     WhatsAppChannelSpec,
 };
 use kanarie_crds::route::{ChannelRef, route_name};
 use kanarie_crds::status::WhatsAppChannelStatus;
 use kanarie_crds::{COMMAND_ANNOTATION, COMMAND_ID_ANNOTATION};
 use kanarie_rollout::observation::{Command, Mode};
-use kanarie_rollout::policy::{OnFailure as FailedVerdict, Policy};
-use kanarie_rollout::weight::{Step, Steps, Weight};
+use kanarie_rollout::policy::Policy;
+use kanarie_rollout::steps::{Step, Steps};
 use kanarie_words::ids::InvalidId;
+use kanarie_words::weight::Weight;
 use kube::Resource as _;
 use thiserror::Error;
 
@@ -142,10 +143,7 @@ fn policy(spec: &WhatsAppChannelSpec) -> Result<Policy, Invalid> {
         min_messages: u64::from(rollout.analysis.min_messages),
         max_latency_ms: rollout.analysis.max_latency_milliseconds.map(u64::from),
         interval_seconds: rollout.analysis.interval_seconds,
-        on_failure: match rollout.on_failure {
-            OnFailure::Rollback => FailedVerdict::Rollback,
-            OnFailure::Pause => FailedVerdict::Pause,
-        },
+        on_failure: rollout.on_failure,
         retry_on_stable: rollout.on_message_failure == OnMessageFailure::RetryOnStable,
         progress_deadline_seconds: rollout.progress_deadline_seconds,
     })

@@ -29,7 +29,7 @@ async fn served(bench: &Bench) -> Value {
 async fn rolling(bench: &Bench) -> u64 {
     served(bench).await;
     bench.apply(&bench.manifest("care", NEW)).await.unwrap();
-    let (route, _) = bench.until_route(|route| route.weight == 10).await.unwrap();
+    let (route, _) = bench.until_route(|route| route.weight.percent() == 10).await.unwrap();
     step_runs(bench).await;
     route.serving
 }
@@ -71,7 +71,7 @@ async fn a_first_channel_serves_at_once_and_says_so() {
     let bench = Bench::start().await.unwrap();
     let channel = served(&bench).await;
     let (route, memory) = bench.route().await.unwrap();
-    assert_eq!((route.serving, route.weight, route.canary.is_none()), (1, 0, true));
+    assert_eq!((route.serving, route.weight.percent(), route.canary.is_none()), (1, 0, true));
     assert_eq!(reason(&channel, "Routed"), Some("InForce"));
     assert_eq!(reason(&channel, "RolledOut"), Some("FirstRevision"));
     assert_eq!(condition(&channel, "RolledOut"), Some("True"));
@@ -104,7 +104,7 @@ async fn a_change_goes_up_by_the_stores_clock_and_ends_as_stable() {
     for (hold, next) in [(3600, 50), (7200, 100), (3600, 0)] {
         count(&bench, serving, (60, 0), 500);
         bench.pass(hold);
-        let (route, _) = bench.until_route(|route| route.weight == next).await.unwrap();
+        let (route, _) = bench.until_route(|route| route.weight.percent() == next).await.unwrap();
         assert!(route.serving > serving, "a new weight has a new serving");
         serving = route.serving;
         if next > 0 {
@@ -138,7 +138,7 @@ async fn nothing_advances_before_the_hold_has_run_or_without_messages() {
     bench.pass(10);
     let starved = |channel: &Value| reason(channel, "RolledOut") == Some("WaitingForTraffic");
     bench.until("care", starved).await.unwrap();
-    assert_eq!(bench.route().await.unwrap().0.weight, 10);
+    assert_eq!(bench.route().await.unwrap().0.weight.percent(), 10);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,7 +166,7 @@ async fn a_failing_canary_is_taken_back_and_stays_rejected_until_retry() {
     let channel = bench.until("care", seen).await.unwrap();
     assert_eq!(reason(&channel, "RolledOut"), Some("RolledBack"));
     annotate(&bench, command("retry", "1")).await;
-    let (route, _) = bench.until_route(|route| route.weight == 10).await.unwrap();
+    let (route, _) = bench.until_route(|route| route.weight.percent() == 10).await.unwrap();
     assert!(route.serving > serving);
     let answered = |channel: &Value| channel["status"]["lastCommand"]["id"] == "1";
     let channel = bench.until("care", answered).await.unwrap();
@@ -232,7 +232,7 @@ async fn a_revision_whose_secret_is_missing_waits_and_stable_serves_on() {
         "metadata": {"name": "later"}, "stringData": {"token": "t"},
     });
     bench.plane.apply_yaml(&bench.places.channels, &later.to_string()).await.unwrap();
-    bench.until_route(|route| route.weight == 10).await.unwrap();
+    bench.until_route(|route| route.weight.percent() == 10).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -243,7 +243,7 @@ async fn a_route_changed_by_somebody_else_is_put_back() {
     let mut vandalised = before.clone();
     vandalised.data.as_mut().unwrap().get_mut("route").unwrap().0 = b"{}".to_vec();
     bench.routes().replace(&bench.route_name(), &Default::default(), &vandalised).await.unwrap();
-    bench.until_route(|route| route.weight == 0).await.unwrap();
+    bench.until_route(|route| route.weight.percent() == 0).await.unwrap();
     let after = bench.routes().get(&bench.route_name()).await.unwrap();
     assert_eq!(after.data, before.data);
 }
@@ -403,7 +403,7 @@ async fn a_paused_rollout_holds_its_weight_and_still_rolls_back() {
             && channel["status"]["analysis"]["canaryMessages"] == 60
     };
     bench.until("care", is_paused).await.unwrap();
-    assert_eq!(bench.route().await.unwrap().0.weight, 10);
+    assert_eq!(bench.route().await.unwrap().0.weight.percent(), 10);
     count(&bench, serving, (60, 40), 500);
     bench.until_route(|route| route.canary.is_none()).await.unwrap();
 }
@@ -417,7 +417,7 @@ async fn the_commands_abort_and_promote_full_are_obeyed_once() {
     let aborted = |channel: &Value| reason(channel, "RolledOut") == Some("Aborted");
     bench.until("care", aborted).await.unwrap();
     annotate(&bench, command("retry", "b")).await;
-    bench.until_route(|route| route.weight == 10).await.unwrap();
+    bench.until_route(|route| route.weight.percent() == 10).await.unwrap();
     annotate(&bench, command("promote-full", "c")).await;
     let promoted = |channel: &Value| reason(channel, "RolledOut") == Some("PromotedInFull");
     let channel = bench.until("care", promoted).await.unwrap();
@@ -434,7 +434,7 @@ async fn in_manual_mode_the_weight_is_obeyed_as_written() {
         manual.rollout["mode"] = json!("Manual");
         manual.rollout["weight"] = json!(weight);
         bench.apply(&manual).await.unwrap();
-        bench.until_route(|route| route.weight == weight).await.unwrap();
+        bench.until_route(|route| route.weight.percent() == weight).await.unwrap();
     }
     let waits = |channel: &Value| reason(channel, "RolledOut") == Some("AwaitingPromotion");
     bench.until("care", waits).await.unwrap();
@@ -446,7 +446,7 @@ async fn a_step_waits_for_every_live_gateway() {
     served(&bench).await;
     bench.script(|script| script.obedient = false);
     bench.apply(&bench.manifest("care", NEW)).await.unwrap();
-    bench.until_route(|route| route.weight == 10).await.unwrap();
+    bench.until_route(|route| route.weight.percent() == 10).await.unwrap();
     bench.pass(100_000);
     let waits = |channel: &Value| reason(channel, "RolledOut") == Some("WaitingForGateways");
     let channel = bench.until("care", waits).await.unwrap();
@@ -467,9 +467,9 @@ async fn silence_of_the_gateways_is_no_evidence() {
     let unknown = |channel: &Value| reason(channel, "Routed") == Some("GatewayUnreachable");
     let channel = bench.until("care", unknown).await.unwrap();
     assert_eq!(condition(&channel, "Ready"), Some("Unknown"));
-    assert_eq!(bench.route().await.unwrap().0.weight, 10);
+    assert_eq!(bench.route().await.unwrap().0.weight.percent(), 10);
     bench.script(|script| script.silent = false);
-    bench.until_route(|route| route.weight == 50).await.unwrap();
+    bench.until_route(|route| route.weight.percent() == 50).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -494,7 +494,7 @@ async fn an_operator_that_is_killed_goes_on_where_the_route_is() {
     bench.until("care", seen).await.unwrap();
     assert_eq!(bench.route().await.unwrap().1.rollout, started, "half a hold is no hold");
     bench.pass(1800);
-    bench.until_route(|route| route.weight == 50).await.unwrap();
+    bench.until_route(|route| route.weight.percent() == 50).await.unwrap();
     let events = bench.events("care").await.unwrap();
     let starts = events.iter().filter(|reason| *reason == "RolloutStarted").count();
     assert_eq!(starts, 1, "told once, by two processes: {events:?}");
@@ -507,7 +507,7 @@ async fn two_operators_at_once_make_each_transition_once() {
     let serving = rolling(&bench).await;
     count(&bench, serving, (60, 0), 500);
     bench.pass(3600);
-    let (route, memory) = bench.until_route(|route| route.weight == 50).await.unwrap();
+    let (route, memory) = bench.until_route(|route| route.weight.percent() == 50).await.unwrap();
     assert_eq!(route.serving, serving + 1);
     let reasons: Vec<&str> = memory.rollout.history.iter().map(|one| one.reason.as_str()).collect();
     assert_eq!(reasons, ["StepAdvanced", "RolloutStarted", "FirstRevision"]);

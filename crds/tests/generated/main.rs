@@ -5,7 +5,8 @@
 
 mod reference;
 
-use kanarie_crds::conditions::{ConditionType, Reason};
+use kanarie_words::conditions::ConditionType;
+use kanarie_words::reason::Reason;
 
 #[test]
 fn the_committed_crd_is_what_the_types_say() {

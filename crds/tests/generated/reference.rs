@@ -5,8 +5,9 @@
 
 use std::fmt::Write as _;
 
-use kanarie_crds::conditions::{ConditionType, EventType, Reason};
 use kanarie_crds::{COMMAND_ANNOTATION, COMMAND_ID_ANNOTATION, schema, secrets};
+use kanarie_words::conditions::{ConditionType, EventType};
+use kanarie_words::reason::Reason;
 use serde_json::Value;
 
 const HEAD: &str = "\

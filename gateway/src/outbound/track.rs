@@ -33,7 +33,7 @@ pub fn choose<'a>(
     let canary = route.canary.as_ref().filter(|canary| {
         failed_on != Some(canary.revision.as_str())
             && bucket(key, route.channel.uid.as_str(), canary.revision.as_str(), conversation)
-                < u64::from(route.weight) * (BUCKETS / 100)
+                < u64::from(route.weight.percent()) * (BUCKETS / 100)
     });
     match canary {
         Some(revision) => Choice { track: Track::Canary, revision, judged },
@@ -44,6 +44,7 @@ pub fn choose<'a>(
 #[cfg(test)]
 mod tests {
     use kanarie_crds::route::{AgentRoute, ChannelRef, Credentials, RouteLimits, SecretText};
+    use kanarie_words::weight::Weight;
     use proptest::{prop_assert, prop_assert_eq, proptest};
 
     use super::*;
@@ -70,7 +71,7 @@ mod tests {
             account_sid: "AC0123456789abcdef0123456789abcdef".parse().unwrap(),
             sender: "whatsapp:+31201234567".parse().unwrap(),
             serving: 1,
-            weight,
+            weight: Weight::new(weight).unwrap(),
             stable: revision("stable"),
             canary: canary.map(revision),
             retry_on_stable: true,

@@ -27,6 +27,7 @@ use kanarie_gateway::store::embedded::EmbeddedStore;
 use kanarie_gateway::tasks::{Ended, Living};
 use kanarie_queue::types::{Admission, Admit, Claimed, ConversationId, Lease, Nonce};
 use kanarie_words::ids::StoreKey;
+use kanarie_words::weight::Weight;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -259,7 +260,7 @@ pub(crate) fn route(stable: AgentRoute) -> Route {
         account_sid: "AC1".parse().unwrap(),
         sender: SENDER.parse().unwrap(),
         serving: 7,
-        weight: 0,
+        weight: Weight::ZERO,
         stable: revision("one", stable),
         canary: None,
         retry_on_stable: true,
@@ -283,7 +284,7 @@ pub(crate) fn route(stable: AgentRoute) -> Route {
 
 /// A route with every conversation on a canary.
 pub(crate) fn canary_route(stable: AgentRoute, canary: AgentRoute) -> Route {
-    Route { weight: 100, canary: Some(revision("two", canary)), ..route(stable) }
+    Route { weight: Weight::FULL, canary: Some(revision("two", canary)), ..route(stable) }
 }
 
 pub(crate) fn revision(name: &str, agent: AgentRoute) -> RevisionRoute {

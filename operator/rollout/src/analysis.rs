@@ -5,10 +5,10 @@
 
 use std::fmt;
 
-use crate::observation::{Evidence, Sum, Tally};
+use kanarie_words::weight::Weight;
+
 use crate::policy::Policy;
-use crate::state::Finished;
-use crate::weight::Weight;
+use crate::tally::{Evidence, Finished, Sum, Tally};
 
 /// Evidence against equal error rates at which a rollout fails: 1 / alpha, with alpha 1 %.
 const THRESHOLD: f64 = 100.0;
@@ -43,16 +43,16 @@ pub struct Question<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// Pass, Fail or Inconclusive.
-    pub outcome: Outcome,
+    pub finding: Finding,
     /// Numbers of the present step.
     pub numbers: Numbers,
-    /// The numbers and the test behind the outcome, in one sentence.
+    /// The numbers and the test behind the finding, in one sentence.
     pub explanation: String,
 }
 
 /// Pass, Fail or Inconclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Finding {
     /// The step's own counts are good enough.
     Pass,
     /// The canary is bad, beyond the doubt that the test allows.
@@ -65,7 +65,7 @@ pub enum Outcome {
     SharedDegradation,
 }
 
-impl Outcome {
+impl Finding {
     /// Pass, Fail or Inconclusive.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -123,22 +123,22 @@ pub fn judge(question: &Question<'_>) -> Verdict {
     if let Some(explanation) = comparative_failure(samples(), policy, canary.sum())
         .or_else(|| fixed_rate_failure(samples(), policy))
     {
-        return Verdict { outcome: Outcome::Fail, numbers, explanation };
+        return Verdict { finding: Finding::Fail, numbers, explanation };
     }
     let over = |tally: Tally| {
         let limit = u128::from(policy.max_error_basis_points) * u128::from(tally.messages());
         u128::from(tally.failures()) * 10_000 > limit
     };
-    let outcome = if numbers.canary_messages < numbers.needed {
-        Outcome::TooFew
+    let finding = if numbers.canary_messages < numbers.needed {
+        Finding::TooFew
     } else if !over(own) {
-        Outcome::Pass
+        Finding::Pass
     } else if over(stable) {
-        Outcome::SharedDegradation
+        Finding::SharedDegradation
     } else {
-        Outcome::OverLimit
+        Finding::OverLimit
     };
-    Verdict { outcome, numbers, explanation: numbers.to_string() }
+    Verdict { finding, numbers, explanation: numbers.to_string() }
 }
 
 /// The canary against the stable traffic of the same time. If both are equally good, a failure is

@@ -26,17 +26,20 @@
 //!     └── by the next start ───┴───────────────────────────────────────────────────┘
 //! ```
 //!
-//! Read `decide.rs` first, then `start.rs` and `step.rs`, `state.rs`, `analysis.rs`.
+//! Read `decide.rs` first, then `start.rs` and `step.rs`, the moves in `facts.rs`, `state.rs`,
+//! `analysis.rs`.
 
 pub mod analysis;
+pub mod bounds;
 mod command;
 pub mod decide;
+mod facts;
 pub mod observation;
 pub mod policy;
-pub mod reason;
 pub mod rebuild;
 mod start;
 pub mod state;
 mod step;
-pub mod timestamp;
-pub mod weight;
+pub mod steps;
+pub mod tally;
+pub mod why;

@@ -1,9 +1,10 @@
 //! The policy of a rollout: copied into the state when a rollout starts, so that a later edit
 //! never shortens, resurrects or otherwise changes one that runs.
 
+use kanarie_words::on_failure::OnFailure;
 use serde::{Deserialize, Serialize};
 
-use crate::weight::Steps;
+use crate::steps::Steps;
 
 /// How a revision is rolled out and judged.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
@@ -26,14 +27,4 @@ pub struct Policy {
     pub retry_on_stable: bool,
     /// Seconds without progress after which the rollout is overdue.
     pub progress_deadline_seconds: u32,
-}
-
-/// What a failed verdict does.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum OnFailure {
-    /// Weight 0 in that very decision; the revision is rejected.
-    #[default]
-    Rollback,
-    /// The weight stays, the failing canary included, until a person decides.
-    Pause,
 }

@@ -1,12 +1,15 @@
 //! The state after the route was lost, from what `report` had left elsewhere: the status of the
 //! channel and the annotations of its ControllerRevisions. Pure; never guesses a stable revision.
 
+use kanarie_words::ids::RevisionName;
+use kanarie_words::reason::Reason;
+use kanarie_words::timestamp::Timestamp;
 use thiserror::Error;
 
+use crate::bounds::MAX_REJECTED;
 use crate::observation::Command;
-use crate::reason::Reason;
-use crate::state::{CommandAnswer, CommandResult, MAX_REJECTED, Phase, Rejection, Revision, State};
-use crate::timestamp::Timestamp;
+use crate::state::{CommandAnswer, CommandResult, Phase, Rejection, State};
+use crate::why::Why;
 
 /// What is left of a channel whose route is gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -14,7 +17,7 @@ pub struct Remains {
     /// Every ControllerRevision of the channel.
     pub revisions: Vec<Mark>,
     /// Stable revision as status names it.
-    pub stable: Option<Revision>,
+    pub stable: Option<RevisionName>,
     /// Rejected revisions as status names them.
     pub rejected: Vec<Rejection>,
     /// The last command as status answers it.
@@ -29,46 +32,44 @@ pub struct Remains {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Mark {
     /// Its name.
-    pub revision: Revision,
+    pub revision: RevisionName,
     /// `promoted-at`.
     pub promoted_at: Option<Timestamp>,
     /// `rejected-at`.
     pub rejected_at: Option<Timestamp>,
 }
 
-impl State {
-    /// The state after a loss. A rollout that ran starts again from its first step, once every
-    /// live replica has acknowledged that stable serves everybody; a command that stands counts as
-    /// executed, since nobody knows whether it was.
-    pub fn rebuild(remains: Remains, now: Timestamp) -> Result<Self, RebuildError> {
-        let stable = remains.stable().ok_or(RebuildError::NoPromotion)?.clone();
-        let rejected = remains.rejections(&stable);
-        let last_command = match remains.standing {
-            Some(command) if remains.last_command.as_ref().is_none_or(|l| l.id != command.id) => {
-                let Command { id, verb } = Command::new(&command.id, &command.verb);
-                let message = "taken as executed, since the route was lost".to_owned();
-                Some(CommandAnswer { id, verb, result: CommandResult::Executed, message, at: now })
-            }
-            Some(_) | None => remains.last_command,
-        };
-        let state = Self {
-            phase: Phase::Clearing { stable: stable.clone() },
-            // `serving` grows far slower than once a second, so the time is above all that ever
-            // was, and no gateway need be asked.
-            serving: (now.0 / 1000).saturating_add(1),
-            transition: remains.transition,
-            rejected,
-            last_command,
-            history: Vec::new(),
-        };
-        Ok(state.with_transition(&Reason::Rebuilt, stable, now))
-    }
+/// The state after a loss. A rollout that ran starts again from its first step, once every
+/// live replica has acknowledged that stable serves everybody; a command that stands counts as
+/// executed, since nobody knows whether it was.
+pub fn rebuild(remains: Remains, now: Timestamp) -> Result<State, RebuildError> {
+    let stable = remains.stable().ok_or(RebuildError::NoPromotion)?.clone();
+    let rejected = remains.rejections(&stable);
+    let last_command = match remains.standing {
+        Some(command) if remains.last_command.as_ref().is_none_or(|l| l.id != command.id) => {
+            let Command { id, verb } = Command::new(&command.id, &command.verb);
+            let message = "taken as executed, since the route was lost".to_owned();
+            Some(CommandAnswer { id, verb, result: CommandResult::Executed, message, at: now })
+        }
+        Some(_) | None => remains.last_command,
+    };
+    let state = State {
+        phase: Phase::Clearing { stable: stable.clone() },
+        // `serving` grows far slower than once a second, so the time is above all that ever
+        // was, and no gateway need be asked.
+        serving: (now.0 / 1000).saturating_add(1),
+        transition: remains.transition,
+        rejected,
+        last_command,
+        history: Vec::new(),
+    };
+    Ok(state.with_transition(&Why::Rebuilt, stable, now))
 }
 
 impl Remains {
     /// The stable revision. Status is ahead of the annotations when it names a revision that is
     /// not marked yet; otherwise the newest mark is right.
-    fn stable(&self) -> Option<&Revision> {
+    fn stable(&self) -> Option<&RevisionName> {
         let promoted = |mark: &&Mark| mark.promoted_at.is_some();
         let newest = self.revisions.iter().filter(promoted).max_by_key(|mark| mark.promoted_at);
         match (&self.stable, newest) {
@@ -82,13 +83,13 @@ impl Remains {
     }
 
     /// Every revision that status or a mark calls rejected, but stable, the newest of them.
-    fn rejections(&self, stable: &Revision) -> Vec<Rejection> {
+    fn rejections(&self, stable: &RevisionName) -> Vec<Rejection> {
         let mut rejected = self.rejected.clone();
         for mark in &self.revisions {
             if let Some(at) = mark.rejected_at
                 && rejected.iter().all(|known| known.revision != mark.revision)
             {
-                let reason = Reason::RolledBack { explanation: String::new() }.as_str().to_owned();
+                let reason = Reason::RolledBack.as_str().to_owned();
                 let message = "rejected before the route was lost".to_owned();
                 rejected.push(Rejection { revision: mark.revision.clone(), reason, message, at });
             }

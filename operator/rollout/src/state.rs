@@ -2,47 +2,16 @@
 //! rejected revisions, the last command and the last transitions. Written beside the route, in the
 //! same object; what is in force (`State::split`) follows from it alone.
 
-use std::fmt;
-
+use kanarie_words::ids::{EpochDigest, RevisionName};
+use kanarie_words::timestamp::Timestamp;
+use kanarie_words::weight::Weight;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::observation::{Evidence, Sum, Tally};
+use crate::bounds::{MAX_HISTORY, MAX_MESSAGE_CHARS, MAX_REJECTED};
 use crate::policy::Policy;
-use crate::reason::Reason;
-use crate::timestamp::Timestamp;
-use crate::weight::Weight;
-
-/// Most rejected revisions; with so many no rollout starts.
-pub const MAX_REJECTED: usize = 50;
-/// Most transitions that are remembered.
-pub const MAX_HISTORY: usize = 10;
-/// Longest text that the state keeps for one rejection, transition or answer, in characters.
-pub const MAX_MESSAGE_CHARS: usize = 180;
-
-/// Name of a revision. What it contains is known to the caller, who gives one name to equal
-/// contents and never the same name to others.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[serde(transparent)]
-pub struct Revision(pub String);
-
-impl Revision {
-    /// A revision of this name.
-    pub fn new(name: impl Into<String>) -> Self {
-        Self(name.into())
-    }
-
-    /// Its name.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Revision {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+use crate::tally::{Evidence, Finished, Tally};
+use crate::why::Why;
 
 /// Everything that is remembered of a channel.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
@@ -72,13 +41,13 @@ pub enum Phase {
     /// One revision serves everybody.
     Stable {
         /// That revision.
-        stable: Revision,
+        stable: RevisionName,
     },
     /// A canary was taken off: stable serves everybody, and nothing starts before every live
     /// replica has acknowledged so. The phase stays until the next start, which is what asks.
     Clearing {
         /// The revision that serves.
-        stable: Revision,
+        stable: RevisionName,
     },
     /// A revision is rolled out.
     Rolling(Box<Rolling>),
@@ -89,9 +58,9 @@ pub enum Phase {
 #[serde(rename_all = "camelCase", try_from = "RawRolling")]
 pub struct Rolling {
     /// The revision that serves everybody whom the canary does not.
-    pub stable: Revision,
+    pub stable: RevisionName,
     /// The revision that is rolled out.
-    pub canary: Revision,
+    pub canary: RevisionName,
     /// The policy as it was when the rollout started.
     pub policy: Policy,
     /// Step or weight.
@@ -134,7 +103,7 @@ pub struct Clock {
     /// When every live replica had acknowledged the step, or when counts were lost since.
     pub since: Timestamp,
     /// Digest of the epochs at that time.
-    pub epoch: String,
+    pub epoch: EpochDigest,
     /// Counts of the canary that no longer help to pass: zero, unless counts were lost.
     pub base: Tally,
 }
@@ -159,24 +128,12 @@ pub enum Timer {
     Overdue,
 }
 
-/// Counts of the servings of a rollout that had one weight and are over.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[serde(rename_all = "camelCase")]
-pub struct Finished {
-    /// Their weight.
-    pub weight: Weight,
-    /// Messages asked of stable.
-    pub stable: Sum,
-    /// Messages asked of the canary.
-    pub canary: Sum,
-}
-
 /// A revision that gets no traffic until `retry`.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
 pub struct Rejection {
     /// Its name.
-    pub revision: Revision,
+    pub revision: RevisionName,
     /// The word of the transition that rejected it: RolledBack or Aborted.
     pub reason: String,
     /// The numbers behind it.
@@ -231,7 +188,7 @@ pub struct Transition {
     /// The word of its reason.
     pub reason: String,
     /// The revision it concerns.
-    pub revision: Revision,
+    pub revision: RevisionName,
     /// Weight of the canary after it.
     pub weight: Weight,
     /// What happened, with the numbers.
@@ -242,16 +199,16 @@ pub struct Transition {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Split<'a> {
     /// The revision that serves everybody whom the canary does not.
-    pub stable: &'a Revision,
+    pub stable: &'a RevisionName,
     /// The revision that is rolled out.
-    pub canary: Option<&'a Revision>,
+    pub canary: Option<&'a RevisionName>,
     /// Percent of the conversations on the canary; 0 without one.
     pub weight: Weight,
 }
 
 impl State {
     /// The state of a channel that never had one: its revision serves at once.
-    pub fn first(revision: Revision, now: Timestamp) -> Self {
+    pub fn first(revision: RevisionName, now: Timestamp) -> Self {
         let state = Self {
             phase: Phase::Stable { stable: revision.clone() },
             serving: 0,
@@ -260,7 +217,7 @@ impl State {
             last_command: None,
             history: Vec::new(),
         };
-        let mut state = state.with_transition(&Reason::FirstRevision, revision, now);
+        let mut state = state.with_transition(&Why::FirstRevision, revision, now);
         state.serving = 1;
         state
     }
@@ -279,7 +236,7 @@ impl State {
     }
 
     /// Whether and why `revision` is rejected.
-    pub fn rejection(&self, revision: &Revision) -> Option<&Rejection> {
+    pub fn rejection(&self, revision: &RevisionName) -> Option<&Rejection> {
         self.rejected.iter().find(|rejection| rejection.revision == *revision)
     }
 
@@ -295,18 +252,18 @@ impl State {
     /// Counts a transition, after the phase was taken on, and remembers it.
     pub(crate) fn with_transition(
         mut self,
-        reason: &Reason,
-        revision: Revision,
+        why: &Why,
+        revision: RevisionName,
         now: Timestamp,
     ) -> Self {
         self.transition = self.transition.saturating_add(1);
         let transition = Transition {
             number: self.transition,
             at: now,
-            reason: reason.as_str().to_owned(),
+            reason: why.reason().as_str().to_owned(),
             revision,
             weight: self.split().weight,
-            message: short(&reason.to_string()),
+            message: short(&why.to_string()),
         };
         self.history.insert(0, transition);
         self.history.truncate(MAX_HISTORY);
@@ -316,15 +273,15 @@ impl State {
     /// Rejects `revision`, in place of what was known of it before.
     pub(crate) fn with_rejection(
         mut self,
-        revision: Revision,
-        reason: &Reason,
+        revision: RevisionName,
+        why: &Why,
         now: Timestamp,
     ) -> Self {
         self.rejected.retain(|rejection| rejection.revision != revision);
         self.rejected.push(Rejection {
             revision,
-            reason: reason.as_str().to_owned(),
-            message: short(&reason.to_string()),
+            reason: why.reason().as_str().to_owned(),
+            message: short(&why.to_string()),
             at: now,
         });
         let excess = self.rejected.len().saturating_sub(MAX_REJECTED);
@@ -423,8 +380,8 @@ impl Rolling {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct RawRolling {
-    stable: Revision,
-    canary: Revision,
+    stable: RevisionName,
+    canary: RevisionName,
     policy: Policy,
     stage: Stage,
     #[serde(default)]
@@ -463,7 +420,7 @@ pub enum RollingError {
     #[error("revision {revision} is both stable and canary; the state was not written by us")]
     SameRevision {
         /// That revision.
-        revision: Revision,
+        revision: RevisionName,
     },
 }
 

@@ -2,26 +2,34 @@
 //! late, lose writes and crash; replicas that obey late; counts, edits and commands at any moment;
 //! the loss of the route with its rebuild. Every order of these within the bounds is tried.
 //!
-//! The real `decide` and the real `State::rebuild` run inside. Invariants are checked on every
+//! The real `decide` and the real `rebuild` run inside. Invariants are checked on every
 //! write that takes effect, against what really happened and not against what the state believes.
 //! Three broken operators show that the invariants can fail.
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
-use kanarie_rollout::analysis::Outcome;
+use std::sync::LazyLock;
+
+use kanarie_rollout::analysis::Finding;
 use kanarie_rollout::decide::decide;
-use kanarie_rollout::observation::{Command, Evidence, Mode, Observation, Replica, Store, Tally};
-use kanarie_rollout::policy::{OnFailure, Policy};
-use kanarie_rollout::rebuild::Remains;
-use kanarie_rollout::state::{
-    CommandAnswer, CommandResult, Phase, Rejection, Revision, Stage, State,
-};
-use kanarie_rollout::timestamp::Timestamp;
-use kanarie_rollout::weight::{Step, Steps, Weight};
+use kanarie_rollout::observation::{Command, Mode, Observation, Replica, Store};
+use kanarie_rollout::policy::Policy;
+use kanarie_rollout::rebuild::{Remains, rebuild};
+use kanarie_rollout::state::{CommandAnswer, CommandResult, Phase, Rejection, Stage, State};
+use kanarie_rollout::steps::{Step, Steps};
+use kanarie_rollout::tally::{Evidence, Tally};
+use kanarie_words::ids::{EpochDigest, ReplicaName, RevisionName};
+use kanarie_words::on_failure::OnFailure;
+use kanarie_words::timestamp::Timestamp;
+use kanarie_words::weight::Weight;
 use stateright::{Checker, Model, Property};
 
 const HOLD_SECONDS: u64 = 1;
 /// The operators' clock at a rebuild: later than any number of this model.
 const REBUILD_AT: Timestamp = Timestamp(1_000_000);
+
+/// Every replica is called so; only its `serving` matters.
+static GATEWAY: LazyLock<ReplicaName> = LazyLock::new(|| "gateway".parse().unwrap());
+static EPOCH: LazyLock<EpochDigest> = LazyLock::new(|| "epoch".parse().unwrap());
 
 /// How the operator works; all but the first are broken on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +74,7 @@ struct World {
     /// Highest `serving` that was ever written.
     highest: u64,
     /// Revisions that were really rejected.
-    rejected: Vec<Revision>,
+    rejected: Vec<RevisionName>,
     broken: Option<&'static str>,
 }
 
@@ -89,7 +97,7 @@ struct Worker {
 /// What status tells of the route.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Reported {
-    stable: Revision,
+    stable: RevisionName,
     rejected: Vec<Rejection>,
     last_command: Option<CommandAnswer>,
     transition: u64,
@@ -252,7 +260,7 @@ impl Rollouts {
             }
         }
         let decision = decide(&state, &seen, Timestamp(0));
-        let failed = decision.verdict.is_some_and(|verdict| verdict.outcome == Outcome::Fail);
+        let failed = decision.verdict.is_some_and(|verdict| verdict.finding == Finding::Fail);
         if failed && decision.next.split().weight > Weight::ZERO {
             world.broken = Some("a failed verdict left a weight");
         }
@@ -285,7 +293,7 @@ impl Rollouts {
             standing: world.observation().command,
             transition: reported.transition,
         };
-        let state = forgotten(State::rebuild(remains, REBUILD_AT).unwrap());
+        let state = forgotten(rebuild(remains, REBUILD_AT).unwrap());
         if state.serving <= world.highest || state.transition <= reported.transition {
             world.broken = Some("numbers went back in a rebuild");
         }
@@ -298,7 +306,7 @@ impl World {
         let replicas = self
             .acknowledged
             .iter()
-            .map(|serving| Replica { name: String::new(), serving: Some(*serving) });
+            .map(|serving| Replica { name: GATEWAY.clone(), serving: Some(*serving) });
         let (serving, counted) = self.evidence;
         let canary = match counted {
             Counted::Nothing => Tally::default(),
@@ -312,7 +320,7 @@ impl World {
             paused: self.paused,
             command: self.command.map(|verb| Command::new("c1", verb)),
             store: Some(Store {
-                epoch: String::new(),
+                epoch: EPOCH.clone(),
                 at: Timestamp(self.at * 1000),
                 replicas: replicas.collect(),
                 evidence: vec![Evidence { serving, stable: Tally::default(), canary }],
@@ -442,8 +450,8 @@ fn forgotten(mut state: State) -> State {
     state
 }
 
-fn name(number: u8) -> Revision {
-    Revision::new(format!("r{number}"))
+fn name(number: u8) -> RevisionName {
+    format!("r{number}").parse().unwrap()
 }
 
 fn policy() -> Policy {

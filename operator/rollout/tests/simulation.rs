@@ -8,11 +8,14 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use kanarie_rollout::decide::decide;
-use kanarie_rollout::observation::{Evidence, Mode, Observation, Replica, Store};
-use kanarie_rollout::policy::{OnFailure, Policy};
-use kanarie_rollout::state::{Revision, State};
-use kanarie_rollout::timestamp::Timestamp;
-use kanarie_rollout::weight::{Step, Steps, Weight};
+use kanarie_rollout::observation::{Mode, Observation, Replica, Store};
+use kanarie_rollout::policy::Policy;
+use kanarie_rollout::state::State;
+use kanarie_rollout::steps::{Step, Steps};
+use kanarie_rollout::tally::Evidence;
+use kanarie_words::on_failure::OnFailure;
+use kanarie_words::timestamp::Timestamp;
+use kanarie_words::weight::Weight;
 
 const REPLICATES: usize = 2_000;
 const DAY_MS: f64 = 86_400_000.0;
@@ -211,15 +214,15 @@ impl World {
             progress_deadline_seconds: 864_000,
         };
         let store = Store {
-            epoch: String::new(),
+            epoch: "e".parse().unwrap(),
             at: Timestamp(0),
-            replicas: vec![Replica { name: String::new(), serving: Some(1) }],
+            replicas: vec![Replica { name: "gateway-0".parse().unwrap(), serving: Some(1) }],
             evidence: Vec::new(),
         };
         Self {
-            state: State::first(Revision::new("r1"), Timestamp(0)),
+            state: State::first("r1".parse().unwrap(), Timestamp(0)),
             seen: Observation {
-                desired: Revision::new("r2"),
+                desired: "r2".parse().unwrap(),
                 policy,
                 mode: Mode::Automatic,
                 paused: false,

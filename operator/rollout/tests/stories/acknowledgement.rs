@@ -13,7 +13,7 @@ fn the_clock_of_a_step_starts_when_the_last_replica_has_acknowledged_it() {
     world.store().replicas[0].serving = Some(serving);
     world.pass(60);
     assert_eq!(
-        world.decide().reason.to_string(),
+        world.decide().why.to_string(),
         "waiting for gateways: 1 of 2 have the route in force"
     );
     world.acknowledge();
@@ -37,7 +37,7 @@ fn a_later_gap_blocks_the_step_and_resets_nothing() {
     world.obedient = false;
     world.canary(1_000, 0);
     let started = world.state.rolling().unwrap().step_started_at();
-    world.store().replicas.push(Replica { name: "gateway-2".to_owned(), serving: None });
+    world.store().replicas.push(Replica { name: "gateway-2".parse().unwrap(), serving: None });
     world.pass(3600);
     assert_eq!(world.reason(), "WaitingForGateways");
     assert_eq!(world.state.rolling().unwrap().step_started_at(), started);
@@ -51,7 +51,7 @@ fn lost_counts_start_sample_and_hold_again_without_a_new_serving() {
     let serving = world.state.serving;
     world.canary(1_000, 0);
     world.pass(3600);
-    world.store().epoch = "e2".to_owned();
+    world.store().epoch = "e2".parse().unwrap();
     assert_eq!(world.reason(), "EvidenceLost");
     assert_eq!(world.reason(), "Holding");
     world.pass(3600);
@@ -65,7 +65,7 @@ fn lost_counts_start_sample_and_hold_again_without_a_new_serving() {
 fn failures_from_before_a_loss_that_are_still_known_still_count_against_the_canary() {
     let mut world = World::rolling();
     world.canary(0, 2);
-    world.store().epoch = "e2".to_owned();
+    world.store().epoch = "e2".parse().unwrap();
     assert_eq!(world.reason(), "EvidenceLost");
     world.canary(0, 2);
     assert_eq!(world.reason(), "RolledBack");

@@ -1,16 +1,17 @@
 //! Other revisions: newer, reverted, rejected.
 
-use kanarie_rollout::state::{MAX_REJECTED, Rejection, Revision};
-use kanarie_rollout::timestamp::Timestamp;
-use kanarie_rollout::weight::Steps;
+use kanarie_rollout::bounds::MAX_REJECTED;
+use kanarie_rollout::state::Rejection;
+use kanarie_rollout::steps::Steps;
+use kanarie_words::timestamp::Timestamp;
 
-use crate::world::{World, manual, step};
+use crate::world::{World, manual, named, step};
 
 #[test]
 fn a_newer_revision_waits_until_every_replica_has_weight_0() {
     let mut world = World::rolling();
     world.obedient = false;
-    world.seen.desired = Revision::new("r3");
+    world.seen.desired = named("r3");
     assert_eq!(world.reason(), "Superseded");
     assert_eq!((world.stable(), world.weight()), ("r1", 0));
     assert_eq!(world.reason(), "WaitingForGateways");
@@ -24,7 +25,7 @@ fn a_newer_revision_waits_until_every_replica_has_weight_0() {
 fn a_superseded_revision_is_not_rejected_and_leaves_no_counts_behind() {
     let mut world = World::rolling();
     world.canary(1, 2);
-    world.seen.desired = Revision::new("r3");
+    world.seen.desired = named("r3");
     world.decide();
     world.decide();
     assert!(world.state.rejected.is_empty());
@@ -37,7 +38,7 @@ fn a_revert_to_stable_is_immediate_and_rejects_nothing() {
     let mut world = World::rolling();
     world.seen.paused = true;
     world.seen.store = None;
-    world.seen.desired = Revision::new("r1");
+    world.seen.desired = named("r1");
     assert_eq!(world.reason(), "Reverted");
     assert_eq!(world.weight(), 0);
     assert!(world.state.rejected.is_empty());
@@ -49,14 +50,14 @@ fn a_rolled_back_revision_stays_rejected_however_often_it_is_applied() {
     let mut world = World::rolling();
     world.canary(0, 3);
     world.decide();
-    world.seen.desired = Revision::new("r1");
+    world.seen.desired = named("r1");
     world.decide();
-    world.seen.desired = Revision::new("r2");
+    world.seen.desired = named("r2");
     let before = world.state.clone();
     let decision = world.decide();
-    assert_eq!(decision.reason.as_str(), "RolledBack");
+    assert_eq!(decision.why.reason().as_str(), "RolledBack");
     assert_eq!(world.state, before);
-    assert!(decision.reason.to_string().contains("failed 3 of 3 messages"));
+    assert!(decision.why.to_string().contains("failed 3 of 3 messages"));
 }
 
 #[test]
@@ -76,7 +77,7 @@ fn another_revision_starts_clean_after_a_rollback() {
     let mut world = World::rolling();
     world.canary(0, 3);
     world.decide();
-    world.seen.desired = Revision::new("r3");
+    world.seen.desired = named("r3");
     assert_eq!(world.reason(), "RolloutStarted");
     world.decide();
     world.canary(0, 2);
@@ -88,7 +89,7 @@ fn of_many_edits_only_the_last_that_is_seen_gets_traffic() {
     let mut world = World::rolling();
     world.obedient = false;
     for edit in 3..12 {
-        world.seen.desired = Revision::new(format!("r{edit}"));
+        world.seen.desired = named(&format!("r{edit}"));
         world.decide();
         assert_eq!(world.weight(), 0);
     }
@@ -102,7 +103,7 @@ fn nothing_starts_while_no_more_rejections_can_be_remembered() {
     let mut world = World::asking_for("r2");
     world.state.rejected = (0..MAX_REJECTED)
         .map(|number| Rejection {
-            revision: Revision::new(format!("bad-{number}")),
+            revision: named(&format!("bad-{number}")),
             reason: "RolledBack".to_owned(),
             message: String::new(),
             at: Timestamp(number as u64),

@@ -1,7 +1,7 @@
 //! Commands: executed once, or refused with a sentence.
 
-use kanarie_rollout::policy::OnFailure;
 use kanarie_rollout::state::CommandResult;
+use kanarie_words::on_failure::OnFailure;
 
 use crate::world::World;
 

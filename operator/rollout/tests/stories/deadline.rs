@@ -55,7 +55,7 @@ fn an_unreachable_gateway_runs_into_the_deadline_and_not_into_a_rollback() {
     let mut world = World::rolling();
     world.seen.store = None;
     world.pass(86_400);
-    let text = world.decide().reason.to_string();
+    let text = world.decide().why.to_string();
     assert!(text.ends_with("waiting for a gateway to tell its counts"), "{text}");
     assert_eq!(world.weight(), 10);
 }

@@ -1,20 +1,19 @@
 //! What the counts do to a rollout.
 
-use kanarie_rollout::observation::Tally;
-use kanarie_rollout::policy::OnFailure;
-use kanarie_rollout::state::Revision;
+use kanarie_rollout::tally::Tally;
+use kanarie_words::on_failure::OnFailure;
 
-use crate::world::World;
+use crate::world::{World, named};
 
 #[test]
 fn a_dead_canary_is_taken_back_and_rejected_in_one_decision() {
     let mut world = World::rolling();
     world.canary(0, 3);
     let decision = world.decide();
-    assert_eq!(decision.reason.as_str(), "RolledBack");
+    assert_eq!(decision.why.reason().as_str(), "RolledBack");
     assert_eq!((world.stable(), world.weight()), ("r1", 0));
-    assert!(world.state.rejection(&Revision::new("r2")).is_some());
-    assert!(decision.reason.to_string().contains("failed 3 of 3 messages"));
+    assert!(world.state.rejection(&named("r2")).is_some());
+    assert!(decision.why.to_string().contains("failed 3 of 3 messages"));
 }
 
 #[test]
@@ -86,7 +85,7 @@ fn too_few_messages_hold_and_tell_how_many_are_needed() {
     let mut world = World::rolling();
     world.pass(3600);
     world.canary(12, 0);
-    let text = world.decide().reason.to_string();
+    let text = world.decide().why.to_string();
     assert!(text.contains("canary 12 of 50 messages, 0 failed"), "{text}");
 }
 

@@ -1,7 +1,7 @@
 //! From the first revision through every step to the promotion.
 
-use kanarie_rollout::timestamp::Timestamp;
-use kanarie_rollout::weight::Steps;
+use kanarie_rollout::steps::Steps;
+use kanarie_words::timestamp::Timestamp;
 
 use crate::world::{World, policy, step};
 

@@ -1,27 +1,27 @@
 //! The route is lost and the state is rebuilt.
 
-use kanarie_rollout::rebuild::{Mark, RebuildError, Remains};
-use kanarie_rollout::state::{Phase, Rejection, Revision, State};
-use kanarie_rollout::timestamp::Timestamp;
+use kanarie_rollout::rebuild::{Mark, RebuildError, Remains, rebuild};
+use kanarie_rollout::state::{Phase, Rejection, State};
+use kanarie_words::timestamp::Timestamp;
 
-use crate::world::World;
+use crate::world::{World, named};
 
 fn mark(name: &str, promoted_at: Option<u64>, rejected_at: Option<u64>) -> Mark {
     Mark {
-        revision: Revision::new(name),
+        revision: named(name),
         promoted_at: promoted_at.map(Timestamp),
         rejected_at: rejected_at.map(Timestamp),
     }
 }
 
 fn rebuilt(remains: Remains) -> State {
-    State::rebuild(remains, Timestamp(1_000_000)).unwrap()
+    rebuild(remains, Timestamp(1_000_000)).unwrap()
 }
 
 #[test]
 fn revisions_without_a_mark_of_promotion_are_never_taken_for_the_first() {
     let remains = Remains { revisions: vec![mark("r1", None, None)], ..Remains::default() };
-    let lost = State::rebuild(remains, Timestamp(0));
+    let lost = rebuild(remains, Timestamp(0));
     assert_eq!(lost, Err(RebuildError::NoPromotion));
 }
 
@@ -30,7 +30,7 @@ fn the_newest_mark_names_stable_unless_status_is_ahead_of_it() {
     let revisions =
         vec![mark("r1", Some(10), None), mark("r2", Some(20), None), mark("r3", None, None)];
     for (status, stable) in [(None, "r2"), (Some("r1"), "r2"), (Some("r3"), "r3")] {
-        let stable_in_status = status.map(Revision::new);
+        let stable_in_status = status.map(named);
         let state = rebuilt(Remains {
             revisions: revisions.clone(),
             stable: stable_in_status,
@@ -45,24 +45,21 @@ fn rejections_survive_from_status_and_from_marks() {
     let state = rebuilt(Remains {
         revisions: vec![mark("r1", Some(10), None), mark("r2", None, Some(30))],
         rejected: vec![Rejection {
-            revision: Revision::new("r3"),
+            revision: named("r3"),
             reason: "Aborted".to_owned(),
             message: String::new(),
             at: Timestamp(40),
         }],
         ..Remains::default()
     });
-    assert!(state.rejection(&Revision::new("r2")).is_some());
-    assert!(state.rejection(&Revision::new("r3")).is_some());
+    assert!(state.rejection(&named("r2")).is_some());
+    assert!(state.rejection(&named("r3")).is_some());
 }
 
 #[test]
 fn numbers_start_above_the_time_in_seconds_and_above_the_last_transition() {
-    let state = rebuilt(Remains {
-        stable: Some(Revision::new("r1")),
-        transition: 70,
-        ..Remains::default()
-    });
+    let state =
+        rebuilt(Remains { stable: Some(named("r1")), transition: 70, ..Remains::default() });
     assert_eq!((state.serving, state.transition), (1_001, 71));
 }
 
@@ -71,7 +68,7 @@ fn a_standing_command_is_taken_as_executed() {
     let mut world = World::asking_for("r2");
     world.command("c1", "promote-full");
     world.state = rebuilt(Remains {
-        stable: Some(Revision::new("r1")),
+        stable: Some(named("r1")),
         standing: world.seen.command.clone(),
         ..Remains::default()
     });
@@ -84,7 +81,7 @@ fn a_standing_command_is_taken_as_executed() {
 fn a_rollout_that_ran_starts_again_once_stable_is_in_force_everywhere() {
     let mut world = World::rolling();
     world.obedient = false;
-    world.state = rebuilt(Remains { stable: Some(Revision::new("r1")), ..Remains::default() });
+    world.state = rebuilt(Remains { stable: Some(named("r1")), ..Remains::default() });
     assert!(matches!(world.state.phase, Phase::Clearing { .. }));
     assert_eq!(world.reason(), "WaitingForGateways");
     world.acknowledge();

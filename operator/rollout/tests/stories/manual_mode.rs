@@ -25,8 +25,8 @@ fn a_failed_verdict_is_reported_and_moves_nothing() {
     world.decide();
     world.canary(0, 30);
     let decision = world.decide();
-    assert_eq!(decision.verdict.unwrap().outcome.as_str(), "Fail");
-    assert_eq!(decision.reason.as_str(), "AwaitingPromotion");
+    assert_eq!(decision.verdict.unwrap().finding.as_str(), "Fail");
+    assert_eq!(decision.why.reason().as_str(), "AwaitingPromotion");
     assert_eq!(world.weight(), 35);
 }
 

@@ -1,8 +1,8 @@
 //! What wins when two things happen in the same moment.
 
-use kanarie_rollout::state::{CommandResult, Revision};
+use kanarie_rollout::state::CommandResult;
 
-use crate::world::World;
+use crate::world::{World, named};
 
 #[test]
 fn a_pause_stops_the_steps_and_not_the_rollback() {
@@ -70,7 +70,7 @@ fn an_abort_wins_over_a_promotion_of_the_same_moment() {
 fn a_failed_revision_is_rejected_even_when_a_newer_one_arrives_with_the_verdict() {
     let mut world = World::rolling();
     world.canary(0, 3);
-    world.seen.desired = Revision::new("r3");
+    world.seen.desired = named("r3");
     assert_eq!(world.reason(), "RolledBack");
-    assert!(world.state.rejection(&Revision::new("r2")).is_some());
+    assert!(world.state.rejection(&named("r2")).is_some());
 }

@@ -1,12 +1,11 @@
 //! What the state remembers, and what it refuses to read.
 
-use kanarie_rollout::observation::Tally;
-use kanarie_rollout::state::{
-    MAX_HISTORY, MAX_MESSAGE_CHARS, MAX_REJECTED, Rejection, Revision, State,
-};
-use kanarie_rollout::timestamp::Timestamp;
+use kanarie_rollout::bounds::{MAX_HISTORY, MAX_MESSAGE_CHARS, MAX_REJECTED};
+use kanarie_rollout::state::{Rejection, State};
+use kanarie_rollout::tally::Tally;
+use kanarie_words::timestamp::Timestamp;
 
-use crate::world::{World, manual};
+use crate::world::{World, manual, named};
 
 #[test]
 fn history_tells_who_when_why_and_keeps_ten() {
@@ -42,7 +41,7 @@ fn a_step_that_the_policy_does_not_have_is_unreadable() {
 
 #[test]
 fn the_largest_state_leaves_room_for_two_revisions_and_their_secrets() {
-    let name = |number: usize| Revision::new(format!("{number:0>63}"));
+    let name = |number: usize| named(&format!("{number:0>63}"));
     let mut world = World::asking_for("r2");
     world.seen.desired = name(1);
     world.seen.mode = manual(1);

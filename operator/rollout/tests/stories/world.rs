@@ -1,11 +1,15 @@
 //! A channel told to `decide`: what is observed, what is remembered, and two clocks.
 
 use kanarie_rollout::decide::{Decision, decide};
-use kanarie_rollout::observation::{Command, Evidence, Mode, Observation, Replica, Store, Tally};
-use kanarie_rollout::policy::{OnFailure, Policy};
-use kanarie_rollout::state::{CommandResult, Revision, State};
-use kanarie_rollout::timestamp::Timestamp;
-use kanarie_rollout::weight::{Step, Steps, Weight};
+use kanarie_rollout::observation::{Command, Mode, Observation, Replica, Store};
+use kanarie_rollout::policy::Policy;
+use kanarie_rollout::state::{CommandResult, State};
+use kanarie_rollout::steps::{Step, Steps};
+use kanarie_rollout::tally::{Evidence, Tally};
+use kanarie_words::ids::RevisionName;
+use kanarie_words::on_failure::OnFailure;
+use kanarie_words::timestamp::Timestamp;
+use kanarie_words::weight::Weight;
 
 /// A channel, the gateways that serve it, and two clocks.
 pub(crate) struct World {
@@ -21,17 +25,17 @@ impl World {
     pub(crate) fn asking_for(desired: &str) -> Self {
         let now = Timestamp(1_000_000_000);
         let replicas = ["gateway-0", "gateway-1"]
-            .map(|name| Replica { name: name.to_owned(), serving: Some(1) });
+            .map(|name| Replica { name: name.parse().unwrap(), serving: Some(1) });
         Self {
-            state: State::first(Revision::new("r1"), now),
+            state: State::first(named("r1"), now),
             seen: Observation {
-                desired: Revision::new(desired),
+                desired: named(desired),
                 policy: policy(),
                 mode: Mode::Automatic,
                 paused: false,
                 command: None,
                 store: Some(Store {
-                    epoch: "e1".to_owned(),
+                    epoch: "e1".parse().unwrap(),
                     // The store's clock has nothing to do with the operator's.
                     at: Timestamp(5_000),
                     replicas: replicas.to_vec(),
@@ -77,7 +81,7 @@ impl World {
     }
 
     pub(crate) fn reason(&mut self) -> &'static str {
-        self.decide().reason.as_str()
+        self.decide().why.reason().as_str()
     }
 
     pub(crate) fn acknowledge(&mut self) {
@@ -119,6 +123,10 @@ impl World {
         let answer = self.state.last_command.as_ref().unwrap();
         (answer.result, &answer.message)
     }
+}
+
+pub(crate) fn named(revision: &str) -> RevisionName {
+    revision.parse().unwrap()
 }
 
 pub(crate) fn step(weight: u8, hold_seconds: u32) -> Step {

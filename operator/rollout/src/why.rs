@@ -3,13 +3,16 @@
 
 use std::fmt;
 
+use kanarie_words::ids::RevisionName;
+use kanarie_words::reason::Reason;
+use kanarie_words::weight::Weight;
+
 use crate::analysis::Numbers;
-use crate::state::{MAX_REJECTED, Revision};
-use crate::weight::Weight;
+use crate::bounds::MAX_REJECTED;
 
 /// Why a decision is what it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reason {
+pub enum Why {
     /// Transition: the channel's first revision serves at once.
     FirstRevision,
     /// Transition: the route was lost and made again from what status and revisions tell.
@@ -54,7 +57,7 @@ pub enum Reason {
     /// Transition: the spec asks for another revision than the one that is rolled out.
     Superseded {
         /// The other one.
-        by: Revision,
+        by: RevisionName,
     },
     /// Transition, and the state after it: `abort`.
     Aborted,
@@ -90,7 +93,7 @@ pub enum Reason {
         /// The deadline.
         seconds: u32,
         /// What the rollout still waits for.
-        waiting: Box<Reason>,
+        waiting: Box<Why>,
     },
     /// Not now: not every live replica has acknowledged the route.
     WaitingForGateways {
@@ -127,43 +130,43 @@ pub enum Reason {
     RejectedFull,
 }
 
-impl Reason {
-    /// The word of the reason, as conditions, Events and metrics show it.
-    pub fn as_str(&self) -> &'static str {
+impl Why {
+    /// Its word, as conditions, Events and metrics show it.
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::FirstRevision => "FirstRevision",
-            Self::Rebuilt => "Rebuilt",
-            Self::RolloutStarted { .. } => "RolloutStarted",
-            Self::StepStarted { .. } => "StepStarted",
-            Self::StepAdvanced { .. } => "StepAdvanced",
-            Self::Completed => "Completed",
-            Self::RolledBack { .. } => "RolledBack",
-            Self::PausedOnFailure { .. } => "PausedOnFailure",
-            Self::Reverted => "Reverted",
-            Self::Superseded { .. } => "Superseded",
-            Self::Aborted => "Aborted",
-            Self::Retried => "Retried",
-            Self::ManuallyPromoted => "ManuallyPromoted",
-            Self::PromotedInFull => "PromotedInFull",
-            Self::Paused => "Paused",
-            Self::Resumed => "Resumed",
-            Self::WeightSet { .. } => "WeightSet",
-            Self::ModeChanged { .. } => "ModeChanged",
-            Self::AwaitingPromotion { .. } => "AwaitingPromotion",
-            Self::EvidenceLost => "EvidenceLost",
-            Self::DeadlineExceeded { .. } => "DeadlineExceeded",
-            Self::WaitingForGateways { .. } => "WaitingForGateways",
-            Self::WaitingForEvidence => "WaitingForEvidence",
-            Self::WaitingForTraffic { .. } => "WaitingForTraffic",
-            Self::Holding { .. } => "Holding",
-            Self::ErrorRateTooHigh { .. } => "ErrorRateTooHigh",
-            Self::SharedDegradation { .. } => "SharedDegradation",
-            Self::RejectedFull => "RejectedFull",
+            Self::FirstRevision => Reason::FirstRevision,
+            Self::Rebuilt => Reason::Rebuilt,
+            Self::RolloutStarted { .. } => Reason::RolloutStarted,
+            Self::StepStarted { .. } => Reason::StepStarted,
+            Self::StepAdvanced { .. } => Reason::StepAdvanced,
+            Self::Completed => Reason::Completed,
+            Self::RolledBack { .. } => Reason::RolledBack,
+            Self::PausedOnFailure { .. } => Reason::PausedOnFailure,
+            Self::Reverted => Reason::Reverted,
+            Self::Superseded { .. } => Reason::Superseded,
+            Self::Aborted => Reason::Aborted,
+            Self::Retried => Reason::Retried,
+            Self::ManuallyPromoted => Reason::ManuallyPromoted,
+            Self::PromotedInFull => Reason::PromotedInFull,
+            Self::Paused => Reason::Paused,
+            Self::Resumed => Reason::Resumed,
+            Self::WeightSet { .. } => Reason::WeightSet,
+            Self::ModeChanged { .. } => Reason::ModeChanged,
+            Self::AwaitingPromotion { .. } => Reason::AwaitingPromotion,
+            Self::EvidenceLost => Reason::EvidenceLost,
+            Self::DeadlineExceeded { .. } => Reason::DeadlineExceeded,
+            Self::WaitingForGateways { .. } => Reason::WaitingForGateways,
+            Self::WaitingForEvidence => Reason::WaitingForEvidence,
+            Self::WaitingForTraffic { .. } => Reason::WaitingForTraffic,
+            Self::Holding { .. } => Reason::Holding,
+            Self::ErrorRateTooHigh { .. } => Reason::ErrorRateTooHigh,
+            Self::SharedDegradation { .. } => Reason::SharedDegradation,
+            Self::RejectedFull => Reason::RejectedFull,
         }
     }
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::FirstRevision => f.write_str("the first revision serves everybody"),

@@ -1,46 +1,11 @@
-//! The words of conditions, reasons, Events and metrics: one enum for all of them.
+//! The words of reasons: one enum for conditions, Events, history and metrics.
 //!
 //! Takes nothing, gives each word, what it means and under which conditions it stands. Never
 //! decides which one applies: that is `rollout`'s and the operator's `report`.
 
 use std::fmt;
 
-/// Type of a condition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum ConditionType {
-    /// Customers are served now.
-    Ready,
-    /// Every Secret that the channel refers to is there and usable.
-    CredentialsReady,
-    /// Every live gateway obeys the route as it is.
-    Routed,
-    /// The spec's revision serves everybody: the change has landed.
-    RolledOut,
-    /// The operator is still carrying the spec out (kstatus: in progress).
-    Reconciling,
-    /// Nothing more happens until somebody acts (kstatus: failed).
-    Stalled,
-}
-
-/// Value of a condition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum ConditionStatus {
-    /// It holds, seen in this pass.
-    True,
-    /// It does not.
-    False,
-    /// Not known, or on the way.
-    Unknown,
-}
-
-/// Type of an Event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum EventType {
-    /// As it should be.
-    Normal,
-    /// Somebody should look.
-    Warning,
-}
+use crate::conditions::{ConditionStatus, ConditionType, EventType};
 
 /// One row a reason: what it means, Normal or Warning, and the conditions it may stand under. The
 /// table is the only place where a reason is written down.
@@ -182,67 +147,10 @@ reasons! {
         "Nothing stands in the way.";
 }
 
-impl ConditionType {
-    /// Every type, in the order of status.
-    pub const ALL: [Self; 6] = [
-        Self::Ready,
-        Self::CredentialsReady,
-        Self::Routed,
-        Self::RolledOut,
-        Self::Reconciling,
-        Self::Stalled,
-    ];
-
-    /// The word in status.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ready => "Ready",
-            Self::CredentialsReady => "CredentialsReady",
-            Self::Routed => "Routed",
-            Self::RolledOut => "RolledOut",
-            Self::Reconciling => "Reconciling",
-            Self::Stalled => "Stalled",
-        }
-    }
-
-    /// What it means when it is True.
-    pub fn meaning(self) -> &'static str {
-        match self {
-            Self::Ready => "Customers are served now.",
-            Self::CredentialsReady => {
-                "Every Secret that the channel refers to is there and usable."
-            }
-            Self::Routed => "Every live gateway obeys the route as it is.",
-            Self::RolledOut => "The spec's revision serves everybody: the change has landed.",
-            Self::Reconciling => {
-                "The operator is still carrying the spec out (kstatus: in progress)."
-            }
-            Self::Stalled => "Nothing more happens until somebody acts (kstatus: failed).",
-        }
-    }
-}
-
-impl ConditionStatus {
-    /// The word in status.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::True => "True",
-            Self::False => "False",
-            Self::Unknown => "Unknown",
-        }
-    }
-}
-
 impl Reason {
     /// Parses the word.
     pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|reason| reason.as_str() == text)
-    }
-}
-
-impl fmt::Display for ConditionType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

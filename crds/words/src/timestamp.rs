@@ -2,12 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::Millis;
+
 /// Unix time in milliseconds. Which clock it is of says the name of the field that holds it.
 #[derive(
     Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash,
 )]
 #[serde(transparent)]
-pub struct Timestamp(pub u64);
+pub struct Timestamp(pub Millis);
 
 impl Timestamp {
     /// Milliseconds since `earlier`; zero when this is not later, so a clock that was set back

@@ -1,59 +1,10 @@
-//! Weights and the steps of a rollout: values that cannot be wrong once they exist.
+//! The steps of a rollout: values that cannot be wrong once they exist.
 
-use std::fmt;
-
+use kanarie_words::weight::Weight;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-/// Most steps of one rollout.
-pub const MAX_STEPS: usize = 20;
-
-/// Percent of the conversations on the canary, 0 to 100.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[serde(try_from = "u8", into = "u8")]
-pub struct Weight(u8);
-
-impl Weight {
-    /// Nobody.
-    pub const ZERO: Self = Self(0);
-    /// Everybody.
-    pub const FULL: Self = Self(100);
-
-    /// A weight of `percent`, at most 100.
-    pub fn new(percent: u8) -> Result<Self, WeightError> {
-        if percent > 100 { Err(WeightError { percent }) } else { Ok(Self(percent)) }
-    }
-
-    /// The percentage.
-    pub fn percent(self) -> u8 {
-        self.0
-    }
-
-    /// The share of the conversations, 0 to 1.
-    pub fn share(self) -> f64 {
-        f64::from(self.0) / 100.0
-    }
-}
-
-impl fmt::Display for Weight {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} %", self.0)
-    }
-}
-
-impl TryFrom<u8> for Weight {
-    type Error = WeightError;
-
-    fn try_from(percent: u8) -> Result<Self, WeightError> {
-        Self::new(percent)
-    }
-}
-
-impl From<Weight> for u8 {
-    fn from(weight: Weight) -> Self {
-        weight.0
-    }
-}
+use crate::bounds::MAX_STEPS;
 
 /// A weight and how long it is held.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -132,14 +83,6 @@ impl From<Steps> for Vec<Step> {
     fn from(steps: Steps) -> Self {
         steps.0
     }
-}
-
-/// A number that is no weight.
-#[derive(Error, Clone, Copy, Debug, PartialEq, Eq)]
-#[error("weight {percent} is over 100; give a percentage")]
-pub struct WeightError {
-    /// The number.
-    pub percent: u8,
 }
 
 /// Steps that are no way from stable to canary.

@@ -1,0 +1,79 @@
+//! The facts that one decision rests on, and the moves that lead from them to a next state. Decides
+//! nothing: `decide`, `start` and `step` choose the move.
+
+use kanarie_words::ids::RevisionName;
+use kanarie_words::timestamp::Timestamp;
+
+use crate::command::Ruling;
+use crate::observation::{Observation, Store};
+use crate::state::{Phase, Rolling, Stage, State, Timer};
+use crate::tally::Evidence;
+use crate::why::Why;
+
+/// Everything that a decision rests on.
+#[derive(Clone, Copy)]
+pub(crate) struct Facts<'a> {
+    pub(crate) state: &'a State,
+    pub(crate) seen: &'a Observation,
+    pub(crate) now: Timestamp,
+}
+
+/// A next state and why; `ruling` is on the standing command, if one is unanswered.
+pub(crate) struct Next {
+    pub(crate) state: State,
+    pub(crate) why: Why,
+    pub(crate) ruling: Option<Ruling>,
+}
+
+impl Facts<'_> {
+    pub(crate) fn promote(self, revision: &RevisionName, why: Why) -> Next {
+        self.go(Phase::Stable { stable: revision.clone() }, revision, why)
+    }
+
+    pub(crate) fn reject(self, rolling: &Rolling, why: Why) -> Next {
+        let phase = Phase::Clearing { stable: rolling.stable.clone() };
+        let next = self.go(phase, &rolling.canary, why);
+        let state = next.state.with_rejection(rolling.canary.clone(), &next.why, self.now);
+        Next { state, ..next }
+    }
+
+    pub(crate) fn go_to_stage(self, rolling: &Rolling, stage: Stage, why: Why) -> Next {
+        let next = rolling.at_stage(stage, self.present());
+        self.go(Phase::Rolling(Box::new(next)), &rolling.canary, why)
+    }
+
+    /// A transition to `phase`.
+    pub(crate) fn go(self, phase: Phase, revision: &RevisionName, why: Why) -> Next {
+        let state = self.state.clone().with_phase(phase);
+        let state = state.with_transition(&why, revision.clone(), self.now);
+        Next { state, why, ruling: None }
+    }
+
+    pub(crate) fn stay(self, why: Why) -> Next {
+        Next { state: self.state.clone(), why, ruling: None }
+    }
+
+    /// Counts of the present serving; none when no gateway answered.
+    pub(crate) fn present(self) -> Option<Evidence> {
+        self.seen.store.as_ref().map(|store| store.evidence_of(self.state.serving))
+    }
+
+    pub(crate) fn waiting_for_gateways(self, store: &Store) -> Why {
+        Why::WaitingForGateways {
+            acknowledged: store.acknowledged(self.state.serving),
+            live: store.replicas.len(),
+        }
+    }
+
+    /// Something worth remembering that is no transition.
+    pub(crate) fn note(self, rolling: &Rolling, stage: Stage, why: Why) -> Next {
+        let next = rolling.at_stage(stage, self.present());
+        let state = self.state.clone().with_phase(Phase::Rolling(Box::new(next)));
+        Next { state, why, ruling: None }
+    }
+
+    /// A step from its very beginning. The deadline runs from here, since reaching it is progress.
+    pub(crate) fn fresh_step(self, index: usize) -> Stage {
+        Stage::Step { index, clock: None, timer: Timer::Running { since: self.now, used_ms: 0 } }
+    }
+}
