@@ -16,7 +16,6 @@ mod committed;
 pub mod context;
 mod deliver;
 mod end;
-pub(crate) mod kept;
 pub mod lease;
 mod owner;
 pub mod refused;

@@ -12,6 +12,7 @@ pub(crate) mod call;
 pub mod http;
 pub mod interrupt;
 pub(crate) mod json;
+pub(crate) mod kept;
 pub mod langgraph;
 pub mod permit;
 pub(crate) mod room;
@@ -27,10 +28,10 @@ use tokio::time::Instant;
 use crate::outbound::agent::address::Allow;
 use crate::outbound::agent::answer::{Answer, Attempt, Failure, KeepRun, Question};
 use crate::outbound::agent::breaker::Outage;
+use crate::outbound::agent::kept;
 use crate::outbound::agent::langgraph::{Run, Server};
 use crate::outbound::agent::permit::{Breakers, Permit};
 use crate::outbound::agent::room::Rooms;
-use crate::outbound::kept;
 
 /// Time to connect.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -17,8 +17,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::outbound::agent::address::AddressRefused;
 use crate::outbound::agent::answer::Failure;
 use crate::outbound::agent::json::{Json, Unread, Visit};
+use crate::outbound::agent::kept;
 use crate::outbound::agent::room::Room;
-use crate::outbound::kept;
 
 /// Most bytes of an answer, when it is no longer compressed.
 const LARGEST: u64 = 256 * 1024 * 1024;
@@ -161,7 +161,9 @@ fn failure(error: &reqwest::Error) -> Failure {
         }
         source = cause.source();
     }
-    if error.is_connect() {
+    if error.is_builder() {
+        Failure::Url
+    } else if error.is_connect() {
         Failure::Connect
     } else if error.is_timeout() {
         Failure::Deadline
