@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use kanarie_queue::types::ConversationId;
-use kanarie_words::ids::StoreKey;
+use kanarie_words::ids::{AccountSid, CustomerAddress, SenderAddress, StoreKey};
 use sha2::Sha256;
 use tokio::sync::{SetOnce, watch};
 
@@ -39,8 +39,14 @@ pub async fn learn(store: SharedStore, known: LearnedKey, mut shutdown: watch::R
 }
 
 /// The conversation of a customer with a sender.
-pub fn conversation(key: StoreKey, account: &str, sender: &str, customer: &str) -> ConversationId {
-    let digest = digest(key, &[account, "|", sender, "|", customer]);
+pub fn conversation(
+    key: StoreKey,
+    account: &AccountSid,
+    sender: &SenderAddress,
+    customer: &CustomerAddress,
+) -> ConversationId {
+    let parts = [account.as_str(), "|", sender.as_str(), "|", customer.as_str()];
+    let digest = digest(key, &parts);
     let mut head = [0; 16];
     head.copy_from_slice(&digest[..16]);
     ConversationId::from_bytes(head)
@@ -93,7 +99,7 @@ fn digest(key: StoreKey, parts: &[&str]) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use kanarie_queue::types::ConversationId;
-    use kanarie_words::ids::StoreKey;
+    use kanarie_words::ids::{AccountSid, CustomerAddress, SenderAddress, StoreKey};
 
     use super::{bucket, conversation};
 
@@ -103,13 +109,18 @@ mod tests {
 
     #[test]
     fn a_conversation_depends_on_key_account_sender_and_customer() {
-        let one = conversation(key(7), "AC1", "whatsapp:+31", "whatsapp:+32");
-        assert_eq!(one, conversation(key(7), "AC1", "whatsapp:+31", "whatsapp:+32"));
+        let of = |key, account: &str, sender: &str, customer: &str| {
+            let sender = SenderAddress::parse(sender).unwrap();
+            let customer = CustomerAddress::parse(customer).unwrap();
+            conversation(key, &AccountSid::parse(account).unwrap(), &sender, &customer)
+        };
+        let one = of(key(7), "AC1", "whatsapp:+31", "whatsapp:+32");
+        assert_eq!(one, of(key(7), "AC1", "whatsapp:+31", "whatsapp:+32"));
         for other in [
-            conversation(key(1), "AC1", "whatsapp:+31", "whatsapp:+32"),
-            conversation(key(7), "AC2", "whatsapp:+31", "whatsapp:+32"),
-            conversation(key(7), "AC1", "whatsapp:+33", "whatsapp:+32"),
-            conversation(key(7), "AC1", "whatsapp:+31", "whatsapp:+33"),
+            of(key(1), "AC1", "whatsapp:+31", "whatsapp:+32"),
+            of(key(7), "AC2", "whatsapp:+31", "whatsapp:+32"),
+            of(key(7), "AC1", "whatsapp:+33", "whatsapp:+32"),
+            of(key(7), "AC1", "whatsapp:+31", "whatsapp:+33"),
         ] {
             assert_ne!(one, other);
         }

@@ -75,10 +75,10 @@ fn request(message: &InboundMessage) -> Value {
 
 fn text() -> InboundMessage {
     InboundMessage {
-        sid: "SM00000000000000000000000000000001".to_owned(),
-        account: "AC0123456789abcdef0123456789abcdef".to_owned(),
-        sender: "whatsapp:+31201234567".to_owned(),
-        customer: "whatsapp:+31612345678".to_owned(),
+        sid: "SM00000000000000000000000000000001".parse().unwrap(),
+        account: "AC0123456789abcdef0123456789abcdef".parse().unwrap(),
+        sender: "whatsapp:+31201234567".parse().unwrap(),
+        customer: "whatsapp:+31612345678".parse().unwrap(),
         text: "Wat kost een Golf 8 van 2020?".to_owned(),
         media: Vec::new(),
         location: None,

@@ -14,7 +14,7 @@ use kanarie_crds::route::{
 };
 use kanarie_gateway::callback::IntentId;
 use kanarie_gateway::doorbell::Doorbell;
-use kanarie_gateway::envelope::InboundMessage;
+use kanarie_gateway::envelope;
 use kanarie_gateway::inbound::admission::Gate;
 use kanarie_gateway::inbound::signature::sign;
 use kanarie_gateway::inbound::{Inbound, router};
@@ -46,12 +46,13 @@ async fn a_signed_message_is_acknowledged_and_queued() {
     let queued = gateway.queued().await;
     assert_eq!(queued.len(), 1);
     assert_eq!(queued[0].channel, "uid-1");
-    let message: InboundMessage = serde_json::from_str(&queued[0].envelope).unwrap();
+    let message = envelope::read(&queued[0].envelope).unwrap();
     assert_eq!((message.sid.as_str(), message.text.as_str()), ("SM1", "Hallo"));
     assert_eq!((message.customer.as_str(), message.received_at), (CUSTOMER, 1_000_000));
+    let key = StoreKey::from_bytes(KEY);
     assert_eq!(
         queued[0].conversation,
-        conversation(StoreKey::from_bytes(KEY), ACCOUNT, SENDER, CUSTOMER)
+        conversation(key, &message.account, &message.sender, &message.customer)
     );
 }
 
@@ -221,9 +222,9 @@ async fn a_signed_body_that_is_no_message_is_a_bad_request() {
 #[tokio::test]
 async fn a_message_that_whatsapp_cannot_carry_takes_no_room_in_the_queue() {
     let gateway = Gateway::new();
-    let longest = "\u{1f44d}".repeat(1_600);
+    let longest = "\u{1f44d}".repeat(4_096);
     assert_eq!(gateway.message(&text("SM1", &longest)).await.status, 200);
-    assert_eq!(gateway.message(&text("SM2", &"\u{1}".repeat(20_000))).await.status, 413);
+    assert_eq!(gateway.message(&text("SM2", &"\u{1f44d}".repeat(8_200))).await.status, 413);
     assert_eq!(gateway.queued().await.len(), 1);
 }
 

@@ -62,9 +62,9 @@ pub fn signed_urls(endpoint: Endpoint, route: &Route) -> Cow<'_, [String]> {
 pub fn is_own(route: &Route, parsed: &Parsed) -> bool {
     match parsed {
         Parsed::Message(message) => {
-            route.account_sid == message.account.as_str() && route.sender == message.sender.as_str()
+            route.account_sid == message.account && route.sender == message.sender
         }
-        Parsed::StatusCallback(callback) => route.sender == callback.sender.as_str(),
-        Parsed::Ignored(ignored) => route.sender == ignored.sender.as_str(),
+        Parsed::StatusCallback(callback) => route.sender == callback.sender,
+        Parsed::Ignored(ignored) => route.sender == ignored.sender,
     }
 }

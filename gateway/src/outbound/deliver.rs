@@ -50,7 +50,7 @@ pub(crate) async fn deliver(
     for (number, text) in (0_u32..).zip(&reply.segments).skip(first) {
         // The store tells of the segment that is next, and of no other.
         let resent = intent.resent && number as usize == first;
-        let (customer, reply, intent) = (&message.customer, &reply, &intent.id);
+        let (customer, reply, intent) = (message.customer.as_str(), &reply, &intent.id);
         send(&Segment { owner, route, customer, reply, intent, number, text, resent }).await?;
     }
     match reply.failed {

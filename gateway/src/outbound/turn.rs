@@ -113,7 +113,7 @@ async fn give_up(owner: &Owner<'_>, class: DeadLetterClass) -> Result<(), End> {
 /// Tells whoever has just sent this message; one that cannot be read was sent by nobody.
 fn remember(owner: &Owner<'_>, outcome: Outcome) {
     if let Ok(message) = serde_json::from_str::<InboundMessage>(&owner.claim.envelope) {
-        ends::remember(&message.sid, outcome);
+        ends::remember(message.sid.as_str(), outcome);
     }
 }
 

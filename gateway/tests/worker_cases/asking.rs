@@ -61,10 +61,10 @@ impl Asker {
         resume: Option<&Run>,
     ) -> Attempt {
         let message = InboundMessage {
-            sid: sid.to_owned(),
-            account: "AC1".to_owned(),
-            sender: "whatsapp:+14155238886".to_owned(),
-            customer: "whatsapp:+14017122661".to_owned(),
+            sid: sid.parse().unwrap(),
+            account: "AC1".parse().unwrap(),
+            sender: "whatsapp:+14155238886".parse().unwrap(),
+            customer: "whatsapp:+14017122661".parse().unwrap(),
             text: text.to_owned(),
             media: Vec::new(),
             location: None,

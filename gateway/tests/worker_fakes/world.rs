@@ -141,10 +141,10 @@ impl World {
     pub(crate) async fn admit_from(&self, number: &str, customer: u8, sid: &str, text: &str) {
         let conversation = ConversationId::from_bytes([customer; 16]);
         let message = InboundMessage {
-            sid: sid.to_owned(),
-            account: "AC1".to_owned(),
-            sender: SENDER.to_owned(),
-            customer: number.to_owned(),
+            sid: sid.parse().unwrap(),
+            account: "AC1".parse().unwrap(),
+            sender: SENDER.parse().unwrap(),
+            customer: number.parse().unwrap(),
             text: text.to_owned(),
             media: Vec::new(),
             location: None,

@@ -105,7 +105,7 @@ pub(crate) async fn ask(
 ) -> Attempt {
     let mut request = client
         .post(url)
-        .header("idempotency-key", &question.message.sid)
+        .header("idempotency-key", question.message.sid.as_str())
         .json(&AgentRequest::of(question));
     if let Some(token) = token {
         request = request.bearer_auth(token.expose());
@@ -188,7 +188,7 @@ impl AgentRequest {
         });
         Self {
             version: PROTOCOL_VERSION,
-            message_sid: message.sid.clone(),
+            message_sid: message.sid.to_string(),
             conversation_id: question.conversation.as_str().to_owned(),
             channel: format!("{}/{}", question.channel.namespace, question.channel.name),
             text: message.text.clone(),
@@ -229,10 +229,10 @@ mod tests {
     #[test]
     fn a_question_has_the_fields_of_the_protocol() {
         let message = InboundMessage {
-            sid: "SM1".to_owned(),
-            account: "AC1".to_owned(),
-            sender: "whatsapp:+1".to_owned(),
-            customer: "whatsapp:+2".to_owned(),
+            sid: "SM1".parse().unwrap(),
+            account: "AC1".parse().unwrap(),
+            sender: "whatsapp:+1".parse().unwrap(),
+            customer: "whatsapp:+2".parse().unwrap(),
             text: "Hallo".to_owned(),
             media: vec![Media {
                 url: "https://m".to_owned(),

@@ -307,7 +307,7 @@ impl Server<'_> {
         question: Question<'_>,
         deadline: Instant,
     ) -> Result<Answer, Failure> {
-        let mut values = Values::new(&question.message.sid);
+        let mut values = Values::new(question.message.sid.as_str());
         let wait = Wait { deadline, idle: Some(IDLE) };
         let room = self.rooms.room(&question.channel.uid, deadline);
         call::read(response, &mut values, wait, room).await?;

@@ -106,10 +106,10 @@ mod tests {
 
     fn message(text: &str, kind: MessageKind) -> InboundMessage {
         InboundMessage {
-            sid: "SM2".to_owned(),
-            account: "AC1".to_owned(),
-            sender: "whatsapp:+14155238886".to_owned(),
-            customer: "whatsapp:+14017122661".to_owned(),
+            sid: "SM2".parse().unwrap(),
+            account: "AC1".parse().unwrap(),
+            sender: "whatsapp:+14155238886".parse().unwrap(),
+            customer: "whatsapp:+14017122661".parse().unwrap(),
             text: text.to_owned(),
             media: Vec::new(),
             location: None,
