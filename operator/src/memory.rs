@@ -118,7 +118,18 @@ impl Memory {
 
 #[cfg(test)]
 mod tests {
+    use kanarie_rollout::bounds::{
+        MAX_COMMAND_CHARS, MAX_HISTORY, MAX_MESSAGE_CHARS, MAX_REJECTED,
+    };
+    use kanarie_rollout::policy::Policy;
+    use kanarie_rollout::state::{
+        CommandAnswer, CommandResult, Phase, Rejection, Rolling, Stage, Transition,
+    };
+    use kanarie_rollout::steps::{Step, Steps};
+    use kanarie_rollout::tally::{Finished, Sum};
+    use kanarie_words::on_failure::OnFailure;
     use kanarie_words::timestamp::Timestamp;
+    use kanarie_words::weight::Weight;
 
     use super::*;
 
@@ -153,56 +164,52 @@ mod tests {
         );
     }
 
-    #[test]
-    fn the_largest_memory_leaves_a_route_its_room() {
-        use kanarie_rollout::bounds::{
-            MAX_COMMAND_CHARS, MAX_HISTORY, MAX_MESSAGE_CHARS, MAX_REJECTED,
-        };
-        use kanarie_rollout::policy::Policy;
-        use kanarie_rollout::state::{
-            CommandAnswer, CommandResult, Phase, Rejection, Rolling, Stage, Transition,
-        };
-        use kanarie_rollout::steps::{Step, Steps};
-        use kanarie_rollout::tally::{Finished, Sum};
-        use kanarie_words::on_failure::OnFailure;
-        use kanarie_words::weight::Weight;
+    const MAX: u32 = u32::MAX;
 
-        const MAX: u32 = u32::MAX;
-        let name = |number: usize| RevisionName::parse(&format!("{number:0>65}")).unwrap();
-        let weight = |percent| Weight::new(percent).unwrap();
-        let sentence = "x".repeat(MAX_MESSAGE_CHARS);
+    fn name(number: usize) -> RevisionName {
+        format!("{number:0>65}").parse().unwrap()
+    }
+
+    /// A state with as much as its bounds allow.
+    fn largest_state() -> State {
         let at = Timestamp(u64::MAX);
-        let mut state = State::first(name(0), at);
-        state.rejected = (0..MAX_REJECTED)
-            .map(|number| Rejection {
-                revision: name(number),
-                reason: "RolledBack".to_owned(),
-                message: sentence.clone(),
-                at,
-            })
-            .collect();
-        state.history = (0..MAX_HISTORY)
-            .map(|number| Transition {
-                number: u64::MAX,
-                at,
-                reason: "PausedOnFailure".to_owned(),
-                revision: name(number),
-                weight: Weight::FULL,
-                message: sentence.clone(),
-            })
-            .collect();
-        state.last_command = Some(CommandAnswer {
-            id: "\u{1f426}".repeat(MAX_COMMAND_CHARS),
-            verb: "\u{1f426}".repeat(MAX_COMMAND_CHARS),
-            result: CommandResult::Executed,
+        let sentence = "x".repeat(MAX_MESSAGE_CHARS);
+        let rejection = |number: usize| Rejection {
+            revision: name(number),
+            reason: "RolledBack".to_owned(),
             message: sentence.clone(),
             at,
-        });
+        };
+        let transition = |number: usize| Transition {
+            number: u64::MAX,
+            at,
+            reason: "PausedOnFailure".to_owned(),
+            revision: name(number),
+            weight: Weight::FULL,
+            message: sentence.clone(),
+        };
+        State {
+            phase: Phase::Rolling(Box::new(largest_rollout(&sentence))),
+            rejected: (0..MAX_REJECTED).map(rejection).collect(),
+            history: (0..MAX_HISTORY).map(transition).collect(),
+            last_command: Some(CommandAnswer {
+                id: "\u{1f426}".repeat(MAX_COMMAND_CHARS),
+                verb: "\u{1f426}".repeat(MAX_COMMAND_CHARS),
+                result: CommandResult::Executed,
+                message: sentence.clone(),
+                at,
+            }),
+            ..State::first(name(0), at)
+        }
+    }
+
+    fn largest_rollout(sentence: &str) -> Rolling {
+        let weight = |percent| Weight::new(percent).unwrap();
         let steps = (81..=100).map(|percent| Step { weight: weight(percent), hold_seconds: MAX });
         // More judged messages than a channel has in a year of eighty a second.
         let sum = Sum(9_999_999_999, 9_999_999_999);
         let finished = |percent| Finished { weight: weight(percent), stable: sum, canary: sum };
-        state.phase = Phase::Rolling(Box::new(Rolling {
+        Rolling {
             stable: name(0),
             canary: name(1),
             policy: Policy {
@@ -217,11 +224,15 @@ mod tests {
             },
             stage: Stage::Failed { weight: Weight::FULL, explanation: sentence.repeat(3) },
             finished: (0..=100).map(finished).collect(),
-        }));
+        }
+    }
+
+    #[test]
+    fn the_largest_memory_leaves_a_route_its_room() {
         let mut largest = content(&format!("https://{}", "a".repeat(504)));
         largest.reply.failure_text = "\u{1f426}".repeat(640);
         let known = [name(0), name(1)].map(|name| (name, largest.clone())).into();
-        let memory = Memory::of(state, &known, None, u64::MAX).unwrap();
+        let memory = Memory::of(largest_state(), &known, None, u64::MAX).unwrap();
         let bytes = serde_json::to_vec(&memory).unwrap().len();
         let room = kanarie_crds::route::MAX_OBJECT_BYTES - crate::credentials::MAX_ROUTE_BYTES;
         assert!(bytes <= room, "{bytes} bytes of {room}");
