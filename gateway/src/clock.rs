@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use kanarie_queue::types::Millis;
+use kanarie_words::Millis;
 
 /// Gives the time in Unix milliseconds. The machine never lets it go back.
 pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;

@@ -4,7 +4,7 @@
 //! that nobody waits for is kept, one per shard; a ring that is lost costs one sweep. Never says
 //! what there is to claim.
 
-use kanarie_queue::types::SHARDS;
+use kanarie_words::ids::SHARDS;
 use tokio::sync::Notify;
 
 /// One bell per shard.

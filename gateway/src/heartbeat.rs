@@ -4,18 +4,20 @@
 //! once after a change. Knows when the last one succeeded: a worker without one for five seconds
 //! stops claiming, so the replicas that the operator sees are exactly those that work.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kanarie_crds::route::route_hash;
+use kanarie_words::ids::{ReplicaName, RouteHash};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::events::emit;
 use crate::events::routes::RoutesEvent;
+use crate::key::LearnedKey;
 use crate::routes::table::RouteTable;
-use crate::store::{Heartbeat, SharedStore, StoreError};
+use crate::store::SharedStore;
+use crate::store::fleet::{Heard, Heartbeat, Obeyed};
 
 /// Time between two heartbeats.
 pub const EVERY: Duration = Duration::from_secs(2);
@@ -23,10 +25,9 @@ pub const EVERY: Duration = Duration::from_secs(2);
 pub const STALE_AFTER: Duration = Duration::from_secs(5);
 /// Shortest time between two heartbeats, so that a burst of changes is one of them.
 const AT_MOST_EVERY: Duration = Duration::from_millis(100);
-/// Every so many heartbeats the whole table is told again, so that a store that lost its memory
-/// without losing the connection is right again after half a minute.
-const WHOLE_EVERY: u32 = 15;
-
+/// The store was emptied under the fleet, and somebody drew another key.
+const OTHER_KEY: &str =
+    "the store has another key than this process: it was emptied; restart this gateway";
 /// When this replica was last heard by the store. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Pulse {
@@ -49,22 +50,26 @@ impl Pulse {
     }
 }
 
-/// Beats until `shutdown` says true, first as soon as the table is loaded.
+/// Beats until `shutdown` says true, first as soon as the table is loaded and the key is known.
 pub async fn beat(
-    replica: String,
+    replica: ReplicaName,
+    key: LearnedKey,
     table: Arc<RouteTable>,
     store: SharedStore,
     pulse: Pulse,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let mut changes = table.changes();
-    let mut told = Told::default();
     while !*shutdown.borrow() {
         changes.mark_unchanged();
-        if table.ready() {
+        if let Some(key) = key.get().filter(|_| table.ready()) {
             let began = Instant::now();
-            match told.tell(&replica, &table, &store).await {
-                Ok(()) => pulse.hear(began),
+            let obeyed = obeyed(&table);
+            let heartbeat =
+                Heartbeat { replica: replica.clone(), key, digest: digest(&obeyed), obeyed };
+            match store.heartbeat(heartbeat).await {
+                Ok(Heard::Done) => pulse.hear(began),
+                Ok(Heard::OtherKey) => emit(RoutesEvent::heartbeat(OTHER_KEY.to_owned())),
                 Err(error) => emit(RoutesEvent::heartbeat(error.to_string())),
             }
         }
@@ -81,74 +86,20 @@ pub async fn beat(
     }
 }
 
-/// UID → serving and hash.
-type Obeyed = BTreeMap<String, (u64, String)>;
-
-/// What the store may know of this replica.
-#[derive(Debug, Default)]
-struct Told {
-    /// As told.
-    routes: Obeyed,
-    /// Heartbeats answered in a row; after a failure nothing is sure and everything is told.
-    answered: u32,
-}
-
-impl Told {
-    async fn tell(
-        &mut self,
-        replica: &str,
-        table: &RouteTable,
-        store: &SharedStore,
-    ) -> Result<(), StoreError> {
-        let now = obeyed(table);
-        let answer = store.heartbeat(self.heartbeat(replica, &now)).await;
-        self.learn(now, answer.is_ok());
-        answer
-    }
-
-    /// What the store has to hear now.
-    fn heartbeat(&self, replica: &str, now: &Obeyed) -> Heartbeat {
-        let whole = self.answered.is_multiple_of(WHOLE_EVERY);
-        Heartbeat {
-            replica: replica.to_owned(),
-            digest: digest(now),
-            acknowledged: now
-                .iter()
-                .filter(|(uid, value)| whole || self.routes.get(*uid) != Some(value))
-                .map(|(uid, (serving, hash))| (uid.clone(), *serving, hash.clone()))
-                .collect(),
-            forgotten: self.routes.keys().filter(|uid| !now.contains_key(*uid)).cloned().collect(),
-        }
-    }
-
-    fn learn(&mut self, now: Obeyed, heard: bool) {
-        if heard {
-            self.routes = now;
-            self.answered = self.answered.wrapping_add(1);
-        } else {
-            // It may have taken effect: what was told before and now is forgotten later.
-            self.routes.extend(now);
-            self.answered = 0;
-        }
-    }
-}
-
 /// The routes in force, vanished ones excluded.
 fn obeyed(table: &RouteTable) -> Obeyed {
     table
         .all()
         .into_iter()
         .filter(|entry| entry.gone_since.is_none())
-        .map(|entry| {
-            (entry.route.channel.uid.to_string(), (entry.route.serving, entry.hash.to_string()))
-        })
+        .map(|entry| (entry.route.channel.uid.clone(), (entry.route.serving, entry.hash.clone())))
         .collect()
 }
 
-fn digest(routes: &Obeyed) -> String {
+fn digest(routes: &Obeyed) -> RouteHash {
     let lines: Vec<String> =
         routes.iter().map(|(uid, (serving, hash))| format!("{uid} {serving} {hash}")).collect();
-    route_hash(lines.join("\n").as_bytes()).to_string()
+    route_hash(lines.join("\n").as_bytes())
 }
 
 #[cfg(test)]
@@ -157,46 +108,9 @@ mod tests {
 
     fn obeyed(routes: &[(&str, u64)]) -> Obeyed {
         let entry = |(uid, serving): &(&str, u64)| {
-            ((*uid).to_owned(), (*serving, format!("hash-{serving}")))
+            (uid.parse().unwrap(), (*serving, format!("hash-{serving}").parse().unwrap()))
         };
         routes.iter().map(entry).collect()
-    }
-
-    fn uids(heartbeat: &Heartbeat) -> Vec<&str> {
-        heartbeat.acknowledged.iter().map(|(uid, _, _)| uid.as_str()).collect()
-    }
-
-    #[test]
-    fn only_what_changed_since_the_last_answer_is_told() {
-        let mut told = Told::default();
-        told.learn(obeyed(&[("a", 1), ("b", 1), ("c", 1)]), true);
-        let heartbeat = told.heartbeat("r", &obeyed(&[("a", 1), ("b", 2), ("d", 1)]));
-        assert_eq!(uids(&heartbeat), ["b", "d"]);
-        assert_eq!(heartbeat.forgotten, ["c"]);
-    }
-
-    #[test]
-    fn after_a_failure_everything_is_told_again() {
-        let mut told = Told::default();
-        told.learn(obeyed(&[("a", 1), ("b", 1)]), true);
-        told.learn(obeyed(&[("a", 1), ("c", 1)]), false);
-        let heartbeat = told.heartbeat("r", &obeyed(&[("a", 1)]));
-        assert_eq!(uids(&heartbeat), ["a"]);
-        assert_eq!(heartbeat.forgotten, ["b", "c"]);
-    }
-
-    #[test]
-    fn everything_is_told_every_half_minute_in_case_the_store_forgot() {
-        let mut told = Told::default();
-        let now = obeyed(&[("a", 1)]);
-        let whole = (0..31)
-            .filter(|_| {
-                let heartbeat = told.heartbeat("r", &now);
-                told.learn(now.clone(), true);
-                !heartbeat.acknowledged.is_empty()
-            })
-            .collect::<Vec<_>>();
-        assert_eq!(whole, [0, 15, 30]);
     }
 
     #[test]

@@ -19,11 +19,12 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response as HttpResponse};
 use axum::routing::post;
 use kanarie_crds::route::Route;
-use kanarie_queue::types::{Admission, Admit};
+use kanarie_queue::admit::{Admission, Admit};
+use kanarie_queue::send::MarkSent;
 use kanarie_words::ids::StoreKey;
 use tokio::time::Instant;
 
-use crate::callback::{IntentId, MESSAGE_PATH, STATUS_PATH};
+use crate::callback::{MESSAGE_PATH, STATUS_PATH, SegmentId};
 use crate::clock::Clock;
 use crate::doorbell::Doorbell;
 use crate::envelope::{self, InboundMessage};
@@ -39,7 +40,8 @@ use crate::loads::FullChannels;
 use crate::routes::table::{Entry, RouteTable};
 use crate::server::limits::Limits;
 use crate::server::{self, BodyError};
-use crate::store::{SharedStore, StoreError};
+use crate::store::SharedStore;
+use crate::store::error::StoreError;
 
 /// Most bytes of a message in the queue. WhatsApp carries 4,096 characters, of four bytes each at
 /// most; without a bound one tenant's signed giants would fill the room of everybody.
@@ -126,9 +128,9 @@ impl Inbound {
         let conversation =
             key::conversation(key, &message.account, &message.sender, &message.customer);
         let shard = conversation.shard();
-        let admission = self.gate.ask(self.store.admit(Admit {
-            channel: route.channel.uid.to_string(),
-            dedup_key: message.dedup_key().to_string(),
+        let admission = self.gate.ask(self.store.run(Admit {
+            channel: route.channel.uid.clone(),
+            dedup_key: message.dedup_key(),
             conversation,
             envelope,
             limit: route.limits.inbound_messages,
@@ -148,11 +150,10 @@ impl Inbound {
         callback: StatusCallback,
         query: Option<&str>,
     ) -> Result<Response, Response> {
-        if let Some(id) = query.and_then(IntentId::in_query) {
-            let IntentId { conversation, intent, segment } = id;
-            let marked =
-                self.store.mark_sent(conversation, intent, segment, callback.sid.to_string());
-            self.gate.ask(marked).await.map_err(store_down)?;
+        if let Some(id) = query.and_then(SegmentId::in_query) {
+            let SegmentId { conversation, intent, segment } = id;
+            let sent = MarkSent { conversation, intent, segment, sid: callback.sid };
+            self.gate.ask(self.store.run(sent)).await.map_err(store_down)?;
         }
         Ok(Response::StatusCallback)
     }

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use kanarie_queue::types::ConversationId;
-use kanarie_words::ids::{AccountSid, CustomerAddress, SenderAddress, StoreKey};
+use kanarie_words::ids::{AccountSid, ConversationId, CustomerAddress, SenderAddress, StoreKey};
 use sha2::Sha256;
 use tokio::sync::{SetOnce, watch};
 
@@ -24,7 +23,7 @@ pub async fn learn(store: SharedStore, known: LearnedKey, mut shutdown: watch::R
         loop {
             match store.key().await {
                 Ok(key) => {
-                    known.set(StoreKey::from_bytes(key));
+                    known.set(key);
                     return std::future::pending().await;
                 }
                 Err(error) => emit(OutboundEvent::StoreFailed { error: error.to_string() }),
@@ -98,8 +97,9 @@ fn digest(key: StoreKey, parts: &[&str]) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
-    use kanarie_queue::types::ConversationId;
-    use kanarie_words::ids::{AccountSid, CustomerAddress, SenderAddress, StoreKey};
+    use kanarie_words::ids::{
+        AccountSid, ConversationId, CustomerAddress, SenderAddress, StoreKey,
+    };
 
     use super::{bucket, conversation};
 

@@ -4,7 +4,7 @@
 //! Takes nothing; gives an enum a set, and each value its one word. Stands below everything that
 //! says such a word, so that events need to know neither line. Never holds a name or a number.
 
-use kanarie_queue::types::Class;
+use kanarie_words::class::Class;
 
 /// A closed set of words for one label.
 pub trait Label: Copy + 'static {
@@ -194,6 +194,7 @@ label!(Class {
     Invalid => "invalid",
     NoAnswer => "no-answer",
     Slow => "slow",
+    Unavailable => "unavailable",
 });
 label!(SendClass {
     Retry => "retry",

@@ -58,6 +58,6 @@ use crate::stop::Signals;
 pub async fn run(config: Config, signals: Signals) -> anyhow::Result<()> {
     let gateway = wiring::bind(config).await?;
     let (public, admin) = (gateway.public_address()?, gateway.admin_address()?);
-    tracing::info!(%public, %admin, replica = gateway.replica(), "listening");
+    tracing::info!(%public, %admin, replica = %gateway.replica(), "listening");
     Ok(gateway.run(signals).await?)
 }

@@ -29,7 +29,8 @@ pub mod twilio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kanarie_queue::types::SHARDS;
+use kanarie_queue::sweep::Sweep;
+use kanarie_words::ids::SHARDS;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
@@ -126,7 +127,7 @@ async fn sweep_old(worker: Arc<Worker>) {
     loop {
         for shard in 0..SHARDS {
             sleep(random::jittered(EVERY / u32::from(SHARDS))).await;
-            if let Err(error) = worker.ctx.store.sweep(shard).await {
+            if let Err(error) = worker.ctx.store.run(Sweep { shard }).await {
                 emit(OutboundEvent::StoreFailed { error: error.to_string() });
             }
         }

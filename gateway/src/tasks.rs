@@ -131,7 +131,7 @@ mod tests {
     #[tokio::test]
     async fn a_task_that_panics_is_named_without_its_words() {
         let mut tasks = Tasks::default();
-        tasks.spawn("clumsy", async { assert!("a customer's text".is_empty(), "private") });
+        tasks.spawn("clumsy", async { assert!(std::hint::black_box(false), "a customer's text") });
         let ended = tasks.ended().await.to_string();
         assert_eq!(ended, "the gateway cannot go on: its task \"clumsy\" panicked");
     }
@@ -153,7 +153,7 @@ mod tests {
         tasks.spawn("obedient", async {});
         assert_eq!(tasks.finish().await, Ok(()));
         tasks.spawn("obedient", async {});
-        tasks.spawn("clumsy", async { assert!("x".is_empty()) });
+        tasks.spawn("clumsy", async { assert!(std::hint::black_box(false)) });
         assert!(tasks.finish().await.is_err_and(|ended| ended.to_string().contains("clumsy")));
     }
 

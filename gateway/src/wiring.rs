@@ -11,6 +11,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use kanarie_crds::route::SecretText;
 use kanarie_words::hex;
+use kanarie_words::ids::ReplicaName;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -36,10 +37,10 @@ use crate::routes::{self, Source};
 use crate::server;
 use crate::server::limits::Limits;
 use crate::stop::{Signals, stopped};
-use crate::store::SharedStore;
 use crate::store::embedded::EmbeddedStore;
 use crate::store::redis;
 use crate::store::redis::RedisStore;
+use crate::store::{SharedStore, Store};
 use crate::tasks::{Ended, Living, Tasks};
 
 /// Opens store and ports, and starts nothing yet.
@@ -48,12 +49,13 @@ use crate::tasks::{Ended, Living, Tasks};
 /// What cannot be opened, and why.
 pub async fn bind(config: Config) -> anyhow::Result<Gateway> {
     let clock = system_clock();
-    let store: SharedStore = match &config.store {
-        StoreChoice::Redis(url) => Arc::new(open_redis(url).await?),
+    let store = match &config.store {
+        StoreChoice::Redis(url) => Store::Redis(open_redis(url).await?),
         StoreChoice::Embedded(path) => {
-            Arc::new(EmbeddedStore::open(path, Arc::clone(&clock)).context("--store")?)
+            Store::Embedded(EmbeddedStore::open(path, Arc::clone(&clock)).context("--store")?)
         }
     };
+    let store = Arc::new(store);
     let client = config.source.client().await.context("cannot reach Kubernetes")?;
     let agents = Agents::new(Allow::new(config.agent_allow.clone()));
     let twilio = Twilio::new(config.twilio_api_url.clone());
@@ -77,7 +79,7 @@ pub struct Gateway {
     admin: TcpListener,
     agents: Agents,
     twilio: Twilio,
-    replica: String,
+    replica: ReplicaName,
     routes: Arc<RouteTable>,
     config: Config,
     client: Option<kube::Client>,
@@ -109,7 +111,7 @@ impl Gateway {
     }
 
     /// Its name in the store.
-    pub fn replica(&self) -> &str {
+    pub fn replica(&self) -> &ReplicaName {
         &self.replica
     }
 
@@ -181,7 +183,7 @@ struct Parts {
     admin: Arc<Admin>,
     ports: Ports,
     source: (Source, Option<kube::Client>),
-    replica: String,
+    replica: ReplicaName,
     routes: Arc<RouteTable>,
     store: SharedStore,
     pulse: Pulse,
@@ -206,7 +208,8 @@ impl Parts {
         beside.spawn("routes", routes::follow(source, client, table, ending.clone()));
         let store = Arc::clone(&self.store);
         let (table, pulse) = (self.routes, self.pulse);
-        let beat = heartbeat::beat(self.replica, table, store, pulse, ending.clone());
+        let beat =
+            heartbeat::beat(self.replica, self.key.clone(), table, store, pulse, ending.clone());
         beside.spawn("heartbeat", beat);
         beside.spawn("store's key", key::learn(self.store, self.key, ending.clone()));
         let limits = Limits { connections: ADMIN_CONNECTIONS, ..Limits::default() };
@@ -257,8 +260,10 @@ async fn open_redis(url: &SecretText) -> anyhow::Result<RedisStore> {
 }
 
 /// A name of its own for each process: a pod that is started again is another replica.
-fn replica(host: Option<&str>) -> String {
-    format!("{}-{}", host.unwrap_or("gateway"), hex::encode(&random::bytes::<4>()))
+fn replica(host: Option<&str>) -> ReplicaName {
+    let name = |host| format!("{host}-{}", hex::encode(&random::bytes::<4>()));
+    let named = host.and_then(|host| ReplicaName::parse(&name(host)).ok());
+    named.unwrap_or_else(|| ReplicaName::parse(&name("gateway")).expect("a word and digits"))
 }
 
 #[cfg(test)]

@@ -17,10 +17,18 @@ use kanarie_gateway::heartbeat::{Pulse, STALE_AFTER, beat};
 use kanarie_gateway::key::LearnedKey;
 use kanarie_gateway::routes::table::RouteTable;
 use kanarie_gateway::store::embedded::EmbeddedStore;
-use kanarie_gateway::store::{Heartbeat, SharedStore};
+use kanarie_gateway::store::fleet::Heartbeat;
+use kanarie_gateway::store::{SharedStore, Store};
 use kanarie_gateway::tasks::{Alive, Living};
-use kanarie_queue::types::SHARDS;
-use kanarie_words::ids::StoreKey;
+use kanarie_queue::admit::Admit;
+use kanarie_queue::claim::{Claim, Claimed};
+use kanarie_queue::dead::Bury;
+use kanarie_queue::evidence::EndAttempt;
+use kanarie_queue::lease::Lease;
+use kanarie_queue::outcome::Evidence;
+use kanarie_words::class::Class;
+use kanarie_words::ids::SHARDS;
+use kanarie_words::ids::{ConversationId, Nonce};
 use kanarie_words::track::Track;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -175,7 +183,8 @@ struct Port {
 
 impl Port {
     fn new() -> Self {
-        let store: SharedStore = Arc::new(EmbeddedStore::in_memory(Arc::new(|| 50_000)).unwrap());
+        let store = EmbeddedStore::in_memory(Arc::new(|| 50_000)).unwrap();
+        let store: SharedStore = Arc::new(Store::Embedded(store));
         let (routes, key) = (Arc::new(RouteTable::default()), LearnedKey::default());
         let (pulse, claimers) = (Pulse::default(), Living::default());
         let (stop, shutdown) = watch::channel(false);
@@ -193,11 +202,11 @@ impl Port {
     /// Gives it everything that it needs to be ready, the heartbeat once.
     async fn complete(&self) -> Vec<Alive> {
         self.routes.replace(Vec::new(), Instant::now());
-        self.key.set(StoreKey::from_bytes([1; 32]));
-        let (table, store, pulse) =
-            (Arc::clone(&self.routes), Arc::clone(&self.store), self.pulse.clone());
+        self.key.set(self.store.key().await.unwrap());
+        let (table, store) = (Arc::clone(&self.routes), Arc::clone(&self.store));
+        let (key, pulse) = (self.key.clone(), self.pulse.clone());
         let (end, ending) = watch::channel(false);
-        let beat = tokio::spawn(beat("replica".to_owned(), table, store, pulse, ending));
+        let beat = tokio::spawn(beat("replica".parse().unwrap(), key, table, store, pulse, ending));
         while !self.pulse.is_fresh() {
             tokio::task::yield_now().await;
         }
@@ -227,48 +236,47 @@ impl Port {
     }
 
     async fn beat(&self, replica: &str, digest: &str, held: &[(&str, u64, &str)]) {
-        let acknowledged = held
+        let obeyed = held
             .iter()
-            .map(|(uid, serving, hash)| ((*uid).to_owned(), *serving, (*hash).to_owned()))
-            .collect();
+            .map(|(uid, serving, hash)| (uid.parse().unwrap(), (*serving, hash.parse().unwrap())));
         let heartbeat = Heartbeat {
-            replica: replica.to_owned(),
-            digest: digest.to_owned(),
-            acknowledged,
-            forgotten: Vec::new(),
+            replica: replica.parse().unwrap(),
+            key: self.store.key().await.unwrap(),
+            digest: digest.parse().unwrap(),
+            obeyed: obeyed.collect(),
         };
         self.store.heartbeat(heartbeat).await.unwrap();
     }
 
     /// A message of the channel, claimed.
-    async fn claimed(&self, channel: &str) -> kanarie_queue::types::Lease {
-        use kanarie_queue::types::{Admit, Claimed, ConversationId, Lease, Nonce};
+    async fn claimed(&self, channel: &str) -> Lease {
         let conversation = ConversationId::from_bytes([0; 16]);
         let admit = Admit {
-            channel: channel.to_owned(),
-            dedup_key: "AC:SM".to_owned(),
+            channel: channel.parse().unwrap(),
+            dedup_key: "AC:SM".parse().unwrap(),
             conversation: conversation.clone(),
             envelope: "{}".to_owned(),
             limit: 50,
             window_ms: 60_000,
             dedup_ms: 300_000,
         };
-        self.store.admit(admit).await.unwrap();
-        let nonce = Nonce("n".to_owned());
-        let claimed = self.store.claim(0, nonce.clone(), 15_000).await.unwrap();
+        self.store.run(admit).await.unwrap();
+        let nonce: Nonce = "n".parse().unwrap();
+        let claim = Claim { shard: 0, nonce: nonce.clone(), lease_ms: 15_000 };
+        let claimed = self.store.run(claim).await.unwrap();
         assert!(matches!(claimed, Claimed::Head(_)));
-        Lease { channel: channel.to_owned(), conversation, nonce }
+        Lease { channel: channel.parse().unwrap(), conversation, nonce }
     }
 
     async fn fail_once(&self, channel: &str) {
-        use kanarie_queue::types::{Class, Evidence, Track};
         let lease = self.claimed(channel).await;
-        let evidence = Evidence { serving: 3, track: Track::Canary, class: Class::Timeout };
-        self.store.end_attempt(lease, evidence, Some("r2".to_owned())).await.unwrap();
+        let evidence = Some(Evidence { serving: 3, track: Track::Canary, class: Class::Timeout });
+        let failed_on = Some("r2".parse().unwrap());
+        self.store.run(EndAttempt { lease, evidence, failed_on }).await.unwrap();
     }
 
     async fn bury_once(&self, channel: &str) {
         let lease = self.claimed(channel).await;
-        self.store.bury(lease, "http".to_owned()).await.unwrap();
+        self.store.run(Bury { lease, class: "http".to_owned() }).await.unwrap();
     }
 }

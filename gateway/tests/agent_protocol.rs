@@ -9,7 +9,7 @@ use kanarie_crds::route::ChannelRef;
 use kanarie_gateway::envelope::{Button, InboundMessage, Location, Media, MessageKind};
 use kanarie_gateway::outbound::agent::answer::Question;
 use kanarie_gateway::outbound::agent::http::{AgentRequest, AgentResponse};
-use kanarie_queue::types::ConversationId;
+use kanarie_words::ids::ConversationId;
 use schemars::{JsonSchema, schema_for};
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! The contract of the queue, one sentence a test, held by both stores.
 //!
 //! Every rule of `docs/decisions/0002-queue-rows.md` and `0015-rows-in-redis.md` that can be seen
-//! through `trait Store` is a test here, run on the embedded store and on a real Redis server with
+//! through `Store` is a test here, run on the embedded store and on a real Redis server with
 //! a clock that the test moves.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on panics")]
 

@@ -6,11 +6,26 @@
 //! `PROPTEST_CASES` asks for more of them.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on panics")]
 
-use kanarie_gateway::store::Heartbeat;
-use kanarie_queue::types::{Admit, Claimed, Class, Evidence, Intent, Lease, Nonce, Track};
+use std::str::FromStr;
+
+use kanarie_gateway::store::fleet::Heartbeat;
+use kanarie_queue::admit::Admit;
+use kanarie_queue::claim::{Claim, Claimed, Extend, Isolate, KeepRun, Release, Retry};
+use kanarie_queue::dead::{Bury, SumDead, SumLoads};
+use kanarie_queue::evidence::{EndAttempt, ReadCounts};
+use kanarie_queue::intent::{Intent, Memo};
+use kanarie_queue::lease::{Lease, Park};
+use kanarie_queue::outcome::Evidence;
+use kanarie_queue::park::{ParkHead, WakeParked};
+use kanarie_queue::reserve::Reserve;
+use kanarie_queue::send::{CommitReply, Complete, MarkSending, MarkSent, NoteMissed, Unmark};
+use kanarie_queue::sweep::Sweep;
+use kanarie_words::class::Class;
+use kanarie_words::ids::{ChannelUid, InvalidId};
+use kanarie_words::track::Track;
 use proptest::prelude::{Just, Strategy, any, prop_assert_eq, prop_oneof};
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
-use stage::{LEASE_MS, Stage, conversation, intent, lease_of, message};
+use stage::{LEASE_MS, Stage, conversation, id, intent, lease_of, message, post};
 
 #[expect(dead_code, reason = "only tests of the connection stop and start the server")]
 #[path = "common/redis_server.rs"]
@@ -34,22 +49,28 @@ enum Step {
     Claim { nonce: u8 },
     Extend { lease: u8 },
     KeepRun { lease: u8, run: Option<u8> },
-    EndAttempt { lease: u8, evidence: Evidence, failed_on: Option<u8> },
-    Commit { lease: u8, intent: u8, segments: u32, evidence: Option<Evidence> },
-    Mark { lease: u8, intent: u8, segment: u32, attempt: u8, expected: Option<u8> },
+    Isolate { lease: u8 },
+    EndAttempt { lease: u8, evidence: Option<Evidence>, failed_on: Option<u8> },
+    Commit { lease: u8, intent: u8, segments: u32, evidence: Option<Evidence>, memo: Memo },
+    Mark { lease: u8, intent: u8, segment: u32, attempt: u8, refuted: Option<u8> },
+    Missed { lease: u8, intent: u8, segment: u32, attempt: u8 },
     Unmark { lease: u8, intent: u8, segment: u32, attempt: u8 },
     Sent { conversation: u8, intent: u8, segment: u32, sid: u8 },
     Complete { lease: u8, evidence: Option<Evidence> },
     Retry { lease: u8, delay_ms: u64, counted: bool },
     Release { lease: u8 },
+    Park { lease: u8, revision: u8, until_ms: u64, probe_ms: u64 },
+    Wake { channel: u8, revision: u8 },
     Bury { lease: u8, class: u8 },
     Reserve { sender: u8, per_second: u32 },
     Sweep,
-    Heartbeat { replica: u8, digest: u8, acknowledged: Option<u8>, forgotten: Option<u8> },
+    Heartbeat { replica: u8, digest: u8, obeyed: u8 },
+    Goodbye { replica: u8 },
     Replicas,
     Acknowledged { replica: u8, channel: Option<u8> },
     Counts,
     DeadLetters,
+    Loads,
 }
 
 #[test]
@@ -108,12 +129,8 @@ async fn drain(embedded: &Stage, redis: &Stage, mut elapsed: u64) -> Result<(), 
 
 /// Takes one step; gives the answer as text, and the lease if it gave one.
 async fn take(stage: &Stage, step: &Step, leases: &[Lease]) -> (String, Option<Lease>) {
-    let store = &stage.store;
-    let nobody = Lease {
-        channel: "channel-0".to_owned(),
-        conversation: conversation(0),
-        nonce: Nonce("nobody".to_owned()),
-    };
+    let nobody =
+        Lease { channel: id("channel-0"), conversation: conversation(0), nonce: id("nobody") };
     let of = |at: u8| match leases.len() {
         0 => nobody.clone(),
         // Counted from the newest: those are the ones that may still be good.
@@ -122,96 +139,151 @@ async fn take(stage: &Stage, step: &Step, leases: &[Lease]) -> (String, Option<L
     let answer = match step.clone() {
         Step::Pass(_) | Step::Back(_) => String::new(),
         Step::Claim { nonce } => {
-            let nonce = Nonce(format!("nonce {nonce}"));
-            let claimed = store.claim(0, nonce, LEASE_MS).await.unwrap();
+            let claim = Claim { shard: 0, nonce: named("nonce", nonce), lease_ms: LEASE_MS };
+            let claimed = stage.run(claim).await;
             let given = match &claimed {
                 Claimed::Head(head) => Some(lease_of(head)),
                 Claimed::Nothing { .. } => None,
             };
-            return (format!("{claimed:?}"), given);
+            return (text(claimed), given);
         }
         Step::Extend { lease } => {
             let lease = of(lease);
-            text(store.extend(vec![(lease.conversation, lease.nonce)], 2 * LEASE_MS).await)
+            let leases = vec![(lease.conversation, lease.nonce)];
+            text(stage.run(Extend { leases, lease_ms: 2 * LEASE_MS }).await)
         }
         Step::KeepRun { lease, run } => {
-            text(store.keep_run(of(lease), run.map(|run| format!("run {run}"))).await)
+            let run = run.map(|run| format!("run {run}"));
+            text(stage.run(KeepRun { lease: of(lease), run }).await)
         }
+        Step::Isolate { lease } => text(stage.run(Isolate { lease: of(lease) }).await),
         Step::EndAttempt { lease, evidence, failed_on } => {
-            let failed_on = failed_on.map(|revision| format!("revision {revision}"));
-            text(store.end_attempt(of(lease), evidence, failed_on).await)
+            let failed_on = failed_on.map(|revision| named("revision", revision));
+            text(stage.run(EndAttempt { lease: of(lease), evidence, failed_on }).await)
         }
-        Step::Commit { lease, intent: id, segments, evidence } => {
-            let reply = Intent { resent: true, ..intent(&format!("intent {id}"), segments) };
-            text(store.commit_reply(of(lease), reply, evidence).await)
+        Step::Complete { lease, evidence } => {
+            text(stage.run(Complete { lease: of(lease), evidence }).await)
         }
-        Step::Mark { lease, intent, segment, attempt, expected } => {
-            let (id, attempt) = (format!("intent {intent}"), format!("attempt {attempt}"));
-            let expected = expected.map(|attempt| format!("attempt {attempt}"));
-            text(store.mark_sending(of(lease), id, segment, attempt, expected).await)
-        }
-        Step::Unmark { lease, intent, segment, attempt } => {
-            let (id, attempt) = (format!("intent {intent}"), format!("attempt {attempt}"));
-            text(store.unmark(of(lease), id, segment, attempt).await)
-        }
-        Step::Complete { lease, evidence } => text(store.complete(of(lease), evidence).await),
         Step::Retry { lease, delay_ms, counted } => {
-            text(store.retry(of(lease), delay_ms, counted).await)
+            text(stage.run(Retry { lease: of(lease), delay_ms, counted }).await)
         }
-        Step::Release { lease } => text(store.release(of(lease)).await),
-        Step::Bury { lease, class } => text(store.bury(of(lease), format!("class {class}")).await),
+        Step::Release { lease } => text(stage.run(Release { lease: of(lease) }).await),
+        Step::Park { lease, revision, until_ms, probe_ms } => {
+            let (lease, revision) = (of(lease), named("revision", revision));
+            text(stage.run(ParkHead { lease, revision, until_ms, probe_ms }).await)
+        }
+        Step::Bury { lease, class } => {
+            text(stage.run(Bury { lease: of(lease), class: format!("class-{class}") }).await)
+        }
+        Step::Commit { lease, .. }
+        | Step::Mark { lease, .. }
+        | Step::Missed { lease, .. }
+        | Step::Unmark { lease, .. } => take_reply(stage, step.clone(), of(lease)).await,
         other => take_free(stage, other).await,
     };
     (answer, None)
 }
 
+/// The verbs of an owner that send a reply.
+async fn take_reply(stage: &Stage, step: Step, lease: Lease) -> String {
+    let of = |intent: u8, segment, attempt: u8| {
+        post(&format!("intent-{intent}"), segment, &format!("attempt-{attempt}"))
+    };
+    match step {
+        Step::Commit { intent: id, segments, evidence, memo, .. } => {
+            let intent = Intent { resent: true, ..intent(&format!("intent-{id}"), segments) };
+            text(stage.run(CommitReply { lease, intent, evidence, memo }).await)
+        }
+        Step::Mark { intent, segment, attempt, refuted, .. } => {
+            let post = of(intent, segment, attempt);
+            let refuted = refuted.map(|attempt| named("attempt", attempt));
+            text(stage.run(MarkSending { lease, post, refuted }).await)
+        }
+        Step::Missed { intent, segment, attempt, .. } => {
+            let post = of(intent, segment, attempt);
+            text(stage.run(NoteMissed { lease, post }).await)
+        }
+        Step::Unmark { intent, segment, attempt, .. } => {
+            let post = of(intent, segment, attempt);
+            text(stage.run(Unmark { lease, post }).await)
+        }
+        other => panic!("{other:?} sends no reply"),
+    }
+}
+
 /// The verbs that need no lease.
 async fn take_free(stage: &Stage, step: Step) -> String {
-    let store = &stage.store;
     match step {
         Step::Admit { conversation, sid, channel, limit } => {
             let message = Admit {
-                channel: format!("channel-{channel}"),
+                channel: named("channel", channel),
                 limit,
                 dedup_ms: 300 * SECOND,
                 ..message(conversation, &format!("SM{sid}"))
             };
-            text(store.admit(message).await)
+            text(stage.run(message).await)
         }
         Step::Sent { conversation: of, intent, segment, sid } => {
-            let (id, sid) = (format!("intent {intent}"), format!("SMout{sid}"));
-            text(store.mark_sent(conversation(of), id, segment, sid).await)
+            let (conversation, intent) = (conversation(of), named("intent", intent));
+            let sid = named("SMout", sid);
+            text(stage.run(MarkSent { conversation, intent, segment, sid }).await)
+        }
+        Step::Wake { channel, revision } => {
+            let (channel, revision) = (named("channel", channel), named("revision", revision));
+            text(stage.run(WakeParked { park: Park { channel, revision } }).await)
         }
         Step::Reserve { sender, per_second } => {
-            text(store.reserve(format!("sender {sender}"), per_second).await)
+            text(stage.run(Reserve { sender: named("sender", sender), per_second }).await)
         }
-        Step::Sweep => text(store.sweep(0).await),
-        Step::Heartbeat { replica, digest, acknowledged, forgotten } => {
-            let route = |of: u8| (format!("channel-{of}"), u64::from(digest), "hash".to_owned());
-            let heartbeat = Heartbeat {
-                replica: format!("gateway-{replica}"),
-                digest: format!("digest {digest}"),
-                acknowledged: acknowledged.into_iter().map(route).collect(),
-                forgotten: forgotten.into_iter().map(|of| format!("channel-{of}")).collect(),
-            };
-            text(store.heartbeat(heartbeat).await)
-        }
-        Step::Replicas => text(store.replicas().await),
-        Step::Acknowledged { replica, channel } => {
-            let channels = channel.map(|channel| vec![format!("channel-{channel}")]);
-            text(store.acknowledged(format!("gateway-{replica}"), channels).await)
+        Step::Sweep => {
+            stage.run(Sweep { shard: 0 }).await;
+            String::new()
         }
         Step::Counts => {
-            let channels = (0..3).map(|channel| format!("channel-{channel}")).collect();
-            text(store.counts(channels).await.map(|(_, counts)| counts))
+            let channels = (0..3).map(|channel| named("channel", channel)).collect();
+            text(stage.run(ReadCounts { channels }).await.counts)
         }
-        Step::DeadLetters => text(store.dead_letters().await),
+        Step::DeadLetters => text(stage.run(SumDead).await),
+        Step::Loads => text(stage.run(SumLoads).await),
+        other => take_fleet(stage, other).await,
+    }
+}
+
+/// What replicas say of themselves.
+async fn take_fleet(stage: &Stage, step: Step) -> String {
+    let store = &stage.store;
+    match step {
+        Step::Heartbeat { replica, digest, obeyed } => {
+            let route = (u64::from(digest), id("hash"));
+            let obeyed = (0..3).filter(|channel| obeyed & (1 << channel) != 0);
+            let heartbeat = Heartbeat {
+                replica: named("gateway", replica),
+                key: store.key().await.unwrap(),
+                digest: named("digest", digest),
+                obeyed: obeyed.map(|channel| (named("channel", channel), route.clone())).collect(),
+            };
+            text(store.heartbeat(heartbeat).await.unwrap())
+        }
+        Step::Goodbye { replica } => {
+            store.goodbye(named("gateway", replica)).await.unwrap();
+            String::new()
+        }
+        Step::Replicas => text(store.replicas().await.unwrap()),
+        Step::Acknowledged { replica, channel } => {
+            let channels = channel.map(|channel| vec![named::<ChannelUid>("channel", channel)]);
+            text(store.acknowledged(named("gateway", replica), channels).await.unwrap())
+        }
         other => panic!("{other:?} needs a lease"),
     }
 }
 
-fn text<T: std::fmt::Debug, E: std::fmt::Debug>(answer: Result<T, E>) -> String {
-    format!("{:?}", answer.unwrap())
+/// The id of such a name with a number.
+fn named<T: FromStr<Err = InvalidId>>(name: &str, number: u8) -> T {
+    id(&format!("{name}-{number}"))
+}
+
+fn text(answer: impl std::fmt::Debug) -> String {
+    format!("{answer:?}")
 }
 
 fn steps() -> impl Strategy<Value = Step> {
@@ -242,14 +314,20 @@ fn of_an_owner() -> impl Strategy<Value = Step> {
     prop_oneof![
         lease().prop_map(|lease| Step::Extend { lease }),
         (lease(), few()).prop_map(|(lease, run)| Step::KeepRun { lease, run }),
-        (lease(), evidence(), few()).prop_map(|(lease, evidence, failed_on)| {
-            Step::EndAttempt { lease, evidence, failed_on }
-        }),
+        lease().prop_map(|lease| Step::Isolate { lease }),
+        (lease(), proptest::option::weighted(0.8, evidence()), few()).prop_map(
+            |(lease, evidence, failed_on)| Step::EndAttempt { lease, evidence, failed_on }
+        ),
         (lease(), proptest::option::of(evidence()))
             .prop_map(|(lease, evidence)| Step::Complete { lease, evidence }),
         (lease(), 0..20 * SECOND, any::<bool>())
             .prop_map(|(lease, delay_ms, counted)| Step::Retry { lease, delay_ms, counted }),
         lease().prop_map(|lease| Step::Release { lease }),
+        (lease(), 0..2_u8, 0..50 * SECOND, 0..20 * SECOND).prop_map(
+            |(lease, revision, until_ms, probe_ms)| {
+                Step::Park { lease, revision, until_ms, probe_ms }
+            }
+        ),
         (lease(), 0..3_u8).prop_map(|(lease, class)| Step::Bury { lease, class }),
     ]
 }
@@ -257,16 +335,19 @@ fn of_an_owner() -> impl Strategy<Value = Step> {
 fn of_a_reply() -> impl Strategy<Value = Step> {
     let post = || (0..2_u8, 0..2_u8, 0..3_u32, 0..3_u8);
     prop_oneof![
-        (0..2_u8, 0..2_u8, 1..4_u32, proptest::option::of(evidence())).prop_map(
-            |(lease, intent, segments, evidence)| {
-                Step::Commit { lease, intent, segments, evidence }
+        (0..2_u8, 0..2_u8, 1..4_u32, proptest::option::of(evidence()), memo()).prop_map(
+            |(lease, intent, segments, evidence, memo)| {
+                Step::Commit { lease, intent, segments, evidence, memo }
             }
         ),
         (post(), proptest::option::of(0..3_u8)).prop_map(
-            |((lease, intent, segment, attempt), expected)| {
-                Step::Mark { lease, intent, segment, attempt, expected }
+            |((lease, intent, segment, attempt), refuted)| {
+                Step::Mark { lease, intent, segment, attempt, refuted }
             }
         ),
+        post().prop_map(|(lease, intent, segment, attempt)| {
+            Step::Missed { lease, intent, segment, attempt }
+        }),
         post().prop_map(|(lease, intent, segment, attempt)| {
             Step::Unmark { lease, intent, segment, attempt }
         }),
@@ -282,14 +363,26 @@ fn of_the_fleet() -> impl Strategy<Value = Step> {
         (0..2_u8, 2..90_u32)
             .prop_map(|(sender, per_second)| { Step::Reserve { sender, per_second } }),
         Just(Step::Sweep),
-        (0..2_u8, 0..3_u8, few(), few()).prop_map(|(replica, digest, acknowledged, forgotten)| {
-            Step::Heartbeat { replica, digest, acknowledged, forgotten }
+        (0..2_u8, 0..3_u8, 0..8_u8).prop_map(|(replica, digest, obeyed)| Step::Heartbeat {
+            replica,
+            digest,
+            obeyed
         }),
+        (0..2_u8).prop_map(|replica| Step::Goodbye { replica }),
+        (0..3_u8, 0..2_u8).prop_map(|(channel, revision)| Step::Wake { channel, revision }),
         Just(Step::Replicas),
         (0..2_u8, few()).prop_map(|(replica, channel)| Step::Acknowledged { replica, channel }),
         Just(Step::Counts),
         Just(Step::DeadLetters),
+        Just(Step::Loads),
     ]
+}
+
+fn memo() -> impl Strategy<Value = Memo> {
+    (proptest::option::of(0..2_u8), any::<bool>()).prop_map(|(question, apologised)| Memo {
+        question: question.map(|number| format!("question {number}")),
+        apologised,
+    })
 }
 
 fn evidence() -> impl Strategy<Value = Evidence> {

@@ -6,12 +6,19 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use kanarie_gateway::clock::Clock;
+use kanarie_gateway::store::Store;
 use kanarie_gateway::store::embedded::EmbeddedStore;
-use kanarie_gateway::store::{Store, StoreError};
-use kanarie_queue::types::{
-    Admission, Admit, Claim, Claimed, ConversationId, Evidence, Intent, Lease, Nonce,
-};
-use kanarie_queue::types::{Class, Track};
+use kanarie_gateway::store::error::StoreError;
+use kanarie_queue::admit::{Admission, Admit};
+use kanarie_queue::claim::{Claim, Claimed, Head, Release};
+use kanarie_queue::evidence::{EndAttempt, ReadCounts};
+use kanarie_queue::intent::{Intent, Memo};
+use kanarie_queue::lease::Lease;
+use kanarie_queue::outcome::Evidence;
+use kanarie_queue::send::{CommitReply, Complete};
+use kanarie_words::class::Class;
+use kanarie_words::ids::ConversationId;
+use kanarie_words::track::Track;
 use redb::StorageBackend;
 
 /// A sector is written whole or not at all.
@@ -150,16 +157,16 @@ fn clock() -> Clock {
     Arc::new(|| 1_000_000)
 }
 
-fn open(disk: &Disk) -> EmbeddedStore {
+fn open(disk: &Disk) -> Store {
     let disk = disk.clone();
-    EmbeddedStore::over(move || disk.clone(), clock()).unwrap()
+    Store::Embedded(EmbeddedStore::over(move || disk.clone(), clock()).unwrap())
 }
 
 /// Message `sid` of a conversation in shard 1.
 fn message(sid: u32) -> Admit {
     Admit {
-        channel: "channel".to_owned(),
-        dedup_key: sid.to_string(),
+        channel: "channel".parse().unwrap(),
+        dedup_key: sid.to_string().parse().unwrap(),
         conversation: ConversationId::from_bytes([1; 16]),
         envelope: format!("{sid} {}", "text".repeat(200)),
         limit: u32::MAX,
@@ -168,8 +175,9 @@ fn message(sid: u32) -> Admit {
     }
 }
 
-async fn claim(store: &EmbeddedStore) -> Result<Option<(Claim, Lease)>, StoreError> {
-    Ok(match store.claim(1, Nonce("nonce".to_owned()), 15_000).await? {
+async fn claim(store: &Store) -> Result<Option<(Head, Lease)>, StoreError> {
+    let claim = Claim { shard: 1, nonce: "nonce".parse().unwrap(), lease_ms: 15_000 };
+    Ok(match store.run(claim).await? {
         Claimed::Nothing { .. } => None,
         Claimed::Head(head) => {
             let lease = Lease {
@@ -183,17 +191,17 @@ async fn claim(store: &EmbeddedStore) -> Result<Option<(Claim, Lease)>, StoreErr
 }
 
 /// SIDs of all messages that wait, in their order.
-async fn waiting(store: &EmbeddedStore) -> Vec<u32> {
+async fn waiting(store: &Store) -> Vec<u32> {
     let mut sids = Vec::new();
     while let Some((head, lease)) = claim(store).await.unwrap() {
         sids.push(head.envelope.split_once(' ').unwrap().0.parse().unwrap());
-        store.complete(lease, None).await.unwrap();
+        store.run(Complete { lease, evidence: None }).await.unwrap();
     }
     sids
 }
 
 /// Waits until a store that fell has come back by itself.
-async fn recovered(store: &EmbeddedStore) {
+async fn recovered(store: &Store) {
     while store.ping().await.is_err() {
         tokio::task::yield_now().await;
     }
@@ -209,29 +217,22 @@ struct Promised {
 }
 
 /// Some work, until the first verb fails or all is done.
-async fn work(store: &EmbeddedStore, promised: &mut Promised) -> Result<(), StoreError> {
+async fn work(store: &Store, promised: &mut Promised) -> Result<(), StoreError> {
     for sid in 0..6 {
-        store.admit(message(sid)).await?;
+        store.run(message(sid)).await?;
         promised.admitted.push(sid);
     }
     for done in 0..2 {
         let Some((_, lease)) = claim(store).await? else { return Ok(()) };
-        let evidence = Evidence { serving: 1, track: Track::Canary, class: Class::Http };
-        store.end_attempt(lease.clone(), evidence, None).await?;
+        let evidence = Some(Evidence { serving: 1, track: Track::Canary, class: Class::Http });
+        store.run(EndAttempt { lease: lease.clone(), evidence, failed_on: None }).await?;
         promised.counted += 1;
-        store.complete(lease, None).await?;
+        store.run(Complete { lease, evidence: None }).await?;
         promised.completed.push(done);
     }
     let Some((_, lease)) = claim(store).await? else { return Ok(()) };
-    let intent = Intent {
-        id: "reply".to_owned(),
-        segments: 1,
-        body: "body".repeat(300),
-        sent: Vec::new(),
-        sending: None,
-        resent: false,
-    };
-    store.commit_reply(lease, intent, None).await?;
+    let intent = Intent::fresh("reply".parse().unwrap(), 1, "body".repeat(300));
+    store.run(CommitReply { lease, intent, evidence: None, memo: Memo::default() }).await?;
     promised.intent = true;
     Ok(())
 }
@@ -240,13 +241,14 @@ async fn work(store: &EmbeddedStore, promised: &mut Promised) -> Result<(), Stor
 /// is there as well.
 async fn keeps(disk: &Disk, promised: &Promised) {
     let store = open(disk);
-    let (_, counts) = store.counts(vec!["channel".to_owned()]).await.unwrap();
-    let counted = counts[0].1.iter().map(|count| count.messages).sum::<u64>();
+    let channels = vec!["channel".parse().unwrap()];
+    let counts = store.run(ReadCounts { channels }).await.unwrap().counts;
+    let counted = counts[0].messages.iter().map(|count| count.messages).sum::<u64>();
     assert!((promised.counted..=promised.counted + 1).contains(&counted));
     if promised.intent {
         let (head, lease) = claim(&store).await.unwrap().unwrap();
         assert_eq!(head.intent.unwrap().body, "body".repeat(300));
-        store.release(lease).await.unwrap();
+        store.run(Release { lease }).await.unwrap();
     }
     let left = waiting(&store).await;
     let owed = promised.admitted.iter().filter(|sid| !promised.completed.contains(sid));
@@ -256,7 +258,7 @@ async fn keeps(disk: &Disk, promised: &Promised) {
     let without_head = owed.iter().copied().skip(1).collect::<Vec<_>>();
     assert!(left == owed || left == with_next || left == without_head, "{left:?} of {owed:?}");
     for sid in &promised.admitted {
-        assert_eq!(store.admit(message(*sid)).await, Ok(Admission::Duplicate));
+        assert_eq!(store.run(message(*sid)).await, Ok(Admission::Duplicate));
     }
 }
 
@@ -269,7 +271,7 @@ async fn whatever_was_answered_survives_a_loss_of_power_at_every_sync() {
         disk.state().syncs_left = Some(syncs);
         let mut promised = Promised::default();
         let storage = disk.clone();
-        let store = EmbeddedStore::over(move || storage.clone(), clock());
+        let store = EmbeddedStore::over(move || storage.clone(), clock()).map(Store::Embedded);
         let worked = match &store {
             Ok(store) => work(store, &mut promised).await.is_ok(),
             Err(_) => false,
@@ -290,11 +292,11 @@ async fn whatever_was_answered_survives_a_loss_of_power_at_every_sync() {
 async fn a_commit_that_fails_is_not_answered_and_heals_without_a_restart() {
     let disk = Disk::default();
     let store = open(&disk);
-    store.admit(message(0)).await.unwrap();
+    store.run(message(0)).await.unwrap();
     disk.state().failing_syncs = 1;
-    assert!(matches!(store.admit(message(1)).await, Err(StoreError::Unavailable(_))));
+    assert!(matches!(store.run(message(1)).await, Err(StoreError::Unavailable(_))));
     recovered(&store).await;
-    store.admit(message(1)).await.unwrap();
+    store.run(message(1)).await.unwrap();
     assert_eq!(waiting(&store).await, [0, 1]);
 }
 
@@ -304,19 +306,19 @@ async fn while_the_disk_fails_every_verb_hears_so() {
     let store = open(&disk);
     disk.state().failing_syncs = u32::MAX;
     for sid in 0..20 {
-        assert!(store.admit(message(sid)).await.is_err());
+        assert!(store.run(message(sid)).await.is_err());
     }
     assert!(store.ping().await.is_err());
     disk.state().failing_syncs = 0;
     recovered(&store).await;
-    assert_eq!(store.admit(message(99)).await, Ok(Admission::Queued));
+    assert_eq!(store.run(message(99)).await, Ok(Admission::Queued));
 }
 
 /// Admits until the disk is full; gives what was admitted.
-async fn fill(store: &EmbeddedStore) -> Vec<u32> {
+async fn fill(store: &Store) -> Vec<u32> {
     let mut admitted = Vec::new();
     for sid in 0..200 {
-        match store.admit(message(sid)).await {
+        match store.run(message(sid)).await {
             Ok(answer) => {
                 assert_eq!(answer, Admission::Queued);
                 admitted.push(sid);
@@ -374,7 +376,7 @@ async fn a_full_disk_that_gets_room_again_is_used_without_a_restart() {
     let mut admitted = fill(&store).await;
     disk.state().capacity = None;
     recovered(&store).await;
-    store.admit(message(500)).await.unwrap();
+    store.run(message(500)).await.unwrap();
     admitted.push(500);
     let left = waiting(&store).await;
     assert!(admitted.iter().all(|sid| left.contains(sid)), "{left:?} of {admitted:?}");

@@ -12,7 +12,7 @@ use http_body_util::BodyExt as _;
 use kanarie_crds::route::{
     AgentRoute, ChannelRef, Credentials, RevisionRoute, Route, RouteLimits, SecretText, route_name,
 };
-use kanarie_gateway::callback::IntentId;
+use kanarie_gateway::callback::SegmentId;
 use kanarie_gateway::doorbell::Doorbell;
 use kanarie_gateway::envelope;
 use kanarie_gateway::inbound::admission::Gate;
@@ -22,10 +22,14 @@ use kanarie_gateway::key::{LearnedKey, conversation};
 use kanarie_gateway::loads::{Bounds, FullChannels, Held};
 use kanarie_gateway::routes::table::{DOUBT_FOR, RouteTable, Seen};
 use kanarie_gateway::server::limits::Limits;
-use kanarie_gateway::store::SharedStore;
 use kanarie_gateway::store::embedded::EmbeddedStore;
-use kanarie_queue::types::{Claim, Claimed, Intent, Lease, Marked, Nonce, SHARDS};
-use kanarie_words::ids::{ChannelUid, StoreKey};
+use kanarie_gateway::store::error::StoreError;
+use kanarie_gateway::store::{SharedStore, Store};
+use kanarie_queue::claim::{Claim, Claimed, Head};
+use kanarie_queue::intent::{Intent, Memo, Post};
+use kanarie_queue::lease::Lease;
+use kanarie_queue::send::{CommitReply, Complete, MarkSending, Marked};
+use kanarie_words::ids::{ChannelUid, Nonce, SHARDS, StoreKey};
 use tokio::time::Instant;
 use tower::ServiceExt as _;
 
@@ -248,7 +252,7 @@ async fn a_status_callback_settles_the_send_it_names() {
         let (lease, id) = gateway.sending().await;
         let target = format!("{target}?o={id}");
         assert_eq!(gateway.signed(&target, &callback("SM9")).await.status, 200);
-        let marked = gateway.store.mark_sending(lease, id.intent, 0, "b".to_owned(), None).await;
+        let marked = gateway.mark(lease, id, "b").await;
         assert_eq!(marked, Ok(Marked::Sent), "{target}");
     }
 }
@@ -259,7 +263,7 @@ async fn a_forged_status_callback_settles_nothing() {
     let (lease, id) = gateway.sending().await;
     let target = format!("{STATUS}?o={id}");
     assert_eq!(gateway.post(&target, &callback("SM9"), &[]).await.status, 403);
-    let marked = gateway.store.mark_sending(lease, id.intent, 0, "b".to_owned(), None).await;
+    let marked = gateway.mark(lease, id, "b").await;
     assert!(matches!(marked, Ok(Marked::Ambiguous { .. })));
 }
 
@@ -302,7 +306,8 @@ impl Gateway {
     fn with_table(routes: RouteTable) -> Self {
         let now = AtomicU64::new(1_000_000);
         let clock: kanarie_gateway::clock::Clock = Arc::new(move || now.load(Ordering::Relaxed));
-        let store: SharedStore = Arc::new(EmbeddedStore::in_memory(Arc::clone(&clock)).unwrap());
+        let store = EmbeddedStore::in_memory(Arc::clone(&clock)).unwrap();
+        let store: SharedStore = Arc::new(Store::Embedded(store));
         let (routes, doorbell) = (Arc::new(routes), Arc::new(Doorbell::default()));
         let (key, full) = (LearnedKey::default(), FullChannels::default());
         key.set(StoreKey::from_bytes(KEY));
@@ -344,14 +349,18 @@ impl Gateway {
     }
 
     /// Claims and completes everything there is.
-    async fn queued(&self) -> Vec<Claim> {
+    async fn queued(&self) -> Vec<Head> {
         let mut heads = Vec::new();
         for shard in 0..SHARDS {
             loop {
-                let nonce = Nonce(format!("{shard}-{}", heads.len()));
-                match self.store.claim(shard, nonce, 15_000).await.unwrap() {
+                let nonce = Nonce::parse(&format!("{shard}-{}", heads.len())).unwrap();
+                let claim = Claim { shard, nonce, lease_ms: 15_000 };
+                match self.store.run(claim).await.unwrap() {
                     Claimed::Head(head) => {
-                        self.store.complete(lease(&head), None).await.unwrap();
+                        self.store
+                            .run(Complete { lease: lease(&head), evidence: None })
+                            .await
+                            .unwrap();
                         heads.push(*head);
                     }
                     Claimed::Nothing { .. } => break,
@@ -361,34 +370,34 @@ impl Gateway {
         heads
     }
 
+    async fn mark(&self, lease: Lease, id: SegmentId, attempt: &str) -> Result<Marked, StoreError> {
+        let SegmentId { intent, segment, .. } = id;
+        let post = Post { intent, segment, attempt: attempt.parse().unwrap() };
+        self.store.run(MarkSending { lease, post, refuted: None }).await
+    }
+
     /// A reply of one segment whose POST may be under way.
-    async fn sending(&self) -> (Lease, IntentId) {
+    async fn sending(&self) -> (Lease, SegmentId) {
         assert_eq!(self.message(&text("SM1", "Hallo")).await.status, 200);
         for shard in 0..SHARDS {
-            let nonce = Nonce("n".to_owned());
-            if let Claimed::Head(head) = self.store.claim(shard, nonce, 15_000).await.unwrap() {
+            let claim = Claim { shard, nonce: "n".parse().unwrap(), lease_ms: 15_000 };
+            if let Claimed::Head(head) = self.store.run(claim).await.unwrap() {
                 let lease = lease(&head);
-                let intent = Intent {
-                    id: "abc".to_owned(),
-                    segments: 1,
-                    body: String::new(),
-                    sent: Vec::new(),
-                    sending: None,
-                    resent: false,
-                };
-                self.store.commit_reply(lease.clone(), intent, None).await.unwrap();
-                let mark =
-                    self.store.mark_sending(lease.clone(), "abc".into(), 0, "a".into(), None);
-                assert_eq!(mark.await, Ok(Marked::Go));
-                let conversation = head.conversation;
-                return (lease, IntentId { conversation, intent: "abc".to_owned(), segment: 0 });
+                let intent = Intent::fresh("abc".parse().unwrap(), 1, String::new());
+                let (evidence, memo) = (None, Memo::default());
+                let commit = CommitReply { lease: lease.clone(), intent, evidence, memo };
+                self.store.run(commit).await.unwrap();
+                let (conversation, intent) = (head.conversation, "abc".parse().unwrap());
+                let id = SegmentId { conversation, intent, segment: 0 };
+                assert_eq!(self.mark(lease.clone(), id.clone(), "a").await, Ok(Marked::Go));
+                return (lease, id);
             }
         }
         unreachable!("the message that was just acknowledged is in one of the shards");
     }
 }
 
-fn lease(head: &Claim) -> Lease {
+fn lease(head: &Head) -> Lease {
     Lease {
         channel: head.channel.clone(),
         conversation: head.conversation.clone(),

@@ -8,9 +8,13 @@ use std::time::Duration;
 
 use fake_redis::{FakeRedis, Manner};
 use futures::FutureExt as _;
+use kanarie_gateway::store::Store;
+use kanarie_gateway::store::error::StoreError;
+use kanarie_gateway::store::fleet::{Acknowledgement, Heard, Heartbeat};
 use kanarie_gateway::store::redis::{RedisStore, Settings};
-use kanarie_gateway::store::{Heartbeat, Store as _, StoreError};
-use kanarie_queue::types::{Admission, Admit, ConversationId};
+use kanarie_queue::admit::{Admission, Admit};
+use kanarie_queue::evidence::ReadCounts;
+use kanarie_words::ids::ConversationId;
 use redis_server::RedisServer;
 use tokio::time::{sleep, timeout};
 
@@ -99,7 +103,7 @@ async fn while_nothing_answers_a_verb_is_refused_without_waiting() {
     let store = open(&server.url()).await;
     server.turn(Manner::Silent, Manner::Silent);
     until(|| store.ping().now_or_never().is_some_and(|answer| answer.is_err())).await;
-    let refused = store.admit(message("SM1")).now_or_never().expect("refused at the first poll");
+    let refused = store.run(message("SM1")).now_or_never().expect("refused at the first poll");
     assert!(is_unavailable(&refused));
 }
 
@@ -126,13 +130,13 @@ async fn a_real_server_may_be_stopped_and_started() {
 }
 
 #[tokio::test]
-async fn a_server_that_lost_its_data_has_another_digest_of_epochs() {
+async fn a_server_that_lost_its_data_has_other_epochs() {
     let mut server = RedisServer::start().await;
     let store = open(&server.url()).await;
-    let (before, _) = store.counts(Vec::new()).await.unwrap();
+    let before = store.run(ReadCounts { channels: Vec::new() }).await.unwrap().epochs;
     server.restart().await;
     until_admitted(&store).await;
-    let (after, _) = store.counts(Vec::new()).await.unwrap();
+    let after = store.run(ReadCounts { channels: Vec::new() }).await.unwrap().epochs;
     assert_ne!(after, before);
 }
 
@@ -140,32 +144,32 @@ async fn a_server_that_lost_its_data_has_another_digest_of_epochs() {
 async fn a_server_that_lost_its_data_is_told_every_route_again() {
     let mut server = RedisServer::start().await;
     let store = open(&server.url()).await;
-    let route = ("shop".to_owned(), 4, "aa".to_owned());
-    let first = Heartbeat {
-        replica: "gateway-0".to_owned(),
-        digest: "d1".to_owned(),
-        acknowledged: vec![route.clone()],
-        forgotten: Vec::new(),
+    let heartbeat = Heartbeat {
+        replica: "gateway-0".parse().unwrap(),
+        key: store.key().await.unwrap(),
+        digest: "d1".parse().unwrap(),
+        obeyed: [("shop".parse().unwrap(), (4, "aa".parse().unwrap()))].into(),
     };
-    store.heartbeat(first.clone()).await.unwrap();
+    assert_eq!(store.heartbeat(heartbeat.clone()).await.unwrap(), Heard::Done);
     server.restart().await;
     until_admitted(&store).await;
-    let unchanged = Heartbeat { acknowledged: Vec::new(), ..first };
-    store.heartbeat(unchanged).await.unwrap();
-    let told = store.acknowledged("gateway-0".to_owned(), None).await.unwrap();
-    assert_eq!(told, [route]);
+    assert_eq!(store.heartbeat(heartbeat.clone()).await.unwrap(), Heard::Done);
+    let told = store.acknowledged("gateway-0".parse().unwrap(), None).await.unwrap();
+    let (channel, hash) = ("shop".parse().unwrap(), "aa".parse().unwrap());
+    assert_eq!(told, [Acknowledgement { channel, serving: 4, hash }]);
+    assert_eq!(store.key().await.unwrap(), heartbeat.key);
 }
 
-async fn open(url: &str) -> RedisStore {
-    RedisStore::open(url, Settings { beat: BEAT, clock: None }).await.unwrap()
+async fn open(url: &str) -> Store {
+    Store::Redis(RedisStore::open(url, Settings { beat: BEAT, clock: None }).await.unwrap())
 }
 
-async fn admit(store: &RedisStore) -> Result<Admission, StoreError> {
-    store.admit(message("SM1")).await
+async fn admit(store: &Store) -> Result<Admission, StoreError> {
+    store.run(message("SM1")).await
 }
 
 /// Admitted, or known from an attempt whose answer was lost.
-async fn until_admitted(store: &RedisStore) {
+async fn until_admitted(store: &Store) {
     let admitted = async {
         while admit(store).await.is_err() {
             sleep(Duration::from_millis(5)).await;
@@ -189,8 +193,8 @@ fn is_unavailable(answer: &Result<Admission, StoreError>) -> bool {
 
 fn message(sid: &str) -> Admit {
     Admit {
-        channel: "shop".to_owned(),
-        dedup_key: format!("AC1:{sid}"),
+        channel: "shop".parse().unwrap(),
+        dedup_key: format!("AC1:{sid}").parse().unwrap(),
         conversation: ConversationId::from_bytes([1; 16]),
         envelope: sid.to_owned(),
         limit: 50,

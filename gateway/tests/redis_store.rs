@@ -7,14 +7,27 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
+use kanarie_gateway::store::Store;
+use kanarie_gateway::store::error::StoreError;
+use kanarie_gateway::store::fleet::{Heard, Heartbeat};
 use kanarie_gateway::store::redis::{RedisStore, Settings};
-use kanarie_gateway::store::{Store as _, StoreError};
-use kanarie_queue::types::{
-    Admission, Admit, Buried, Claim, Claimed, ConversationId, Lease, Marked, Nonce, Owned,
+use kanarie_queue::admit::{Admission, Admit};
+use kanarie_queue::claim::{Claim, Claimed, Extend, Head, Isolate, KeepRun, Release, Retry};
+use kanarie_queue::dead::{Buried, Bury, SumDead};
+use kanarie_queue::evidence::{EndAttempt, ReadCounts};
+use kanarie_queue::intent::Memo;
+use kanarie_queue::lease::{Lease, Owned, Park};
+use kanarie_queue::park::{ParkHead, WakeParked};
+use kanarie_queue::reserve::Reserve;
+use kanarie_queue::send::{
+    CommitReply, Committed, Complete, MarkSending, MarkSent, Marked, NoteMissed, Unmark,
 };
+use kanarie_queue::sweep::Sweep;
+use kanarie_words::class::Class;
+use kanarie_words::ids::{ConversationId, RevisionName};
 use redis::{Cmd, FromRedisValue, cmd};
 use redis_server::RedisServer;
-use stage::{START, canary, intent, lease_of, message};
+use stage::{START, canary, id, intent, lease_of, message, post};
 
 #[expect(dead_code, reason = "only tests of the connection stop and start the server")]
 #[path = "common/redis_server.rs"]
@@ -30,7 +43,7 @@ const SMALL: [&str; 4] = ["--maxmemory", "8mb", "--maxmemory-policy", "noevictio
 async fn a_hundred_copies_at_two_gateways_are_one_admission() {
     let server = RedisServer::start().await;
     let gateways = [open(&server).await, open(&server).await];
-    let copies = (0..100).map(|copy| gateways[copy % 2].admit(message(1, "SM1")));
+    let copies = (0..100).map(|copy| gateways[copy % 2].run(message(1, "SM1")));
     let answers = join_all(copies).await.into_iter().map(Result::unwrap);
     let (queued, rest): (Vec<_>, Vec<_>) = answers.partition(|a| *a == Admission::Queued);
     assert_eq!(queued.len(), 1);
@@ -41,7 +54,7 @@ async fn a_hundred_copies_at_two_gateways_are_one_admission() {
 async fn of_sixty_messages_at_once_from_one_sender_fifty_are_queued() {
     let server = RedisServer::start().await;
     let gateways = [open(&server).await, open(&server).await];
-    let messages = (0..60).map(|at| gateways[at % 2].admit(message(1, &format!("SM{at}"))));
+    let messages = (0..60).map(|at| gateways[at % 2].run(message(1, &format!("SM{at}"))));
     let answers = join_all(messages).await.into_iter().map(Result::unwrap);
     let (queued, rest): (Vec<_>, Vec<_>) = answers.partition(|a| *a == Admission::Queued);
     assert_eq!(queued.len(), 50);
@@ -60,7 +73,7 @@ async fn two_gateways_have_one_key() {
 async fn without_a_given_clock_the_time_is_the_servers() {
     let server = RedisServer::start().await;
     let store = open(&server).await;
-    store.admit(message(1, "SM1")).await.unwrap();
+    store.run(message(1, "SM1")).await.unwrap();
     let before = millis(&server).await;
     let (head, _) = claim(&store, "a").await;
     let after = millis(&server).await;
@@ -71,9 +84,9 @@ async fn without_a_given_clock_the_time_is_the_servers() {
 async fn scripts_that_the_server_forgot_are_given_to_it_again() {
     let server = RedisServer::start().await;
     let store = open(&server).await;
-    store.admit(message(1, "SM1")).await.unwrap();
+    store.run(message(1, "SM1")).await.unwrap();
     raw::<String>(&server, cmd("SCRIPT").arg("FLUSH")).await.unwrap();
-    assert_eq!(store.admit(message(1, "SM2")).await.unwrap(), Admission::Queued);
+    assert_eq!(store.run(message(1, "SM2")).await.unwrap(), Admission::Queued);
 }
 
 #[tokio::test]
@@ -92,16 +105,16 @@ async fn a_server_that_forbids_config_is_used() {
     user.arg("SETUSER").arg("gateway").arg(["on", ">secret", "~*", "+@all", "-config"].as_slice());
     raw::<String>(&server, &user).await.unwrap();
     let url = server.url().replace("redis://", "redis://gateway:secret@");
-    let store = RedisStore::open(&url, settings()).await.unwrap();
-    assert_eq!(store.admit(message(1, "SM1")).await.unwrap(), Admission::Queued);
+    let store = Store::Redis(RedisStore::open(&url, settings()).await.unwrap());
+    assert_eq!(store.run(message(1, "SM1")).await.unwrap(), Admission::Queued);
 }
 
 #[tokio::test]
 async fn a_wrong_password_makes_the_store_unavailable_and_is_not_shown() {
     let server = RedisServer::start_with(&["--requirepass", "right-one"]).await;
     let url = server.url().replace("redis://", "redis://:hunter2@");
-    let store = RedisStore::open(&url, settings()).await.unwrap();
-    let error = store.admit(message(1, "SM1")).await.unwrap_err();
+    let store = Store::Redis(RedisStore::open(&url, settings()).await.unwrap());
+    let error = store.run(message(1, "SM1")).await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable(_)));
     assert!(!format!("{error} {error:?}").contains("hunter2"));
 }
@@ -112,12 +125,10 @@ async fn when_memory_is_full_nothing_is_admitted_and_draining_goes_on() {
     let store = open(&server).await;
     fill(&store).await;
     let (_, lease) = claim(&store, "a").await;
-    let reply = store.commit_reply(lease.clone(), intent("i", 1), None).await;
-    assert_eq!(reply.unwrap(), kanarie_queue::types::Committed::Done);
+    assert_eq!(commit(&store, &lease).await, Committed::Done);
     assert_eq!(mark(&store, &lease, "p").await, Marked::Go);
-    let sent = store.mark_sent(lease.conversation.clone(), "i".to_owned(), 0, "SM".to_owned());
-    assert!(sent.await.unwrap());
-    assert_eq!(store.complete(lease, None).await.unwrap(), Owned::Done);
+    assert!(sent(&store, &lease).await);
+    assert_eq!(complete(&store, lease).await, Owned::Done);
 }
 
 #[tokio::test]
@@ -126,17 +137,18 @@ async fn when_memory_is_full_the_other_verbs_of_an_owner_still_work() {
     let store = open(&server).await;
     fill(&store).await;
     let (_, lease) = claim(&store, "a").await;
-    let run = store.keep_run(lease.clone(), Some("run".to_owned())).await;
-    assert_eq!(run.unwrap(), Owned::Done);
-    let outcome = canary(1, kanarie_queue::types::Class::Http);
-    let end = store.end_attempt(lease.clone(), outcome, Some("r".to_owned())).await;
-    assert_eq!(end.unwrap(), Owned::Done);
-    assert_eq!(store.release(lease).await.unwrap(), Owned::Done);
+    let run = KeepRun { lease: lease.clone(), run: Some("run".to_owned()) };
+    assert_eq!(store.run(run).await.unwrap(), Owned::Done);
+    let evidence = Some(canary(1, Class::Http));
+    let end = EndAttempt { lease: lease.clone(), evidence, failed_on: Some(id("r")) };
+    assert_eq!(store.run(end).await.unwrap(), Owned::Done);
+    assert_eq!(store.run(Release { lease }).await.unwrap(), Owned::Done);
     let (_, lease) = claim(&store, "b").await;
-    assert_eq!(store.retry(lease, 0, true).await.unwrap(), Owned::Done);
+    let retry = Retry { lease, delay_ms: 0, counted: true };
+    assert_eq!(store.run(retry).await.unwrap(), Owned::Done);
     let (_, lease) = claim(&store, "c").await;
-    assert_eq!(store.bury(lease, "budget".to_owned()).await.unwrap(), Buried::Done);
-    store.sweep(0).await.unwrap();
+    assert_eq!(store.run(Bury { lease, class: "budget".to_owned() }).await.unwrap(), Buried::Done);
+    store.run(Sweep { shard: 0 }).await.unwrap();
 }
 
 #[tokio::test]
@@ -144,21 +156,21 @@ async fn a_dead_letter_loses_its_text_24_hours_after_it_ended_and_nothing_else()
     let server = RedisServer::start().await;
     let (store, clock) = open_at_start(&server).await;
     for sid in ["SM1", "SM2"] {
-        store.admit(message(1, sid)).await.unwrap();
+        store.run(message(1, sid)).await.unwrap();
         let (_, lease) = claim(&store, sid).await;
-        store.bury(lease, "budget".to_owned()).await.unwrap();
+        store.run(Bury { lease, class: "budget".to_owned() }).await.unwrap();
         clock.fetch_add(1_000, Ordering::Relaxed);
     }
     clock.store(START + 86_400_000 - 1, Ordering::Relaxed);
-    store.sweep(0).await.unwrap();
+    store.run(Sweep { shard: 0 }).await.unwrap();
     assert_eq!(texts(&server).await, [Some("SM1"), Some("SM2")].map(|t| t.map(str::to_owned)));
     clock.store(START + 86_400_000, Ordering::Relaxed);
-    store.sweep(0).await.unwrap();
+    store.run(Sweep { shard: 0 }).await.unwrap();
     assert_eq!(texts(&server).await, [None, Some("SM2".to_owned())]);
     clock.fetch_add(1_000, Ordering::Relaxed);
-    store.sweep(0).await.unwrap();
+    store.run(Sweep { shard: 0 }).await.unwrap();
     assert_eq!(texts(&server).await, [None, None]);
-    assert_eq!(store.dead_letters().await.unwrap()[0].count, 2);
+    assert_eq!(store.run(SumDead).await.unwrap()[0].count, 2);
 }
 
 #[tokio::test]
@@ -166,7 +178,7 @@ async fn the_rows_of_a_drained_shard_are_gone() {
     let server = RedisServer::start().await;
     let store = open(&server).await;
     work_a_message(&store).await;
-    for row in ["conv", "msg", "int", "bod", "rdy", "lse", "dly"] {
+    for row in ["conv", "msg", "int", "bod", "rdy", "lse", "dly", "own", "load", "prb", "prk"] {
         let exists: i64 =
             raw(&server, cmd("EXISTS").arg(format!("{{gw:00}}:{row}"))).await.unwrap();
         assert_eq!(exists, 0, "{row}");
@@ -181,7 +193,7 @@ async fn what_is_only_remembered_has_a_time_to_live() {
     let server = RedisServer::start().await;
     let store = open(&server).await;
     work_a_message(&store).await;
-    let id = message(1, "").conversation;
+    let id = message(1, "SM1").conversation;
     for key in
         ["dd:AC1:SM1", &format!("rl:{}", id.as_str()), &format!("at:{}", id.as_str()), "ev:shop"]
     {
@@ -207,69 +219,95 @@ async fn a_cluster_node_runs_every_script_so_none_touches_another_slot() {
     tokio::time::timeout(Duration::from_secs(30), ready).await.unwrap();
     let store = open(&server).await;
     work_a_message(&store).await;
-    store.admit(message(2, "SM2")).await.unwrap();
+    store.run(message(2, "SM2")).await.unwrap();
     let (_, lease) = claim(&store, "c").await;
-    assert_eq!(store.bury(lease, "budget".to_owned()).await.unwrap(), Buried::Done);
-    store.sweep(0).await.unwrap();
-    store.counts(vec!["shop".to_owned(), "bar".to_owned()]).await.unwrap();
-    assert_eq!(store.dead_letters().await.unwrap().len(), 1);
-    store.reserve("AC1|whatsapp:sender".to_owned(), 80).await.unwrap();
-    store.heartbeat(kanarie_gateway::store::Heartbeat::default()).await.unwrap();
-    store.replicas().await.unwrap();
-    store.acknowledged(String::new(), None).await.unwrap();
-    store.key().await.unwrap();
+    assert_eq!(store.run(Bury { lease, class: "budget".to_owned() }).await.unwrap(), Buried::Done);
+    store.run(Sweep { shard: 0 }).await.unwrap();
+    store.run(ReadCounts { channels: vec![id("shop"), id("bar")] }).await.unwrap();
+    assert_eq!(store.run(SumDead).await.unwrap().len(), 1);
+    store.run(Reserve { sender: id("AC1|whatsapp:sender"), per_second: 80 }).await.unwrap();
+    let key = store.key().await.unwrap();
+    let obeyed = [(id("shop"), (4, id("hash")))].into();
+    let heartbeat = Heartbeat { replica: id("gateway-0"), key, digest: id("digest"), obeyed };
+    assert_eq!(store.heartbeat(heartbeat).await.unwrap(), Heard::Done);
+    assert_eq!(store.replicas().await.unwrap().1.len(), 1);
+    assert_eq!(store.acknowledged(id("gateway-0"), None).await.unwrap().len(), 1);
+    store.goodbye(id("gateway-0")).await.unwrap();
 }
 
 /// One message through every verb of an owner, to its end.
-async fn work_a_message(store: &RedisStore) {
-    store.admit(message(1, "SM1")).await.unwrap();
+async fn work_a_message(store: &Store) {
+    store.run(message(1, "SM1")).await.unwrap();
     let (_, lease) = claim(store, "a").await;
     let leases = vec![(lease.conversation.clone(), lease.nonce.clone())];
-    assert_eq!(store.extend(leases, 15_000).await.unwrap(), []);
-    store.keep_run(lease.clone(), Some("run".to_owned())).await.unwrap();
-    let outcome = canary(1, kanarie_queue::types::Class::Http);
-    store.end_attempt(lease.clone(), outcome, None).await.unwrap();
-    store.release(lease).await.unwrap();
+    assert_eq!(store.run(Extend { leases, lease_ms: 15_000 }).await.unwrap(), []);
+    store.run(KeepRun { lease: lease.clone(), run: Some("run".to_owned()) }).await.unwrap();
+    let evidence = Some(canary(1, Class::Http));
+    store.run(EndAttempt { lease: lease.clone(), evidence, failed_on: None }).await.unwrap();
+    store.run(Isolate { lease: lease.clone() }).await.unwrap();
+    store.run(Release { lease }).await.unwrap();
     let (_, lease) = claim(store, "b").await;
-    store.retry(lease, 0, true).await.unwrap();
+    store.run(Retry { lease, delay_ms: 0, counted: true }).await.unwrap();
     let (_, lease) = claim(store, "c").await;
-    store.commit_reply(lease.clone(), intent("i", 1), None).await.unwrap();
+    let revision: RevisionName = id("r");
+    let park = Park { channel: lease.channel.clone(), revision: revision.clone() };
+    store.run(ParkHead { lease, revision, until_ms: 1_000, probe_ms: 1_000 }).await.unwrap();
+    assert_eq!(store.run(WakeParked { park }).await.unwrap(), 1);
+    let (_, lease) = claim(store, "d").await;
+    assert_eq!(commit(store, &lease).await, Committed::Done);
     mark(store, &lease, "p").await;
-    store.unmark(lease.clone(), "i".to_owned(), 0, "p".to_owned()).await.unwrap();
+    store.run(NoteMissed { lease: lease.clone(), post: post("i", 0, "p") }).await.unwrap();
+    store.run(Unmark { lease: lease.clone(), post: post("i", 0, "p") }).await.unwrap();
     mark(store, &lease, "q").await;
-    let sent = store.mark_sent(lease.conversation.clone(), "i".to_owned(), 0, "SMout".to_owned());
-    assert!(sent.await.unwrap());
-    assert_eq!(store.complete(lease, None).await.unwrap(), Owned::Done);
+    assert!(sent(store, &lease).await);
+    assert_eq!(complete(store, lease).await, Owned::Done);
 }
 
 fn settings() -> Settings {
     Settings { beat: Duration::from_secs(20), clock: None }
 }
 
-async fn open(server: &RedisServer) -> RedisStore {
-    RedisStore::open(&server.url(), settings()).await.unwrap()
+async fn open(server: &RedisServer) -> Store {
+    Store::Redis(RedisStore::open(&server.url(), settings()).await.unwrap())
 }
 
-async fn open_at_start(server: &RedisServer) -> (RedisStore, Arc<AtomicU64>) {
+async fn open_at_start(server: &RedisServer) -> (Store, Arc<AtomicU64>) {
     let clock = Arc::new(AtomicU64::new(START));
     let settings = Settings { clock: Some(Arc::clone(&clock)), ..settings() };
-    (RedisStore::open(&server.url(), settings).await.unwrap(), clock)
+    (Store::Redis(RedisStore::open(&server.url(), settings).await.unwrap()), clock)
 }
 
-async fn claim(store: &RedisStore, nonce: &str) -> (Claim, Lease) {
-    let claimed = store.claim(0, Nonce(nonce.to_owned()), 15_000).await.unwrap();
-    let Claimed::Head(head) = claimed else { panic!("nothing to claim") };
+async fn claim(store: &Store, nonce: &str) -> (Head, Lease) {
+    let claim = Claim { shard: 0, nonce: id(nonce), lease_ms: 15_000 };
+    let Claimed::Head(head) = store.run(claim).await.unwrap() else { panic!("nothing to claim") };
     let lease = lease_of(&head);
     (*head, lease)
 }
 
-async fn mark(store: &RedisStore, lease: &Lease, attempt: &str) -> Marked {
-    let mark = store.mark_sending(lease.clone(), "i".to_owned(), 0, attempt.to_owned(), None);
-    mark.await.unwrap()
+/// Commits reply `i`, of one segment.
+async fn commit(store: &Store, lease: &Lease) -> Committed {
+    let (lease, memo) = (lease.clone(), Memo::default());
+    let commit = CommitReply { lease, intent: intent("i", 1), evidence: None, memo };
+    store.run(commit).await.unwrap()
+}
+
+async fn mark(store: &Store, lease: &Lease, attempt: &str) -> Marked {
+    let post = post("i", 0, attempt);
+    store.run(MarkSending { lease: lease.clone(), post, refuted: None }).await.unwrap()
+}
+
+async fn sent(store: &Store, lease: &Lease) -> bool {
+    let conversation = lease.conversation.clone();
+    let sent = MarkSent { conversation, intent: id("i"), segment: 0, sid: id("SMout") };
+    store.run(sent).await.unwrap()
+}
+
+async fn complete(store: &Store, lease: Lease) -> Owned {
+    store.run(Complete { lease, evidence: None }).await.unwrap()
 }
 
 /// Admits large messages until the server has no memory left.
-async fn fill(store: &RedisStore) {
+async fn fill(store: &Store) {
     for number in 0_u32.. {
         let mut bytes = [0; 16];
         bytes[12..].copy_from_slice(&number.to_be_bytes());
@@ -278,7 +316,7 @@ async fn fill(store: &RedisStore) {
             envelope: "x".repeat(16_000),
             ..message(1, &format!("SM{number}"))
         };
-        match store.admit(large).await {
+        match store.run(large).await {
             Ok(answer) => assert_eq!(answer, Admission::Queued),
             Err(StoreError::OutOfSpace(_)) => return,
             Err(other) => panic!("{other}"),

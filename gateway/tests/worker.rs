@@ -18,8 +18,11 @@ mod world;
 use std::time::Duration;
 
 use kanarie_gateway::outbound::agent::address::Allow;
-use kanarie_gateway::store::Store as _;
-use kanarie_queue::types::{Claimed, ConversationId, Nonce};
+use kanarie_queue::claim::{Claim, Claimed, Release};
+use kanarie_queue::dead::Bury;
+use kanarie_queue::evidence::EndAttempt;
+use kanarie_queue::outcome::Evidence;
+use kanarie_words::ids::ConversationId;
 
 use agents::{HttpAgent, Next};
 use world::{World, breathe, canary_route, eventually, http, revision, route};
@@ -189,8 +192,9 @@ async fn a_takeover_after_a_failed_canary_goes_straight_to_stable() {
     let (world, _stable, canary) = with_canary().await;
     world.admit(1, "SM1", "Hallo").await;
     let lease = world.claim(1).await;
-    let evidence = kanarie_queue::types::Evidence::parse("7:canary:http").unwrap();
-    world.store.end_attempt(lease, evidence, Some("two".to_owned())).await.unwrap();
+    let evidence = Evidence::parse("7:canary:http");
+    let failed_on = Some("two".parse().unwrap());
+    world.store.run(EndAttempt { lease, evidence, failed_on }).await.unwrap();
     world.skip(16_000);
     let _running = world.work().await;
     world.pass(1).await;
@@ -363,7 +367,7 @@ async fn what_has_outlived_its_time_is_dropped_within_two_minutes() {
     // The last shard is the last one that is swept.
     world.admit(31, "SM1", "Hallo").await;
     let lease = world.claim(31).await;
-    world.store.bury(lease, "http".to_owned()).await.unwrap();
+    world.store.run(Bury { lease, class: "http".to_owned() }).await.unwrap();
     world.skip(14 * 24 * 60 * 60 * 1_000);
     let _running = world.work().await;
     world.pass(110).await;
@@ -394,7 +398,7 @@ async fn a_worker_that_lost_its_lease_sends_nothing() {
     let lease = world.claim(1).await;
     world.pass(2).await;
     assert_eq!(world.twilio.posts(), 0);
-    world.store.release(lease).await.unwrap();
+    world.store.run(Release { lease }).await.unwrap();
     world.pass(1).await;
     assert_eq!(replies(&world, 1).await, ["stable: Hallo"]);
 }
@@ -419,7 +423,8 @@ async fn a_stopped_worker_claims_no_more_and_gives_back_what_it_cannot_finish() 
     eventually("the end of the worker", || running.worker.is_finished()).await;
     assert_eq!(agent.asked().len(), 1);
     let shard = ConversationId::from_bytes([1; 16]).shard();
-    let claimed = world.store.claim(shard, Nonce("next".to_owned()), 15_000).await.unwrap();
+    let claim = Claim { shard, nonce: "next".parse().unwrap(), lease_ms: 15_000 };
+    let claimed = world.store.run(claim).await.unwrap();
     let Claimed::Head(claim) = claimed else { panic!("the head was not given back") };
     assert_eq!((claim.tries, claim.crashes), (1, 0));
 }
@@ -435,7 +440,8 @@ async fn a_worker_that_is_told_twice_gives_back_at_once_what_it_works_on() {
     running.hurry();
     eventually("the end of the worker", || running.worker.is_finished()).await;
     let shard = ConversationId::from_bytes([1; 16]).shard();
-    let claimed = world.store.claim(shard, Nonce("next".to_owned()), 15_000).await.unwrap();
+    let claim = Claim { shard, nonce: "next".parse().unwrap(), lease_ms: 15_000 };
+    let claimed = world.store.run(claim).await.unwrap();
     let Claimed::Head(claim) = claimed else { panic!("the head was not given back") };
     assert_eq!((claim.tries, claim.crashes), (1, 0));
 }

@@ -4,12 +4,13 @@
 //! makes a later copy a duplicate and costs no quota (I5, I6, I7, I13).
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+
+use kanarie_words::Millis;
+use kanarie_words::ids::{ChannelUid, ConversationId, DedupKey};
 
 use crate::queue::Queue;
-use crate::rows::Key;
-use crate::shard::{Conversation, Head, Memory, Message, Place, Shard};
-use crate::types::{Admission, Admit, Millis};
+use crate::shard::{Conversation, Key, Memory, Message, Place, Progress, Shard};
+use crate::verb::Verb;
 
 /// Messages that one conversation holds at most.
 pub const MAX_WAITING: usize = 200;
@@ -17,24 +18,59 @@ pub const MAX_WAITING: usize = 200;
 /// Bytes of envelopes that one shard holds at most.
 pub const MAX_BYTES: u64 = 64 << 20;
 
-impl Queue {
-    /// Admits a message once per dedup window, `limit` times per rolling window, while there is
-    /// room. Repeated, it is `Duplicate`.
-    pub fn admit(&mut self, now: Millis, admit: Admit) -> Admission {
-        let (shard, now) = self.shard_at(&admit.conversation, now);
-        if shard.seen.get(admit.dedup_key.as_str()).is_some_and(|until| *until > now) {
+/// Admits a message once per dedup window, `limit` times per rolling window, while there is room.
+/// Repeated, it is `Duplicate`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admit {
+    /// UID of the channel.
+    pub channel: ChannelUid,
+    /// What a repetition is recognised by.
+    pub dedup_key: DedupKey,
+    /// The conversation it belongs to; also what the limiter counts by.
+    pub conversation: ConversationId,
+    /// The message, opaque here.
+    pub envelope: String,
+    /// Messages per window.
+    pub limit: u32,
+    /// The limiter's window.
+    pub window_ms: u64,
+    /// How long a repetition is recognised.
+    pub dedup_ms: u64,
+}
+
+/// The answer to an admission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Durable, and answered in its turn.
+    Queued,
+    /// Admitted before; nothing changed.
+    Duplicate,
+    /// Over the limit; nothing changed.
+    Limited {
+        /// When the next message would be admitted.
+        retry_after_ms: u64,
+    },
+    /// No room in the conversation or in the shard; nothing changed.
+    Full,
+}
+
+impl Verb for Admit {
+    type Answer = Admission;
+
+    fn apply(self, queue: &mut Queue, now: Millis) -> Admission {
+        let (shard, now) = queue.shard_at(&self.conversation, now);
+        if shard.seen.get(&self.dedup_key).is_some_and(|until| *until > now) {
             return Admission::Duplicate;
         }
-        if let Some(retry_after_ms) = over_limit(shard, now, &admit) {
+        if let Some(retry_after_ms) = over_limit(shard, now, &self) {
             return Admission::Limited { retry_after_ms };
         }
-        if is_full(shard, &admit) {
+        if is_full(shard, &self) {
             return Admission::Full;
         }
         shard.touch(now);
-        let dedup_key: Arc<str> = admit.dedup_key.as_str().into();
-        remember(shard, now, &dedup_key, &admit);
-        append(shard, now, dedup_key, admit);
+        remember(shard, now, &self);
+        append(shard, now, self);
         Admission::Queued
     }
 }
@@ -57,11 +93,11 @@ fn is_full(shard: &Shard, admit: &Admit) -> bool {
     waiting >= MAX_WAITING || shard.bytes + admit.envelope.len() as u64 > MAX_BYTES
 }
 
-fn remember(shard: &mut Shard, now: Millis, dedup_key: &Arc<str>, admit: &Admit) {
+fn remember(shard: &mut Shard, now: Millis, admit: &Admit) {
     let until = now.saturating_add(admit.dedup_ms);
-    let old = shard.seen.insert(Arc::clone(dedup_key), until);
-    shard.keep_until(Memory::Seen(Arc::clone(dedup_key)), old, until);
-    shard.dirty.insert(Key::Seen(Arc::clone(dedup_key)));
+    let old = shard.seen.insert(admit.dedup_key.clone(), until);
+    shard.keep_until(Memory::Seen(admit.dedup_key.clone()), old, until);
+    shard.dirty.insert(Key::Seen(admit.dedup_key.clone()));
 
     let until = now.saturating_add(admit.window_ms);
     let old = shard.stamps.get(&admit.conversation).map(|kept| kept.until);
@@ -74,26 +110,41 @@ fn remember(shard: &mut Shard, now: Millis, dedup_key: &Arc<str>, admit: &Admit)
     shard.dirty.insert(Key::Stamps(admit.conversation.clone()));
 }
 
-fn append(shard: &mut Shard, now: Millis, dedup_key: Arc<str>, admit: Admit) {
-    let id = admit.conversation;
-    shard.bytes += admit.envelope.len() as u64;
-    let message = Message { admitted_at: now, dedup_key, envelope: admit.envelope };
+fn append(shard: &mut Shard, now: Millis, admit: Admit) {
+    let Admit { channel, dedup_key, conversation: id, envelope, .. } = admit;
+    let inherits = inherit(shard, &id, &channel);
+    shard.add_waiting(&channel, 1, envelope.len() as u64);
+    let message = Message { admitted_at: now, dedup_key, envelope };
     let is_new = !shard.conversations.contains_key(&id);
     let conversation = shard.conversations.entry(id.clone()).or_insert_with(|| Conversation {
-        channel: String::new(),
+        channel: channel.clone(),
         first: 0,
         messages: VecDeque::new(),
         place: Place::Ready,
         score: 0,
-        head: Head::default(),
+        progress: Progress::default(),
     });
-    // A channel that was made anew for the same sender serves what still waits.
-    conversation.channel = admit.channel;
+    conversation.channel = channel;
     let sequence = conversation.first.saturating_add(conversation.messages.len() as u64);
     conversation.messages.push_back(message);
     shard.dirty.insert(Key::Message(id.clone(), sequence));
     shard.dirty.insert(Key::Conversation(id.clone()));
-    if is_new {
+    if is_new || inherits {
         shard.wake(&id);
     }
+}
+
+/// A channel that was made anew for the same sender serves, and is counted for, what still waits.
+/// True when that waited for an agent of the former one.
+fn inherit(shard: &mut Shard, id: &ConversationId, channel: &ChannelUid) -> bool {
+    let Some(conversation) = shard.conversations.get(id).filter(|c| c.channel != *channel) else {
+        return false;
+    };
+    let parked = matches!(conversation.place, Place::Delayed { park: Some(_), .. });
+    let former = conversation.channel.clone();
+    let messages = conversation.messages.len() as u64;
+    let bytes = conversation.messages.iter().map(|message| message.envelope.len() as u64).sum();
+    shard.remove_waiting(&former, messages, bytes);
+    shard.add_waiting(channel, messages, bytes);
+    parked
 }

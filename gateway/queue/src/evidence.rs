@@ -1,76 +1,175 @@
-//! Evidence: how first attempts ended, counted once per message.
+//! Evidence: how first attempts ended, counted once per message, and whose messages they were.
 //!
 //! Takes an outcome with the lease of its message; gives sums by channel. Never infers an outcome
-//! from a verb: what is not given is not counted.
+//! from a verb: what is not given is not counted. Customers decide and messages describe: beside the
+//! messages each serving counts its distinct conversations, and those that failed for the first time
+//! under it.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
+use kanarie_words::Millis;
+use kanarie_words::ids::{ChannelUid, RevisionName};
+
+use crate::lease::{Lease, Owned};
+use crate::outcome::{Counted, Counters, CountsRead, Evidence, SERVINGS};
 use crate::queue::Queue;
-use crate::rows::Key;
-use crate::shard::{Memory, Shard};
-use crate::types::{Count, Evidence, Lease, Millis, Owned};
+use crate::shard::{Key, Memory, Shard};
+use crate::verb::Verb;
 
-/// How long the evidence of a channel lives after its last count: 90 days.
+/// How long the counters of a channel live after its last count: 90 days.
 const EVIDENCE_MS: u64 = 90 * 86_400_000;
 
-impl Queue {
-    /// Records how the first attempt ended and, for a failed canary, its revision. Repeated, it
-    /// counts nothing more.
-    pub fn end_attempt(
-        &mut self,
-        now: Millis,
-        lease: &Lease,
-        evidence: &Evidence,
-        failed_on: Option<String>,
-    ) -> Owned {
-        let (shard, now) = self.shard_at(&lease.conversation, now);
-        let Some(conversation) = shard.owned(lease) else { return Owned::Stale };
-        if failed_on.is_some() && conversation.head.failed_on != failed_on {
-            conversation.head.failed_on = failed_on;
+/// How long the customers of a serving are told apart after its last count: 7 days.
+const CUSTOMERS_MS: u64 = 7 * 86_400_000;
+
+/// Records that the first attempt ended, how it counts, and, for a failed canary, its revision.
+/// Repeated, or on a message whose first attempt has ended before, it counts nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndAttempt {
+    /// The owner's.
+    pub lease: Lease,
+    /// How it counts; none without a canary: then it is only remembered that it ended.
+    pub evidence: Option<Evidence>,
+    /// The canary's revision, if its agent failed.
+    pub failed_on: Option<RevisionName>,
+}
+
+/// Counted outcomes of each named channel over all shards, in the order of the names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadCounts {
+    /// UIDs of the channels.
+    pub channels: Vec<ChannelUid>,
+}
+
+impl Verb for EndAttempt {
+    type Answer = Owned;
+
+    fn apply(self, queue: &mut Queue, now: Millis) -> Owned {
+        let Self { lease, evidence, failed_on } = self;
+        let (shard, now) = queue.shard_at(&lease.conversation, now);
+        let Some(conversation) = shard.owned(&lease) else { return Owned::Stale };
+        if failed_on.is_some() && conversation.progress.failed_on != failed_on {
+            conversation.progress.failed_on = failed_on;
             shard.dirty.insert(Key::Conversation(lease.conversation.clone()));
             shard.touch(now);
         }
-        shard.count_once(now, lease, Some(evidence));
+        if !shard.count_once(now, &lease, evidence.as_ref()) {
+            shard.end_first(now, &lease);
+        }
         Owned::Done
     }
+}
 
-    /// Counted outcomes of each named channel over all shards, in the order of the names.
-    pub fn counts(&self, channels: &[String]) -> Vec<(String, Vec<Count>)> {
-        channels.iter().map(|channel| (channel.clone(), self.counts_of(channel))).collect()
-    }
+impl Verb for ReadCounts {
+    type Answer = CountsRead;
 
-    fn counts_of(&self, channel: &str) -> Vec<Count> {
-        let mut sums: BTreeMap<&Evidence, u64> = BTreeMap::new();
-        for kept in self.shards.iter().filter_map(|shard| shard.evidence.get(channel)) {
-            for (evidence, messages) in &kept.value {
-                *sums.entry(evidence).or_default() += messages;
-            }
+    fn apply(self, queue: &mut Queue, _: Millis) -> CountsRead {
+        let counts = self.channels.into_iter().map(|channel| {
+            let mut sum = Counters::default();
+            let shards = queue.shards.iter().filter_map(|shard| shard.evidence.get(&channel));
+            shards.for_each(|kept| sum.add(&kept.value));
+            sum.counts(channel)
+        });
+        let counts = counts.collect();
+        CountsRead {
+            epochs: queue.shards.iter().map(|shard| shard.epoch.clone()).collect(),
+            counts,
         }
-        let counts = sums.into_iter();
-        counts.map(|(evidence, messages)| Count { evidence: evidence.clone(), messages }).collect()
     }
 }
 
 impl Shard {
-    /// Counts the outcome for the channel of the lease, unless this head has counted.
-    pub(crate) fn count_once(&mut self, now: Millis, lease: &Lease, evidence: Option<&Evidence>) {
-        let (Some(evidence), Some(conversation)) = (evidence, self.owned(lease)) else { return };
-        if std::mem::replace(&mut conversation.head.counted, true) {
-            return;
+    /// Counts the outcome for the channel of the lease, unless the head's first attempt has ended
+    /// before. False when nothing was given to count.
+    pub(crate) fn count_once(
+        &mut self,
+        now: Millis,
+        lease: &Lease,
+        evidence: Option<&Evidence>,
+    ) -> bool {
+        let Some(evidence) = evidence else { return false };
+        if self.end_first(now, lease) {
+            self.count(now, lease, evidence);
+        }
+        true
+    }
+
+    /// Notes that the first attempt has ended; false when it had before.
+    fn end_first(&mut self, now: Millis, lease: &Lease) -> bool {
+        let Some(conversation) = self.owned(lease) else { return false };
+        if std::mem::replace(&mut conversation.progress.counted, true) {
+            return false;
         }
         self.touch(now);
         self.dirty.insert(Key::Conversation(lease.conversation.clone()));
-        let old = self.evidence.get(&lease.channel).map(|kept| kept.until);
+        true
+    }
+
+    fn count(&mut self, now: Millis, lease: &Lease, evidence: &Evidence) {
+        let Evidence { serving, track, class } = *evidence;
+        let kept = self.evidence.entry(lease.channel.clone()).or_default();
+        let oldest = oldest(&kept.value, serving);
+        if serving < oldest {
+            return;
+        }
+        kept.value.0.retain(|(serving, _, _), _| *serving >= oldest);
+        self.drop_customers(&lease.channel, oldest);
+        let (is_new, fails_first) = self.meet(now, lease, evidence);
         let until = now.saturating_add(EVIDENCE_MS);
         let kept = self.evidence.entry(lease.channel.clone()).or_default();
-        let newest = kept.value.last_key_value().map(|(newest, _)| newest.serving);
-        if newest.is_some_and(|newest| evidence.serving > newest) {
-            // A step starts from zero; what older steps counted is of no more use.
-            kept.value.clear();
+        let old = std::mem::replace(&mut kept.until, until);
+        let mut add = |counted| *kept.value.0.entry((serving, track, counted)).or_default() += 1;
+        add(Counted::Messages(class));
+        if is_new {
+            add(Counted::Asked);
         }
-        *kept.value.entry(evidence.clone()).or_default() += 1;
-        kept.until = until;
-        self.keep_until(Memory::Evidence(lease.channel.clone()), old, until);
+        if fails_first {
+            add(Counted::Failed);
+        }
+        self.keep_until(Memory::Evidence(lease.channel.clone()), Some(old), until);
         self.dirty.insert(Key::Evidence(lease.channel.clone()));
     }
+
+    /// Whether this serving meets the customer for the first time, and whether it fails him for the
+    /// first time.
+    fn meet(&mut self, now: Millis, lease: &Lease, evidence: &Evidence) -> (bool, bool) {
+        let channel = &lease.channel;
+        if self.customers.get(channel).is_some_and(|kept| kept.until <= now) {
+            self.drop_customers(channel, u64::MAX);
+        }
+        let until = now.saturating_add(CUSTOMERS_MS);
+        let kept = self.customers.entry(channel.clone()).or_default();
+        let old = std::mem::replace(&mut kept.until, until);
+        let fails = evidence.class.is_failure();
+        let customer = (evidence.serving, evidence.track, lease.conversation.clone());
+        let before = kept.value.get(&customer).copied();
+        kept.value.insert(customer.clone(), fails || before == Some(true));
+        self.keep_until(Memory::Customers(channel.clone()), Some(old), until);
+        self.dirty.insert(Key::Customer(channel.clone(), customer));
+        (before.is_none(), fails && before != Some(true))
+    }
+
+    /// Forgets the customers of servings before `oldest`.
+    pub(crate) fn drop_customers(&mut self, channel: &ChannelUid, oldest: u64) {
+        let Some(kept) = self.customers.get_mut(channel) else { return };
+        let (dirty, until) = (&mut self.dirty, kept.until);
+        kept.value.retain(|customer, _| {
+            let stays = customer.0 >= oldest;
+            if !stays {
+                dirty.insert(Key::Customer(channel.clone(), customer.clone()));
+            }
+            stays
+        });
+        if kept.value.is_empty() {
+            self.customers.remove(channel);
+            self.ends.remove(&(until, Memory::Customers(channel.clone())));
+        }
+    }
+}
+
+/// The oldest serving that stays readable beside this one.
+fn oldest(counters: &Counters, serving: u64) -> u64 {
+    let mut servings: BTreeSet<u64> = counters.0.keys().map(|(serving, _, _)| *serving).collect();
+    servings.insert(serving);
+    servings.into_iter().rev().take(SERVINGS).min().unwrap_or(serving)
 }

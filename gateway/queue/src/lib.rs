@@ -2,32 +2,33 @@
 //!
 //! Takes a verb, the store's time and the caller's random values; gives the verb's answer and the
 //! rows it changed. The embedded store writes those rows before it passes the answer on; the scripts
-//! of the Redis store do the same steps on the same rows (`docs/decisions/0002-queue-rows.md`), and
-//! one conformance suite drives both.
+//! of the Redis store do the same steps on the same rows (`docs/queue.md`), and one conformance suite
+//! drives both.
 //!
 //! A conversation, and what its verbs do with it:
 //!
 //! ```text
-//!          admit               claim                 commit_reply        mark_sending
+//!          Admit               Claim                 CommitReply         MarkSending
 //!  (none) ───────► ready ──────────────► leased ────────────────► intent ───────────► sending
 //!                  ▲  ▲                   │ │ ▲                    ▲  ▲                │  │
-//!                  │  │ release, lease    │ │ │ extend, keep_run,  │  └──── unmark ────┘  │
-//!                  │  └─── expired ───────┘ │ │ end_attempt        └────── mark_sent ─────┘
+//!                  │  │ Release, lease    │ │ │ Extend, KeepRun,   │  └──── Unmark ────┘  │
+//!                  │  └─── expired ───────┘ │ │ EndAttempt         └────── MarkSent ─────┘
 //!                  │                        │
-//!                  │ due                    ├─ retry ─► delayed (keeps run, intent, counted)
-//!                  └────────────────────────┼────────── delayed
-//!                                           └─ complete, bury ─► next message ready, or (none)
+//!                  │ due, a probe, WakeParked ├─ Retry, ParkHead ─► delayed (keeps its work)
+//!                  └────────────────────────┼────────────────── delayed
+//!                                           └─ Complete, Bury ─► next message ready, or (none)
 //! ```
 //!
 //! | verb | who | file |
 //! |---|---|---|
-//! | `admit` | the webhook | `admit.rs` |
-//! | `claim`, `extend`, `keep_run`, `retry`, `release` | a worker | `claim.rs` |
-//! | `end_attempt`, `counts` | a worker; the operator's poller | `evidence.rs` |
-//! | `commit_reply`, `mark_sending`, `unmark`, `mark_sent`, `complete` | a worker; a callback | `send.rs` |
-//! | `bury`, `dead_letters` | a worker; the operator's poller | `dead.rs` |
-//! | `reserve` | a worker | `reserve.rs` |
-//! | `sweep` | a timer | `sweep.rs` |
+//! | `Admit` | the webhook | `admit.rs` |
+//! | `Claim`, `Extend`, `KeepRun`, `Isolate`, `Retry`, `Release` | a worker | `claim.rs` |
+//! | `ParkHead`, `WakeParked` | a worker | `park.rs` |
+//! | `EndAttempt`, `ReadCounts` | a worker; the operator's poller | `evidence.rs` |
+//! | `CommitReply`, `MarkSending`, `NoteMissed`, `Unmark`, `MarkSent`, `Complete` | a worker; a callback | `send.rs` |
+//! | `Bury`, `SumDead`, `SumLoads` | a worker; the poller; the heartbeat | `dead.rs` |
+//! | `Reserve` | a worker | `reserve.rs` |
+//! | `Sweep` | a timer | `sweep.rs` |
 //!
 //! What always holds, by the numbers that tests name:
 //!
@@ -61,14 +62,18 @@
 //! a mark is only refuted by a listing made at least 20 seconds after it.
 
 pub mod admit;
-mod claim;
+pub mod claim;
 pub mod dead;
-mod evidence;
+pub mod evidence;
+pub mod intent;
+pub mod lease;
 pub mod load;
+pub mod outcome;
+pub mod park;
 pub mod queue;
-mod reserve;
+pub mod reserve;
 pub mod rows;
 pub mod send;
 mod shard;
-mod sweep;
-pub mod types;
+pub mod sweep;
+pub mod verb;

@@ -1,16 +1,21 @@
 //! The way back from rows to the machine that wrote them.
 //!
-//! Takes the rows of a shard one by one, in any order; gives the shard. A row that this version
-//! cannot read, or that lacks the rows it belongs to, is an error and never skipped.
+//! Takes the rows of a shard one by one, in any order, of this layout or the one before; gives the
+//! shard. A row that this version cannot read, or that lacks the rows it belongs to, is an error and
+//! never skipped.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 
+use kanarie_words::Millis;
+use kanarie_words::ids::{ChannelUid, ConversationId, DedupKey, Epoch, MessageSid, RevisionName};
+use kanarie_words::track::Track;
 use serde::Deserialize;
 
+use crate::intent::{Intent, Memo};
+use crate::lease::Park;
+use crate::outcome::Counters;
 use crate::rows::{ConversationRow, DeadRow, IntentRow, KeptRow, MetaRow, PlaceRow};
-use crate::shard::{Conversation, DeadLetter, Head, Kept, Memory, Message, Place, Shard};
-use crate::types::{ConversationId, Evidence, Intent, Millis};
+use crate::shard::{Conversation, DeadLetter, Kept, Key, Memory, Message, Place, Progress, Shard};
 
 /// Splits a name into shard and `<kind>:<field>`.
 pub(crate) fn split(name: &str) -> Option<(u8, &str)> {
@@ -41,11 +46,6 @@ impl Table {
     fn read_row(&mut self, shard: &mut Shard, field: &str, value: Vec<u8>) -> Option<()> {
         let (kind, name) = field.split_once(':').unwrap_or((field, ""));
         match kind {
-            "meta" => {
-                let row: MetaRow = serde_json::from_slice(&value).ok()?;
-                (shard.now, shard.epoch) = (row.now, row.epoch);
-                (shard.last_dead, shard.clock) = (row.dead, row.clock);
-            }
             "conv" => {
                 let row = serde_json::from_slice(&value).ok()?;
                 self.conversations.insert(ConversationId::parse(name)?, row);
@@ -62,27 +62,8 @@ impl Table {
             "bod" => {
                 self.bodies.insert(ConversationId::parse(name)?, String::from_utf8(value).ok()?);
             }
-            "vt" => drop(shard.finish.insert(name.to_owned(), number(&value)?)),
-            "dd" => {
-                let (key, until) = (Arc::<str>::from(name), number(&value)?);
-                shard.ends.insert((until, Memory::Seen(Arc::clone(&key))));
-                shard.seen.insert(key, until);
-            }
-            "rl" => {
-                let id = ConversationId::parse(name)?;
-                let kept: Kept<VecDeque<Millis>> = parse_kept(&value)?;
-                shard.ends.insert((kept.until, Memory::Stamps(id.clone())));
-                shard.stamps.insert(id, kept);
-            }
-            "at" => {
-                let id = ConversationId::parse(name)?;
-                let kept: Kept<VecDeque<(Millis, String)>> = parse_kept(&value)?;
-                shard.ends.insert((kept.until, Memory::Attributed(id.clone())));
-                shard.attributed.insert(id, kept);
-            }
-            "ev" => read_evidence(shard, name, &value)?,
-            "dl" => read_dead(shard, name.parse().ok()?, &value)?,
-            _ => return None,
+            "dd" | "rl" | "at" | "me" | "ev" | "cu" => read_kept(shard, kind, name, &value)?,
+            _ => read_own(shard, kind, name, &value)?,
         }
         Some(())
     }
@@ -91,8 +72,9 @@ impl Table {
     pub(crate) fn assemble(mut self, shard: &mut Shard) -> Result<(), LoadError> {
         for (id, row) in std::mem::take(&mut self.conversations) {
             let record = self.join(&id, row).ok_or_else(|| LoadError::new("..:conv:"))?;
-            shard.bytes +=
-                record.messages.iter().map(|message| message.envelope.len() as u64).sum::<u64>();
+            let messages = record.messages.len() as u64;
+            let bytes = record.messages.iter().map(|message| message.envelope.len() as u64).sum();
+            shard.add_waiting(&record.channel, messages, bytes);
             shard.conversations.insert(id.clone(), record);
             shard.list(&id);
         }
@@ -121,18 +103,113 @@ impl Table {
         let place = match row.place {
             PlaceRow::Rdy => Place::Ready,
             PlaceRow::Lse { nonce, until, lease_ms } => Place::Leased { nonce, until, lease_ms },
-            PlaceRow::Dly { until } => Place::Delayed { until },
+            PlaceRow::Dly { until, park } => {
+                let park = park.map(|revision| Park { channel: row.ch.clone(), revision });
+                Place::Delayed { until, park }
+            }
         };
-        let (tries, crashes, counted) = (row.tries, row.crashes, row.counted);
         Some(Conversation {
             channel: row.ch,
             first: row.lo,
             messages: messages.into_values().collect(),
             place,
             score: row.score,
-            head: Head { tries, crashes, counted, failed_on: row.failed_on, run: row.run, intent },
+            progress: Progress {
+                tries: row.tries,
+                crashes: row.crashes,
+                alone: row.alone,
+                crashed_alone: row.crashed_alone,
+                counted: row.counted,
+                failed_on: row.failed_on,
+                run: row.run,
+                intent,
+            },
         })
     }
+}
+
+impl Shard {
+    /// Marks every row as changed.
+    pub(crate) fn rewrite(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        dirty.insert(Key::Meta);
+        for (id, conversation) in &self.conversations {
+            dirty.insert(Key::Conversation(id.clone()));
+            let sequences = (conversation.first..).take(conversation.messages.len());
+            dirty.extend(sequences.map(|sequence| Key::Message(id.clone(), sequence)));
+            if conversation.progress.intent.is_some() {
+                dirty.extend([Key::Intent(id.clone()), Key::Body(id.clone())]);
+            }
+        }
+        dirty.extend(self.finish.keys().cloned().map(Key::Finish));
+        dirty.extend(self.seen.keys().cloned().map(Key::Seen));
+        dirty.extend(self.stamps.keys().cloned().map(Key::Stamps));
+        dirty.extend(self.attributed.keys().cloned().map(Key::Attributed));
+        dirty.extend(self.memos.keys().cloned().map(Key::Memo));
+        dirty.extend(self.evidence.keys().cloned().map(Key::Evidence));
+        for (channel, kept) in &self.customers {
+            let customers = kept.value.keys().cloned();
+            dirty.extend(customers.map(|customer| Key::Customer(channel.clone(), customer)));
+        }
+        dirty.extend(self.probes.keys().cloned().map(Key::Probe));
+        dirty.extend(self.dead.keys().copied().map(Key::Dead));
+        self.dirty = dirty;
+    }
+}
+
+/// Rows that stand for themselves.
+fn read_own(shard: &mut Shard, kind: &str, name: &str, value: &[u8]) -> Option<()> {
+    match kind {
+        "meta" => {
+            let row: MetaRow = serde_json::from_slice(value).ok()?;
+            (shard.now, shard.last_dead, shard.clock) = (row.now, row.dead, row.clock);
+            if !row.epoch.is_empty() {
+                shard.epoch = Some(Epoch::parse(&row.epoch).ok()?);
+            }
+        }
+        "vt" => drop(shard.finish.insert(ChannelUid::parse(name).ok()?, number(value)?)),
+        "pr" => {
+            let (channel, revision) = name.split_once(' ')?;
+            let channel = ChannelUid::parse(channel).ok()?;
+            let revision = RevisionName::parse(revision).ok()?;
+            shard.probes.insert(Park { channel, revision }, number(value)?);
+        }
+        "dl" => read_dead(shard, name.parse().ok()?, value)?,
+        _ => return None,
+    }
+    Some(())
+}
+
+/// Rows that are kept for a time.
+fn read_kept(shard: &mut Shard, kind: &str, name: &str, value: &[u8]) -> Option<()> {
+    match kind {
+        "dd" => {
+            let (key, until) = (DedupKey::parse(name).ok()?, number(value)?);
+            shard.ends.insert((until, Memory::Seen(key.clone())));
+            shard.seen.insert(key, until);
+        }
+        "rl" => {
+            let id = ConversationId::parse(name)?;
+            let kept: Kept<VecDeque<Millis>> = parse_kept(value)?;
+            shard.ends.insert((kept.until, Memory::Stamps(id.clone())));
+            shard.stamps.insert(id, kept);
+        }
+        "at" => {
+            let id = ConversationId::parse(name)?;
+            let kept: Kept<VecDeque<(Millis, MessageSid)>> = parse_kept(value)?;
+            shard.ends.insert((kept.until, Memory::Attributed(id.clone())));
+            shard.attributed.insert(id, kept);
+        }
+        "me" => {
+            let id = ConversationId::parse(name)?;
+            let kept: Kept<Memo> = parse_kept(value)?;
+            shard.ends.insert((kept.until, Memory::Memo(id.clone())));
+            shard.memos.insert(id, kept);
+        }
+        "cu" => read_customer(shard, name, value)?,
+        _ => read_evidence(shard, name, value)?,
+    }
+    Some(())
 }
 
 fn parse_message(value: Vec<u8>) -> Option<Message> {
@@ -142,7 +219,7 @@ fn parse_message(value: Vec<u8>) -> Option<Message> {
     let (key, envelope) = rest.split_at_checked(length.parse().ok()?)?;
     Some(Message {
         admitted_at: admitted_at.parse().ok()?,
-        dedup_key: key.into(),
+        dedup_key: DedupKey::parse(key).ok()?,
         envelope: envelope.to_owned(),
     })
 }
@@ -158,13 +235,29 @@ fn parse_kept<T: for<'de> Deserialize<'de>>(value: &[u8]) -> Option<Kept<T>> {
 
 fn read_evidence(shard: &mut Shard, channel: &str, value: &[u8]) -> Option<()> {
     let kept: Kept<BTreeMap<String, u64>> = parse_kept(value)?;
-    let counts = kept
-        .value
-        .into_iter()
-        .map(|(field, messages)| Some((Evidence::parse(&field)?, messages)))
+    let counters = kept.value.into_iter();
+    let counters = counters
+        .map(|(field, count)| Some((Counters::parse(&field)?, count)))
         .collect::<Option<_>>()?;
-    shard.ends.insert((kept.until, Memory::Evidence(channel.to_owned())));
-    shard.evidence.insert(channel.to_owned(), Kept { until: kept.until, value: counts });
+    let channel = ChannelUid::parse(channel).ok()?;
+    shard.ends.insert((kept.until, Memory::Evidence(channel.clone())));
+    shard.evidence.insert(channel, Kept { until: kept.until, value: Counters(counters) });
+    Some(())
+}
+
+fn read_customer(shard: &mut Shard, name: &str, value: &[u8]) -> Option<()> {
+    let mut parts = name.splitn(4, ':');
+    let serving = parts.next()?.parse().ok()?;
+    let (track, id) = (Track::parse(parts.next()?)?, ConversationId::parse(parts.next()?)?);
+    let channel = ChannelUid::parse(parts.next()?).ok()?;
+    let (until, failed) = std::str::from_utf8(value).ok()?.split_once(':')?;
+    let until: Millis = until.parse().ok()?;
+    let kept = shard.customers.entry(channel.clone()).or_default();
+    kept.value.insert((serving, track, id), failed == "1");
+    if until > kept.until {
+        let old = std::mem::replace(&mut kept.until, until);
+        shard.keep_until(Memory::Customers(channel), Some(old), until);
+    }
     Some(())
 }
 
@@ -176,9 +269,11 @@ fn read_dead(shard: &mut Shard, id: u64, value: &[u8]) -> Option<()> {
     shard.dead_of.entry(row.channel.clone()).or_default().insert(id);
     let letter = DeadLetter {
         channel: row.channel,
-        dedup_key: row.key.into(),
-        class: row.class,
+        conversation: row.conversation,
+        dedup_key: row.key,
+        class: row.class.into(),
         at: row.at,
+        admitted_at: row.admitted_at,
         envelope: row.envelope,
         counted: row.counted,
     };

@@ -3,16 +3,18 @@
 //! Takes rows once, at the start, and verbs afterwards; gives answers and, when asked, the rows
 //! that changed since it was last asked. The owner writes those before it passes an answer on.
 
-use crate::load::{self, LoadError, Table};
-use crate::rows::{self, Key, Row};
-use crate::shard::Shard;
-use crate::types::{ConversationId, Millis, SHARDS};
+use kanarie_words::Millis;
+use kanarie_words::ids::{ConversationId, Epoch, RouteHash, SHARDS, StoreKey};
 
-/// The message machine. Every verb is a method with the store's time as its first argument.
+use crate::load::{self, LoadError, Table};
+use crate::rows::{self, Row};
+use crate::shard::{Key, Shard};
+
+/// The message machine. Its verbs are values: see [`crate::verb::Verb`].
 pub struct Queue {
     pub(crate) shards: Vec<Shard>,
-    pub(crate) paces: std::collections::BTreeMap<String, u64>,
-    key: Option<[u8; 32]>,
+    pub(crate) paces: std::collections::BTreeMap<RouteHash, u64>,
+    key: Option<StoreKey>,
     key_changed: bool,
 }
 
@@ -28,7 +30,8 @@ impl Queue {
         let mut tables: Vec<Table> = (0..SHARDS).map(|_| Table::default()).collect();
         for (name, value) in rows {
             if name == rows::KEY {
-                queue.key = Some(value.try_into().map_err(|_| LoadError::new(&name))?);
+                let key = value.try_into().map_err(|_| LoadError::new(&name))?;
+                queue.key = Some(StoreKey::from_bytes(key));
                 continue;
             }
             let (shard, field) = load::split(&name).ok_or_else(|| LoadError::new(&name))?;
@@ -43,27 +46,28 @@ impl Queue {
 
     /// Gives the store its key and each shard its epoch where they are missing. Both are random
     /// values of the caller.
-    pub fn start(&mut self, key: [u8; 32], epochs: impl IntoIterator<Item = String>) {
+    pub fn start(&mut self, key: StoreKey, epochs: impl IntoIterator<Item = Epoch>) {
         if self.key.is_none() {
             self.key = Some(key);
             self.key_changed = true;
         }
         for (shard, epoch) in self.shards.iter_mut().zip(epochs) {
-            if shard.epoch.is_empty() {
-                shard.epoch = epoch;
+            if shard.epoch.is_none() {
+                shard.epoch = Some(epoch);
                 shard.dirty.insert(Key::Meta);
             }
         }
     }
 
     /// The store's key, once it has one.
-    pub fn key(&self) -> Option<[u8; 32]> {
+    pub fn key(&self) -> Option<StoreKey> {
         self.key
     }
 
-    /// The epochs of all shards, in order; an empty one is not set.
-    pub fn epochs(&self) -> impl Iterator<Item = &str> {
-        self.shards.iter().map(|shard| shard.epoch.as_str())
+    /// Marks every row as changed: rows of an older layout are written as this version writes them.
+    pub fn rewrite(&mut self) {
+        self.key_changed = self.key.is_some();
+        self.shards.iter_mut().for_each(Shard::rewrite);
     }
 
     /// The rows that changed since this was last called; a row without a value is gone.

@@ -3,12 +3,15 @@
 //! Takes what an owner does and what Twilio reports; gives leave to post, or none. Never gives leave
 //! for a segment that another attempt may have posted (I3, I9, I10, I11, I12).
 
+use kanarie_words::Millis;
+use kanarie_words::ids::{AttemptId, ConversationId, IntentId, MessageSid};
+
+use crate::intent::{Intent, Memo, Post, Sending};
+use crate::lease::{Lease, Owned};
+use crate::outcome::Evidence;
 use crate::queue::Queue;
-use crate::rows::Key;
-use crate::shard::{Memory, Place, Shard};
-use crate::types::{
-    Committed, ConversationId, Evidence, Intent, Lease, Marked, Millis, Owned, Sending,
-};
+use crate::shard::{Key, Memory, Place, Shard};
+use crate::verb::Verb;
 
 /// SIDs that are remembered per conversation.
 const ATTRIBUTED: usize = 8;
@@ -16,62 +19,147 @@ const ATTRIBUTED: usize = 8;
 /// How long they are remembered: longer than any listing looks back.
 const ATTRIBUTED_MS: u64 = 600_000;
 
-/// One attempt at one segment, as its owner names it.
+/// How long a conversation remembers its last reply: a day.
+const MEMO_MS: u64 = 86_400_000;
+
+/// Makes the reply durable, counts the attempt that gave it, forgets the run and renews the lease.
+/// An intent that exists wins; the same one again is `Done`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Attempt {
-    /// Id of the intent.
-    pub intent: String,
-    /// The segment, from 0.
-    pub segment: u32,
-    /// The attempt, random.
-    pub attempt: String,
+pub struct CommitReply {
+    /// The owner's.
+    pub lease: Lease,
+    /// The reply; it starts with nothing sent, whatever stands here.
+    pub intent: Intent,
+    /// How the attempt that gave it counts.
+    pub evidence: Option<Evidence>,
+    /// What the conversation remembers from now on.
+    pub memo: Memo,
 }
 
-impl Queue {
-    /// Makes the reply durable, counts the attempt that gave it, forgets the run and renews the
-    /// lease. An intent that exists wins; the same one again is `Done`.
-    pub fn commit_reply(
-        &mut self,
+/// The answer to a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// The intent is durable.
+    Done,
+    /// The head has an intent already; that one counts.
+    Exists(Box<Intent>),
+    /// The lease is somebody else's.
+    Stale,
+}
+
+/// Marks the next segment as being sent by this attempt. `Go` only when no other attempt's mark
+/// stands, or the mark that `refuted` names: listings have refuted it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MarkSending {
+    /// The owner's.
+    pub lease: Lease,
+    /// What is posted.
+    pub post: Post,
+    /// The mark that it takes the place of.
+    pub refuted: Option<AttemptId>,
+}
+
+/// The answer to a sending mark.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Marked {
+    /// Post it now.
+    Go,
+    /// It is sent already.
+    Sent,
+    /// Another attempt's mark stands: settle that one first.
+    Ambiguous {
+        /// That mark.
+        sending: Sending,
+        /// SIDs that earlier segments and replies of this conversation got, newest last.
+        attributed: Vec<MessageSid>,
+        /// The store's clock now.
         now: Millis,
-        lease: &Lease,
-        intent: Intent,
-        evidence: Option<&Evidence>,
-    ) -> Committed {
-        let (shard, now) = self.shard_at(&lease.conversation, now);
-        let Some(conversation) = shard.owned(lease) else { return Committed::Stale };
-        if let Some(standing) = &conversation.head.intent {
-            if standing.id == intent.id {
+    },
+    /// The lease is somebody else's, or the intent is gone.
+    Stale,
+}
+
+/// Notes that a listing did not have the post that stands marked, unless one did before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoteMissed {
+    /// The owner's.
+    pub lease: Lease,
+    /// The post whose mark stands.
+    pub post: Post,
+}
+
+/// Takes this attempt's mark back, and no other: its POST provably never happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unmark {
+    /// The owner's.
+    pub lease: Lease,
+    /// The post that never happened.
+    pub post: Post,
+}
+
+/// Records that a segment was sent. It is evidence and no control, so it needs no lease. A delayed
+/// conversation that waited to learn it becomes ready. False when the intent is gone or the segment
+/// is not the next one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MarkSent {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// The reply.
+    pub intent: IntentId,
+    /// The segment, from 0.
+    pub segment: u32,
+    /// The SID that Twilio gave it.
+    pub sid: MessageSid,
+}
+
+/// Takes the head off, its work done, and counts a deliberate silence. The next message of the
+/// conversation becomes ready. Repeated, it is stale.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Complete {
+    /// The owner's.
+    pub lease: Lease,
+    /// How a silence counts; none after a reply, whose commit counted.
+    pub evidence: Option<Evidence>,
+}
+
+impl Verb for CommitReply {
+    type Answer = Committed;
+
+    fn apply(self, queue: &mut Queue, now: Millis) -> Committed {
+        let (shard, now) = queue.shard_at(&self.lease.conversation, now);
+        let Some(conversation) = shard.owned(&self.lease) else { return Committed::Stale };
+        if let Some(standing) = &conversation.progress.intent {
+            if standing.id == self.intent.id {
                 return Committed::Done;
             }
             return Committed::Exists(Box::new(standing.clone()));
         }
-        conversation.head.run = None;
-        conversation.head.intent =
-            Some(Intent { sent: Vec::new(), sending: None, resent: false, ..intent });
+        let Intent { id, segments, body, .. } = self.intent;
+        conversation.progress.run = None;
+        conversation.progress.intent = Some(Intent::fresh(id, segments, body));
         let mut place = conversation.place.clone();
         if let Place::Leased { until, lease_ms, .. } = &mut place {
             *until = now.saturating_add(*lease_ms);
         }
+        let id = &self.lease.conversation;
         shard.touch(now);
-        shard.put(&lease.conversation, place);
-        shard.dirty.insert(Key::Intent(lease.conversation.clone()));
-        shard.dirty.insert(Key::Body(lease.conversation.clone()));
-        shard.count_once(now, lease, evidence);
+        shard.put(id, place);
+        shard.dirty.insert(Key::Intent(id.clone()));
+        shard.dirty.insert(Key::Body(id.clone()));
+        memorise(shard, now, id, self.memo);
+        shard.count_once(now, &self.lease, self.evidence.as_ref());
         Committed::Done
     }
+}
 
-    /// Marks the next segment as being sent by this attempt. `Go` only when no other attempt's mark
-    /// stands, or the mark that `expected` names: a listing has refuted it.
-    pub fn mark_sending(
-        &mut self,
-        now: Millis,
-        lease: &Lease,
-        post: &Attempt,
-        expected: Option<&str>,
-    ) -> Marked {
-        let (shard, now) = self.shard_at(&lease.conversation, now);
+impl Verb for MarkSending {
+    type Answer = Marked;
+
+    fn apply(self, queue: &mut Queue, now: Millis) -> Marked {
+        let Self { lease, post, refuted } = self;
+        let (shard, now) = queue.shard_at(&lease.conversation, now);
         let attributed = attributed(shard, &lease.conversation, now);
-        let Some(intent) = owned_intent(shard, lease, &post.intent) else { return Marked::Stale };
+        let Some(intent) = owned_intent(shard, &lease, &post.intent) else { return Marked::Stale };
         let next = intent.sent.len();
         if (post.segment as usize) < next {
             return Marked::Sent;
@@ -80,90 +168,134 @@ impl Queue {
             return Marked::Stale;
         }
         if let Some(sending) = intent.sending.as_ref().filter(|s| s.attempt != post.attempt) {
-            if expected != Some(sending.attempt.as_str()) {
+            if refuted.as_ref() != Some(&sending.attempt) {
                 return Marked::Ambiguous { sending: sending.clone(), attributed, now };
             }
             intent.resent = true;
         }
         // The POST comes after this answer, so the mark carries the time of the last one.
-        intent.sending = Some(Sending { attempt: post.attempt.clone(), at: now });
+        intent.sending = Some(Sending { attempt: post.attempt, at: now, missed_at: None });
         shard.touch(now);
-        shard.dirty.insert(Key::Intent(lease.conversation.clone()));
+        shard.dirty.insert(Key::Intent(lease.conversation));
         Marked::Go
     }
+}
 
-    /// Takes this attempt's mark back, and no other: its POST provably never happened.
-    pub fn unmark(&mut self, now: Millis, lease: &Lease, post: &Attempt) -> Owned {
-        let (shard, now) = self.shard_at(&lease.conversation, now);
-        let Some(intent) = owned_intent(shard, lease, &post.intent) else { return Owned::Stale };
-        let is_ours = intent.sent.len() == post.segment as usize
-            && intent.sending.as_ref().is_some_and(|sending| sending.attempt == post.attempt);
-        if is_ours {
-            intent.sending = None;
+impl Verb for NoteMissed {
+    type Answer = Owned;
+
+    fn apply(self, queue: &mut Queue, now: Millis) -> Owned {
+        let (shard, now) = queue.shard_at(&self.lease.conversation, now);
+        let Some(intent) = owned_intent(shard, &self.lease, &self.post.intent) else {
+            return Owned::Stale;
+        };
+        if let Some(sending) = marked(intent, &self.post).filter(|s| s.missed_at.is_none()) {
+            sending.missed_at = Some(now);
             shard.touch(now);
-            shard.dirty.insert(Key::Intent(lease.conversation.clone()));
+            shard.dirty.insert(Key::Intent(self.lease.conversation));
         }
         Owned::Done
     }
+}
 
-    /// Records that a segment was sent. It is evidence and no control, so it needs no lease. False
-    /// when the intent is gone or the segment is not the next one.
-    pub fn mark_sent(
-        &mut self,
-        now: Millis,
-        conversation: &ConversationId,
-        intent: &str,
-        segment: u32,
-        sid: &str,
-    ) -> bool {
-        let (shard, now) = self.shard_at(conversation, now);
-        let standing =
-            shard.conversations.get_mut(conversation).and_then(|c| c.head.intent.as_mut());
-        let Some(standing) = standing.filter(|standing| standing.id == intent) else {
-            return false;
+impl Verb for Unmark {
+    type Answer = Owned;
+
+    fn apply(self, queue: &mut Queue, now: Millis) -> Owned {
+        let (shard, now) = queue.shard_at(&self.lease.conversation, now);
+        let Some(intent) = owned_intent(shard, &self.lease, &self.post.intent) else {
+            return Owned::Stale;
         };
+        if marked(intent, &self.post).is_some() {
+            intent.sending = None;
+            shard.touch(now);
+            shard.dirty.insert(Key::Intent(self.lease.conversation));
+        }
+        Owned::Done
+    }
+}
+
+impl Verb for MarkSent {
+    type Answer = bool;
+
+    fn apply(self, queue: &mut Queue, now: Millis) -> bool {
+        let Self { conversation: id, intent, segment, sid } = self;
+        let (shard, now) = queue.shard_at(&id, now);
+        let Some(conversation) = shard.conversations.get_mut(&id) else { return false };
+        let standing = conversation.progress.intent.as_mut().filter(|s| s.id == intent);
+        let Some(standing) = standing else { return false };
         if standing.sent.len() != segment as usize || segment >= standing.segments {
             return false;
         }
-        standing.sent.push(sid.to_owned());
-        standing.sending = None;
+        standing.sent.push(sid.clone());
         standing.resent = false;
+        let waited = standing.sending.take().is_some();
+        let waits = waited && matches!(conversation.place, Place::Delayed { .. });
         shard.touch(now);
-        shard.dirty.insert(Key::Intent(conversation.clone()));
-        attribute(shard, now, conversation, sid);
+        shard.dirty.insert(Key::Intent(id.clone()));
+        attribute(shard, now, &id, sid);
+        if waits {
+            shard.wake(&id);
+        }
         true
     }
+}
 
-    /// Takes the head off, its work done, and counts a deliberate silence. The next message of the
-    /// conversation becomes ready. Repeated, it is stale.
-    pub fn complete(&mut self, now: Millis, lease: &Lease, evidence: Option<&Evidence>) -> Owned {
-        let (shard, now) = self.shard_at(&lease.conversation, now);
-        if shard.owned(lease).is_none() {
-            return Owned::Stale;
-        }
+impl Verb for Complete {
+    type Answer = Owned;
+
+    fn apply(self, queue: &mut Queue, now: Millis) -> Owned {
+        let (shard, now) = queue.shard_at(&self.lease.conversation, now);
+        let Some(conversation) = shard.owned(&self.lease) else { return Owned::Stale };
+        let silent = conversation.progress.intent.is_none();
         shard.touch(now);
-        shard.count_once(now, lease, evidence);
-        shard.pop(&lease.conversation);
+        if silent {
+            memorise(shard, now, &self.lease.conversation, Memo::default());
+        }
+        shard.count_once(now, &self.lease, self.evidence.as_ref());
+        shard.pop(&self.lease.conversation);
         Owned::Done
     }
 }
 
-fn owned_intent<'a>(shard: &'a mut Shard, lease: &Lease, id: &str) -> Option<&'a mut Intent> {
-    shard.owned(lease)?.head.intent.as_mut().filter(|intent| intent.id == id)
+fn owned_intent<'a>(shard: &'a mut Shard, lease: &Lease, id: &IntentId) -> Option<&'a mut Intent> {
+    shard.owned(lease)?.progress.intent.as_mut().filter(|intent| intent.id == *id)
 }
 
-fn attributed(shard: &Shard, id: &ConversationId, now: Millis) -> Vec<String> {
+/// The standing mark, if it is this post's.
+fn marked<'a>(intent: &'a mut Intent, post: &Post) -> Option<&'a mut Sending> {
+    let is_next = intent.sent.len() == post.segment as usize;
+    intent.sending.as_mut().filter(|sending| is_next && sending.attempt == post.attempt)
+}
+
+/// Remembers the reply that was just committed, or that there is nothing to remember.
+fn memorise(shard: &mut Shard, now: Millis, id: &ConversationId, memo: Memo) {
+    let old = shard.memos.get(id).map(|kept| kept.until);
+    if memo == Memo::default() {
+        let Some(until) = old else { return };
+        shard.memos.remove(id);
+        shard.ends.remove(&(until, Memory::Memo(id.clone())));
+    } else {
+        let until = now.saturating_add(MEMO_MS);
+        let kept = shard.memos.entry(id.clone()).or_default();
+        (kept.until, kept.value) = (until, memo);
+        shard.keep_until(Memory::Memo(id.clone()), old, until);
+    }
+    shard.dirty.insert(Key::Memo(id.clone()));
+}
+
+fn attributed(shard: &Shard, id: &ConversationId, now: Millis) -> Vec<MessageSid> {
     let kept = shard.attributed.get(id).into_iter().flat_map(|kept| &kept.value);
     kept.filter(|(until, _)| *until > now).map(|(_, sid)| sid.clone()).collect()
 }
 
-fn attribute(shard: &mut Shard, now: Millis, id: &ConversationId, sid: &str) {
+fn attribute(shard: &mut Shard, now: Millis, id: &ConversationId, sid: MessageSid) {
     let until = now.saturating_add(ATTRIBUTED_MS);
     let old = shard.attributed.get(id).map(|kept| kept.until);
     let kept = shard.attributed.entry(id.clone()).or_default();
     kept.until = until;
     kept.value.retain(|(until, _)| *until > now);
-    kept.value.push_back((until, sid.to_owned()));
+    kept.value.push_back((until, sid));
     if kept.value.len() > ATTRIBUTED {
         kept.value.pop_front();
     }

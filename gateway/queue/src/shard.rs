@@ -6,8 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::rows::Key;
-use crate::types::{ConversationId, Evidence, Intent, Lease, Millis, Nonce};
+use kanarie_words::Millis;
+use kanarie_words::ids::{
+    ChannelUid, ConversationId, DedupKey, Epoch, MessageSid, Nonce, RevisionName,
+};
+use kanarie_words::track::Track;
+
+use crate::intent::{Intent, Memo};
+use crate::lease::{Lease, Park};
+use crate::outcome::Counters;
 
 /// Everything of one shard.
 #[derive(Default)]
@@ -15,15 +22,17 @@ pub(crate) struct Shard {
     /// Last time seen by a change.
     pub(crate) now: Millis,
     /// Random, set once: another epoch means that evidence was lost.
-    pub(crate) epoch: String,
+    pub(crate) epoch: Option<Epoch>,
     /// Id of the last dead letter.
     pub(crate) last_dead: u64,
     /// Virtual start time of the last claim.
     pub(crate) clock: u64,
     /// Virtual finish time by channel.
-    pub(crate) finish: BTreeMap<String, u64>,
+    pub(crate) finish: BTreeMap<ChannelUid, u64>,
     /// Bytes of the envelopes of all messages.
     pub(crate) bytes: u64,
+    /// Messages and bytes by channel; derived from the conversations, no row.
+    pub(crate) waiting: BTreeMap<ChannelUid, Waiting>,
     /// Conversations with at least one message.
     pub(crate) conversations: BTreeMap<ConversationId, Conversation>,
     /// The ready ones by start.
@@ -32,32 +41,62 @@ pub(crate) struct Shard {
     pub(crate) leased: BTreeSet<(Millis, ConversationId)>,
     /// The delayed ones by the end of their delay.
     pub(crate) delayed: BTreeSet<(Millis, ConversationId)>,
+    /// The delayed ones that wait for one agent, by the end of their delay.
+    pub(crate) parked: BTreeSet<(Park, Millis, ConversationId)>,
+    /// When one of those is let try again.
+    pub(crate) probes: BTreeMap<Park, Millis>,
     /// The leased ones by nonce.
     pub(crate) nonces: BTreeMap<Nonce, ConversationId>,
     /// Messages admitted before: dedup key to the end of its memory.
-    pub(crate) seen: BTreeMap<Arc<str>, Millis>,
+    pub(crate) seen: BTreeMap<DedupKey, Millis>,
     /// Stamps of admitted messages.
     pub(crate) stamps: BTreeMap<ConversationId, Kept<VecDeque<Millis>>>,
     /// SIDs given to the last segments, each with its own end; they are kept until the last one's.
-    pub(crate) attributed: BTreeMap<ConversationId, Kept<VecDeque<(Millis, String)>>>,
-    /// Evidence by channel.
-    pub(crate) evidence: BTreeMap<String, Kept<BTreeMap<Evidence, u64>>>,
-    /// All of these four by their end.
+    pub(crate) attributed: BTreeMap<ConversationId, Kept<VecDeque<(Millis, MessageSid)>>>,
+    /// What each conversation remembers of its last reply.
+    pub(crate) memos: BTreeMap<ConversationId, Kept<Memo>>,
+    /// Counters by channel.
+    pub(crate) evidence: BTreeMap<ChannelUid, Kept<Counters>>,
+    /// Customers by channel.
+    pub(crate) customers: BTreeMap<ChannelUid, Kept<BTreeMap<Customer, bool>>>,
+    /// All of these six by their end.
     pub(crate) ends: BTreeSet<(Millis, Memory)>,
     /// Dead letters; ids grow with time.
     pub(crate) dead: BTreeMap<u64, DeadLetter>,
     /// Those that still have their text.
     pub(crate) dead_with_text: BTreeSet<u64>,
     /// Their ids by channel.
-    pub(crate) dead_of: BTreeMap<String, BTreeSet<u64>>,
+    pub(crate) dead_of: BTreeMap<ChannelUid, BTreeSet<u64>>,
     /// Rows that differ from what was last taken.
     pub(crate) dirty: BTreeSet<Key>,
+}
+
+/// A customer that a serving met on a track; the value says whether it has failed him.
+pub(crate) type Customer = (u64, Track, ConversationId);
+
+/// Names one row of a shard.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Key {
+    Meta,
+    Conversation(ConversationId),
+    Message(ConversationId, u64),
+    Intent(ConversationId),
+    Body(ConversationId),
+    Finish(ChannelUid),
+    Seen(DedupKey),
+    Stamps(ConversationId),
+    Attributed(ConversationId),
+    Memo(ConversationId),
+    Evidence(ChannelUid),
+    Customer(ChannelUid, Customer),
+    Probe(Park),
+    Dead(u64),
 }
 
 /// A conversation with messages.
 pub(crate) struct Conversation {
     /// The channel of its newest message.
-    pub(crate) channel: String,
+    pub(crate) channel: ChannelUid,
     /// Sequence of the head.
     pub(crate) first: u64,
     /// Head first.
@@ -67,20 +106,24 @@ pub(crate) struct Conversation {
     /// Virtual start of its present turn.
     pub(crate) score: u64,
     /// What is known of the head beyond its text.
-    pub(crate) head: Head,
+    pub(crate) progress: Progress,
 }
 
 /// Work done on a head; starts empty with each new head.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Head {
+pub(crate) struct Progress {
     /// Counted claims.
     pub(crate) tries: u32,
     /// Expired leases.
     pub(crate) crashes: u32,
-    /// Whether it counted as evidence.
+    /// Whether its owner runs nothing else that is suspected.
+    pub(crate) alone: bool,
+    /// Whether the last lease that expired was such a one's.
+    pub(crate) crashed_alone: bool,
+    /// Whether its first attempt has ended.
     pub(crate) counted: bool,
     /// Canary revision that failed on it.
-    pub(crate) failed_on: Option<String>,
+    pub(crate) failed_on: Option<RevisionName>,
     /// The agent's run.
     pub(crate) run: Option<String>,
     /// The reply.
@@ -93,7 +136,7 @@ pub(crate) struct Message {
     /// When it was admitted.
     pub(crate) admitted_at: Millis,
     /// What a repetition is recognised by.
-    pub(crate) dedup_key: Arc<str>,
+    pub(crate) dedup_key: DedupKey,
     /// Its opaque content.
     pub(crate) envelope: String,
 }
@@ -112,11 +155,20 @@ pub(crate) enum Place {
         /// Length that was granted last.
         lease_ms: u64,
     },
-    /// For a time.
+    /// For a time, or until the agent that it waits for is well again.
     Delayed {
         /// When it becomes ready.
         until: Millis,
+        /// The agent, if it waits for one.
+        park: Option<Park>,
     },
+}
+
+/// What a channel has waiting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Waiting {
+    pub(crate) messages: u64,
+    pub(crate) bytes: u64,
 }
 
 /// A value with the end of its time.
@@ -132,26 +184,34 @@ pub(crate) struct Kept<T> {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Memory {
     /// A dedup key.
-    Seen(Arc<str>),
+    Seen(DedupKey),
     /// Stamps of a conversation.
     Stamps(ConversationId),
     /// Attributed SIDs of a conversation.
     Attributed(ConversationId),
+    /// Memo of a conversation.
+    Memo(ConversationId),
     /// Evidence of a channel.
-    Evidence(String),
+    Evidence(ChannelUid),
+    /// Customers of a channel.
+    Customers(ChannelUid),
 }
 
 /// A message that was given up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DeadLetter {
     /// UID of the channel.
-    pub(crate) channel: String,
+    pub(crate) channel: ChannelUid,
+    /// The conversation; none for a letter of layout 1.
+    pub(crate) conversation: Option<ConversationId>,
     /// What a repetition is recognised by.
-    pub(crate) dedup_key: Arc<str>,
+    pub(crate) dedup_key: DedupKey,
     /// Why.
-    pub(crate) class: String,
-    /// When.
+    pub(crate) class: Arc<str>,
+    /// When it ended.
     pub(crate) at: Millis,
+    /// When it was admitted; none for a letter of layout 1.
+    pub(crate) admitted_at: Option<Millis>,
     /// Its content, until it is forgotten.
     pub(crate) envelope: Option<String>,
     /// Whether it counted as evidence.
@@ -203,17 +263,17 @@ impl Shard {
     }
 
     /// Takes the head off: the next message becomes ready, or the conversation ends.
-    pub(crate) fn pop(&mut self, id: &ConversationId) -> Option<(String, Message, Head)> {
+    pub(crate) fn pop(&mut self, id: &ConversationId) -> Option<(ChannelUid, Message, Progress)> {
         let conversation = self.conversations.get_mut(id)?;
         let message = conversation.messages.pop_front()?;
         let channel = conversation.channel.clone();
-        let head = std::mem::take(&mut conversation.head);
+        let progress = std::mem::take(&mut conversation.progress);
         let sequence = conversation.first;
         conversation.first = sequence.saturating_add(1);
         let ended = conversation.messages.is_empty();
-        self.bytes = self.bytes.saturating_sub(message.envelope.len() as u64);
+        self.remove_waiting(&channel, 1, message.envelope.len() as u64);
         self.dirty.insert(Key::Message(id.clone(), sequence));
-        if head.intent.is_some() {
+        if progress.intent.is_some() {
             self.dirty.insert(Key::Intent(id.clone()));
             self.dirty.insert(Key::Body(id.clone()));
         }
@@ -226,7 +286,26 @@ impl Shard {
         } else {
             self.wake(id);
         }
-        Some((channel, message, head))
+        Some((channel, message, progress))
+    }
+
+    /// Counts messages that wait for a channel.
+    pub(crate) fn add_waiting(&mut self, channel: &ChannelUid, messages: u64, bytes: u64) {
+        self.bytes = self.bytes.saturating_add(bytes);
+        let waiting = self.waiting.entry(channel.clone()).or_default();
+        waiting.messages = waiting.messages.saturating_add(messages);
+        waiting.bytes = waiting.bytes.saturating_add(bytes);
+    }
+
+    /// Takes them off again.
+    pub(crate) fn remove_waiting(&mut self, channel: &ChannelUid, messages: u64, bytes: u64) {
+        self.bytes = self.bytes.saturating_sub(bytes);
+        let Some(waiting) = self.waiting.get_mut(channel) else { return };
+        waiting.messages = waiting.messages.saturating_sub(messages);
+        waiting.bytes = waiting.bytes.saturating_sub(bytes);
+        if waiting.messages == 0 {
+            self.waiting.remove(channel);
+        }
     }
 
     /// Replaces the end of something kept; `old` is its former end, if it had one.
@@ -246,7 +325,12 @@ impl Shard {
                 self.nonces.insert(nonce.clone(), id.clone());
                 self.leased.insert((*until, id.clone()));
             }
-            Place::Delayed { until } => drop(self.delayed.insert((*until, id.clone()))),
+            Place::Delayed { until, park } => {
+                self.delayed.insert((*until, id.clone()));
+                if let Some(park) = park {
+                    self.parked.insert((park.clone(), *until, id.clone()));
+                }
+            }
         }
     }
 
@@ -261,7 +345,12 @@ impl Shard {
                 self.nonces.remove(nonce);
                 self.leased.remove(&(*until, id.clone()));
             }
-            Place::Delayed { until } => drop(self.delayed.remove(&(*until, id.clone()))),
+            Place::Delayed { until, park } => {
+                self.delayed.remove(&(*until, id.clone()));
+                if let Some(park) = park {
+                    self.parked.remove(&(park.clone(), *until, id.clone()));
+                }
+            }
         }
     }
 }

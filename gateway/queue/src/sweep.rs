@@ -2,10 +2,11 @@
 //!
 //! Takes a shard; gives nothing. Never touches a message that is still owed an answer.
 
+use kanarie_words::Millis;
+
 use crate::queue::Queue;
-use crate::rows::Key;
-use crate::shard::{Memory, Shard};
-use crate::types::Millis;
+use crate::shard::{Key, Memory, Shard};
+use crate::verb::Verb;
 
 /// Dead letters that one call looks at most, for each of their two ends.
 const LETTERS: usize = 100;
@@ -19,11 +20,19 @@ const TEXT_MS: u64 = 86_400_000;
 /// How long a dead letter is kept: 14 days.
 const LETTER_MS: u64 = 14 * 86_400_000;
 
-impl Queue {
-    /// Drops texts of dead letters after a day, dead letters after 14 days, and memory of SIDs,
-    /// limits and evidence whose time is over.
-    pub fn sweep(&mut self, now: Millis, shard: u8) {
-        let Some(shard) = self.shards.get_mut(usize::from(shard)) else { return };
+/// Drops texts of dead letters after a day, dead letters after 14 days, and memory of SIDs, limits,
+/// replies and evidence whose time is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sweep {
+    /// The shard, below 32.
+    pub shard: u8,
+}
+
+impl Verb for Sweep {
+    type Answer = ();
+
+    fn apply(self, queue: &mut Queue, now: Millis) {
+        let Some(shard) = queue.shards.get_mut(usize::from(self.shard)) else { return };
         let now = shard.time(now);
         drop_letters(shard, now);
         drop_texts(shard, now);
@@ -71,7 +80,12 @@ fn drop_memories(shard: &mut Shard, now: Millis) {
             return;
         }
         let Some((_, memory)) = shard.ends.pop_first() else { return };
+        shard.touch(now);
         let key = match memory {
+            Memory::Customers(channel) => {
+                shard.drop_customers(&channel, u64::MAX);
+                continue;
+            }
             Memory::Seen(dedup_key) => {
                 shard.seen.remove(&dedup_key);
                 Key::Seen(dedup_key)
@@ -84,12 +98,15 @@ fn drop_memories(shard: &mut Shard, now: Millis) {
                 shard.attributed.remove(&id);
                 Key::Attributed(id)
             }
+            Memory::Memo(id) => {
+                shard.memos.remove(&id);
+                Key::Memo(id)
+            }
             Memory::Evidence(channel) => {
                 shard.evidence.remove(&channel);
                 Key::Evidence(channel)
             }
         };
-        shard.touch(now);
         shard.dirty.insert(key);
     }
 }

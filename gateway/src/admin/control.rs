@@ -4,7 +4,6 @@
 //! store. Never tells anything without the token, and knows nothing that is not in the store.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,17 +13,21 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use kanarie_crds::control::{
-    Acknowledged, ChannelState, ControlState, Count, DeadLetters, MAX_CHANNELS_PER_REQUEST, Replica,
+    Acknowledged, ChannelState, ControlState, Count, CustomerCount, DeadLetters,
+    MAX_CHANNELS_PER_REQUEST, Replica,
 };
-use kanarie_queue::types;
-use kanarie_words::class::Class;
-use kanarie_words::ids::{ChannelUid, InvalidId};
-use kanarie_words::track::Track;
+use kanarie_queue::dead::{DeadSum, SumDead};
+use kanarie_queue::evidence::ReadCounts;
+use kanarie_queue::outcome::{self, CountsRead, Customers, Evidence};
+use kanarie_words::hex;
+use kanarie_words::ids::{ChannelUid, Epoch, EpochDigest, RouteHash};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use crate::admin::shared::Admin;
-use crate::store::{ReplicaState, SharedStore, StoreError};
+use crate::store::SharedStore;
+use crate::store::error::StoreError;
+use crate::store::fleet::{Acknowledgement, ReplicaState};
 
 /// Path of the endpoint.
 pub const PATH: &str = "/control/v1/state";
@@ -61,40 +64,34 @@ pub async fn state(
 ///
 /// # Errors
 /// The store's.
-pub async fn read(store: &SharedStore, named: Vec<String>) -> Result<ControlState, StoreError> {
+pub async fn read(store: &SharedStore, named: Vec<ChannelUid>) -> Result<ControlState, StoreError> {
     let (now, replicas) = store.replicas().await?;
     let unsynced = unsynced(store, &replicas).await?;
-    let (epoch, counts) = store.counts(named.clone()).await?;
+    let CountsRead { epochs, counts } = store.run(ReadCounts { channels: named.clone() }).await?;
     let mut channels: BTreeMap<ChannelUid, ChannelState> = BTreeMap::new();
-    for (uid, counts) in counts {
-        channel(&mut channels, id(&uid)?).counts = counts.iter().map(count).collect();
+    for counted in counts {
+        let state = channel(&mut channels, counted.channel);
+        state.counts = counted.messages.into_iter().map(count).collect();
+        state.customers = Some(counted.customers.into_iter().map(customers).collect());
     }
     for replica in replicas.iter().filter(|_| !named.is_empty()) {
         let held = store.acknowledged(replica.replica.clone(), Some(named.clone())).await?;
-        for (uid, serving, hash) in held {
-            let (replica, hash) = (id(&replica.replica)?, id(&hash)?);
-            let acknowledged = Acknowledged { replica, serving, hash };
-            channel(&mut channels, id(&uid)?).acknowledged.push(acknowledged);
+        for Acknowledgement { channel: uid, serving, hash } in held {
+            let acknowledged = Acknowledged { replica: replica.replica.clone(), serving, hash };
+            channel(&mut channels, uid).acknowledged.push(acknowledged);
         }
     }
     channels.retain(|_, state| !state.acknowledged.is_empty() || !state.counts.is_empty());
+    let seen = |replica: &ReplicaState| Replica {
+        id: replica.replica.clone(),
+        age_ms: now.saturating_sub(replica.seen_at),
+    };
     Ok(ControlState {
         observed_at_ms: now,
-        epoch: id(&epoch)?,
-        replicas: replicas
-            .iter()
-            .map(|replica| {
-                let age_ms = now.saturating_sub(replica.seen_at);
-                Ok(Replica { id: id(&replica.replica)?, age_ms })
-            })
-            .collect::<Result<_, StoreError>>()?,
+        epoch: digest(&epochs),
+        replicas: replicas.iter().map(seen).collect(),
         unsynced,
-        dead_letters: store
-            .dead_letters()
-            .await?
-            .into_iter()
-            .map(dead_letters)
-            .collect::<Result<_, StoreError>>()?,
+        dead_letters: store.run(SumDead).await?.into_iter().map(dead_letters).collect(),
         channels: channels.into_values().collect(),
     })
 }
@@ -105,18 +102,29 @@ async fn unsynced(
     store: &SharedStore,
     replicas: &[ReplicaState],
 ) -> Result<Vec<ChannelUid>, StoreError> {
-    let digests: BTreeSet<&str> = replicas.iter().map(|replica| replica.digest.as_str()).collect();
+    let digests: BTreeSet<&RouteHash> = replicas.iter().map(|replica| &replica.digest).collect();
     if digests.len() <= 1 {
         return Ok(Vec::new());
     }
-    let mut holders: BTreeMap<String, BTreeMap<(u64, String), usize>> = BTreeMap::new();
+    let mut holders: BTreeMap<ChannelUid, BTreeMap<(u64, RouteHash), usize>> = BTreeMap::new();
     for replica in replicas {
-        for (uid, serving, hash) in store.acknowledged(replica.replica.clone(), None).await? {
-            *holders.entry(uid).or_default().entry((serving, hash)).or_default() += 1;
+        for held in store.acknowledged(replica.replica.clone(), None).await? {
+            let route = (held.serving, held.hash);
+            *holders.entry(held.channel).or_default().entry(route).or_default() += 1;
         }
     }
     let alike = |routes: &BTreeMap<_, usize>| routes.values().any(|held| *held == replicas.len());
-    holders.iter().filter(|(_, routes)| !alike(routes)).map(|(uid, _)| id(uid)).collect()
+    Ok(holders.into_iter().filter(|(_, routes)| !alike(routes)).map(|(uid, _)| uid).collect())
+}
+
+/// Another digest means that some shard lost its counts.
+fn digest(epochs: &[Option<Epoch>]) -> EpochDigest {
+    let mut hash = Sha256::new();
+    for epoch in epochs {
+        hash.update(epoch.as_ref().map(Epoch::as_str).unwrap_or_default());
+        hash.update("\n");
+    }
+    EpochDigest::parse(&hex::encode(&hash.finalize()[..16])).expect("digits are an id")
 }
 
 /// Compares hashes, so that neither the token nor its length shows in the time it takes.
@@ -127,56 +135,38 @@ fn is_bearer(headers: &HeaderMap, token: &str) -> bool {
     !token.is_empty() && bool::from(same)
 }
 
-fn named(query: &str) -> Vec<String> {
-    let named: BTreeSet<String> = form_urlencoded::parse(query.as_bytes())
+fn named(query: &str) -> Vec<ChannelUid> {
+    let named: BTreeSet<ChannelUid> = form_urlencoded::parse(query.as_bytes())
         .filter(|(name, _)| name == "channels")
         .flat_map(|(_, value)| value.split(',').map(str::to_owned).collect::<Vec<_>>())
-        .filter(|uid| ChannelUid::parse(uid).is_ok())
+        .filter_map(|uid| ChannelUid::parse(&uid).ok())
         .collect();
     named.into_iter().collect()
 }
 
-fn channel<'a>(
-    channels: &'a mut BTreeMap<ChannelUid, ChannelState>,
+fn channel(
+    channels: &mut BTreeMap<ChannelUid, ChannelState>,
     uid: ChannelUid,
-) -> &'a mut ChannelState {
+) -> &mut ChannelState {
     channels.entry(uid.clone()).or_insert_with(|| ChannelState {
         uid,
         acknowledged: Vec::new(),
         counts: Vec::new(),
-        customers: None,
+        customers: Some(Vec::new()),
     })
 }
 
-fn count(count: &types::Count) -> Count {
-    Count {
-        serving: count.evidence.serving,
-        track: match count.evidence.track {
-            types::Track::Stable => Track::Stable,
-            types::Track::Canary => Track::Canary,
-        },
-        class: match count.evidence.class {
-            types::Class::Success => Class::Success,
-            types::Class::Timeout => Class::Timeout,
-            types::Class::Http => Class::Http,
-            types::Class::Invalid => Class::Invalid,
-            types::Class::NoAnswer => Class::NoAnswer,
-            types::Class::Slow => Class::Slow,
-        },
-        messages: count.messages,
-    }
+fn count(count: outcome::Count) -> Count {
+    let Evidence { serving, track, class } = count.evidence;
+    Count { serving, track, class, messages: count.messages }
 }
 
-fn dead_letters(letters: types::DeadLetters) -> Result<DeadLetters, StoreError> {
-    Ok(DeadLetters {
-        uid: id(&letters.channel)?,
-        count: letters.count,
-        oldest_at_ms: letters.oldest_at,
-        class: letters.class,
-    })
+fn customers(customers: Customers) -> CustomerCount {
+    let Customers { serving, track, conversations, failed } = customers;
+    CustomerCount { serving, track, conversations, failed }
 }
 
-/// An id as the store kept it.
-fn id<T: FromStr<Err = InvalidId>>(text: &str) -> Result<T, StoreError> {
-    text.parse().map_err(|error: InvalidId| StoreError::Corrupt(error.to_string()))
+fn dead_letters(sum: DeadSum) -> DeadLetters {
+    let DeadSum { channel, count, oldest_at, class } = sum;
+    DeadLetters { uid: channel, count, oldest_at_ms: oldest_at, class }
 }

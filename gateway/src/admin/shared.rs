@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kanarie_queue::types::SHARDS;
+use kanarie_words::ids::SHARDS;
 use tokio::sync::watch;
 
 use crate::heartbeat::Pulse;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use kanarie_queue::types::Class;
+use kanarie_words::class::Class;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
 
 use crate::events::metrics::{Counters, Histograms, counter, registered};

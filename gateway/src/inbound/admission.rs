@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// What the inbound line knows about the store's health.
 #[derive(Default)]
@@ -80,7 +80,7 @@ mod tests {
     use tokio::time::{Instant, advance};
 
     use super::{DEADLINE, Gate, PROBE_EVERY};
-    use crate::store::StoreError;
+    use crate::store::error::StoreError;
 
     /// Asks a store that fails, and counts how often it was really asked.
     async fn ask_failing(gate: &Gate, asked: &Cell<u32>) {

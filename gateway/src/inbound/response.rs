@@ -6,7 +6,7 @@
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::IntoResponse;
-use kanarie_queue::types::Admission;
+use kanarie_queue::admit::Admission;
 
 use crate::inbound::message::Malformed;
 use crate::labels::WebhookOutcome;
@@ -99,7 +99,7 @@ mod tests {
     use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
     use axum::response::IntoResponse as _;
     use http_body_util::BodyExt as _;
-    use kanarie_queue::types::Admission;
+    use kanarie_queue::admit::Admission;
 
     async fn told(answer: Response) -> (u16, String) {
         let response = answer.into_response();

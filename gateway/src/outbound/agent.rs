@@ -28,7 +28,6 @@ use tokio::time::Instant;
 use crate::outbound::agent::address::Allow;
 use crate::outbound::agent::answer::{Answer, Attempt, Failure, KeepRun, Question};
 use crate::outbound::agent::breaker::Outage;
-use crate::outbound::agent::kept;
 use crate::outbound::agent::langgraph::{Run, Server};
 use crate::outbound::agent::permit::{Breakers, Permit};
 use crate::outbound::agent::room::Rooms;

@@ -9,7 +9,11 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use kanarie_crds::route::{AgentRoute, RevisionRoute, Route, SecretText};
-use kanarie_queue::types::{Class, Evidence, Intent, Track};
+use kanarie_queue::intent::Intent;
+use kanarie_queue::outcome::Evidence;
+use kanarie_words::class::Class;
+use kanarie_words::ids::IntentId;
+use kanarie_words::track::Track;
 use tokio::time::Instant;
 
 use crate::envelope::InboundMessage;
@@ -145,16 +149,15 @@ impl Asking<'_> {
 
     async fn record_failure(&self, choice: &Choice<'_>, class: Class) -> Result<(), End> {
         let failed_on = (choice.track == Track::Canary && self.route.retry_on_stable)
-            .then(|| choice.revision.revision.to_string());
-        let counted = self.owner.claim.counted;
-        if !choice.judged || (counted && failed_on.is_none()) {
+            .then(|| choice.revision.revision.clone());
+        if self.owner.claim.counted && failed_on.is_none() {
             return Ok(());
         }
-        let evidence = Evidence { serving: self.route.serving, track: choice.track, class };
-        self.owner.end_attempt(evidence, failed_on).await
+        // Without a canary it is recorded all the same: a later try is no first attempt.
+        self.owner.end_attempt(self.evidence(choice, class), failed_on).await
     }
 
-    /// What a successful attempt counts as: none without a canary, or counted before.
+    /// What an attempt counts as: none without a canary, or after the first one.
     fn evidence(&self, choice: &Choice<'_>, class: Class) -> Option<Evidence> {
         (choice.judged && !self.owner.claim.counted).then_some(Evidence {
             serving: self.route.serving,
@@ -213,14 +216,9 @@ impl Asking<'_> {
 impl Ready {
     /// The reply as the store keeps it, under an id of its own.
     pub(crate) fn intent(&self) -> Intent {
-        Intent {
-            id: random::token(),
-            segments: u32::try_from(self.reply.segments.len()).unwrap_or(u32::MAX),
-            body: serde_json::json!(self.reply).to_string(),
-            sent: Vec::new(),
-            sending: None,
-            resent: false,
-        }
+        let segments = u32::try_from(self.reply.segments.len()).unwrap_or(u32::MAX);
+        let body = serde_json::json!(self.reply).to_string();
+        Intent::fresh(IntentId::from_bytes(random::bytes()), segments, body)
     }
 }
 

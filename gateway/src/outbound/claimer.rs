@@ -7,7 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kanarie_queue::types::{Claim, Claimed, Nonce, SHARDS};
+use kanarie_queue::claim::{Claim, Claimed, Head};
+use kanarie_words::ids::{Nonce, SHARDS};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep};
 
@@ -44,7 +45,7 @@ impl Claimer {
             slots: Arc::clone(slots),
             cut_off: cut_off.clone(),
             shard,
-            nonce: Nonce(random::token()),
+            nonce: Nonce::from_bytes(random::bytes()),
         }
     }
 
@@ -75,10 +76,11 @@ impl Claimer {
             };
             let Some(slot) = slot.ok().filter(|_| self.worker.may_claim()) else { return sweep };
             let began = Instant::now();
-            let claimed = self.worker.ctx.store.claim(self.shard, self.nonce.clone(), LEASE_MS);
-            match claimed.await {
+            let (shard, nonce) = (self.shard, self.nonce.clone());
+            let claim = Claim { shard, nonce, lease_ms: LEASE_MS };
+            match self.worker.ctx.store.run(claim).await {
                 Ok(Claimed::Head(claim)) => {
-                    self.nonce = Nonce(random::token());
+                    self.nonce = Nonce::from_bytes(random::bytes());
                     let (worker, cut_off) = (Arc::clone(&self.worker), self.cut_off.clone());
                     tokio::spawn(work(worker, *claim, began, cut_off, slot));
                 }
@@ -98,7 +100,7 @@ impl Claimer {
 /// A turn in its slot.
 async fn work(
     worker: Arc<Worker>,
-    claim: Claim,
+    claim: Head,
     began: Instant,
     cut_off: watch::Receiver<bool>,
     slot: OwnedSemaphorePermit,

@@ -3,7 +3,7 @@
 //! Takes what the store answered, gives what may be sent. Nothing else makes one: a reply that the
 //! store does not have is never sent.
 
-use kanarie_queue::types::Intent;
+use kanarie_queue::intent::Intent;
 
 /// A reply that the store has.
 #[derive(Clone, Debug)]

@@ -7,11 +7,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kanarie_crds::route::{Route, route_name};
-use kanarie_queue::types::{Marked, Reserved};
+use kanarie_crds::route::{Route, route_hash, route_name};
+use kanarie_queue::reserve::Reserved;
+use kanarie_queue::send::{MarkSent, Marked};
+use kanarie_words::ids::AttemptId;
 use tokio::time::{Instant, sleep};
 
-use crate::callback::IntentId;
+use crate::callback::SegmentId;
 use crate::envelope::InboundMessage;
 use crate::events::emit;
 use crate::events::outbound::OutboundEvent;
@@ -65,7 +67,7 @@ async fn send(segment: &Segment<'_>) -> Result<(), End> {
         return Err(End::wait(pause));
     }
     pace(segment).await?;
-    let attempt = random::token();
+    let attempt = AttemptId::from_bytes(random::bytes());
     let mut repeats = REPEATS.into_iter();
     loop {
         let deadline = Instant::now() + SEND_DEADLINE;
@@ -96,7 +98,8 @@ async fn pace(segment: &Segment<'_>) -> Result<(), End> {
     let route = segment.route;
     // A hash, so that no number stands in the name of a key.
     let sender = route_name(&route.account_sid, &route.sender);
-    match segment.owner.reserve(&sender, route.limits.outbound_per_second).await {
+    let sender = route_hash(sender.as_bytes());
+    match segment.owner.reserve(sender, route.limits.outbound_per_second).await {
         Reserved::After(0) => Ok(()),
         Reserved::After(pause_ms) => {
             sleep(Duration::from_millis(pause_ms)).await;
@@ -107,7 +110,7 @@ async fn pace(segment: &Segment<'_>) -> Result<(), End> {
 }
 
 /// Marks the segment for `attempt`, settling a mark of another attempt first.
-async fn mark(segment: &Segment<'_>, attempt: &str) -> Result<Leave, End> {
+async fn mark(segment: &Segment<'_>, attempt: &AttemptId) -> Result<Leave, End> {
     match segment.mark(attempt, None).await {
         Marked::Go => Ok(Leave::Post),
         Marked::Sent => Ok(Leave::Sent),
@@ -123,9 +126,9 @@ async fn mark(segment: &Segment<'_>, attempt: &str) -> Result<Leave, End> {
 async fn post(segment: &Segment<'_>, deadline: Instant) -> Created {
     let route = segment.route;
     let worker = Arc::clone(segment.owner.worker);
-    let id = IntentId {
+    let id = SegmentId {
         conversation: segment.owner.claim.conversation.clone(),
-        intent: segment.intent.to_owned(),
+        intent: segment.intent.clone(),
         segment: segment.number,
     };
     let callback = route.webhook_urls.first().map(|url| id.callback_url(url));
@@ -147,7 +150,9 @@ async fn post(segment: &Segment<'_>, deadline: Instant) -> Created {
         let known = code.is_some_and(|code| classify_code(code).is_some());
         emit(OutboundEvent::Posted { refused, code, known });
         if let Created::Sent(sid) = &created {
-            owner::record(&worker, &id.conversation, &id.intent, id.segment, sid).await;
+            let SegmentId { conversation, intent, segment } = id;
+            let sent = MarkSent { conversation, intent, segment, sid: sid.clone() };
+            owner::record(&worker, sent).await;
         }
         created
     };
@@ -155,7 +160,7 @@ async fn post(segment: &Segment<'_>, deadline: Instant) -> Created {
 }
 
 /// What becomes of a head whose segment was refused and is not repeated in place.
-async fn refused(segment: &Segment<'_>, attempt: &str, refusal: Refusal) -> Result<End, End> {
+async fn refused(segment: &Segment<'_>, attempt: &AttemptId, refusal: Refusal) -> Result<End, End> {
     segment.owner.unmark(segment.post(attempt)).await?;
     let later = refusal.retry_after.unwrap_or(LATER).min(LONGEST_PAUSE);
     Ok(match refusal.class {

@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use kanarie_queue::types::{Class, Evidence};
+use kanarie_queue::outcome::Evidence;
+use kanarie_words::class::Class;
 
 use crate::labels::DeadLetterClass;
 use crate::random;
@@ -47,7 +48,7 @@ impl End {
     pub(crate) fn failed(class: Class) -> Self {
         Self::GiveUp(match class {
             Class::Timeout => DeadLetterClass::Timeout,
-            Class::Http => DeadLetterClass::Http,
+            Class::Http | Class::Unavailable => DeadLetterClass::Http,
             Class::NoAnswer => DeadLetterClass::NoAnswer,
             // An answer that is in time or slow is none of a failed agent.
             Class::Invalid | Class::Success | Class::Slow => DeadLetterClass::Invalid,

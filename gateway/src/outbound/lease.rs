@@ -8,7 +8,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use kanarie_queue::types::{Claim, ConversationId, Lease, Nonce};
+use kanarie_queue::claim::{Extend, Head};
+use kanarie_queue::lease::Lease;
+use kanarie_words::ids::{ConversationId, Nonce};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -45,7 +47,7 @@ pub struct Held {
 
 impl Leases {
     /// Holds the lease of a claim that was begun at `began`.
-    pub fn hold(&self, claim: &Claim, began: Instant) -> Held {
+    pub fn hold(&self, claim: &Head, began: Instant) -> Held {
         let lease = Lease {
             channel: claim.channel.clone(),
             conversation: claim.conversation.clone(),
@@ -124,7 +126,8 @@ pub(crate) async fn keep(worker: Arc<Worker>) {
             continue;
         }
         let began = Instant::now();
-        match worker.ctx.store.extend(asked.clone(), LEASE_MS).await {
+        let extend = Extend { leases: asked.clone(), lease_ms: LEASE_MS };
+        match worker.ctx.store.run(extend).await {
             Ok(lost) => worker.leases.extended(&asked, &lost, began),
             Err(error) => {
                 emit(OutboundEvent::StoreFailed { error: error.to_string() });
@@ -138,25 +141,29 @@ pub(crate) async fn keep(worker: Arc<Worker>) {
 mod tests {
     use std::time::Duration;
 
-    use kanarie_queue::types::{Claim, ConversationId, Nonce};
+    use kanarie_queue::claim::Head;
+    use kanarie_queue::intent::Memo;
+    use kanarie_words::ids::ConversationId;
     use tokio::time::{Instant, advance, timeout};
 
     use super::Leases;
 
-    fn claim(nonce: &str) -> Claim {
-        Claim {
+    fn claim(nonce: &str) -> Head {
+        Head {
             conversation: ConversationId::from_bytes([1; 16]),
-            nonce: Nonce(nonce.to_owned()),
-            channel: "uid".to_owned(),
+            nonce: nonce.parse().unwrap(),
+            channel: "uid".parse().unwrap(),
             envelope: String::new(),
             admitted_at: 0,
             now: 0,
             tries: 1,
             crashes: 0,
+            crashed_alone: false,
             counted: false,
             failed_on: None,
             run: None,
             intent: None,
+            memo: Memo::default(),
         }
     }
 

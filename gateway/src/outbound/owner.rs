@@ -6,9 +6,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kanarie_queue::types::{
-    Buried, Claim, Committed, ConversationId, Evidence, Intent, Lease, Marked, Owned, Reserved,
+use kanarie_queue::claim::{Head, KeepRun, Release, Retry};
+use kanarie_queue::dead::{Buried, Bury};
+use kanarie_queue::evidence::EndAttempt;
+use kanarie_queue::intent::{Intent, Memo, Post};
+use kanarie_queue::lease::{Lease, Owned};
+use kanarie_queue::outcome::Evidence;
+use kanarie_queue::reserve::{Reserve, Reserved};
+use kanarie_queue::send::{
+    CommitReply, Committed, Complete, MarkSending, MarkSent, Marked, Unmark,
 };
+use kanarie_words::ids::{AttemptId, RevisionName, RouteHash};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::events::emit;
@@ -18,7 +26,8 @@ use crate::outbound::committed::CommittedReply;
 use crate::outbound::context::Worker;
 use crate::outbound::end::End;
 use crate::outbound::lease::Held;
-use crate::store::{Answer, SharedStore};
+use crate::store::Store;
+use crate::store::redis::call::Scripted;
 
 /// Time until a verb that was not answered is tried again.
 const STORE_PAUSE: Duration = Duration::from_millis(250);
@@ -30,17 +39,9 @@ const RECORD: Duration = Duration::from_secs(30);
 /// The owner of a head: its claim, and the lease that it is worked on under.
 pub(crate) struct Owner<'a> {
     pub(crate) worker: &'a Arc<Worker>,
-    pub(crate) claim: &'a Claim,
+    pub(crate) claim: &'a Head,
     pub(crate) held: &'a Held,
     pub(crate) began: Instant,
-}
-
-/// One POST of one segment, as its mark names it.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Post<'a> {
-    pub(crate) intent: &'a str,
-    pub(crate) segment: u32,
-    pub(crate) attempt: &'a str,
 }
 
 impl Owner<'_> {
@@ -55,9 +56,9 @@ impl Owner<'_> {
         intent: Intent,
         evidence: Option<Evidence>,
     ) -> Result<CommittedReply, End> {
-        let commit =
-            self.verb(|store, lease| store.commit_reply(lease, intent.clone(), evidence.clone()));
-        match commit.await {
+        let (lease, memo) = (self.lease(), Memo::default());
+        let commit = CommitReply { lease, intent: intent.clone(), evidence, memo };
+        match self.insist(commit).await {
             Committed::Done => Ok(CommittedReply::from_store(intent)),
             Committed::Exists(standing) => Ok(CommittedReply::from_store(*standing)),
             Committed::Stale => Err(End::Lost),
@@ -66,59 +67,48 @@ impl Owner<'_> {
 
     /// Keeps the agent's run with the head, or forgets it.
     pub(crate) async fn keep_run(&self, run: Option<String>) -> Result<(), End> {
-        owned(self.verb(|store, lease| store.keep_run(lease, run.clone())).await)
+        owned(self.insist(KeepRun { lease: self.lease(), run }).await)
     }
 
     /// Records how the first attempt failed and, for a canary, its revision.
     pub(crate) async fn end_attempt(
         &self,
-        evidence: Evidence,
-        failed_on: Option<String>,
+        evidence: Option<Evidence>,
+        failed_on: Option<RevisionName>,
     ) -> Result<(), End> {
-        let record =
-            self.verb(|store, lease| store.end_attempt(lease, evidence.clone(), failed_on.clone()));
-        owned(record.await)
+        owned(self.insist(EndAttempt { lease: self.lease(), evidence, failed_on }).await)
     }
 
     /// Books one send of `sender`.
-    pub(crate) async fn reserve(&self, sender: &str, per_second: u32) -> Reserved {
-        let store = &self.worker.ctx.store;
-        insist(|| store.reserve(sender.to_owned(), per_second)).await
+    pub(crate) async fn reserve(&self, sender: RouteHash, per_second: u32) -> Reserved {
+        self.insist(Reserve { sender, per_second }).await
     }
 
     /// Marks a segment as being sent; `refuted` names the attempt of a mark that listings refuted.
-    pub(crate) async fn mark(&self, post: Post<'_>, refuted: Option<&str>) -> Marked {
-        let Post { intent, segment, attempt } = post;
-        let mark = self.verb(|store, lease| {
-            let refuted = refuted.map(str::to_owned);
-            store.mark_sending(lease, intent.to_owned(), segment, attempt.to_owned(), refuted)
-        });
-        mark.await
+    pub(crate) async fn mark(&self, post: Post, refuted: Option<AttemptId>) -> Marked {
+        self.insist(MarkSending { lease: self.lease(), post, refuted }).await
     }
 
     /// Takes a mark back: its POST provably never happened.
-    pub(crate) async fn unmark(&self, post: Post<'_>) -> Result<(), End> {
-        let Post { intent, segment, attempt } = post;
-        let unmark = self.verb(|store, lease| {
-            store.unmark(lease, intent.to_owned(), segment, attempt.to_owned())
-        });
-        owned(unmark.await)
+    pub(crate) async fn unmark(&self, post: Post) -> Result<(), End> {
+        owned(self.insist(Unmark { lease: self.lease(), post }).await)
     }
 
     /// Takes the head off, its work done.
     pub(crate) async fn complete(&self, evidence: Option<Evidence>) -> Result<(), End> {
-        owned(self.verb(|store, lease| store.complete(lease, evidence.clone())).await)
+        owned(self.insist(Complete { lease: self.lease(), evidence }).await)
     }
 
     /// Puts the head back.
     pub(crate) async fn retry(&self, pause: Duration, counted: bool) -> Result<(), End> {
-        let pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-        owned(self.verb(|store, lease| store.retry(lease, pause_ms, counted)).await)
+        let delay_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+        owned(self.insist(Retry { lease: self.lease(), delay_ms, counted }).await)
     }
 
     /// Makes the head a dead letter; false when there is no room for one.
     pub(crate) async fn bury(&self, class: DeadLetterClass) -> Result<bool, End> {
-        match self.verb(|store, lease| store.bury(lease, class.as_str().to_owned())).await {
+        let bury = Bury { lease: self.lease(), class: class.as_str().to_owned() };
+        match self.insist(bury).await {
             Buried::Done => Ok(true),
             Buried::Full => Ok(false),
             Buried::Stale => Err(End::Lost),
@@ -127,7 +117,7 @@ impl Owner<'_> {
 
     /// Gives the lease back. Asked once: without an answer the lease ends by itself.
     pub(crate) async fn release(&self) {
-        let _ = self.worker.ctx.store.release(self.held.lease().clone()).await;
+        let _ = self.worker.ctx.store.run(Release { lease: self.lease() }).await;
     }
 
     /// Since when the message is waiting for its end.
@@ -141,30 +131,24 @@ impl Owner<'_> {
         if self.age() < PATIENCE { End::wait(pause) } else { End::GiveUp(class) }
     }
 
-    async fn verb<'s, T>(&'s self, ask: impl Fn(&'s SharedStore, Lease) -> Answer<'s, T>) -> T {
-        insist(|| ask(&self.worker.ctx.store, self.held.lease().clone())).await
+    fn lease(&self) -> Lease {
+        self.held.lease().clone()
+    }
+
+    async fn insist<V: Scripted>(&self, verb: V) -> V::Answer {
+        insist(&self.worker.ctx.store, verb).await
     }
 }
 
 /// Records what is known to be sent; gives up in time, for a listing finds it as well.
-pub(crate) async fn record(
-    worker: &Worker,
-    conversation: &ConversationId,
-    intent: &str,
-    segment: u32,
-    sid: &str,
-) {
-    let store = &worker.ctx.store;
-    let mark = insist(|| {
-        store.mark_sent(conversation.clone(), intent.to_owned(), segment, sid.to_owned())
-    });
-    let _ = timeout(RECORD, mark).await;
+pub(crate) async fn record(worker: &Worker, sent: MarkSent) {
+    let _ = timeout(RECORD, insist(&worker.ctx.store, sent)).await;
 }
 
 /// Asks until there is an answer: a verb may be repeated. Whoever calls sets the end.
-async fn insist<'s, T>(ask: impl Fn() -> Answer<'s, T>) -> T {
+async fn insist<V: Scripted>(store: &Store, verb: V) -> V::Answer {
     loop {
-        match ask().await {
+        match store.run(verb.clone()).await {
             Ok(answer) => return answer,
             Err(error) => emit(OutboundEvent::StoreFailed { error: error.to_string() }),
         }

@@ -8,7 +8,7 @@
 //! grapheme at least one.
 
 use kanarie_crds::route::RevisionRoute;
-use kanarie_queue::types::Class;
+use kanarie_words::class::Class;
 use serde::{Deserialize, Serialize};
 use unicode_segmentation::UnicodeSegmentation;
 
@@ -135,7 +135,7 @@ fn grapheme_border(text: &str, limit: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use kanarie_crds::route::{AgentRoute, RevisionRoute};
-    use kanarie_queue::types::Class;
+    use kanarie_words::class::Class;
     use proptest::prelude::{ProptestConfig, proptest};
     use proptest::prop_assert;
     use proptest::prop_assert_eq;

@@ -6,13 +6,15 @@
 use std::time::Duration;
 
 use kanarie_crds::route::Route;
-use kanarie_queue::types::Marked;
+use kanarie_queue::intent::Post;
+use kanarie_queue::send::{MarkSent, Marked};
+use kanarie_words::ids::{AttemptId, IntentId, MessageSid};
 use tokio::time::Instant;
 
 use crate::events::emit;
 use crate::events::outbound::OutboundEvent;
 use crate::outbound::end::End;
-use crate::outbound::owner::{Owner, Post};
+use crate::outbound::owner::Owner;
 use crate::outbound::reply::Reply;
 use crate::outbound::twilio::Account;
 
@@ -27,7 +29,7 @@ pub(crate) struct Segment<'a> {
     pub(crate) customer: &'a str,
     pub(crate) reply: &'a Reply,
     /// Id of the reply's intent.
-    pub(crate) intent: &'a str,
+    pub(crate) intent: &'a IntentId,
     /// Its place in the reply, from 0.
     pub(crate) number: u32,
     pub(crate) text: &'a str,
@@ -37,12 +39,19 @@ pub(crate) struct Segment<'a> {
 
 impl Segment<'_> {
     /// One POST of it.
-    pub(crate) fn post<'a>(&'a self, attempt: &'a str) -> Post<'a> {
-        Post { intent: self.intent, segment: self.number, attempt }
+    pub(crate) fn post(&self, attempt: &AttemptId) -> Post {
+        let (intent, attempt) = (self.intent.clone(), attempt.clone());
+        Post { intent, segment: self.number, attempt }
+    }
+
+    /// That it was sent, as the store records it.
+    pub(crate) fn sent(&self, sid: MessageSid) -> MarkSent {
+        let (conversation, intent) = (self.owner.claim.conversation.clone(), self.intent.clone());
+        MarkSent { conversation, intent, segment: self.number, sid }
     }
 
     /// Marks it as being sent by `attempt`.
-    pub(crate) async fn mark(&self, attempt: &str, refuted: Option<&str>) -> Marked {
+    pub(crate) async fn mark(&self, attempt: &AttemptId, refuted: Option<AttemptId>) -> Marked {
         self.owner.mark(self.post(attempt), refuted).await
     }
 

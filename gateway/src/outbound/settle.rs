@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use kanarie_queue::types::{Marked, Millis, Sending};
+use kanarie_queue::intent::Sending;
+use kanarie_queue::send::Marked;
+use kanarie_words::Millis;
+use kanarie_words::ids::{AttemptId, MessageSid};
 
 use crate::events::emit;
 use crate::events::outbound::OutboundEvent;
@@ -31,7 +34,7 @@ pub(crate) enum Leave {
 pub(crate) struct Ambiguous {
     pub(crate) sending: Sending,
     /// SIDs that belong to other segments.
-    pub(crate) attributed: Vec<String>,
+    pub(crate) attributed: Vec<MessageSid>,
     /// The store's clock.
     pub(crate) now: Millis,
 }
@@ -39,7 +42,7 @@ pub(crate) struct Ambiguous {
 /// Settles the mark of another attempt, and marks the segment for `attempt` if that one is refuted.
 pub(crate) async fn settle(
     segment: &Segment<'_>,
-    attempt: &str,
+    attempt: &AttemptId,
     mark: Ambiguous,
 ) -> Result<Leave, End> {
     let Ambiguous { sending, attributed, now } = mark;
@@ -49,9 +52,7 @@ pub(crate) async fn settle(
     }
     match find(segment, &attributed, sending.at, now).await {
         Ok(Some(sid)) => {
-            let owner = segment.owner;
-            let conversation = &owner.claim.conversation;
-            owner::record(owner.worker, conversation, segment.intent, segment.number, &sid).await;
+            owner::record(segment.owner.worker, segment.sent(sid)).await;
             Ok(Leave::Sent)
         }
         Ok(None) if segment.resent => Err(End::GiveUp(DeadLetterClass::Unknown)),
@@ -67,8 +68,12 @@ pub(crate) async fn settle(
 }
 
 /// Puts our mark in the place of one that a listing refuted.
-async fn replace(segment: &Segment<'_>, attempt: &str, refuted: &Sending) -> Result<Leave, End> {
-    match segment.mark(attempt, Some(&refuted.attempt)).await {
+async fn replace(
+    segment: &Segment<'_>,
+    attempt: &AttemptId,
+    refuted: &Sending,
+) -> Result<Leave, End> {
+    match segment.mark(attempt, Some(refuted.attempt.clone())).await {
         Marked::Go => Ok(Leave::Post),
         Marked::Sent => Ok(Leave::Sent),
         Marked::Stale => Err(End::Lost),
@@ -79,10 +84,10 @@ async fn replace(segment: &Segment<'_>, attempt: &str, refuted: &Sending) -> Res
 
 async fn find(
     segment: &Segment<'_>,
-    attributed: &[String],
+    attributed: &[MessageSid],
     marked_at: Millis,
     now: Millis,
-) -> Result<Option<String>, ListError> {
+) -> Result<Option<MessageSid>, ListError> {
     let (from, to, body) = (segment.route.sender.as_str(), segment.customer, segment.text);
     let wanted = Wanted { from, to, body, marked_at, now, attributed };
     segment.owner.worker.ctx.twilio.find(segment.account(), &wanted).await

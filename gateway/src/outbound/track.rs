@@ -5,8 +5,8 @@
 //! anybody back; another canary draws other buckets. Never counts anything.
 
 use kanarie_crds::route::{RevisionRoute, Route};
-use kanarie_queue::types::{ConversationId, Track};
-use kanarie_words::ids::StoreKey;
+use kanarie_words::ids::{ConversationId, RevisionName, StoreKey};
+use kanarie_words::track::Track;
 
 use crate::key::{BUCKETS, bucket};
 
@@ -27,11 +27,11 @@ pub fn choose<'a>(
     key: StoreKey,
     route: &'a Route,
     conversation: &ConversationId,
-    failed_on: Option<&str>,
+    failed_on: Option<&RevisionName>,
 ) -> Choice<'a> {
     let judged = route.canary.is_some();
     let canary = route.canary.as_ref().filter(|canary| {
-        failed_on != Some(canary.revision.as_str())
+        failed_on != Some(&canary.revision)
             && bucket(key, route.channel.uid.as_str(), canary.revision.as_str(), conversation)
                 < u64::from(route.weight.percent()) * (BUCKETS / 100)
     });
@@ -140,13 +140,16 @@ mod tests {
     #[test]
     fn a_message_that_failed_on_the_canary_goes_to_stable() {
         let route = route(100, Some("r2"));
-        let choice = choose(key(), &route, &conversation(1), Some("r2"));
+        let choice = choose(key(), &route, &conversation(1), Some(&"r2".parse().unwrap()));
         assert_eq!((choice.track, choice.judged), (Track::Stable, true));
     }
 
     #[test]
     fn a_failure_on_a_former_canary_says_nothing_about_this_one() {
         let route = route(100, Some("r3"));
-        assert_eq!(choose(key(), &route, &conversation(1), Some("r2")).track, Track::Canary);
+        assert_eq!(
+            choose(key(), &route, &conversation(1), Some(&"r2".parse().unwrap())).track,
+            Track::Canary
+        );
     }
 }

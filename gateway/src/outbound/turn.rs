@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kanarie_queue::types::Claim;
+use kanarie_queue::claim::Head;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -36,7 +36,7 @@ const NO_ROOM: Duration = Duration::from_secs(60);
 /// Runs the turn of a claim that was begun at `began`, until its lease is given up or lost.
 pub(crate) async fn run(
     worker: Arc<Worker>,
-    claim: Claim,
+    claim: Head,
     began: Instant,
     mut cut_off: watch::Receiver<bool>,
 ) {
@@ -64,7 +64,7 @@ async fn line(owner: &Owner<'_>) -> Result<(), End> {
         Some(reply) => reply,
         None => {
             let (claim, key) = (owner.claim, owner.worker.key);
-            let choice = track::choose(key, route, &claim.conversation, claim.failed_on.as_deref());
+            let choice = track::choose(key, route, &claim.conversation, claim.failed_on.as_ref());
             let ready = attempt::answer(Asking { owner, route, message: &message }, choice).await?;
             owner.commit(ready.intent(), ready.evidence).await?
         }
@@ -127,7 +127,7 @@ fn read(owner: &Owner<'_>) -> Result<InboundMessage, End> {
 
 /// The route of the message's channel, in force.
 fn find_channel(owner: &Owner<'_>) -> Result<Arc<Entry>, End> {
-    let entry = owner.worker.ctx.routes.find_channel(&owner.claim.channel);
+    let entry = owner.worker.ctx.routes.find_channel(owner.claim.channel.as_str());
     entry
         .filter(|entry| entry.gone_since.is_none())
         .ok_or_else(|| owner.wait_for(DeadLetterClass::NoChannel, PARKED))

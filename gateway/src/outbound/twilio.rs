@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kanarie_crds::route::Credentials;
+use kanarie_words::ids::MessageSid;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Body, Client, RequestBuilder, redirect, retry};
 use tokio::time::Instant;
@@ -111,7 +112,7 @@ impl Twilio {
         &self,
         account: Account<'_>,
         wanted: &Wanted<'_>,
-    ) -> Result<Option<String>, ListError> {
+    ) -> Result<Option<MessageSid>, ListError> {
         for to in number::notations(wanted.to) {
             if let Some(sid) = self.find_under(account, wanted, &to).await? {
                 return Ok(Some(sid));
@@ -127,7 +128,7 @@ impl Twilio {
         account: Account<'_>,
         wanted: &Wanted<'_>,
         to: &str,
-    ) -> Result<Option<String>, ListError> {
+    ) -> Result<Option<MessageSid>, ListError> {
         let mut url = self.messages(account).ok_or(ListError::Unavailable)?;
         url.query_pairs_mut().append_pair("To", to).append_pair("PageSize", PAGE_SIZE);
         let mut oldest = None;

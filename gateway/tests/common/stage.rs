@@ -3,17 +3,28 @@
 //! Takes the kind of store; gives it empty, at [`START`], with a clock that moves only when told.
 //! Every word unwraps the store's error: a test here is about answers.
 
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use kanarie_gateway::store::SharedStore;
 use kanarie_gateway::store::embedded::EmbeddedStore;
+use kanarie_gateway::store::redis::call::Scripted;
 use kanarie_gateway::store::redis::{RedisStore, Settings};
-use kanarie_queue::types::{
-    Admission, Admit, Buried, Claim, Claimed, Class, Committed, ConversationId, Evidence, Intent,
-    Lease, Marked, Nonce, Owned, Track,
+use kanarie_gateway::store::{SharedStore, Store};
+use kanarie_queue::admit::{Admission, Admit};
+use kanarie_queue::claim::{Claim, Claimed, Extend, Head, KeepRun, Release, Retry};
+use kanarie_queue::dead::{Buried, Bury};
+use kanarie_queue::evidence::{EndAttempt, ReadCounts};
+use kanarie_queue::intent::{Intent, Memo, Post};
+use kanarie_queue::lease::{Lease, Owned};
+use kanarie_queue::outcome::Evidence;
+use kanarie_queue::send::{
+    CommitReply, Committed, Complete, MarkSending, MarkSent, Marked, Unmark,
 };
+use kanarie_words::class::Class;
+use kanarie_words::ids::{ConversationId, InvalidId};
+use kanarie_words::track::Track;
 
 use crate::redis_server::RedisServer;
 
@@ -39,7 +50,7 @@ impl Stage {
         let told = Arc::clone(&clock);
         let told = Arc::new(move || told.load(Ordering::Relaxed));
         let store = EmbeddedStore::in_memory(told).expect("memory can be opened");
-        Self { store: Arc::new(store), server: None, clock }
+        Self { store: Arc::new(Store::Embedded(store)), server: None, clock }
     }
 
     /// The Redis store over a server of its own.
@@ -48,7 +59,7 @@ impl Stage {
         let clock = Arc::new(AtomicU64::new(START));
         let settings = Settings { beat: Duration::from_secs(20), clock: Some(Arc::clone(&clock)) };
         let store = RedisStore::open(&server.url(), settings).await.expect("the server is fit");
-        Self { store: Arc::new(store), server: Some(server), clock }
+        Self { store: Arc::new(Store::Redis(store)), server: Some(server), clock }
     }
 
     /// Lets time pass.
@@ -61,9 +72,14 @@ impl Stage {
         self.clock.store(START + ms, Ordering::Relaxed);
     }
 
+    /// Runs a verb.
+    pub(crate) async fn run<V: Scripted>(&self, verb: V) -> V::Answer {
+        self.store.run(verb).await.expect("the store answers")
+    }
+
     /// Admits a message of a conversation, its SID its text.
     pub(crate) async fn admit(&self, conversation: u8, sid: &str) -> Admission {
-        self.store.admit(message(conversation, sid)).await.expect("the store answers")
+        self.run(message(conversation, sid)).await
     }
 
     /// Admits and expects it to be queued.
@@ -73,16 +89,20 @@ impl Stage {
 
     /// Claims in the one shard that [`conversation`] uses.
     pub(crate) async fn claimed(&self, nonce: &str) -> Claimed {
-        let nonce = Nonce(nonce.to_owned());
-        self.store.claim(0, nonce, LEASE_MS).await.expect("the store answers")
+        self.claimed_in(0, nonce).await
+    }
+
+    /// Claims in any shard.
+    pub(crate) async fn claimed_in(&self, shard: u8, nonce: &str) -> Claimed {
+        self.run(Claim { shard, nonce: id(nonce), lease_ms: LEASE_MS }).await
     }
 
     /// Claims and expects a head.
-    pub(crate) async fn claim(&self, nonce: &str) -> (Claim, Lease) {
+    pub(crate) async fn claim(&self, nonce: &str) -> (Head, Lease) {
         match self.claimed(nonce).await {
-            Claimed::Head(claim) => {
-                let lease = lease_of(&claim);
-                (*claim, lease)
+            Claimed::Head(head) => {
+                let lease = lease_of(&head);
+                (*head, lease)
             }
             Claimed::Nothing { next_in_ms } => panic!("nothing to claim, next in {next_in_ms:?}"),
         }
@@ -94,10 +114,26 @@ impl Stage {
         self.claim(nonce).await.1
     }
 
+    /// Extends leases; gives the conversations whose lease is lost.
+    pub(crate) async fn extend(&self, leases: &[Lease], lease_ms: u64) -> Vec<ConversationId> {
+        let leases = leases.iter().map(|of| (of.conversation.clone(), of.nonce.clone())).collect();
+        self.run(Extend { leases, lease_ms }).await
+    }
+
     /// Commits a reply of some segments without evidence.
     pub(crate) async fn commit(&self, lease: &Lease, id: &str, segments: u32) -> Committed {
-        let commit = self.store.commit_reply(lease.clone(), intent(id, segments), None);
-        commit.await.expect("the store answers")
+        self.commit_reply(lease, intent(id, segments), None).await
+    }
+
+    /// Commits a reply.
+    pub(crate) async fn commit_reply(
+        &self,
+        lease: &Lease,
+        intent: Intent,
+        evidence: Option<Evidence>,
+    ) -> Committed {
+        let (lease, memo) = (lease.clone(), Memo::default());
+        self.run(CommitReply { lease, intent, evidence, memo }).await
     }
 
     /// Marks a segment.
@@ -115,56 +151,56 @@ impl Stage {
     pub(crate) async fn mark_again(
         &self,
         lease: &Lease,
-        id: &str,
+        intent: &str,
         segment: u32,
         attempt: &str,
-        expected: Option<&str>,
+        refuted: Option<&str>,
     ) -> Marked {
-        let (id, attempt) = (id.to_owned(), attempt.to_owned());
-        let expected = expected.map(str::to_owned);
-        let mark = self.store.mark_sending(lease.clone(), id, segment, attempt, expected);
-        mark.await.expect("the store answers")
+        let (lease, post) = (lease.clone(), post(intent, segment, attempt));
+        self.run(MarkSending { lease, post, refuted: refuted.map(id) }).await
     }
 
     /// Takes a mark back.
     pub(crate) async fn unmark(
         &self,
         lease: &Lease,
-        id: &str,
+        intent: &str,
         segment: u32,
         attempt: &str,
     ) -> Owned {
-        let (id, attempt) = (id.to_owned(), attempt.to_owned());
-        let unmark = self.store.unmark(lease.clone(), id, segment, attempt);
-        unmark.await.expect("the store answers")
+        let (lease, post) = (lease.clone(), post(intent, segment, attempt));
+        self.run(Unmark { lease, post }).await
     }
 
     /// Records a SID.
-    pub(crate) async fn sent(&self, of: &Lease, id: &str, segment: u32, sid: &str) -> bool {
-        let (id, sid) = (id.to_owned(), sid.to_owned());
-        let sent = self.store.mark_sent(of.conversation.clone(), id, segment, sid);
-        sent.await.expect("the store answers")
+    pub(crate) async fn sent(&self, of: &Lease, intent: &str, segment: u32, sid: &str) -> bool {
+        let conversation = of.conversation.clone();
+        self.run(MarkSent { conversation, intent: id(intent), segment, sid: id(sid) }).await
     }
 
     /// Completes without evidence.
     pub(crate) async fn complete(&self, lease: &Lease) -> Owned {
-        self.store.complete(lease.clone(), None).await.expect("the store answers")
+        self.complete_with(lease, None).await
+    }
+
+    /// Completes.
+    pub(crate) async fn complete_with(&self, lease: &Lease, evidence: Option<Evidence>) -> Owned {
+        self.run(Complete { lease: lease.clone(), evidence }).await
     }
 
     /// Puts the head back for a time.
     pub(crate) async fn retry(&self, lease: &Lease, delay_ms: u64, counted: bool) -> Owned {
-        self.store.retry(lease.clone(), delay_ms, counted).await.expect("the store answers")
+        self.run(Retry { lease: lease.clone(), delay_ms, counted }).await
     }
 
     /// Gives the lease back.
     pub(crate) async fn release(&self, lease: &Lease) -> Owned {
-        self.store.release(lease.clone()).await.expect("the store answers")
+        self.run(Release { lease: lease.clone() }).await
     }
 
     /// Keeps a run, or forgets it.
     pub(crate) async fn keep_run(&self, lease: &Lease, run: Option<&str>) -> Owned {
-        let run = run.map(str::to_owned);
-        self.store.keep_run(lease.clone(), run).await.expect("the store answers")
+        self.run(KeepRun { lease: lease.clone(), run: run.map(str::to_owned) }).await
     }
 
     /// Ends the first attempt.
@@ -174,23 +210,31 @@ impl Stage {
         evidence: Evidence,
         failed_on: Option<&str>,
     ) -> Owned {
-        let failed_on = failed_on.map(str::to_owned);
-        let end = self.store.end_attempt(lease.clone(), evidence, failed_on);
-        end.await.expect("the store answers")
+        let (lease, evidence) = (lease.clone(), Some(evidence));
+        self.run(EndAttempt { lease, evidence, failed_on: failed_on.map(id) }).await
     }
 
     /// Buries the head.
     pub(crate) async fn bury(&self, lease: &Lease, class: &str) -> Buried {
-        self.store.bury(lease.clone(), class.to_owned()).await.expect("the store answers")
+        self.run(Bury { lease: lease.clone(), class: class.to_owned() }).await
     }
 
     /// What was counted for one channel, as `field=messages`.
     pub(crate) async fn counted(&self, channel: &str) -> Vec<String> {
-        let counts = self.store.counts(vec![channel.to_owned()]);
-        let (_, channels) = counts.await.expect("the store answers");
-        let counts = channels.into_iter().flat_map(|(_, counts)| counts);
+        let read = self.run(ReadCounts { channels: vec![id(channel)] }).await;
+        let counts = read.counts.into_iter().flat_map(|counts| counts.messages);
         counts.map(|count| format!("{}={}", count.evidence.field(), count.messages)).collect()
     }
+}
+
+/// An id of any kind.
+pub(crate) fn id<T: FromStr<Err = InvalidId>>(text: &str) -> T {
+    text.parse().expect("tests name things by good ids")
+}
+
+/// An attempt at a segment.
+pub(crate) fn post(intent: &str, segment: u32, attempt: &str) -> Post {
+    Post { intent: id(intent), segment, attempt: id(attempt) }
 }
 
 /// One of 256 conversations, all of shard 0, in the order of their ids.
@@ -203,8 +247,8 @@ pub(crate) fn conversation(number: u8) -> ConversationId {
 /// A message whose text is its SID, of channel `shop`.
 pub(crate) fn message(number: u8, sid: &str) -> Admit {
     Admit {
-        channel: "shop".to_owned(),
-        dedup_key: format!("AC1:{sid}"),
+        channel: id("shop"),
+        dedup_key: id(&format!("AC1:{sid}")),
         conversation: conversation(number),
         envelope: sid.to_owned(),
         limit: 50,
@@ -214,23 +258,16 @@ pub(crate) fn message(number: u8, sid: &str) -> Admit {
 }
 
 /// A fresh reply.
-pub(crate) fn intent(id: &str, segments: u32) -> Intent {
-    Intent {
-        id: id.to_owned(),
-        segments,
-        body: format!("body of {id}"),
-        sent: Vec::new(),
-        sending: None,
-        resent: false,
-    }
+pub(crate) fn intent(name: &str, segments: u32) -> Intent {
+    Intent::fresh(id(name), segments, format!("body of {name}"))
 }
 
 /// The proof that a claim gives.
-pub(crate) fn lease_of(claim: &Claim) -> Lease {
+pub(crate) fn lease_of(head: &Head) -> Lease {
     Lease {
-        channel: claim.channel.clone(),
-        conversation: claim.conversation.clone(),
-        nonce: claim.nonce.clone(),
+        channel: head.channel.clone(),
+        conversation: head.conversation.clone(),
+        nonce: head.nonce.clone(),
     }
 }
 

@@ -1,8 +1,9 @@
 //! Admission: duplicate, then limit, then capacity, then append.
 
-use kanarie_queue::types::{Admission, Admit, Claimed};
+use kanarie_queue::admit::{Admission, Admit};
+use kanarie_queue::claim::Claimed;
 
-use crate::stage::{LEASE_MS, Stage, message};
+use crate::stage::{LEASE_MS, Stage, id, message};
 
 on_both_stores!(
     a_repeated_message_is_a_duplicate_and_is_queued_once,
@@ -33,56 +34,56 @@ async fn a_repeated_message_is_a_duplicate_and_is_queued_once(stage: &Stage) {
 
 async fn a_message_is_new_again_exactly_at_the_end_of_its_memory(stage: &Stage) {
     let brief = || Admit { dedup_ms: 300_000, ..message(1, "SM1") };
-    assert_eq!(stage.store.admit(brief()).await.unwrap(), Admission::Queued);
+    assert_eq!(stage.run(brief()).await, Admission::Queued);
     stage.at(299_999);
-    assert_eq!(stage.store.admit(brief()).await.unwrap(), Admission::Duplicate);
+    assert_eq!(stage.run(brief()).await, Admission::Duplicate);
     stage.at(300_000);
-    assert_eq!(stage.store.admit(brief()).await.unwrap(), Admission::Queued);
+    assert_eq!(stage.run(brief()).await, Admission::Queued);
 }
 
 async fn a_message_over_the_limit_waits_until_the_oldest_stamp_has_gone(stage: &Stage) {
     let limited = |sid: &str| Admit { limit: 2, ..message(1, sid) };
-    assert_eq!(stage.store.admit(limited("SM1")).await.unwrap(), Admission::Queued);
+    assert_eq!(stage.run(limited("SM1")).await, Admission::Queued);
     stage.pass(10_000);
-    assert_eq!(stage.store.admit(limited("SM2")).await.unwrap(), Admission::Queued);
+    assert_eq!(stage.run(limited("SM2")).await, Admission::Queued);
     stage.pass(5_000);
     let wait = Admission::Limited { retry_after_ms: 45_000 };
-    assert_eq!(stage.store.admit(limited("SM3")).await.unwrap(), wait);
+    assert_eq!(stage.run(limited("SM3")).await, wait);
     stage.pass(44_999);
     let wait = Admission::Limited { retry_after_ms: 1 };
-    assert_eq!(stage.store.admit(limited("SM3")).await.unwrap(), wait);
+    assert_eq!(stage.run(limited("SM3")).await, wait);
     stage.pass(1);
-    assert_eq!(stage.store.admit(limited("SM3")).await.unwrap(), Admission::Queued);
+    assert_eq!(stage.run(limited("SM3")).await, Admission::Queued);
     let wait = Admission::Limited { retry_after_ms: 10_000 };
-    assert_eq!(stage.store.admit(limited("SM4")).await.unwrap(), wait);
+    assert_eq!(stage.run(limited("SM4")).await, wait);
 }
 
 async fn a_limited_message_is_no_duplicate_later(stage: &Stage) {
     let limited = |sid: &str| Admit { limit: 1, ..message(1, sid) };
-    assert_eq!(stage.store.admit(limited("SM1")).await.unwrap(), Admission::Queued);
-    assert!(matches!(stage.store.admit(limited("SM2")).await.unwrap(), Admission::Limited { .. }));
+    assert_eq!(stage.run(limited("SM1")).await, Admission::Queued);
+    assert!(matches!(stage.run(limited("SM2")).await, Admission::Limited { .. }));
     stage.pass(60_000);
-    assert_eq!(stage.store.admit(limited("SM2")).await.unwrap(), Admission::Queued);
+    assert_eq!(stage.run(limited("SM2")).await, Admission::Queued);
 }
 
 async fn a_duplicate_costs_no_quota(stage: &Stage) {
     let limited = |sid: &str| Admit { limit: 2, ..message(1, sid) };
     for sid in ["SM1", "SM1", "SM1", "SM2"] {
-        let answer = stage.store.admit(limited(sid)).await.unwrap();
+        let answer = stage.run(limited(sid)).await;
         assert!(!matches!(answer, Admission::Limited { .. }));
     }
 }
 
 async fn each_conversation_has_its_own_limit(stage: &Stage) {
     let limited = |number: u8, sid: &str| Admit { limit: 1, ..message(number, sid) };
-    assert_eq!(stage.store.admit(limited(1, "SM1")).await.unwrap(), Admission::Queued);
-    assert_eq!(stage.store.admit(limited(2, "SM2")).await.unwrap(), Admission::Queued);
+    assert_eq!(stage.run(limited(1, "SM1")).await, Admission::Queued);
+    assert_eq!(stage.run(limited(2, "SM2")).await, Admission::Queued);
 }
 
 async fn a_limit_of_zero_admits_nothing_and_names_a_whole_window(stage: &Stage) {
     let refused = Admit { limit: 0, ..message(1, "SM1") };
     let wait = Admission::Limited { retry_after_ms: 60_000 };
-    assert_eq!(stage.store.admit(refused).await.unwrap(), wait);
+    assert_eq!(stage.run(refused).await, wait);
 }
 
 async fn a_lowered_limit_waits_for_the_stamp_that_must_go(stage: &Stage) {
@@ -93,46 +94,46 @@ async fn a_lowered_limit_waits_for_the_stamp_that_must_go(stage: &Stage) {
     // Of five stamps four must go, the last of them made at 3,000.
     let lowered = Admit { limit: 2, ..message(1, "SM9") };
     let wait = Admission::Limited { retry_after_ms: 59_000 };
-    assert_eq!(stage.store.admit(lowered).await.unwrap(), wait);
+    assert_eq!(stage.run(lowered).await, wait);
 }
 
 async fn a_conversation_is_full_at_200_messages(stage: &Stage) {
     fill_conversation(stage).await;
-    assert_eq!(stage.store.admit(unlimited("SM200")).await.unwrap(), Admission::Full);
+    assert_eq!(stage.run(unlimited("SM200")).await, Admission::Full);
     stage.queue(2, "SMother").await;
 }
 
 async fn a_message_refused_as_full_is_no_duplicate_later(stage: &Stage) {
     fill_conversation(stage).await;
-    assert_eq!(stage.store.admit(unlimited("SM200")).await.unwrap(), Admission::Full);
+    assert_eq!(stage.run(unlimited("SM200")).await, Admission::Full);
     let (_, lease) = stage.claim("a").await;
     stage.complete(&lease).await;
-    assert_eq!(stage.store.admit(unlimited("SM200")).await.unwrap(), Admission::Queued);
+    assert_eq!(stage.run(unlimited("SM200")).await, Admission::Queued);
 }
 
 async fn a_shard_is_full_at_64_mebibytes_of_envelopes(stage: &Stage) {
     let large = |sid: &str, bytes: usize| Admit { envelope: "x".repeat(bytes), ..unlimited(sid) };
     for part in 0..8 {
         let message = large(&format!("SM{part}"), 8 << 20);
-        assert_eq!(stage.store.admit(message).await.unwrap(), Admission::Queued);
+        assert_eq!(stage.run(message).await, Admission::Queued);
     }
-    assert_eq!(stage.store.admit(large("SM9", 1)).await.unwrap(), Admission::Full);
+    assert_eq!(stage.run(large("SM9", 1)).await, Admission::Full);
     let (_, lease) = stage.claim("a").await;
     stage.complete(&lease).await;
-    assert_eq!(stage.store.admit(large("SM9", 8 << 20)).await.unwrap(), Admission::Queued);
+    assert_eq!(stage.run(large("SM9", 8 << 20)).await, Admission::Queued);
 }
 
 async fn a_duplicate_is_told_before_a_limit(stage: &Stage) {
     let limited = || Admit { limit: 1, ..message(1, "SM1") };
-    assert_eq!(stage.store.admit(limited()).await.unwrap(), Admission::Queued);
-    assert_eq!(stage.store.admit(limited()).await.unwrap(), Admission::Duplicate);
+    assert_eq!(stage.run(limited()).await, Admission::Queued);
+    assert_eq!(stage.run(limited()).await, Admission::Duplicate);
 }
 
 async fn a_limit_is_told_before_a_full_conversation(stage: &Stage) {
     fill_conversation(stage).await;
     let limited = Admit { limit: 200, ..message(1, "SM200") };
     let wait = Admission::Limited { retry_after_ms: 60_000 };
-    assert_eq!(stage.store.admit(limited).await.unwrap(), wait);
+    assert_eq!(stage.run(limited).await, wait);
 }
 
 async fn an_admission_in_an_earlier_time_counts_as_now(stage: &Stage) {
@@ -149,8 +150,8 @@ async fn an_admission_in_an_earlier_time_counts_as_now(stage: &Stage) {
 async fn an_envelope_comes_back_byte_for_byte(stage: &Stage) {
     let text = "{\"a\": \"Héllo 👋\\n\", \"b\": [], \"c\": null}\0\r\n:12:%d\u{7f}";
     let message =
-        Admit { envelope: text.to_owned(), dedup_key: "AC:9:é:".to_owned(), ..message(1, "") };
-    assert_eq!(stage.store.admit(message).await.unwrap(), Admission::Queued);
+        Admit { envelope: text.to_owned(), dedup_key: id("AC:9:%d:"), ..message(1, "SM1") };
+    assert_eq!(stage.run(message).await, Admission::Queued);
     assert_eq!(stage.claim("a").await.0.envelope, text);
 }
 
@@ -161,7 +162,7 @@ fn unlimited(sid: &str) -> Admit {
 async fn fill_conversation(stage: &Stage) {
     for number in 0..200 {
         let message = unlimited(&format!("SM{number}"));
-        assert_eq!(stage.store.admit(message).await.unwrap(), Admission::Queued);
+        assert_eq!(stage.run(message).await, Admission::Queued);
     }
 }
 

@@ -1,10 +1,13 @@
 //! Leases: who owns a head, for how long, and what a former owner can still do.
 
-use kanarie_queue::types::{
-    Buried, Claimed, Class, Committed, ConversationId, Marked, Nonce, Owned,
-};
+use kanarie_queue::claim::Claimed;
+use kanarie_queue::dead::Buried;
+use kanarie_queue::lease::Owned;
+use kanarie_queue::send::{Committed, Marked};
+use kanarie_words::class::Class;
+use kanarie_words::ids::ConversationId;
 
-use crate::stage::{LEASE_MS, Stage, canary, conversation, message};
+use crate::stage::{LEASE_MS, Stage, canary, conversation, id, lease_of, message};
 
 on_both_stores!(
     a_claim_gives_the_head_with_all_that_is_known_of_it,
@@ -57,9 +60,7 @@ async fn a_conversation_is_leased_to_one_owner_at_a_time(stage: &Stage) {
 
 async fn a_claim_finds_only_its_own_shard(stage: &Stage) {
     stage.queue(1, "SM1").await;
-    let nonce = Nonce("a".to_owned());
-    let other = stage.store.claim(1, nonce, LEASE_MS).await.unwrap();
-    assert_eq!(other, Claimed::Nothing { next_in_ms: None });
+    assert_eq!(stage.claimed_in(1, "a").await, Claimed::Nothing { next_in_ms: None });
 }
 
 async fn a_claim_repeated_with_its_nonce_gives_the_same_head(stage: &Stage) {
@@ -160,8 +161,7 @@ async fn eight_expired_leases_at_most_are_taken_back_by_one_claim(stage: &Stage)
 async fn extend_renews_from_now(stage: &Stage) {
     let lease = stage.lease(1, "SM1", "a").await;
     stage.pass(10_000);
-    let leases = vec![(lease.conversation, lease.nonce)];
-    assert_eq!(stage.store.extend(leases, 20_000).await.unwrap(), []);
+    assert_eq!(stage.extend(&[lease], 20_000).await, []);
     assert_eq!(stage.claimed("b").await, Claimed::Nothing { next_in_ms: Some(20_000) });
 }
 
@@ -170,26 +170,23 @@ async fn extend_names_the_leases_that_are_lost(stage: &Stage) {
     stage.pass(LEASE_MS);
     stage.claim("b").await;
     let kept = stage.lease(2, "SM2", "c").await;
-    let leases = vec![(lost.conversation, lost.nonce), (kept.conversation, kept.nonce)];
-    assert_eq!(stage.store.extend(leases, LEASE_MS).await.unwrap(), [conversation(1)]);
+    assert_eq!(stage.extend(&[lost, kept], LEASE_MS).await, [conversation(1)]);
 }
 
 async fn extend_reaches_every_shard(stage: &Stage) {
     let mut leases = Vec::new();
     for number in [1_u8, 9, 31] {
-        let elsewhere = ConversationId::from_bytes([number; 16]);
         let mut message = message(1, &format!("SM{number}"));
-        message.conversation = elsewhere.clone();
-        stage.store.admit(message).await.unwrap();
-        let nonce = Nonce(format!("n{number}"));
-        stage.store.claim(number, nonce.clone(), LEASE_MS).await.unwrap();
-        leases.push((elsewhere, nonce));
+        message.conversation = ConversationId::from_bytes([number; 16]);
+        stage.run(message).await;
+        let claimed = stage.claimed_in(number, &format!("n{number}")).await;
+        let Claimed::Head(head) = claimed else { panic!("nothing to claim") };
+        leases.push(lease_of(&head));
     }
     stage.pass(LEASE_MS - 1);
-    assert_eq!(stage.store.extend(leases, LEASE_MS).await.unwrap(), []);
+    assert_eq!(stage.extend(&leases, LEASE_MS).await, []);
     for shard in [1, 9, 31] {
-        let nonce = Nonce("other".to_owned());
-        let found = stage.store.claim(shard, nonce, LEASE_MS).await.unwrap();
+        let found = stage.claimed_in(shard, "other").await;
         assert_eq!(found, Claimed::Nothing { next_in_ms: Some(LEASE_MS) });
     }
 }
@@ -235,15 +232,15 @@ async fn a_retry_counts_its_try_only_when_told(stage: &Stage) {
 
 async fn a_retry_keeps_the_work_on_the_head(stage: &Stage) {
     let lease = stage.lease(1, "SM1", "a").await;
-    stage.end(&lease, canary(1, Class::Http), Some("revision 2")).await;
+    stage.end(&lease, canary(1, Class::Http), Some("revision-2")).await;
     stage.commit(&lease, "i", 1).await;
     stage.keep_run(&lease, Some("run")).await;
     stage.retry(&lease, 0, true).await;
     let (head, _) = stage.claim("b").await;
     assert!(head.counted);
-    assert_eq!(head.failed_on.as_deref(), Some("revision 2"));
+    assert_eq!(head.failed_on, Some(id("revision-2")));
     assert_eq!(head.run.as_deref(), Some("run"));
-    assert_eq!(head.intent.map(|intent| intent.id).as_deref(), Some("i"));
+    assert_eq!(head.intent.map(|intent| intent.id), Some(id("i")));
 }
 
 async fn a_repeated_retry_or_release_is_stale(stage: &Stage) {
@@ -260,7 +257,7 @@ async fn the_next_head_starts_with_nothing_of_the_one_before(stage: &Stage) {
     stage.claim("a").await;
     stage.pass(LEASE_MS);
     let (_, lease) = stage.claim("b").await;
-    stage.end(&lease, canary(1, Class::Http), Some("revision 2")).await;
+    stage.end(&lease, canary(1, Class::Http), Some("revision-2")).await;
     stage.keep_run(&lease, Some("run")).await;
     stage.commit(&lease, "i", 1).await;
     stage.keep_run(&lease, Some("run")).await;

@@ -1,8 +1,8 @@
 //! The outbound pace of a sender.
 
-use kanarie_queue::types::Reserved;
+use kanarie_queue::reserve::{Reserve, Reserved};
 
-use crate::stage::Stage;
+use crate::stage::{Stage, id};
 
 on_both_stores!(
     eight_sends_go_at_once_and_the_next_wait_their_interval,
@@ -55,7 +55,7 @@ async fn senders_do_not_wait_for_each_other(stage: &Stage) {
     for _ in 0..10 {
         reserve(stage, 10).await;
     }
-    let other = stage.store.reserve("AC1|whatsapp:other".to_owned(), 10).await.unwrap();
+    let other = stage.run(Reserve { sender: id("AC1|whatsapp:other"), per_second: 10 }).await;
     assert_eq!(other, Reserved::After(0));
 }
 
@@ -71,5 +71,5 @@ async fn a_clock_that_stepped_back_blocks_a_sender_for_two_seconds_at_most(stage
 }
 
 async fn reserve(stage: &Stage, per_second: u32) -> Reserved {
-    stage.store.reserve("AC1|whatsapp:sender".to_owned(), per_second).await.unwrap()
+    stage.run(Reserve { sender: id("AC1|whatsapp:sender"), per_second }).await
 }

@@ -1,24 +1,26 @@
 //! Replicas: who is alive, and which routes each one obeys. And the store's key.
 
-use kanarie_gateway::store::{Heartbeat, ReplicaState};
+use kanarie_gateway::store::fleet::{Acknowledgement, Heard, Heartbeat, ReplicaState};
+use kanarie_words::ids::StoreKey;
 
-use crate::stage::{START, Stage};
+use crate::stage::{START, Stage, id};
 
 on_both_stores!(
     a_replica_is_live_for_ten_seconds_after_its_heartbeat,
     replicas_are_told_by_name_with_their_digests,
     a_replica_acknowledges_routes_and_later_changes,
-    a_forgotten_route_is_no_longer_acknowledged,
+    a_route_that_is_obeyed_no_more_is_no_longer_acknowledged,
     acknowledgements_are_told_of_the_channels_asked_for,
     acknowledgements_are_forgotten_a_minute_after_the_last_heartbeat,
     a_replica_that_was_silent_for_a_minute_still_obeys_what_it_acknowledged,
     an_unknown_replica_has_acknowledged_nothing,
+    a_heartbeat_with_another_key_is_told_so_and_changes_nothing,
     the_key_is_made_once,
     a_store_that_answers_says_so,
 );
 
 async fn a_replica_is_live_for_ten_seconds_after_its_heartbeat(stage: &Stage) {
-    beat(stage, "gateway-0", "d1", &[], &[]).await;
+    beat(stage, "gateway-0", "d1", &[]).await;
     stage.at(9_999);
     let (now, live) = stage.store.replicas().await.unwrap();
     assert_eq!((now, live), (START + 9_999, vec![state("gateway-0", 0, "d1")]));
@@ -27,38 +29,38 @@ async fn a_replica_is_live_for_ten_seconds_after_its_heartbeat(stage: &Stage) {
 }
 
 async fn replicas_are_told_by_name_with_their_digests(stage: &Stage) {
-    beat(stage, "gateway-1", "d1", &[], &[]).await;
+    beat(stage, "gateway-1", "d1", &[]).await;
     stage.pass(1_000);
-    beat(stage, "gateway-0", "d2", &[], &[]).await;
-    beat(stage, "gateway-1", "d3", &[], &[]).await;
+    beat(stage, "gateway-0", "d2", &[]).await;
+    beat(stage, "gateway-1", "d3", &[]).await;
     let live = vec![state("gateway-0", 1_000, "d2"), state("gateway-1", 1_000, "d3")];
     assert_eq!(stage.store.replicas().await.unwrap().1, live);
 }
 
 async fn a_replica_acknowledges_routes_and_later_changes(stage: &Stage) {
-    beat(stage, "gateway-0", "d1", &[("shop", 1, "aa"), ("bar", 4, "bb")], &[]).await;
-    beat(stage, "gateway-0", "d2", &[("shop", 2, "cc")], &[]).await;
-    beat(stage, "gateway-0", "d2", &[], &[]).await;
+    beat(stage, "gateway-0", "d1", &[("shop", 1, "aa"), ("bar", 4, "bb")]).await;
+    beat(stage, "gateway-0", "d2", &[("shop", 2, "cc"), ("bar", 4, "bb")]).await;
+    beat(stage, "gateway-0", "d2", &[("shop", 2, "cc"), ("bar", 4, "bb")]).await;
     assert_eq!(all(stage).await, [route("bar", 4, "bb"), route("shop", 2, "cc")]);
 }
 
-async fn a_forgotten_route_is_no_longer_acknowledged(stage: &Stage) {
-    beat(stage, "gateway-0", "d1", &[("shop", 1, "aa"), ("bar", 4, "bb")], &[]).await;
-    beat(stage, "gateway-0", "d2", &[], &["shop"]).await;
+async fn a_route_that_is_obeyed_no_more_is_no_longer_acknowledged(stage: &Stage) {
+    beat(stage, "gateway-0", "d1", &[("shop", 1, "aa"), ("bar", 4, "bb")]).await;
+    beat(stage, "gateway-0", "d2", &[("bar", 4, "bb")]).await;
     assert_eq!(all(stage).await, [route("bar", 4, "bb")]);
 }
 
 async fn acknowledgements_are_told_of_the_channels_asked_for(stage: &Stage) {
-    beat(stage, "gateway-0", "d1", &[("shop", 1, "aa"), ("bar", 4, "bb")], &[]).await;
-    let asked = Some(vec!["shop".to_owned(), "zoo".to_owned()]);
-    let told = stage.store.acknowledged("gateway-0".to_owned(), asked).await.unwrap();
+    beat(stage, "gateway-0", "d1", &[("shop", 1, "aa"), ("bar", 4, "bb")]).await;
+    let asked = Some(vec![id("shop"), id("zoo")]);
+    let told = stage.store.acknowledged(id("gateway-0"), asked).await.unwrap();
     assert_eq!(told, [route("shop", 1, "aa")]);
-    let none = stage.store.acknowledged("gateway-0".to_owned(), Some(Vec::new())).await.unwrap();
+    let none = stage.store.acknowledged(id("gateway-0"), Some(Vec::new())).await.unwrap();
     assert_eq!(none, []);
 }
 
 async fn acknowledgements_are_forgotten_a_minute_after_the_last_heartbeat(stage: &Stage) {
-    beat(stage, "gateway-0", "d1", &[("shop", 1, "aa")], &[]).await;
+    beat(stage, "gateway-0", "d1", &[("shop", 1, "aa")]).await;
     stage.at(59_999);
     assert_eq!(all(stage).await, [route("shop", 1, "aa")]);
     stage.at(60_000);
@@ -66,11 +68,11 @@ async fn acknowledgements_are_forgotten_a_minute_after_the_last_heartbeat(stage:
 }
 
 async fn a_replica_that_was_silent_for_a_minute_still_obeys_what_it_acknowledged(stage: &Stage) {
-    beat(stage, "gateway-0", "d1", &[("shop", 1, "aa")], &[]).await;
+    beat(stage, "gateway-0", "d1", &[("shop", 1, "aa")]).await;
     stage.at(90_000);
-    beat(stage, "gateway-1", "d1", &[], &[]).await;
-    // Only what changed is said, and nothing did.
-    beat(stage, "gateway-0", "d1", &[], &[]).await;
+    beat(stage, "gateway-1", "d1", &[]).await;
+    // Nothing changed, and the store may have forgotten everything.
+    beat(stage, "gateway-0", "d1", &[("shop", 1, "aa")]).await;
     assert_eq!(all(stage).await, [route("shop", 1, "aa")]);
 }
 
@@ -78,44 +80,55 @@ async fn an_unknown_replica_has_acknowledged_nothing(stage: &Stage) {
     assert_eq!(all(stage).await, []);
 }
 
+async fn a_heartbeat_with_another_key_is_told_so_and_changes_nothing(stage: &Stage) {
+    beat(stage, "gateway-0", "d1", &[("shop", 1, "aa")]).await;
+    let other = Heartbeat {
+        key: StoreKey::from_bytes([7; 32]),
+        ..heartbeat(stage, "gateway-0", "d2", &[("bar", 4, "bb")]).await
+    };
+    assert_eq!(stage.store.heartbeat(other).await.unwrap(), Heard::OtherKey);
+    assert_eq!(all(stage).await, [route("shop", 1, "aa")]);
+    assert_eq!(stage.store.replicas().await.unwrap().1, [state("gateway-0", 0, "d1")]);
+}
+
 async fn the_key_is_made_once(stage: &Stage) {
     let key = stage.store.key().await.unwrap();
     assert_eq!(stage.store.key().await.unwrap(), key);
-    assert_ne!(key, [0; 32]);
+    assert_ne!(key.as_bytes(), &[0; 32]);
 }
 
 async fn a_store_that_answers_says_so(stage: &Stage) {
     stage.store.ping().await.unwrap();
 }
 
-async fn beat(
+async fn beat(stage: &Stage, replica: &str, digest: &str, obeyed: &[(&str, u64, &str)]) {
+    let heartbeat = heartbeat(stage, replica, digest, obeyed).await;
+    assert_eq!(stage.store.heartbeat(heartbeat).await.unwrap(), Heard::Done);
+}
+
+/// A heartbeat with the store's key.
+async fn heartbeat(
     stage: &Stage,
     replica: &str,
     digest: &str,
-    acknowledged: &[(&str, u64, &str)],
-    forgotten: &[&str],
-) {
-    let heartbeat = Heartbeat {
-        replica: replica.to_owned(),
-        digest: digest.to_owned(),
-        acknowledged: acknowledged.iter().map(|(c, s, h)| route(c, *s, h)).collect(),
-        forgotten: forgotten.iter().map(|channel| (*channel).to_owned()).collect(),
-    };
-    stage.store.heartbeat(heartbeat).await.unwrap();
+    obeyed: &[(&str, u64, &str)],
+) -> Heartbeat {
+    Heartbeat {
+        replica: id(replica),
+        key: stage.store.key().await.unwrap(),
+        digest: id(digest),
+        obeyed: obeyed.iter().map(|(c, serving, hash)| (id(c), (*serving, id(hash)))).collect(),
+    }
 }
 
-async fn all(stage: &Stage) -> Vec<(String, u64, String)> {
-    stage.store.acknowledged("gateway-0".to_owned(), None).await.unwrap()
+async fn all(stage: &Stage) -> Vec<Acknowledgement> {
+    stage.store.acknowledged(id("gateway-0"), None).await.unwrap()
 }
 
-fn route(channel: &str, serving: u64, hash: &str) -> (String, u64, String) {
-    (channel.to_owned(), serving, hash.to_owned())
+fn route(channel: &str, serving: u64, hash: &str) -> Acknowledgement {
+    Acknowledgement { channel: id(channel), serving, hash: id(hash) }
 }
 
 fn state(replica: &str, seen_at: u64, digest: &str) -> ReplicaState {
-    ReplicaState {
-        replica: replica.to_owned(),
-        seen_at: START + seen_at,
-        digest: digest.to_owned(),
-    }
+    ReplicaState { replica: id(replica), seen_at: START + seen_at, digest: id(digest) }
 }

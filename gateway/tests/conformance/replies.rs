@@ -1,8 +1,11 @@
 //! Replies: one durable intent a head, a mark before each POST, a SID after it.
 
-use kanarie_queue::types::{Claimed, Committed, Intent, Marked, Owned, Sending};
+use kanarie_queue::claim::Claimed;
+use kanarie_queue::intent::{Intent, Sending};
+use kanarie_queue::lease::Owned;
+use kanarie_queue::send::{Committed, Marked};
 
-use crate::stage::{LEASE_MS, START, Stage, intent};
+use crate::stage::{LEASE_MS, START, Stage, id, intent};
 
 on_both_stores!(
     a_committed_reply_is_told_to_the_next_owner,
@@ -27,6 +30,8 @@ on_both_stores!(
     taking_back_a_mark_that_is_gone_is_done,
     a_sid_is_taken_once_and_in_order,
     a_sid_is_taken_without_a_lease,
+    a_sid_makes_a_delayed_reply_with_a_mark_ready_at_once,
+    a_sid_leaves_a_delayed_reply_without_a_mark_to_its_delay,
     a_sid_clears_mark_and_resent,
     a_sid_for_another_intent_is_refused,
     a_sid_beyond_the_last_segment_is_refused,
@@ -46,9 +51,9 @@ async fn a_committed_reply_is_told_to_the_next_owner(stage: &Stage) {
 
 async fn a_commit_starts_with_nothing_sent_whatever_it_was_given(stage: &Stage) {
     let lease = stage.lease(1, "SM1", "a").await;
-    let sending = Some(Sending { attempt: "p".to_owned(), at: START });
-    let given = Intent { sent: vec!["SM".to_owned()], sending, resent: true, ..intent("i", 2) };
-    stage.store.commit_reply(lease, given, None).await.unwrap();
+    let sending = Some(sending("p", 0));
+    let given = Intent { sent: vec![id("SM")], sending, resent: true, ..intent("i", 2) };
+    stage.commit_reply(&lease, given, None).await;
     assert_eq!(present(stage).await, intent("i", 2));
 }
 
@@ -75,8 +80,7 @@ async fn a_commit_forgets_the_run(stage: &Stage) {
 
 async fn a_commit_renews_the_lease_by_its_length(stage: &Stage) {
     let lease = stage.lease(1, "SM1", "a").await;
-    let leases = vec![(lease.conversation.clone(), lease.nonce.clone())];
-    stage.store.extend(leases, 20_000).await.unwrap();
+    stage.extend(std::slice::from_ref(&lease), 20_000).await;
     stage.pass(10_000);
     stage.commit(&lease, "i", 1).await;
     assert_eq!(stage.claimed("b").await, Claimed::Nothing { next_in_ms: Some(20_000) });
@@ -96,7 +100,7 @@ async fn a_segment_is_marked_before_its_post(stage: &Stage) {
     stage.commit(&lease, "i", 1).await;
     stage.pass(700);
     assert_eq!(stage.mark(&lease, "i", 0, "p").await, Marked::Go);
-    let sending = Some(Sending { attempt: "p".to_owned(), at: START + 700 });
+    let sending = Some(sending("p", 700));
     assert_eq!(present(stage).await, Intent { sending, ..intent("i", 1) });
 }
 
@@ -106,7 +110,7 @@ async fn the_same_attempt_may_mark_again_and_its_time_is_the_last(stage: &Stage)
     stage.mark(&lease, "i", 0, "p").await;
     stage.pass(700);
     assert_eq!(stage.mark(&lease, "i", 0, "p").await, Marked::Go);
-    let sending = Some(Sending { attempt: "p".to_owned(), at: START + 700 });
+    let sending = Some(sending("p", 700));
     assert_eq!(present(stage).await.sending, sending);
 }
 
@@ -124,7 +128,7 @@ async fn a_refuted_mark_is_replaced_and_the_segment_counts_as_resent(stage: &Sta
     stage.mark(&lease, "i", 0, "p").await;
     stage.pass(700);
     assert_eq!(stage.mark_again(&lease, "i", 0, "q", Some("p")).await, Marked::Go);
-    let sending = Some(Sending { attempt: "q".to_owned(), at: START + 700 });
+    let sending = Some(sending("q", 700));
     assert_eq!(present(stage).await, Intent { sending, resent: true, ..intent("i", 1) });
     // The answer may have been lost: the same again is the same.
     assert_eq!(stage.mark_again(&lease, "i", 0, "q", Some("p")).await, Marked::Go);
@@ -215,13 +219,31 @@ async fn a_sid_is_taken_without_a_lease(stage: &Stage) {
     assert!(stage.sent(&lease, "i", 0, "SMout").await);
 }
 
+async fn a_sid_makes_a_delayed_reply_with_a_mark_ready_at_once(stage: &Stage) {
+    let lease = stage.lease(1, "SM1", "a").await;
+    stage.commit(&lease, "i", 1).await;
+    stage.mark(&lease, "i", 0, "p").await;
+    stage.retry(&lease, 1_000, true).await;
+    assert_eq!(stage.claimed("b").await, Claimed::Nothing { next_in_ms: Some(1_000) });
+    stage.sent(&lease, "i", 0, "SMout").await;
+    assert_eq!(stage.claim("b").await.0.intent.unwrap().sent, ["SMout"]);
+}
+
+async fn a_sid_leaves_a_delayed_reply_without_a_mark_to_its_delay(stage: &Stage) {
+    let lease = stage.lease(1, "SM1", "a").await;
+    stage.commit(&lease, "i", 1).await;
+    stage.retry(&lease, 1_000, true).await;
+    stage.sent(&lease, "i", 0, "SMout").await;
+    assert_eq!(stage.claimed("b").await, Claimed::Nothing { next_in_ms: Some(1_000) });
+}
+
 async fn a_sid_clears_mark_and_resent(stage: &Stage) {
     let lease = stage.lease(1, "SM1", "a").await;
     stage.commit(&lease, "i", 2).await;
     stage.mark(&lease, "i", 0, "p").await;
     stage.mark_again(&lease, "i", 0, "q", Some("p")).await;
     stage.sent(&lease, "i", 0, "SMout").await;
-    assert_eq!(present(stage).await, Intent { sent: vec!["SMout".to_owned()], ..intent("i", 2) });
+    assert_eq!(present(stage).await, Intent { sent: vec![id("SMout")], ..intent("i", 2) });
 }
 
 async fn a_sid_for_another_intent_is_refused(stage: &Stage) {
@@ -242,10 +264,10 @@ async fn an_ambiguous_segment_names_the_last_eight_sids(stage: &Stage) {
     let lease = stage.lease(1, "SM1", "a").await;
     stage.commit(&lease, "i", 11).await;
     for segment in 0..10 {
-        stage.sent(&lease, "i", segment, &format!("out {segment}")).await;
+        stage.sent(&lease, "i", segment, &format!("out-{segment}")).await;
     }
     stage.mark(&lease, "i", 10, "p").await;
-    let sids: Vec<String> = (2..10).map(|segment| format!("out {segment}")).collect();
+    let sids: Vec<String> = (2..10).map(|segment| format!("out-{segment}")).collect();
     let sids: Vec<&str> = sids.iter().map(String::as_str).collect();
     assert_eq!(stage.mark(&lease, "i", 10, "q").await, ambiguous("p", 0, &sids, 0));
 }
@@ -303,8 +325,13 @@ async fn present(stage: &Stage) -> Intent {
 
 fn ambiguous(attempt: &str, at: u64, attributed: &[&str], now: u64) -> Marked {
     Marked::Ambiguous {
-        sending: Sending { attempt: attempt.to_owned(), at: START + at },
-        attributed: attributed.iter().map(|sid| (*sid).to_owned()).collect(),
+        sending: sending(attempt, at),
+        attributed: attributed.iter().map(|sid| id(sid)).collect(),
         now: START + now,
     }
+}
+
+/// A mark that no listing has missed.
+fn sending(attempt: &str, at: u64) -> Sending {
+    Sending { attempt: id(attempt), at: START + at, missed_at: None }
 }

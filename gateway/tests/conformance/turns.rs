@@ -1,8 +1,9 @@
 //! Whose turn it is: order in a conversation, fairness between channels.
 
-use kanarie_queue::types::{Admission, Admit, Claimed};
+use kanarie_queue::admit::{Admission, Admit};
+use kanarie_queue::claim::Claimed;
 
-use crate::stage::{LEASE_MS, Stage, conversation, lease_of, message};
+use crate::stage::{LEASE_MS, Stage, conversation, id, lease_of, message};
 
 on_both_stores!(
     messages_of_a_conversation_come_in_the_order_of_their_admission,
@@ -34,7 +35,7 @@ async fn a_channel_with_one_conversation_does_not_wait_for_a_channel_with_many(s
 
 async fn conversations_of_one_start_come_in_the_order_of_their_ids(stage: &Stage) {
     for number in [7, 3, 5] {
-        of_channel(stage, &format!("channel {number}"), number, &format!("SM{number}")).await;
+        of_channel(stage, &format!("channel-{number}"), number, &format!("SM{number}")).await;
     }
     assert_eq!(drain(stage).await, ["SM3", "SM5", "SM7"]);
 }
@@ -99,14 +100,14 @@ async fn a_message_that_comes_while_the_head_is_worked_on_waits_behind_it(stage:
 }
 
 async fn of_channel(stage: &Stage, channel: &str, number: u8, sid: &str) {
-    let message = Admit { channel: channel.to_owned(), ..message(number, sid) };
-    assert_eq!(stage.store.admit(message).await.unwrap(), Admission::Queued);
+    let message = Admit { channel: id(channel), ..message(number, sid) };
+    assert_eq!(stage.run(message).await, Admission::Queued);
 }
 
 /// Claims and completes until nothing is left; gives the texts in their order.
 async fn drain(stage: &Stage) -> Vec<String> {
     let mut texts = Vec::new();
-    while let Claimed::Head(head) = stage.claimed(&format!("drain {}", texts.len())).await {
+    while let Claimed::Head(head) = stage.claimed(&format!("drain-{}", texts.len())).await {
         stage.complete(&lease_of(&head)).await;
         texts.push(head.envelope);
     }

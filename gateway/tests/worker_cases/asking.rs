@@ -15,7 +15,7 @@ use kanarie_gateway::outbound::agent::address::Allow;
 use kanarie_gateway::outbound::agent::answer::{Answer, Attempt, Failure, Question};
 use kanarie_gateway::outbound::agent::interrupt::Interrupt;
 use kanarie_gateway::outbound::agent::langgraph::Run;
-use kanarie_queue::types::ConversationId;
+use kanarie_words::ids::ConversationId;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};

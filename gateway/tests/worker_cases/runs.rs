@@ -1,6 +1,6 @@
 //! What becomes of a LangGraph run: answered, failed, hung, late, taken over.
 
-use kanarie_gateway::store::Store as _;
+use kanarie_queue::claim::KeepRun;
 use serde_json::json;
 
 use crate::agents::{LangGraph, NextRun};
@@ -64,7 +64,7 @@ async fn dies_with_a_run(world: &World, server: &LangGraph, assistant: &str) {
     let thread = "f56f5df1-cee8-549c-bb4d-6ab0c830f20d";
     let lease = world.claim(1).await;
     let run = json!({ "url": server.url, "assistant": assistant, "thread": thread, "run": "r0" });
-    world.store.keep_run(lease, Some(run.to_string())).await.unwrap();
+    world.store.run(KeepRun { lease, run: Some(run.to_string()) }).await.unwrap();
     world.skip(16_000);
 }
 

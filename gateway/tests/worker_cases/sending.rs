@@ -1,9 +1,9 @@
 //! What becomes of a reply that Twilio does not simply accept.
 
 use kanarie_crds::route::{ApiKey, SecretText};
-use kanarie_gateway::callback::IntentId;
-use kanarie_gateway::store::Store as _;
-use kanarie_queue::types::{Intent, Marked};
+use kanarie_gateway::callback::SegmentId;
+use kanarie_queue::intent::{Intent, Memo, Post};
+use kanarie_queue::send::{CommitReply, MarkSending, MarkSent, Marked};
 use serde_json::json;
 
 use crate::agents::Next;
@@ -71,16 +71,12 @@ async fn a_mark_left_by_a_dead_worker_is_settled_twenty_seconds_after_it_was_set
     world.admit(1, "SM1", "Hallo").await;
     let lease = world.claim(1).await;
     let body = json!({ "segments": ["Dag"], "validitySeconds": 600 }).to_string();
-    let intent = Intent {
-        id: "reply".to_owned(),
-        segments: 1,
-        body,
-        sent: Vec::new(),
-        sending: None,
-        resent: false,
-    };
-    world.store.commit_reply(lease.clone(), intent, None).await.unwrap();
-    let marked = world.store.mark_sending(lease, "reply".into(), 0, "attempt".into(), None);
+    let intent = Intent::fresh("reply".parse().unwrap(), 1, body);
+    let post = Post { intent: intent.id.clone(), segment: 0, attempt: "attempt".parse().unwrap() };
+    let (evidence, memo) = (None, Memo::default());
+    let commit = CommitReply { lease: lease.clone(), intent, evidence, memo };
+    world.store.run(commit).await.unwrap();
+    let marked = world.store.run(MarkSending { lease, post, refuted: None });
     assert_eq!(marked.await.unwrap(), Marked::Go);
     world.skip(16_000);
     let _running = world.work().await;
@@ -164,9 +160,11 @@ async fn a_status_callback_settles_an_unknown_reply_without_a_listing() {
     eventually("the first POST", || world.twilio.posts() == 1).await;
     let created = &world.twilio.created()[0];
     let id = created.field("StatusCallback").split_once("?kanarie-reply=").unwrap().1;
-    let id = IntentId::parse(id).unwrap();
+    let id = SegmentId::parse(id).unwrap();
     let sid = created.sid.clone();
-    assert!(world.store.mark_sent(id.conversation, id.intent, id.segment, sid).await.unwrap());
+    let SegmentId { conversation, intent, segment } = id;
+    let sent = MarkSent { conversation, intent, segment, sid: sid.parse().unwrap() };
+    assert!(world.store.run(sent).await.unwrap());
     world.pass(22).await;
     world.admit(1, "SM2", "Nog eens").await;
     replies(&world, 2).await;

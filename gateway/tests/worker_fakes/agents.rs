@@ -234,7 +234,7 @@ impl LangGraph {
         &self,
         thread: &str,
         body: &Value,
-    ) -> Result<(Option<NextRun>, String, Value), Response> {
+    ) -> Result<(Option<NextRun>, String, Value), Box<Response>> {
         let assistant = body["assistant_id"].as_str().unwrap();
         let word = |name: &str| body["metadata"][name].as_str().unwrap().to_owned();
         let (sid, mark) = (word("message_sid"), word("attempt"));
@@ -249,7 +249,7 @@ impl LangGraph {
                 inner.calls.push(format!("resume {assistant} {answer}"));
                 assert_eq!(body.get("if_not_exists"), None);
                 if inner.forgets {
-                    return Err(StatusCode::NOT_FOUND.into_response());
+                    return Err(Box::new(StatusCode::NOT_FOUND.into_response()));
                 }
                 inner.open.pop();
                 let heard = ai(&format!("heard {sid}"), &format!("{assistant} heard {answer}"));
@@ -258,7 +258,7 @@ impl LangGraph {
             }
         };
         if let Some(NextRun::Refuse(status)) = next {
-            return Err(busy(status, 7));
+            return Err(Box::new(busy(status, 7)));
         }
         let run = FakeRun { next: next.clone().unwrap_or(NextRun::FinishUnseen), sid, mark };
         let values = inner.values(&run, &format!("{assistant} answers"));
@@ -314,7 +314,7 @@ async fn wait(
 ) -> Response {
     let (next, location, values) = match graph.run(&thread, &body) {
         Ok(run) => run,
-        Err(refused) => return refused,
+        Err(refused) => return *refused,
     };
     match next {
         Some(NextRun::HangUnheard) => std::future::pending().await,

@@ -22,11 +22,15 @@ use kanarie_gateway::outbound::context::{Context, Settings};
 use kanarie_gateway::outbound::twilio::Twilio;
 use kanarie_gateway::routes::table::{RouteTable, Seen};
 use kanarie_gateway::stop::Signals;
-use kanarie_gateway::store::Store;
 use kanarie_gateway::store::embedded::EmbeddedStore;
+use kanarie_gateway::store::{SharedStore, Store};
 use kanarie_gateway::tasks::{Ended, Living};
-use kanarie_queue::types::{Admission, Admit, Claimed, ConversationId, Lease, Nonce};
-use kanarie_words::ids::StoreKey;
+use kanarie_queue::admit::{Admission, Admit};
+use kanarie_queue::claim::{Claim, Claimed};
+use kanarie_queue::dead::SumDead;
+use kanarie_queue::evidence::ReadCounts;
+use kanarie_queue::lease::Lease;
+use kanarie_words::ids::{ConversationId, Nonce};
 use kanarie_words::weight::Weight;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -41,7 +45,7 @@ const START_MS: u64 = 1_763_460_000_000;
 
 /// Everything that outlives a worker.
 pub(crate) struct World {
-    pub(crate) store: Arc<EmbeddedStore>,
+    pub(crate) store: SharedStore,
     pub(crate) routes: Arc<RouteTable>,
     pub(crate) twilio: FakeTwilio,
     now: Arc<AtomicU64>,
@@ -70,7 +74,7 @@ impl World {
         let clock = Arc::clone(&now);
         let clock = Arc::new(move || clock.load(Ordering::SeqCst));
         let world = Self {
-            store: Arc::new(EmbeddedStore::in_memory(clock).unwrap()),
+            store: Arc::new(Store::Embedded(EmbeddedStore::in_memory(clock).unwrap())),
             routes: Arc::default(),
             twilio: FakeTwilio::start(Arc::clone(&now)).await,
             now,
@@ -78,7 +82,7 @@ impl World {
             key: LearnedKey::default(),
             _still: Still(sender),
         };
-        world.key.set(StoreKey::from_bytes(world.store.key().await.unwrap()));
+        world.key.set(world.store.key().await.unwrap());
         world.set_route(route);
         world
     }
@@ -97,11 +101,11 @@ impl World {
     pub(crate) async fn work_with(&self, allow: Allow) -> Running {
         let (stop, stopped) = watch::channel(false);
         let pulse = Pulse::default();
-        let store: Arc<dyn Store> = self.store.clone();
         tokio::spawn(heartbeat::beat(
-            "replica".to_owned(),
+            "replica".parse().unwrap(),
+            self.key.clone(),
             Arc::clone(&self.routes),
-            Arc::clone(&store),
+            Arc::clone(&self.store),
             pulse.clone(),
             stopped.clone(),
         ));
@@ -153,15 +157,15 @@ impl World {
             received_at: self.now.load(Ordering::SeqCst),
         };
         let admit = Admit {
-            channel: UID.to_owned(),
-            dedup_key: sid.to_owned(),
+            channel: UID.parse().unwrap(),
+            dedup_key: sid.parse().unwrap(),
             conversation: conversation.clone(),
             envelope: serde_json::to_string(&message).unwrap(),
             limit: 1_000,
             window_ms: 60_000,
             dedup_ms: 86_400_000,
         };
-        assert_eq!(self.store.admit(admit).await.unwrap(), Admission::Queued);
+        assert_eq!(self.store.run(admit).await.unwrap(), Admission::Queued);
         self.doorbell.ring(conversation.shard());
     }
 
@@ -183,10 +187,12 @@ impl World {
 
     /// What was counted, as `serving:track:class` and a number, in order.
     pub(crate) async fn counts(&self) -> Vec<(String, u64)> {
-        let (_, counts) = self.store.counts(vec![UID.to_owned()]).await.unwrap();
-        let mut found: Vec<_> = counts
+        let channels = vec![UID.parse().unwrap()];
+        let read = self.store.run(ReadCounts { channels }).await.unwrap();
+        let mut found: Vec<_> = read
+            .counts
             .into_iter()
-            .flat_map(|(_, counts)| counts)
+            .flat_map(|counts| counts.messages)
             .map(|count| (count.evidence.field(), count.messages))
             .collect();
         found.sort();
@@ -219,8 +225,9 @@ impl World {
     /// Claims the head of a customer's conversation as a worker would that then dies.
     pub(crate) async fn claim(&self, customer: u8) -> Lease {
         let shard = ConversationId::from_bytes([customer; 16]).shard();
-        let nonce = Nonce(format!("dies-{}", self.now.load(Ordering::SeqCst)));
-        match self.store.claim(shard, nonce.clone(), 15_000).await.unwrap() {
+        let nonce = Nonce::parse(&format!("dies-{}", self.now.load(Ordering::SeqCst))).unwrap();
+        let claim = Claim { shard, nonce: nonce.clone(), lease_ms: 15_000 };
+        match self.store.run(claim).await.unwrap() {
             Claimed::Head(claim) => Lease {
                 channel: claim.channel.clone(),
                 conversation: claim.conversation.clone(),
@@ -232,7 +239,7 @@ impl World {
 
     /// Number and last class of the dead letters.
     pub(crate) async fn dead(&self) -> Option<(u64, String)> {
-        let dead = self.store.dead_letters().await.unwrap();
+        let dead = self.store.run(SumDead).await.unwrap();
         dead.into_iter().next().map(|dead| (dead.count, dead.class))
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use kanarie_crds::route::ChannelRef;
-use kanarie_queue::types::{Class, ConversationId};
+use kanarie_words::class::Class;
+use kanarie_words::ids::ConversationId;
 
 use crate::envelope::InboundMessage;
 use crate::outbound::agent::breaker::Health;

@@ -211,7 +211,7 @@ impl AgentRequest {
 #[cfg(test)]
 mod tests {
     use kanarie_crds::route::ChannelRef;
-    use kanarie_queue::types::ConversationId;
+    use kanarie_words::ids::ConversationId;
     use serde_json::json;
 
     use super::{AgentRequest, Said};

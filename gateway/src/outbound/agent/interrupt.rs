@@ -3,7 +3,7 @@
 //! Takes what the server said, gives what resumes the graph. Opaque to everybody who keeps it.
 //! Never holds the question itself.
 
-use kanarie_queue::types::Millis;
+use kanarie_words::Millis;
 use serde::{Deserialize, Serialize};
 
 /// How long the customer has for an answer.

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use kanarie_words::ids::MessageSid;
 use reqwest::Response;
 use serde::Deserialize;
 
@@ -37,7 +38,7 @@ pub struct Create<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Created {
     /// It exists, with this SID.
-    Sent(String),
+    Sent(MessageSid),
     /// It was refused, or never reached Twilio.
     Refused(Refusal),
     /// It may exist.
@@ -134,7 +135,7 @@ impl Created {
 
 #[derive(Deserialize)]
 struct Resource {
-    sid: String,
+    sid: MessageSid,
 }
 
 #[derive(Deserialize)]

@@ -4,7 +4,8 @@
 //! plan, and ages by Twilio's own clock as far as it tells it. Never takes a message that belongs to
 //! another segment, nor one from before the mark.
 
-use kanarie_queue::types::Millis;
+use kanarie_words::Millis;
+use kanarie_words::ids::MessageSid;
 use reqwest::Response;
 use serde::Deserialize;
 
@@ -31,7 +32,7 @@ pub struct Wanted<'a> {
     /// What that clock says now.
     pub now: Millis,
     /// SIDs that belong to other segments.
-    pub attributed: &'a [String],
+    pub attributed: &'a [MessageSid],
 }
 
 /// Why a listing says nothing.
@@ -58,7 +59,7 @@ pub(crate) struct Page {
 
 #[derive(Deserialize)]
 struct Listed {
-    sid: String,
+    sid: MessageSid,
     #[serde(default)]
     from: Option<String>,
     #[serde(default)]
@@ -72,7 +73,7 @@ struct Listed {
 /// What a page says.
 pub(crate) enum Found {
     /// The wanted message has this SID.
-    Sid(String),
+    Sid(MessageSid),
     /// It is not listed: what follows is older than its mark.
     Older,
     /// It may follow.
@@ -143,7 +144,7 @@ fn unix_millis(date: &str) -> Option<Millis> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Found, Listed, Millis, Page, Wanted, unix_millis};
+    use super::{Found, Listed, MessageSid, Millis, Page, Wanted, unix_millis};
 
     /// 18 November 2025, 10:00:00 UTC.
     const MARKED_AT: u64 = 1_763_460_000_000;
@@ -151,7 +152,7 @@ mod tests {
 
     fn listed(sid: &str, date: &str) -> Listed {
         Listed {
-            sid: sid.to_owned(),
+            sid: sid.parse().unwrap(),
             from: Some("whatsapp:+1".to_owned()),
             to: Some("whatsapp:+2".to_owned()),
             body: Some("Hallo".to_owned()),
@@ -159,7 +160,7 @@ mod tests {
         }
     }
 
-    fn wanted<'a>(to: &'a str, attributed: &'a [String]) -> Wanted<'a> {
+    fn wanted<'a>(to: &'a str, attributed: &'a [MessageSid]) -> Wanted<'a> {
         let (marked_at, now) = (MARKED_AT, MARKED_AT + 20_000);
         Wanted { from: "whatsapp:+1", to, body: "Hallo", marked_at, now, attributed }
     }
@@ -167,13 +168,14 @@ mod tests {
     fn found_at(date: Option<Millis>, messages: Vec<Listed>, wanted: Wanted<'_>) -> Option<String> {
         let page = Page { messages, next_page_uri: None, date };
         match wanted.look_through(&page, wanted.oldest(page.date)) {
-            Found::Sid(sid) => Some(sid),
+            Found::Sid(sid) => Some(sid.to_string()),
             Found::Older | Found::NotYet => None,
         }
     }
 
-    fn found(messages: Vec<Listed>, attributed: &[String]) -> Option<String> {
-        found_at(None, messages, wanted("whatsapp:+2", attributed))
+    fn found(messages: Vec<Listed>, attributed: &[&str]) -> Option<String> {
+        let attributed: Vec<_> = attributed.iter().map(|sid| sid.parse().unwrap()).collect();
+        found_at(None, messages, wanted("whatsapp:+2", &attributed))
     }
 
     #[test]
@@ -199,8 +201,8 @@ mod tests {
     fn an_identical_message_of_another_segment_is_not_taken() {
         let both =
             || vec![listed("SM2", "Tue, 18 Nov 2025 10:00:03 +0000"), listed("SM1", IN_TIME)];
-        assert_eq!(found(both(), &["SM2".to_owned()]).as_deref(), Some("SM1"));
-        assert_eq!(found(both(), &["SM1".to_owned(), "SM2".to_owned()]), None);
+        assert_eq!(found(both(), &["SM2"]).as_deref(), Some("SM1"));
+        assert_eq!(found(both(), &["SM1", "SM2"]), None);
     }
 
     #[test]

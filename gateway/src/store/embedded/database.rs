@@ -5,27 +5,28 @@
 //! rows of a newer version. Never panics: the database's own panics become errors here.
 
 use std::fs::{File, TryLockError};
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use kanarie_queue::queue::Queue;
 use kanarie_queue::rows::Row;
+use kanarie_words::hex;
+use kanarie_words::ids::{Epoch, StoreKey};
 use redb::{
     Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
 };
 
-use super::OpenError;
-use crate::store::StoreError;
+use crate::store::embedded::open_error::EmbeddedOpenError;
+use crate::store::error::StoreError;
 
-/// The rows, as page 0002 of the decisions describes them.
+/// The rows, as `docs/queue.md` describes them.
 const ROWS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("rows");
 
 /// One entry: the version of the rows.
 const SCHEMA: TableDefinition<'_, &str, u64> = TableDefinition::new("schema");
 
-/// The version that this file reads and writes.
-const VERSION: u64 = 1;
+/// The version of the rows that is written. The one before is read, and rewritten at the first start.
+const VERSION: u64 = 2;
 
 /// Rows are read once, at the start, so the database needs little memory for pages.
 const CACHE_BYTES: usize = 16 << 20;
@@ -36,31 +37,29 @@ pub(super) type Opener = Box<dyn Fn() -> Result<Database, DatabaseError> + Send>
 /// Random values for a store that has none yet.
 #[derive(Clone)]
 pub(super) struct Seed {
-    key: [u8; 32],
-    epochs: Vec<String>,
+    key: StoreKey,
+    epochs: Vec<Epoch>,
 }
 
 impl Seed {
     /// Takes 32 bytes for the key, then eight for each shard's epoch.
     pub(super) fn from_random(random: &[u8; 32 + 32 * 8]) -> Self {
         let (key, epochs) = random.split_at(32);
-        let epochs = epochs.chunks(8).map(|bytes| {
-            let word = bytes.iter().fold(0_u64, |word, byte| word << 8 | u64::from(*byte));
-            format!("{word:016x}")
-        });
         let mut of = [0; 32];
         of.copy_from_slice(key);
-        Self { key: of, epochs: epochs.collect() }
+        let epoch = |bytes| Epoch::parse(&hex::encode(bytes)).ok();
+        Self { key: StoreKey::from_bytes(of), epochs: epochs.chunks(8).filter_map(epoch).collect() }
     }
 }
 
 /// A database in a directory, which nobody else can open as long as the opener lives.
-pub(super) fn in_directory(directory: &Path) -> Result<Opener, OpenError> {
-    let unusable = |source| OpenError::Directory { directory: directory.to_owned(), source };
+pub(super) fn in_directory(directory: &Path) -> Result<Opener, EmbeddedOpenError> {
+    let unusable =
+        |source| EmbeddedOpenError::Directory { directory: directory.to_owned(), source };
     std::fs::create_dir_all(directory).map_err(unusable)?;
     let lock = File::create(directory.join("lock")).map_err(unusable)?;
     lock.try_lock().map_err(|error| match error {
-        TryLockError::WouldBlock => OpenError::InUse,
+        TryLockError::WouldBlock => EmbeddedOpenError::InUse,
         TryLockError::Error(source) => unusable(source),
     })?;
     let directory = directory.to_owned();
@@ -94,18 +93,21 @@ pub(super) fn over<B: StorageBackend>(storage: impl Fn() -> B + Send + 'static) 
 }
 
 /// Opens the database and reads the machine; writes what a new one needs.
-pub(super) fn open(opener: &Opener, seed: &Seed) -> Result<(Database, Queue), OpenError> {
+pub(super) fn open(opener: &Opener, seed: &Seed) -> Result<(Database, Queue), EmbeddedOpenError> {
     guarded(|| {
         let database = opener().map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => OpenError::InUse,
-            error => OpenError::Database(error.into()),
+            DatabaseError::DatabaseAlreadyOpen => EmbeddedOpenError::InUse,
+            error => EmbeddedOpenError::Database(error.into()),
         })?;
-        let mut queue = read(&database)?;
+        let (mut queue, version) = read(&database)?;
         queue.start(seed.key, seed.epochs.iter().cloned());
+        if version < VERSION {
+            queue.rewrite();
+        }
         commit(&database, &queue.take_changes())?;
         Ok((database, queue))
     })
-    .unwrap_or_else(|panic| Err(OpenError::Panicked(panic)))
+    .unwrap_or_else(|panic| Err(EmbeddedOpenError::Panicked(panic)))
 }
 
 /// Writes rows in one transaction, durable when this returns.
@@ -128,16 +130,17 @@ fn builder() -> redb::Builder {
     builder
 }
 
-fn read(database: &Database) -> Result<Queue, OpenError> {
+/// The machine, and the version of its rows.
+fn read(database: &Database) -> Result<(Queue, u64), EmbeddedOpenError> {
     let transaction = database.begin_read().map_err(redb::Error::from)?;
     let schema = match transaction.open_table(SCHEMA) {
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Queue::load([])?),
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok((Queue::load([])?, VERSION)),
         opened => opened.map_err(redb::Error::from)?,
     };
     let version = schema.get("version").map_err(redb::Error::from)?;
     let found = version.map_or(0, |version| version.value());
     if found > VERSION {
-        return Err(OpenError::Newer { found, reads: VERSION });
+        return Err(EmbeddedOpenError::Newer { found, reads: VERSION });
     }
     let table = transaction.open_table(ROWS).map_err(redb::Error::from)?;
     let mut failed = None;
@@ -151,8 +154,8 @@ fn read(database: &Database) -> Result<Queue, OpenError> {
     let queue = Queue::load(rows);
     match failed {
         // A machine of half the rows is none, whatever it looks like.
-        Some(error) => Err(OpenError::Database(error.into())),
-        None => Ok(queue?),
+        Some(error) => Err(EmbeddedOpenError::Database(error.into())),
+        None => Ok((queue?, found)),
     }
 }
 
@@ -173,26 +176,4 @@ fn commit(database: &Database, rows: &[Row]) -> Result<(), redb::Error> {
     }
     transaction.commit()?;
     Ok(())
-}
-
-impl From<redb::Error> for StoreError {
-    fn from(error: redb::Error) -> Self {
-        match error {
-            redb::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => {
-                Self::OutOfSpace(error.to_string())
-            }
-            redb::Error::Corrupted(text) => Self::Corrupt(text),
-            error => Self::Unavailable(error.to_string()),
-        }
-    }
-}
-
-impl From<OpenError> for StoreError {
-    fn from(error: OpenError) -> Self {
-        match error {
-            OpenError::Database(error) => error.into(),
-            OpenError::Damaged(_) | OpenError::Newer { .. } => Self::Corrupt(error.to_string()),
-            error => Self::Unavailable(error.to_string()),
-        }
-    }
 }

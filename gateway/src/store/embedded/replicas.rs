@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use kanarie_queue::types::Millis;
+use kanarie_words::Millis;
+use kanarie_words::ids::{ChannelUid, ReplicaName, RouteHash};
 
-use crate::store::{Heartbeat, ReplicaState};
+use crate::store::fleet::{Acknowledgement, Heartbeat, Obeyed, ReplicaState};
 
 /// A replica is live while its last heartbeat is younger.
 const LIVE_MS: u64 = 10_000;
@@ -17,29 +18,25 @@ const KEPT_MS: u64 = 60_000;
 /// What each replica said of itself.
 #[derive(Default)]
 pub(super) struct Replicas {
-    by_name: BTreeMap<String, Replica>,
+    by_name: BTreeMap<ReplicaName, Account>,
 }
 
-#[derive(Default)]
-struct Replica {
+struct Account {
     seen_at: Millis,
-    digest: String,
-    acknowledged: BTreeMap<String, (u64, String)>,
+    digest: RouteHash,
+    obeyed: Obeyed,
 }
 
 impl Replicas {
-    /// Takes a heartbeat. Nothing is dropped: a replica says only what changed, also after it slept
-    /// for a minute.
+    /// Takes a heartbeat.
     pub(super) fn beat(&mut self, now: Millis, heartbeat: Heartbeat) {
-        let replica = self.by_name.entry(heartbeat.replica).or_default();
-        replica.seen_at = now;
-        replica.digest = heartbeat.digest;
-        for channel in &heartbeat.forgotten {
-            replica.acknowledged.remove(channel);
-        }
-        for (channel, serving, hash) in heartbeat.acknowledged {
-            replica.acknowledged.insert(channel, (serving, hash));
-        }
+        let Heartbeat { replica, digest, obeyed, .. } = heartbeat;
+        self.by_name.insert(replica, Account { seen_at: now, digest, obeyed });
+    }
+
+    /// Forgets a replica that works no more.
+    pub(super) fn forget(&mut self, replica: &ReplicaName) {
+        self.by_name.remove(replica);
     }
 
     /// Replicas with a heartbeat younger than ten seconds.
@@ -57,17 +54,21 @@ impl Replicas {
     pub(super) fn acknowledged(
         &self,
         now: Millis,
-        name: &str,
-        channels: Option<&[String]>,
-    ) -> Vec<(String, u64, String)> {
+        name: &ReplicaName,
+        channels: Option<&[ChannelUid]>,
+    ) -> Vec<Acknowledgement> {
         let replica = self.by_name.get(name).filter(|replica| is_within(replica, now, KEPT_MS));
-        let all = replica.into_iter().flat_map(|replica| &replica.acknowledged);
+        let all = replica.into_iter().flat_map(|replica| &replica.obeyed);
         all.filter(|(channel, _)| channels.is_none_or(|named| named.contains(channel)))
-            .map(|(channel, (serving, hash))| (channel.clone(), *serving, hash.clone()))
+            .map(|(channel, (serving, hash))| Acknowledgement {
+                channel: channel.clone(),
+                serving: *serving,
+                hash: hash.clone(),
+            })
             .collect()
     }
 }
 
-fn is_within(replica: &Replica, now: Millis, age_ms: u64) -> bool {
+fn is_within(replica: &Account, now: Millis, age_ms: u64) -> bool {
     now.saturating_sub(replica.seen_at) < age_ms
 }

@@ -9,14 +9,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use kanarie_queue::queue::Queue;
-use kanarie_queue::types::Millis;
+use kanarie_words::Millis;
 use redb::Database;
 use tokio::sync::{mpsc, oneshot};
 
-use super::OpenError;
-use super::database::{self, Opener, Seed};
 use crate::clock::Clock;
-use crate::store::StoreError;
+use crate::store::embedded::database::{self, Opener, Seed};
+use crate::store::embedded::open_error::EmbeddedOpenError;
+use crate::store::error::StoreError;
 
 /// Verbs that wait at most, and so share one commit: more would only make each wait longer.
 const BATCH: usize = 256;
@@ -59,7 +59,11 @@ struct Loop {
 
 impl Writer {
     /// Opens the database and starts the thread.
-    pub(super) fn start(opener: Opener, seed: Seed, clock: Clock) -> Result<Self, OpenError> {
+    pub(super) fn start(
+        opener: Opener,
+        seed: Seed,
+        clock: Clock,
+    ) -> Result<Self, EmbeddedOpenError> {
         let opened = database::open(&opener, &seed)?;
         let (sender, jobs) = mpsc::channel(BATCH);
         let failure = Failure::default();
@@ -67,7 +71,7 @@ impl Writer {
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || work.run(opened))
-            .map_err(|error| OpenError::Database(redb::Error::Io(error)))?;
+            .map_err(|error| EmbeddedOpenError::Database(redb::Error::Io(error)))?;
         Ok(Self { jobs: Some(sender), failure, thread: Some(thread) })
     }
 

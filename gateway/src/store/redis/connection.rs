@@ -17,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout, timeout_at};
 
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 use crate::store::redis::address::Address;
 use crate::store::redis::failure::{Trouble, classify, describe};
 use crate::store::redis::handshake::{self, Failed, Unfit};

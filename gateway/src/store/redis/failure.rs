@@ -5,7 +5,7 @@
 
 use redis::{ErrorKind, RedisError, ServerErrorKind};
 
-use crate::store::StoreError;
+use crate::store::error::StoreError;
 
 /// Why a lane leaves the rotation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 -- ARGV: clock, conversation, channel, dedup key, envelope, limit, window ms, dedup ms, an epoch.
 -- Gives 0 queued, -1 duplicate, -2 full, or the milliseconds until the limit lets one more in.
 
-local DD, RL = KEYS[10], KEYS[11]
+local DD, RL = KEYS[14], KEYS[15]
 local conversation, channel, dedup_key, envelope = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local limit, window, dedup = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 
@@ -20,27 +20,36 @@ if #stamps - stale >= limit then
   return first and tonumber(first) + window - now or window
 end
 
-local text = redis.call("HGET", CONV, conversation)
-local row = text and cjson.decode(text)
-  or { lo = 0, hi = 0, tries = 0, crashes = 0, counted = false, lease_ms = 0 }
+local known = row_of(conversation)
+-- A damaged row is begun anew, above every sequence that its messages may have.
+local first = redis.call("HEXISTS", CONV, conversation) == 1 and now or 0
+local row = known or { ch = channel, lo = first, hi = first, b = 0, tries = 0, crashes = 0,
+  counted = false, lease_ms = 0 }
 local bytes = tonumber(redis.call("HGET", META, "bytes") or 0)
 if row.hi - row.lo >= 200 or bytes + #envelope > 67108864 then return -2 end
 
 -- The key's own end is on the server's clock and only frees memory.
-redis.call("SET", DD, string.format("%.0f", now + dedup), "PX", dedup)
+redis.call("SET", DD, digits(now + dedup), "PX", dedup)
 if stale > 0 then redis.call("LPOP", RL, stale) end
 redis.call("RPUSH", RL, now)
 redis.call("PEXPIRE", RL, window)
 
-local field = conversation .. ":" .. string.format("%.0f", row.hi)
 local head = string.format("%.0f:%d:", now, #dedup_key)
-redis.call("HSET", MSG, field, head .. dedup_key .. envelope)
-redis.call("HINCRBY", META, "messages", 1)
-redis.call("HINCRBY", META, "bytes", #envelope)
+redis.call("HSET", MSG, conversation .. ":" .. digits(row.hi), head .. dedup_key .. envelope)
 redis.call("HSETNX", META, "epoch", ARGV[9])
--- A channel made anew with the same sender inherits what waits.
-row.ch = channel
+-- A channel made anew with the same sender inherits, and is counted for, what waits; what waited for
+-- an agent of the former one waits no more.
+local parked = false
+if row.ch ~= channel then
+  parked = row.park ~= nil
+  if parked then end_delay(conversation, row) end
+  add_load(row.ch, row.lo - row.hi, -(row.b or 0))
+  add_load(channel, row.hi - row.lo, row.b or 0)
+  row.ch = channel
+end
+add_load(channel, 1, #envelope)
 row.hi = row.hi + 1
-if not text then make_ready(conversation, row) end
+row.b = (row.b or 0) + #envelope
+if not known or parked then make_ready(conversation, row) end
 keep(conversation, row)
 return 0

@@ -1,5 +1,5 @@
 -- commit_reply: makes the reply durable, once for a head.
--- ARGV: clock, conversation, nonce, intent's id, its segments, its body, evidence or "".
+-- ARGV: clock, conversation, nonce, intent's id, its segments, its body, evidence or "", memo or "".
 -- Gives {"done"}, {"stale"}, or {"exists", intent, body}.
 
 local conversation, id = ARGV[2], ARGV[4]
@@ -17,6 +17,7 @@ redis.call("HSET", INT, conversation, cjson.encode(intent))
 redis.call("HSET", BOD, conversation, ARGV[6])
 redis.call("ZADD", LSE, now + row.lease_ms, conversation)
 row.run = nil
-count(row, ARGV[7])
+memorise(conversation, ARGV[8])
+count(conversation, row, ARGV[7])
 keep(conversation, row)
 return { "done" }

@@ -5,6 +5,7 @@
 local conversation = ARGV[2]
 local row = owned(conversation, ARGV[3])
 if not row then return 0 end
-count(row, ARGV[4])
+if redis.call("HEXISTS", INT, conversation) == 0 then memorise(conversation, "") end
+count(conversation, row, ARGV[4])
 pop(conversation, row)
 return 1

@@ -2,7 +2,7 @@
 -- class of the newest. Pages from both ends, only until every channel was met.
 -- ARGV: clock. Gives {channel, count, oldest, newest, class, ...}.
 
-local DLZ, DLC = KEYS[11], KEYS[12]
+local DLZ, DLC = KEYS[15], KEYS[16]
 
 local function first_of_each(command)
   local found, missing, from = {}, redis.call("HLEN", DLC), 0

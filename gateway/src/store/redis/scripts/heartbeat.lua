@@ -1,12 +1,18 @@
 -- heartbeat: a replica announces itself and the routes that it obeys.
 -- ARGV: clock, replica, digest, the digest it announced last or "" for a first and complete
--- account, number of acknowledgements, then channel and "<serving> <hash>" of each, then the
+-- account, the store's key, number of acknowledgements, then channel and "<serving> <hash>" of each, then the
 -- channels whose route is gone.
--- Gives 1, or 0 when the last account is not what stands here: then nothing changed, and the
--- replica gives a complete one.
+-- Gives 1, 0 when the last account is not what stands here: then nothing changed, and the replica
+-- gives a complete one; or -1 when the store has another key.
 
-local REP, DIG, ACK = KEYS[1], KEYS[2], KEYS[3]
+local REP, DIG, ACK, KEY, LAYOUT = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local replica, digest, last = ARGV[2], ARGV[3], ARGV[4]
+
+-- A server that was emptied under a fleet must not draw a key of its own: one customer would be two.
+local key = redis.call("GET", KEY)
+if key and key ~= ARGV[5] then return -1 end
+if not key then redis.call("SET", KEY, ARGV[5]) end
+redis.call("SET", LAYOUT, "2", "NX")
 
 if last == "" then
   redis.call("DEL", ACK)
@@ -16,8 +22,8 @@ end
 
 -- Never empty, so that an account that was lost shows.
 redis.call("HSET", ACK, "", "")
-local names = 6 + 2 * tonumber(ARGV[5])
-for at = 6, names - 1, 2 do
+local names = 7 + 2 * tonumber(ARGV[6])
+for at = 7, names - 1, 2 do
   redis.call("HSET", ACK, ARGV[at], ARGV[at + 1])
 end
 for at = names, #ARGV do

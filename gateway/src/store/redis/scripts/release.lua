@@ -5,8 +5,7 @@
 local conversation = ARGV[2]
 local row = owned(conversation, ARGV[3])
 if not row then return 0 end
-row.tries = row.tries - 1
-end_lease(conversation, row)
+give_back(conversation, row, false)
 redis.call("ZADD", RDY, row.score, conversation)
 keep(conversation, row)
 return 1

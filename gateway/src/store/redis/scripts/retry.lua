@@ -5,8 +5,7 @@
 local conversation = ARGV[2]
 local row = owned(conversation, ARGV[3])
 if not row then return 0 end
-if ARGV[5] ~= "1" then row.tries = row.tries - 1 end
-end_lease(conversation, row)
+give_back(conversation, row, ARGV[5] == "1")
 redis.call("ZADD", DLY, now + tonumber(ARGV[4]), conversation)
 keep(conversation, row)
 return 1

@@ -2,6 +2,7 @@
 -- A name in capitals is a declared key. ARGV[1] is a given clock, or "" for the server's.
 
 local META, CONV, MSG, INT, BOD, RDY, LSE, DLY, VT = unpack(KEYS, 1, 9)
+local OWN, LOAD, PRB, PRK = unpack(KEYS, 10, 13)
 
 -- Never before a time this shard has seen: a server that took over may have a slower clock.
 local now = tonumber(ARGV[1])
@@ -16,24 +17,55 @@ local function changed()
   redis.call("HSET", META, "now", now)
 end
 
+local function digits(number)
+  return string.format("%.0f", number)
+end
+
 local function keep(conversation, row)
   redis.call("HSET", CONV, conversation, cjson.encode(row))
   changed()
 end
 
--- The row of a conversation that this nonce owns. An expired lease that nobody took over counts.
-local function owned(conversation, nonce)
+-- The row of a conversation; none when it is absent or damaged. Nobody else must suffer from it.
+local function row_of(conversation)
   local text = redis.call("HGET", CONV, conversation)
   if not text then return nil end
-  local row = cjson.decode(text)
-  if row.nonce ~= nonce then return nil end
+  local good, row = pcall(cjson.decode, text)
+  if good and type(row) == "table" and row.ch and row.lo and row.hi then return row end
+  redis.call("HINCRBY", META, "damaged", 1)
+  return nil
+end
+
+-- The row of a conversation that this nonce owns. An expired lease that nobody took over counts.
+local function owned(conversation, nonce)
+  local row = row_of(conversation)
+  if not row or row.nonce ~= nonce then return nil end
   if not redis.call("ZSCORE", LSE, conversation) then return nil end
   return row
 end
 
 local function end_lease(conversation, row)
   redis.call("ZREM", LSE, conversation)
+  redis.call("HDEL", OWN, row.nonce)
   row.nonce = nil
+end
+
+-- Ends the work of an owner who lives: no crash, and no try that does not count.
+local function give_back(conversation, row, counted)
+  end_lease(conversation, row)
+  row.alone = nil
+  if not counted then row.tries = math.max(0, row.tries - 1) end
+end
+
+-- Takes a delayed conversation out of the set, and out of those that wait for its agent.
+local function end_delay(conversation, row)
+  redis.call("ZREM", DLY, conversation)
+  if row.park then
+    local place = string.format("%s %s %013.0f %s", row.ch, row.park, row.due, conversation)
+    redis.call("ZREM", PRK, place)
+    row.park = nil
+    row.due = nil
+  end
 end
 
 -- Start-time fair queueing: a channel's turns lie one apart, and none starts before the clock.
@@ -45,26 +77,40 @@ local function make_ready(conversation, row)
   redis.call("ZADD", RDY, row.score, conversation)
 end
 
+-- Counts what a channel has waiting; its two fields go with its last message.
+local function add_load(channel, messages, bytes)
+  redis.call("HINCRBY", META, "bytes", bytes)
+  redis.call("HINCRBY", META, "messages", messages)
+  if redis.call("HINCRBY", LOAD, channel .. " m", messages) <= 0 then
+    redis.call("HDEL", LOAD, channel .. " m", channel .. " b")
+  else
+    redis.call("HINCRBY", LOAD, channel .. " b", bytes)
+  end
+end
+
 -- A message row is <admitted_at>:<bytes of the dedup key>:<dedup key><envelope>.
 local function parts(message)
-  local at, length, from = string.match(message, "^(%d+):(%d+):()")
+  local at, length, from = string.match(message or "", "^(%d+):(%d+):()")
+  if not at then return nil, "", "" end
   length = tonumber(length)
   return tonumber(at), string.sub(message, from, from + length - 1), string.sub(message, from + length)
 end
 
+local function message_of(conversation, row)
+  return redis.call("HGET", MSG, conversation .. ":" .. digits(row.lo))
+end
+
 -- Takes the head off; the next message, if there is one, starts from nothing.
 local function pop(conversation, row)
-  local field = conversation .. ":" .. string.format("%.0f", row.lo)
-  local _, _, envelope = parts(redis.call("HGET", MSG, field))
-  redis.call("HDEL", MSG, field)
+  local _, _, envelope = parts(message_of(conversation, row))
+  redis.call("HDEL", MSG, conversation .. ":" .. digits(row.lo))
   redis.call("HDEL", INT, conversation)
   redis.call("HDEL", BOD, conversation)
-  redis.call("HINCRBY", META, "messages", -1)
-  redis.call("HINCRBY", META, "bytes", -#envelope)
-  end_lease(conversation, row)
-  local rest = { ch = row.ch, lo = row.lo + 1, hi = row.hi, tries = 0, crashes = 0, counted = false,
-    lease_ms = row.lease_ms }
-  if rest.lo == rest.hi then
+  add_load(row.ch, -1, -#envelope)
+  if row.nonce then end_lease(conversation, row) end
+  local rest = { ch = row.ch, lo = row.lo + 1, hi = row.hi, b = (row.b or 0) - #envelope,
+    tries = 0, crashes = 0, counted = false, lease_ms = row.lease_ms }
+  if rest.lo >= rest.hi then
     redis.call("HDEL", CONV, conversation)
     changed()
   else

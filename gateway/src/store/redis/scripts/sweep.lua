@@ -1,8 +1,8 @@
 -- sweep: dead letters lose their text after 24 hours and are dropped after 14 days, up to 100 of
--- each a call. Everything else that ages has a time to live.
+-- each a call, and conversations forget their last reply after a day. Everything else that ages has a time to live.
 -- ARGV: clock.
 
-local DL, DLZ, DLC = KEYS[10], KEYS[11], KEYS[12]
+local DL, DLZ, DLC, ME, MEZ = KEYS[14], KEYS[15], KEYS[16], KEYS[17], KEYS[18]
 
 local old = redis.call("ZRANGEBYSCORE", DLZ, "-inf", now - 1209600000, "LIMIT", 0, 100)
 for _, name in ipairs(old) do
@@ -19,13 +19,22 @@ local stripped = math.max(0, tonumber(redis.call("HGET", META, "stripped") or 0)
 local candidates = redis.call("ZRANGE", DLZ, stripped, stripped + 99, "WITHSCORES")
 for at = 1, #candidates, 2 do
   if tonumber(candidates[at + 1]) + 86400000 > now then break end
-  local letter = cjson.decode(redis.call("HGET", DL, candidates[at]))
-  letter.text = nil
-  redis.call("HSET", DL, candidates[at], cjson.encode(letter))
+  local text = redis.call("HGET", DL, candidates[at])
+  if text then
+    local letter = cjson.decode(text)
+    letter.text = nil
+    redis.call("HSET", DL, candidates[at], cjson.encode(letter))
+  end
   stripped = stripped + 1
 end
 if #old > 0 or stripped > tonumber(redis.call("HGET", META, "stripped") or 0) then
   redis.call("HSET", META, "stripped", stripped)
   changed()
 end
+local over = redis.call("ZRANGEBYSCORE", MEZ, "-inf", now, "LIMIT", 0, 1000)
+for _, conversation in ipairs(over) do
+  redis.call("HDEL", ME, conversation)
+  redis.call("ZREM", MEZ, conversation)
+end
+if #over > 0 then changed() end
 return 1

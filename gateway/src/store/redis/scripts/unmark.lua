@@ -9,6 +9,7 @@ if not intent then return 0 end
 if intent.attempt == ARGV[6] and tonumber(ARGV[5]) == sent then
   intent.attempt = nil
   intent.at = nil
+  intent.missed = nil
   keep_intent(conversation, intent)
 end
 return 1

@@ -1,12 +1,13 @@
 //! The limiter and its interplay with duplicates, capacity and clocks, row by row.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
-use kanarie_queue::admit::{MAX_BYTES, MAX_WAITING};
+use kanarie_queue::admit::Admission::{Duplicate, Full, Limited, Queued};
+use kanarie_queue::admit::{Admission, Admit, MAX_BYTES, MAX_WAITING};
+use kanarie_queue::claim::Claimed;
 use kanarie_queue::queue::Queue;
-use kanarie_queue::types::Admission::{Duplicate, Full, Limited, Queued};
-use kanarie_queue::types::{
-    Admission, Admit, Claimed, ConversationId, Lease, Millis, Nonce, Reserved,
-};
+use kanarie_queue::reserve::Reserved;
+use kanarie_words::Millis;
+
+use crate::words::{self, Words as _, lease_of, nonce};
 
 /// A machine with the senders of these stories; SIDs are given out by `fresh`.
 struct Story {
@@ -25,15 +26,8 @@ impl Story {
     }
 
     fn message(&self, conversation: u8, sid: &str, envelope: &str) -> Admit {
-        Admit {
-            channel: "channel".to_owned(),
-            dedup_key: sid.to_owned(),
-            conversation: ConversationId::from_bytes([conversation; 16]),
-            envelope: envelope.to_owned(),
-            limit: self.limit,
-            window_ms: 60_000,
-            dedup_ms: 86_400_000,
-        }
+        let envelope = envelope.to_owned();
+        Admit { envelope, limit: self.limit, ..words::message(conversation, sid) }
     }
 
     /// Offers a message with a new SID; true when it is admitted. The queue is kept empty, so that
@@ -47,10 +41,8 @@ impl Story {
     }
 
     fn work_off(&mut self, now: Millis) {
-        while let Claimed::Head(head) = self.queue.claim(now, 1, Nonce("n".to_owned()), 1_000) {
-            let lease =
-                Lease { channel: head.channel, conversation: head.conversation, nonce: head.nonce };
-            self.queue.complete(now, &lease, None);
+        while let Claimed::Head(head) = self.queue.claim(now, 1, nonce("n"), 1_000) {
+            self.queue.complete(now, &lease_of(&head), None);
         }
     }
 

@@ -2,22 +2,27 @@
 //! may die, freeze or lose an answer at every point. The machine is the real one, read back from
 //! its rows before each step. Variants of the rules, one rule broken in each, are shown to fail, so
 //! the model can see what it is there to see. Times are shorter than the product's, their order is the
-//! same: deadline of a POST + lag of a listing ≤ settling.
+//! same: deadline of a POST + lag of a listing ≤ settling + the time between two listings.
 
 use std::collections::BTreeMap;
 
+use kanarie_queue::admit::Admit;
+use kanarie_queue::claim::Claimed;
+use kanarie_queue::intent::Post;
+use kanarie_queue::lease::{Lease, Owned};
 use kanarie_queue::queue::Queue;
-use kanarie_queue::send::Attempt;
-use kanarie_queue::types::{
-    Admit, Claimed, Committed, ConversationId, Intent, Lease, Marked, Millis, Nonce, Owned,
-};
+use kanarie_queue::send::{Committed, Marked};
+use kanarie_words::Millis;
+use kanarie_words::ids::{ConversationId, IntentId, Nonce};
 use stateright::{Checker, HasDiscoveries, Model, Property};
+
+use crate::words::{self, Words as _, attempt_id, channel, intent, nonce};
 
 const TICK_MS: Millis = 5_000;
 const LEASE_MS: u64 = 10_000;
 
 /// A message is listed by Twilio so long after its POST at the latest.
-const LISTING_LAG_MS: u64 = 5_000;
+const LISTING_LAG_MS: u64 = 10_000;
 
 /// The rules of workers and store that may be broken.
 #[derive(Clone)]
@@ -26,14 +31,21 @@ struct Rules {
     has_nonces: bool,
     /// Whether a foreign mark is settled before its segment is posted again.
     settles: bool,
-    /// How long after a mark a listing may refute it.
+    /// How long after a mark a listing may first miss its POST.
     settle_ms: u64,
+    /// How long after that a second listing refutes it; without, the first one does.
+    relist_ms: Option<u64>,
     /// How long after its mark a POST may leave.
     send_deadline_ms: u64,
 }
 
-const CONTRACT: Rules =
-    Rules { has_nonces: true, settles: true, settle_ms: 10_000, send_deadline_ms: 5_000 };
+const CONTRACT: Rules = Rules {
+    has_nonces: true,
+    settles: true,
+    settle_ms: 10_000,
+    relist_ms: Some(5_000),
+    send_deadline_ms: 5_000,
+};
 
 /// The bounds of a check.
 #[derive(Clone)]
@@ -60,8 +72,8 @@ struct State {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Phase {
     Idle,
-    Holds { nonce: String, message: u8, intent: Option<String> },
-    Marked { nonce: String, message: u8, intent: String, at: Millis },
+    Holds { nonce: Nonce, message: u8, intent: Option<IntentId> },
+    Marked { nonce: Nonce, message: u8, intent: IntentId, at: Millis },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -79,15 +91,7 @@ fn conversation() -> ConversationId {
 }
 
 fn message(number: u8) -> Admit {
-    Admit {
-        channel: "channel".to_owned(),
-        dedup_key: number.to_string(),
-        conversation: conversation(),
-        envelope: number.to_string(),
-        limit: 50,
-        window_ms: 60_000,
-        dedup_ms: 86_400_000,
-    }
+    words::message(0, &number.to_string())
 }
 
 impl Small {
@@ -108,27 +112,26 @@ impl Small {
     }
 
     /// What a worker shows: its own nonce, or, where nobody compares, whatever is right.
-    fn lease(&self, state: &State, nonce: &str) -> Lease {
-        let mut nonce = nonce.to_owned();
+    fn lease(&self, state: &State, own: &Nonce) -> Lease {
+        let mut shown = own.clone();
         if !self.rules.has_nonces {
-            let row = state.rows.get(&format!("00:conv:{}", conversation().as_str()));
+            let row = state.rows.get(&format!("00:conv:{}", conversation()));
             let row = row.and_then(|row| serde_json::from_slice::<serde_json::Value>(row).ok());
-            let present =
-                row.and_then(|row| Some(row["place"]["lse"]["nonce"].as_str()?.to_owned()));
-            nonce = present.unwrap_or(nonce);
+            let present = row.and_then(|row| Some(nonce(row["place"]["lse"]["nonce"].as_str()?)));
+            shown = present.unwrap_or(shown);
         }
-        Lease { channel: "channel".to_owned(), conversation: conversation(), nonce: Nonce(nonce) }
+        Lease { channel: channel("channel"), conversation: conversation(), nonce: shown }
     }
 
     /// A nonce is new after each death; nobody but its own life knows it.
     fn claim(state: &mut State, worker: usize) -> Option<Phase> {
-        let nonce = Nonce(format!("{worker} at {}, {} faults before", state.now, state.faults));
-        let claimed = Self::run(state, |queue, now| queue.claim(now, 0, nonce, LEASE_MS));
+        let own = nonce(&format!("{worker}-at-{}-after-{}-faults", state.now, state.faults));
+        let claimed = Self::run(state, |queue, now| queue.claim(now, 0, own, LEASE_MS));
         let Claimed::Head(head) = claimed else { return None };
         state.took_over |= head.crashes > 0;
         let message = head.envelope.parse().expect("an envelope is its number");
         let intent = head.intent.filter(|intent| intent.sent.is_empty()).map(|intent| intent.id);
-        Some(Phase::Holds { nonce: head.nonce.0, message, intent })
+        Some(Phase::Holds { nonce: head.nonce, message, intent })
     }
 
     /// The next thing that a worker does when all goes well.
@@ -147,26 +150,17 @@ impl Small {
                     return Phase::Holds { nonce, message, intent: Some(intent) };
                 }
                 state.posts.push((message, LISTING_LAG_MS));
-                Self::run(state, |queue, now| {
-                    queue.mark_sent(now, &conversation(), &intent, 0, "S")
-                });
+                Self::sent(state, &intent);
                 self.complete(state, &nonce, message)
             }
         }
     }
 
     /// A claim of a head whose reply is out, or whose reply is still to be made.
-    fn commit_or_complete(&self, state: &mut State, nonce: String, message: u8) -> Phase {
-        let intent = Intent {
-            id: format!("{message} by {nonce}"),
-            segments: 1,
-            body: String::new(),
-            sent: Vec::new(),
-            sending: None,
-            resent: false,
-        };
-        let (id, lease) = (intent.id.clone(), self.lease(state, &nonce));
-        match Self::run(state, |queue, now| queue.commit_reply(now, &lease, intent, None)) {
+    fn commit_or_complete(&self, state: &mut State, nonce: Nonce, message: u8) -> Phase {
+        let reply = intent(&format!("{message}-by-{nonce}"), 1);
+        let (id, lease) = (reply.id.clone(), self.lease(state, &nonce));
+        match Self::run(state, |queue, now| queue.commit_reply(now, &lease, reply, None)) {
             Committed::Done => Phase::Holds { nonce, message, intent: Some(id) },
             Committed::Exists(standing) if standing.sent.is_empty() => {
                 Phase::Holds { nonce, message, intent: Some(standing.id) }
@@ -176,7 +170,7 @@ impl Small {
         }
     }
 
-    fn mark(&self, state: &mut State, nonce: String, message: u8, intent: String) -> Phase {
+    fn mark(&self, state: &mut State, nonce: Nonce, message: u8, intent: IntentId) -> Phase {
         let lease = self.lease(state, &nonce);
         let post = attempt(&intent, &nonce);
         let marked = Self::run(state, |queue, now| queue.mark_sending(now, &lease, &post, None));
@@ -186,24 +180,42 @@ impl Small {
             Marked::Stale => return Phase::Idle,
             Marked::Ambiguous { sending, .. } => sending,
         };
-        let settled_at = sending.at + self.rules.settle_ms;
-        if self.rules.settles && state.now < settled_at {
-            let delay = settled_at - state.now;
-            Self::run(state, |queue, now| queue.retry(now, &lease, delay, false));
-            return Phase::Idle;
+        if self.rules.settles {
+            if state.now < sending.at + self.rules.settle_ms {
+                return Self::wait(state, &lease, sending.at + self.rules.settle_ms);
+            }
+            if state.posts.contains(&(message, 0)) {
+                Self::sent(state, &intent);
+                return self.complete(state, &nonce, message);
+            }
+            if let Some(relist_ms) = self.rules.relist_ms {
+                let missed_at = sending.missed_at.unwrap_or(state.now);
+                let missed = Post { attempt: sending.attempt.clone(), ..post.clone() };
+                Self::run(state, |queue, now| queue.note_missed(now, &lease, &missed));
+                if state.now < missed_at + relist_ms {
+                    return Self::wait(state, &lease, missed_at + relist_ms);
+                }
+            }
         }
-        if self.rules.settles && state.posts.contains(&(message, 0)) {
-            Self::run(state, |queue, now| queue.mark_sent(now, &conversation(), &intent, 0, "S"));
-            return self.complete(state, &nonce, message);
-        }
-        let expected = Some(sending.attempt.as_str());
-        match Self::run(state, |queue, now| queue.mark_sending(now, &lease, &post, expected)) {
+        let refuted = Some(sending.attempt.as_str());
+        match Self::run(state, |queue, now| queue.mark_sending(now, &lease, &post, refuted)) {
             Marked::Go => Phase::Marked { nonce, message, intent, at: state.now },
             _ => Phase::Idle,
         }
     }
 
-    fn complete(&self, state: &mut State, nonce: &str, message: u8) -> Phase {
+    fn wait(state: &mut State, lease: &Lease, until: Millis) -> Phase {
+        let delay = until - state.now;
+        Self::run(state, |queue, now| queue.retry(now, lease, delay, false));
+        Phase::Idle
+    }
+
+    fn sent(state: &mut State, intent: &IntentId) {
+        let id = intent.as_str();
+        Self::run(state, |queue, now| queue.mark_sent(now, &conversation(), id, 0, "S"));
+    }
+
+    fn complete(&self, state: &mut State, nonce: &Nonce, message: u8) -> Phase {
         let lease = self.lease(state, nonce);
         if Self::run(state, |queue, now| queue.complete(now, &lease, None)) == Owned::Done {
             state.completed.push(message);
@@ -228,8 +240,8 @@ fn forget_history(key: &str, row: Vec<u8>) -> Vec<u8> {
     value.to_string().into_bytes()
 }
 
-fn attempt(intent: &str, nonce: &str) -> Attempt {
-    Attempt { intent: intent.to_owned(), segment: 0, attempt: nonce.to_owned() }
+fn attempt(intent: &IntentId, nonce: &Nonce) -> Post {
+    Post { intent: intent.clone(), segment: 0, attempt: attempt_id(nonce.as_str()) }
 }
 
 impl Model for Small {
@@ -363,6 +375,11 @@ fn a_blind_resend_posts_twice() {
 #[test]
 fn a_listing_that_comes_too_soon_posts_twice() {
     assert!(is_broken(Rules { settle_ms: TICK_MS, ..CONTRACT }, 30_000, 1));
+}
+
+#[test]
+fn a_single_listing_posts_twice() {
+    assert!(is_broken(Rules { relist_ms: None, ..CONTRACT }, 30_000, 1));
 }
 
 #[test]

@@ -1,0 +1,32 @@
+//! What an owner of a head shows, is told, and may wait for.
+
+use kanarie_words::ids::{ChannelUid, ConversationId, Nonce, RevisionName};
+
+/// What an owner shows with each verb: the conversation and the proof that it is leased to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// UID of the channel, as claimed: evidence is counted for it.
+    pub channel: ChannelUid,
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// The proof.
+    pub nonce: Nonce,
+}
+
+/// Whether a verb of an owner took effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owned {
+    /// It did.
+    Done,
+    /// The lease is somebody else's: nothing changed.
+    Stale,
+}
+
+/// What waits for one agent: the channel and the revision to be asked.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Park {
+    /// UID of the channel.
+    pub channel: ChannelUid,
+    /// The revision whose agent is waited for.
+    pub revision: RevisionName,
+}

@@ -1,0 +1,15 @@
+//! The machine, held to its rules: stories, limits, random schedules, a model check.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
+
+mod account;
+mod customers;
+mod leases;
+mod limits;
+mod model;
+mod parking;
+mod posting;
+mod properties;
+mod replies;
+mod schedule;
+mod waiting;
+mod words;

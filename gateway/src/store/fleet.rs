@@ -1,0 +1,54 @@
+//! What replicas tell the store of themselves, and what it knows of them.
+
+use std::collections::BTreeMap;
+
+use kanarie_words::Millis;
+use kanarie_words::ids::{ChannelUid, ReplicaName, RouteHash, StoreKey};
+
+/// A replica's own account: all that it obeys. What of it is news, the store finds out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heartbeat {
+    /// Name of the replica.
+    pub replica: ReplicaName,
+    /// The store's key as the replica knows it: a store that lost its key takes it from here.
+    pub key: StoreKey,
+    /// Digest over all its routes: equal digests mean equal routes.
+    pub digest: RouteHash,
+    /// Every route that it obeys: `serving` and hash by channel.
+    pub obeyed: Obeyed,
+}
+
+/// `serving` and hash by channel.
+pub type Obeyed = BTreeMap<ChannelUid, (u64, RouteHash)>;
+
+/// What became of a heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// The store knows the replica and its routes.
+    Done,
+    /// The store has another key: it was emptied, and somebody made a new one. Whoever goes on with
+    /// the old key would take one customer for two.
+    OtherKey,
+}
+
+/// What the store knows of a live replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaState {
+    /// Name of the replica.
+    pub replica: ReplicaName,
+    /// When its last heartbeat came.
+    pub seen_at: Millis,
+    /// Digest over all its routes.
+    pub digest: RouteHash,
+}
+
+/// A route that a replica obeys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acknowledgement {
+    /// UID of the channel.
+    pub channel: ChannelUid,
+    /// `serving` of the route.
+    pub serving: u64,
+    /// Hash of the route.
+    pub hash: RouteHash,
+}

@@ -1,0 +1,123 @@
+//! A verb as calls of a script: the keys it declares, its arguments after the clock, its answer.
+//!
+//! Takes verbs of the machine; gives the calls that do the same in Redis, one for each shard that the
+//! verb concerns, and reads their answers. Does no I/O and reads no clock. All keys of a call lie in
+//! one slot, and a value that no script of this version says is `Corrupt` and never repeated.
+
+use std::fmt::Write as _;
+use std::sync::LazyLock;
+
+use kanarie_queue::lease::{Lease, Owned};
+use kanarie_queue::verb::Verb;
+use redis::{FromRedisValue, Script, Value, from_redis_value};
+
+use crate::store::error::StoreError;
+
+/// A verb that both stores run.
+pub trait Scripted: Verb {
+    /// The calls, of one shard each.
+    fn calls(&self) -> Vec<Call>;
+
+    /// The answer, from those of the calls in their order.
+    ///
+    /// # Errors
+    /// `Corrupt` for anything that no script says.
+    fn answer(self, values: Vec<Value>) -> Result<Self::Answer, StoreError>;
+}
+
+/// One call of a script.
+pub struct Call {
+    /// What runs.
+    pub(super) script: &'static LazyLock<Script>,
+    /// KEYS, all of one slot.
+    pub(super) keys: Vec<String>,
+    /// ARGV after the clock.
+    pub(super) arguments: Vec<String>,
+}
+
+/// Key of the store's key.
+pub(super) const KEY: &str = "{gw:sys}:key";
+/// Key of the number of the rows' layout.
+pub(super) const LAYOUT: &str = "{gw:sys}:layout";
+
+/// What a script says, decoded.
+pub(super) type Decoded<T> = Result<T, StoreError>;
+
+/// Joins files to one script, as Redis gets it: a line of flags, what several share, the verb's own.
+/// A script that may not run when Redis is out of memory is `admit` alone: all others drain, or are
+/// needed while it drains.
+macro_rules! script {
+    ($flags:literal, $($file:literal),+) => {
+        LazyLock::new(|| {
+            Script::new(concat!("#!lua", $flags, "\n", $(include_str!(concat!("../scripts/", $file))),+))
+        })
+    };
+}
+pub(super) use script;
+
+/// The keys that every verb of a shard declares, in the order of `shard.lua`, then its own.
+pub(super) fn keys(shard: u8, own: &[&str]) -> Vec<String> {
+    const ROWS: [&str; 13] = [
+        "meta", "conv", "msg", "int", "bod", "rdy", "lse", "dly", "vt", "own", "load", "prb", "prk",
+    ];
+    let names = ROWS.iter().chain(own);
+    names
+        .map(|name| {
+            let mut key = String::with_capacity(10 + name.len());
+            let _ = write!(key, "{{gw:{shard:02}}}:{name}");
+            key
+        })
+        .collect()
+}
+
+/// A verb of an owner: conversation and nonce, then its own arguments.
+pub(super) fn owner<const N: usize>(
+    script: &'static LazyLock<Script>,
+    lease: &Lease,
+    own: &[&str],
+    rest: [String; N],
+) -> Vec<Call> {
+    let mut arguments = vec![lease.conversation.to_string(), lease.nonce.to_string()];
+    arguments.extend(rest);
+    vec![Call { script, keys: keys(lease.conversation.shard(), own), arguments }]
+}
+
+/// "" is none, "=text" is text.
+pub(super) fn optional(value: Option<&str>) -> String {
+    value.map(|text| format!("={text}")).unwrap_or_default()
+}
+
+/// The answer of a verb that makes one call.
+pub(super) fn only(values: Vec<Value>) -> Value {
+    values.into_iter().next().unwrap_or_default()
+}
+
+pub(super) fn owned(values: Vec<Value>) -> Decoded<Owned> {
+    Ok(if flag(only(values))? { Owned::Done } else { Owned::Stale })
+}
+
+pub(super) fn flag(value: Value) -> Decoded<bool> {
+    match plain::<i64>(value)? {
+        1 => Ok(true),
+        0 => Ok(false),
+        _ => Err(corrupt("a yes or no")),
+    }
+}
+
+/// Plain values of the client's own conversions.
+pub(super) fn plain<T: FromRedisValue>(value: Value) -> Decoded<T> {
+    from_redis_value(value).map_err(|_| corrupt("the form of an answer"))
+}
+
+pub(super) fn number(text: Option<&str>) -> Decoded<u64> {
+    text.and_then(|text| text.parse().ok()).ok_or_else(|| corrupt("a number"))
+}
+
+/// An id of an answer.
+pub(super) fn id<T: std::str::FromStr>(text: &str) -> Decoded<T> {
+    text.parse().map_err(|_| corrupt("an id"))
+}
+
+pub(super) fn corrupt(what: &str) -> StoreError {
+    StoreError::Corrupt(format!("{what} cannot be read"))
+}

@@ -1,0 +1,21 @@
+-- wake_parked: an agent is well again, so what waits for it in this shard becomes ready.
+-- ARGV: clock, channel, revision.
+-- Gives how many there were, 200 at most.
+
+local park = ARGV[2] .. " " .. ARGV[3]
+if not redis.call("ZSCORE", PRB, park) then return 0 end
+local waiting = redis.call("ZRANGEBYLEX", PRK, "[" .. park .. " ", "[" .. park .. " \255", "LIMIT", 0, 200)
+if #waiting < 200 then redis.call("ZREM", PRB, park) end
+changed()
+for _, place in ipairs(waiting) do
+  local conversation = string.sub(place, -32)
+  local row = row_of(conversation)
+  if row and row.park then
+    end_delay(conversation, row)
+    make_ready(conversation, row)
+    keep(conversation, row)
+  else
+    redis.call("ZREM", PRK, place)
+  end
+end
+return #waiting

@@ -1,0 +1,44 @@
+//! The server as the verbs speak to it: a call of a script, within the deadline.
+//!
+//! Takes calls, gives what the script says. Decides nothing, and never logs an argument.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use redis::{Cmd, Value, cmd};
+
+use crate::store::error::StoreError;
+use crate::store::redis::call::Call;
+use crate::store::redis::connection::Connection;
+
+/// The connection, and the clock that the scripts are told to use.
+pub(super) struct Server {
+    pub(super) connection: Connection,
+    /// None: the server's own.
+    pub(super) clock: Option<Arc<AtomicU64>>,
+}
+
+impl Server {
+    /// Runs a script.
+    pub(super) async fn call(&self, call: Call) -> Result<Value, StoreError> {
+        let Call { script, keys, arguments } = call;
+        let clock = self.clock.as_ref().map(|clock| clock.load(Ordering::Relaxed).to_string());
+        let mut command = Cmd::with_capacity(
+            4 + keys.len() + arguments.len(),
+            arguments.iter().map(String::len).sum::<usize>() + 32 * keys.len() + 64,
+        );
+        command.arg("EVALSHA").arg(script.get_hash()).arg(keys.len()).arg(&keys);
+        command.arg(clock.unwrap_or_default()).arg(&arguments);
+        self.connection.send(&command, Some(script)).await
+    }
+
+    /// Sends a command that is no script.
+    pub(super) async fn command(&self, command: &Cmd) -> Result<Value, StoreError> {
+        self.connection.send(command, None).await
+    }
+
+    /// Whether the server answers.
+    pub(super) async fn ping(&self) -> Result<(), StoreError> {
+        self.command(&cmd("PING")).await.map(drop)
+    }
+}

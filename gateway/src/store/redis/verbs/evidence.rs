@@ -1,0 +1,73 @@
+//! Evidence, as calls.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use kanarie_queue::evidence::{EndAttempt, ReadCounts};
+use kanarie_queue::lease::Owned;
+use kanarie_queue::outcome::{Counters, CountsRead, Evidence};
+use kanarie_words::ids::{RevisionName, SHARDS};
+use redis::{Script, Value};
+
+use crate::random;
+use crate::store::redis::call::{
+    Call, Decoded, Scripted, corrupt, id, keys, optional, owned, owner, plain, script,
+};
+
+static END_ATTEMPT: LazyLock<Script> =
+    script!(" flags=allow-oom", "shard.lua", "evidence.lua", "end_attempt.lua");
+static COUNTS: LazyLock<Script> = script!(" flags=allow-oom", "shard.lua", "counts.lua");
+
+impl Scripted for EndAttempt {
+    fn calls(&self) -> Vec<Call> {
+        let rest = [
+            self.evidence.as_ref().map(Evidence::field).unwrap_or_default(),
+            optional(self.failed_on.as_ref().map(RevisionName::as_str)),
+        ];
+        let (ev, cu) = (format!("ev:{}", self.lease.channel), format!("cu:{}", self.lease.channel));
+        owner(&END_ATTEMPT, &self.lease, &[&ev, &cu], rest)
+    }
+
+    fn answer(self, values: Vec<Value>) -> Decoded<Owned> {
+        owned(values)
+    }
+}
+
+impl Scripted for ReadCounts {
+    fn calls(&self) -> Vec<Call> {
+        let own: Vec<String> = self.channels.iter().map(|uid| format!("ev:{uid}")).collect();
+        let own: Vec<&str> = own.iter().map(String::as_str).collect();
+        let call = |shard| Call {
+            script: &COUNTS,
+            keys: keys(shard, &own),
+            arguments: vec![random::token()],
+        };
+        (0..SHARDS).map(call).collect()
+    }
+
+    fn answer(self, values: Vec<Value>) -> Decoded<CountsRead> {
+        let mut epochs = Vec::with_capacity(values.len());
+        let mut sums = vec![Counters::default(); self.channels.len()];
+        for value in values {
+            let Value::Array(parts) = value else { return Err(corrupt("the counts")) };
+            let mut parts = parts.into_iter();
+            let epoch: String = plain(parts.next().unwrap_or_default())?;
+            epochs.push(Some(id(&epoch)?));
+            for (sum, fields) in sums.iter_mut().zip(parts) {
+                sum.add(&counters(fields)?);
+            }
+        }
+        let counts = self.channels.into_iter().zip(sums);
+        let counts = counts.map(|(channel, sum)| sum.counts(channel)).collect();
+        Ok(CountsRead { epochs, counts })
+    }
+}
+
+fn counters(fields: Value) -> Decoded<Counters> {
+    let fields: BTreeMap<String, u64> = plain(fields)?;
+    let counters = fields.into_iter().map(|(field, count)| {
+        let counter = Counters::parse(&field).ok_or_else(|| corrupt("a class of evidence"))?;
+        Ok((counter, count))
+    });
+    Ok(Counters(counters.collect::<Decoded<_>>()?))
+}

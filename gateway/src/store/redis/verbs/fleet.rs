@@ -1,0 +1,168 @@
+//! Heartbeats, acknowledgements and the store's key in Redis.
+//!
+//! Takes a replica's whole account; tells the server what of it is news, and everything when the
+//! server does not know what was said before. No key here belongs to a shard.
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use kanarie_words::Millis;
+use kanarie_words::ids::{ChannelUid, ReplicaName, RouteHash, StoreKey};
+use redis::{Script, Value, cmd};
+use tokio::sync::Mutex;
+
+use crate::random;
+use crate::store::error::StoreError;
+use crate::store::fleet::{Acknowledgement, Heard, Heartbeat, Obeyed, ReplicaState};
+use crate::store::redis::call::{Call, Decoded, KEY, LAYOUT, corrupt, id, number, plain, script};
+use crate::store::redis::server::Server;
+
+static HEARTBEAT: LazyLock<Script> = script!(" flags=allow-oom", "time.lua", "heartbeat.lua");
+static GOODBYE: LazyLock<Script> = script!(" flags=allow-oom", "time.lua", "goodbye.lua");
+static REPLICAS: LazyLock<Script> = script!(" flags=no-writes", "time.lua", "replicas.lua");
+static ACKNOWLEDGED: LazyLock<Script> = script!(" flags=no-writes", "time.lua", "acknowledged.lua");
+
+/// What each replica of this process has told the server, as the server confirmed it.
+#[derive(Default)]
+pub(crate) struct Fleet(Mutex<BTreeMap<ReplicaName, (RouteHash, Obeyed)>>);
+
+impl Fleet {
+    /// Says what changed, or everything when the server does not know what was said before.
+    pub(crate) async fn heartbeat(
+        &self,
+        server: &Server,
+        beat: Heartbeat,
+    ) -> Result<Heard, StoreError> {
+        let mut told = self.0.lock().await;
+        let known = told.remove(&beat.replica);
+        let mut heard = match &known {
+            Some((last, obeyed)) => tell(server, &beat, Some((last, obeyed))).await?,
+            None => None,
+        };
+        if heard.is_none() {
+            heard = tell(server, &beat, None).await?;
+        }
+        let heard = heard.ok_or_else(|| corrupt("the answer to a heartbeat"))?;
+        if heard == Heard::Done {
+            told.insert(beat.replica, (beat.digest, beat.obeyed));
+        }
+        Ok(heard)
+    }
+
+    pub(crate) async fn goodbye(
+        &self,
+        server: &Server,
+        replica: ReplicaName,
+    ) -> Result<(), StoreError> {
+        self.0.lock().await.remove(&replica);
+        let keys = vec!["{gw:sys}:rep".into(), "{gw:sys}:dig".into(), acknowledgements(&replica)];
+        let arguments = vec![replica.to_string()];
+        server.call(Call { script: &GOODBYE, keys, arguments }).await.map(drop)
+    }
+
+    pub(crate) async fn replicas(
+        &self,
+        server: &Server,
+    ) -> Result<(Millis, Vec<ReplicaState>), StoreError> {
+        let keys = vec!["{gw:sys}:rep".to_owned(), "{gw:sys}:dig".to_owned()];
+        replicas(server.call(Call { script: &REPLICAS, keys, arguments: Vec::new() }).await?)
+    }
+
+    pub(crate) async fn acknowledged(
+        &self,
+        server: &Server,
+        replica: ReplicaName,
+        channels: Option<Vec<ChannelUid>>,
+    ) -> Result<Vec<Acknowledgement>, StoreError> {
+        let keys = vec!["{gw:sys}:rep".to_owned(), acknowledgements(&replica)];
+        let scope = if channels.is_some() { "named" } else { "all" };
+        let mut arguments = vec![replica.to_string(), scope.to_owned()];
+        arguments.extend(channels.into_iter().flatten().map(String::from));
+        acknowledged(server.call(Call { script: &ACKNOWLEDGED, keys, arguments }).await?)
+    }
+
+    /// Sets the key if there is none and reads the one that stands, in one command.
+    pub(crate) async fn key(&self, server: &Server) -> Result<StoreKey, StoreError> {
+        let fresh = StoreKey::from_bytes(random::bytes()).to_hex();
+        let mut command = cmd("SET");
+        command.arg(KEY).arg(&fresh).arg("NX").arg("GET");
+        let standing: Option<String> = plain(server.command(&command).await?)?;
+        StoreKey::parse(&standing.unwrap_or(fresh)).ok_or_else(|| corrupt("the store's key"))
+    }
+}
+
+/// None when the server does not know the account that this one continues.
+async fn tell(
+    server: &Server,
+    beat: &Heartbeat,
+    last: Option<(&RouteHash, &Obeyed)>,
+) -> Result<Option<Heard>, StoreError> {
+    match plain::<i64>(server.call(heartbeat(beat, last)).await?)? {
+        1 => Ok(Some(Heard::Done)),
+        0 => Ok(None),
+        -1 => Ok(Some(Heard::OtherKey)),
+        _ => Err(corrupt("the answer to a heartbeat")),
+    }
+}
+
+/// `last` is the account that this one continues; none makes it a complete one.
+fn heartbeat(beat: &Heartbeat, last: Option<(&RouteHash, &Obeyed)>) -> Call {
+    let keys = vec![
+        "{gw:sys}:rep".to_owned(),
+        "{gw:sys}:dig".to_owned(),
+        acknowledgements(&beat.replica),
+        KEY.to_owned(),
+        LAYOUT.to_owned(),
+    ];
+    let nothing = Obeyed::new();
+    let before = last.map_or(&nothing, |(_, obeyed)| obeyed);
+    let news: Vec<_> =
+        beat.obeyed.iter().filter(|(uid, route)| before.get(*uid) != Some(route)).collect();
+    let mut arguments = vec![
+        beat.replica.to_string(),
+        beat.digest.to_string(),
+        last.map(|(digest, _)| digest.to_string()).unwrap_or_default(),
+        beat.key.to_hex(),
+        news.len().to_string(),
+    ];
+    for (uid, (serving, hash)) in news {
+        arguments.extend([uid.to_string(), format!("{serving} {hash}")]);
+    }
+    let gone = before.keys().filter(|uid| !beat.obeyed.contains_key(*uid));
+    arguments.extend(gone.map(ToString::to_string));
+    Call { script: &HEARTBEAT, keys, arguments }
+}
+
+fn acknowledgements(replica: &ReplicaName) -> String {
+    format!("{{gw:sys}}:ack:{replica}")
+}
+
+fn replicas(value: Value) -> Decoded<(Millis, Vec<ReplicaState>)> {
+    let parts: Vec<String> = plain(value)?;
+    let (now, rest) = parts.split_first().ok_or_else(|| corrupt("the replicas"))?;
+    let replicas = rest.chunks(3).map(|three| match three {
+        [replica, seen_at, digest] => Ok(ReplicaState {
+            replica: id(replica)?,
+            seen_at: number(Some(seen_at))?,
+            digest: id(digest)?,
+        }),
+        _ => Err(corrupt("a replica")),
+    });
+    let mut replicas = replicas.collect::<Decoded<Vec<_>>>()?;
+    replicas.sort_by(|a, b| a.replica.cmp(&b.replica));
+    Ok((number(Some(now))?, replicas))
+}
+
+fn acknowledged(value: Value) -> Decoded<Vec<Acknowledgement>> {
+    let routes: BTreeMap<String, String> = plain(value)?;
+    // The nameless one only keeps the account from being empty.
+    let routes = routes.into_iter().filter(|(channel, _)| !channel.is_empty());
+    routes
+        .map(|(channel, route)| {
+            let (serving, hash) =
+                route.split_once(' ').ok_or_else(|| corrupt("an acknowledgement"))?;
+            let (channel, hash) = (id(&channel)?, id(hash)?);
+            Ok(Acknowledgement { channel, serving: number(Some(serving))?, hash })
+        })
+        .collect()
+}

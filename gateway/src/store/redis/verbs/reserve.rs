@@ -1,0 +1,26 @@
+//! The outbound pace, as a call.
+
+use std::sync::LazyLock;
+
+use kanarie_queue::reserve::{Reserve, Reserved};
+use redis::{Script, Value};
+
+use crate::store::redis::call::{Call, Decoded, Scripted, corrupt, only, plain, script};
+
+static RESERVE: LazyLock<Script> = script!(" flags=allow-oom", "time.lua", "reserve.lua");
+
+impl Scripted for Reserve {
+    fn calls(&self) -> Vec<Call> {
+        let keys = vec![format!("{{snd:{}}}:tat", self.sender)];
+        vec![Call { script: &RESERVE, keys, arguments: vec![self.per_second.max(1).to_string()] }]
+    }
+
+    fn answer(self, values: Vec<Value>) -> Decoded<Reserved> {
+        let (word, wait): (String, u64) = plain(only(values))?;
+        match word.as_str() {
+            "after" => Ok(Reserved::After(wait)),
+            "busy" => Ok(Reserved::Busy(wait)),
+            _ => Err(corrupt("a reservation")),
+        }
+    }
+}
