@@ -37,7 +37,7 @@ pub fn status_url(webhook_url: &str) -> String {
 }
 
 /// Names one segment of one reply, as `<conversation>.<intent>.<segment>`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SegmentId {
     /// The conversation that the reply belongs to.
     pub conversation: ConversationId,

@@ -37,6 +37,7 @@ use crate::inbound::signature::{Presented, UnverifiedBody, VerifiedBody};
 use crate::key::{self, LearnedKey};
 use crate::labels::Endpoint;
 use crate::loads::FullChannels;
+use crate::reports::Reports;
 use crate::routes::table::{Entry, RouteTable};
 use crate::server::limits::Limits;
 use crate::server::{self, BodyError};
@@ -57,6 +58,8 @@ pub struct Inbound {
     pub key: LearnedKey,
     /// Wakes a worker of this process.
     pub doorbell: Arc<Doorbell>,
+    /// Tells a turn of this process that its segment is on its way.
+    pub reports: Reports,
     /// Stamps messages.
     pub clock: Clock,
     /// How long a body may take and be.
@@ -144,16 +147,20 @@ impl Inbound {
         Ok(Response::Admitted(admission))
     }
 
-    /// Any callback proves that Twilio has the reply, whatever became of it.
+    /// Any callback proves that Twilio has the reply, whatever became of it: its conversation goes on.
     async fn settle(
         &self,
         callback: StatusCallback,
         query: Option<&str>,
     ) -> Result<Response, Response> {
         if let Some(id) = query.and_then(SegmentId::in_query) {
+            self.reports.note(&id, &callback.status);
             let SegmentId { conversation, intent, segment } = id;
+            let shard = conversation.shard();
             let sent = MarkSent { conversation, intent, segment, sid: callback.sid };
-            self.gate.ask(self.store.run(sent)).await.map_err(store_down)?;
+            if self.gate.ask(self.store.run(sent)).await.map_err(store_down)? {
+                self.doorbell.ring(shard);
+            }
         }
         Ok(Response::StatusCallback)
     }

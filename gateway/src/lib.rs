@@ -41,6 +41,7 @@ pub mod labels;
 pub mod loads;
 pub mod outbound;
 pub mod random;
+pub mod reports;
 pub mod routes;
 pub mod server;
 pub mod stop;

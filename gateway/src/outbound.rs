@@ -25,6 +25,7 @@ mod settle;
 pub mod track;
 mod turn;
 pub mod twilio;
+mod underway;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,12 +41,15 @@ use crate::outbound::claimer::Claimer;
 use crate::outbound::context::{Context, Worker};
 use crate::outbound::lease::Leases;
 use crate::outbound::refused::Holds;
+use crate::outbound::underway::Underway;
 use crate::random;
 use crate::stop::{Signals, stopped};
 use crate::tasks::{Ended, Tasks};
 
 /// Time to give back what the drain deadline cut off.
 const RELEASE: Duration = Duration::from_secs(2);
+/// Time for the POSTs that were begun before: what they learn is worth more than the turns.
+const POSTS: Duration = Duration::from_secs(5);
 
 /// Works until told to stop and everything claimed is finished or given back.
 ///
@@ -61,7 +65,13 @@ pub async fn run(ctx: Context, mut signals: Signals) -> Result<(), Ended> {
         () = stopped(&mut signals.stop) => return Ok(()),
     };
     let slots = Arc::new(Semaphore::new(ctx.settings.workers as usize));
-    let worker = Arc::new(Worker { ctx, key, leases: Leases::default(), holds: Holds::default() });
+    let worker = Arc::new(Worker {
+        ctx,
+        key,
+        leases: Leases::default(),
+        holds: Holds::default(),
+        posts: Underway::default(),
+    });
     let (cut, cut_off) = watch::channel(false);
     let mut background = Tasks::default();
     background.spawn("keeper of leases", lease::keep(Arc::clone(&worker)));
@@ -107,7 +117,8 @@ async fn drain(
 /// Cuts the turns off, which gives them back.
 async fn give_back(worker: &Worker, slots: &Semaphore, cut: &watch::Sender<bool>) {
     cut.send_replace(true);
-    let _ = timeout(RELEASE, slots.acquire_many(worker.ctx.settings.workers)).await;
+    let released = timeout(RELEASE, slots.acquire_many(worker.ctx.settings.workers));
+    let _ = tokio::join!(released, timeout(POSTS, worker.posts.none()));
 }
 
 async fn cut_off_all(

@@ -32,6 +32,7 @@ use crate::outbound::agent::address::Allow;
 use crate::outbound::context::{Context, Settings};
 use crate::outbound::twilio::Twilio;
 use crate::random;
+use crate::reports::Reports;
 use crate::routes::table::RouteTable;
 use crate::routes::{self, Source};
 use crate::server;
@@ -135,12 +136,14 @@ impl Gateway {
         let Self { store, routes, clock, .. } = self;
         let (pulse, key, doorbell) = (Pulse::default(), LearnedKey::default(), Arc::default());
         let (claimers, full) = (Living::default(), FullChannels::default());
+        let reports = Reports::default();
         Parts {
             inbound: Arc::new(Inbound {
                 routes: Arc::clone(&routes),
                 store: Arc::clone(&store),
                 key: key.clone(),
                 doorbell: Arc::clone(&doorbell),
+                reports: reports.clone(),
                 clock,
                 limits: Limits::default(),
                 gate: Gate::default(),
@@ -153,6 +156,7 @@ impl Gateway {
                 pulse: pulse.clone(),
                 claimers: claimers.clone(),
                 doorbell,
+                reports,
                 agents: self.agents,
                 twilio: self.twilio,
                 settings: Settings { workers: self.config.turns, drain: OUTBOUND_DRAIN },

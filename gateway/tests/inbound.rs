@@ -20,6 +20,7 @@ use kanarie_gateway::inbound::signature::sign;
 use kanarie_gateway::inbound::{Inbound, router};
 use kanarie_gateway::key::{LearnedKey, conversation};
 use kanarie_gateway::loads::{Bounds, FullChannels, Held};
+use kanarie_gateway::reports::Reports;
 use kanarie_gateway::routes::table::{DOUBT_FOR, RouteTable, Seen};
 use kanarie_gateway::server::limits::Limits;
 use kanarie_gateway::store::embedded::EmbeddedStore;
@@ -250,8 +251,12 @@ async fn a_status_callback_settles_the_send_it_names() {
     for target in [STATUS, MESSAGES] {
         let gateway = Gateway::new();
         let (lease, id) = gateway.sending().await;
-        let target = format!("{target}?o={id}");
+        let target = format!("{target}?kanarie-reply={id}");
+        let mut report = gateway.reports.expect(id.clone());
         assert_eq!(gateway.signed(&target, &callback("SM9")).await.status, 200);
+        // Its conversation goes on at once, and so does the turn that waits for the report.
+        gateway.doorbell.rung(id.conversation.shard()).await;
+        report.gone().await;
         let marked = gateway.mark(lease, id, "b").await;
         assert_eq!(marked, Ok(Marked::Sent), "{target}");
     }
@@ -282,6 +287,7 @@ struct Gateway {
     routes: Arc<RouteTable>,
     store: SharedStore,
     doorbell: Arc<Doorbell>,
+    reports: Reports,
     full: FullChannels,
     public: Router,
 }
@@ -310,6 +316,7 @@ impl Gateway {
         let store: SharedStore = Arc::new(Store::Embedded(store));
         let (routes, doorbell) = (Arc::new(routes), Arc::new(Doorbell::default()));
         let (key, full) = (LearnedKey::default(), FullChannels::default());
+        let reports = Reports::default();
         key.set(StoreKey::from_bytes(KEY));
         let public = router(Arc::new(Inbound {
             routes: Arc::clone(&routes),
@@ -318,10 +325,11 @@ impl Gateway {
             doorbell: Arc::clone(&doorbell),
             clock,
             limits: Limits::default(),
+            reports: reports.clone(),
             gate: Gate::default(),
             full: full.clone(),
         }));
-        Self { routes, store, doorbell, full, public }
+        Self { routes, store, doorbell, reports, full, public }
     }
 
     async fn message(&self, body: &str) -> Told {

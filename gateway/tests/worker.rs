@@ -8,6 +8,8 @@ mod agents;
 mod asking;
 #[path = "worker_cases/runs.rs"]
 mod runs;
+#[path = "worker_cases/segments.rs"]
+mod segments;
 #[path = "worker_cases/sending.rs"]
 mod sending;
 #[path = "worker_fakes/twilio.rs"]
@@ -124,6 +126,8 @@ async fn a_long_answer_is_sent_in_segments_in_order() {
     let _running = world.work().await;
     agent.next(Next::Say(format!("{}\n\n{}", "a".repeat(1_500), "b".repeat(1_500))));
     world.admit(1, "SM1", "Hallo").await;
+    eventually("the first segment", || world.twilio.posts() == 1).await;
+    world.pass(2).await;
     assert_eq!(replies(&world, 2).await, ["a".repeat(1_500), "b".repeat(1_500)]);
 }
 

@@ -15,10 +15,10 @@ use crate::inbound::signature::VerifiedBody;
 /// # Errors
 /// When it is neither a status callback nor has what every message has.
 pub fn parse(body: &VerifiedBody, received_at: Millis) -> Result<Parsed, Malformed> {
-    if is_status_callback(body) {
+    if let Some(status) = outbound_status(body) {
         let sid = identifier(body, "MessageSid", MessageSid::parse).ok_or(Malformed::Sid)?;
         let sender = address(body, "From", SenderAddress::parse).ok_or(Malformed::From)?;
-        return Ok(Parsed::StatusCallback(StatusCallback { sid, sender }));
+        return Ok(Parsed::StatusCallback(StatusCallback { sid, status, sender }));
     }
     let sid = identifier(body, "MessageSid", MessageSid::parse).ok_or(Malformed::Sid)?;
     let account = identifier(body, "AccountSid", AccountSid::parse).ok_or(Malformed::Account)?;
@@ -66,6 +66,8 @@ pub enum Parsed {
 pub struct StatusCallback {
     /// MessageSid of the reply.
     pub sid: MessageSid,
+    /// What became of it so far, in Twilio's word: `MessageStatus`.
+    pub status: String,
     /// The sender that the reply came from: Twilio's `From`.
     pub sender: SenderAddress,
 }
@@ -127,10 +129,10 @@ const MAX_MEDIA: u32 = 16;
 
 /// Inbound messages have the status `received`, or `receiving` while media are fetched, and no
 /// `MessageStatus`; callbacks have any other.
-fn is_status_callback(body: &VerifiedBody) -> bool {
+fn outbound_status(body: &VerifiedBody) -> Option<String> {
     let outbound = |status: &str| !matches!(status, "received" | "receiving" | "");
     let status = body.text("MessageStatus").or_else(|| body.text("SmsStatus"));
-    status.is_some_and(|status| outbound(&status))
+    status.filter(|status| outbound(status)).map(std::borrow::Cow::into_owned)
 }
 
 fn implied(media: &[Media], location: Option<&Location>, button: Option<&Button>) -> MessageKind {

@@ -14,6 +14,8 @@ use crate::outbound::agent::Agents;
 use crate::outbound::lease::Leases;
 use crate::outbound::refused::Holds;
 use crate::outbound::twilio::Twilio;
+use crate::outbound::underway::Underway;
+use crate::reports::Reports;
 use crate::routes::table::RouteTable;
 use crate::store::SharedStore;
 use crate::tasks::Living;
@@ -30,8 +32,10 @@ pub struct Context {
     pub pulse: Pulse,
     /// The claimers that are alive.
     pub claimers: Living,
-    /// Rung with the shard of every message that this replica admits.
+    /// Rung with the shard of every message that this replica admits, and of every report.
     pub doorbell: Arc<Doorbell>,
+    /// What Twilio reports to this replica.
+    pub reports: Reports,
     /// The client of the agents.
     pub agents: Agents,
     /// The client of Twilio.
@@ -56,6 +60,8 @@ pub(crate) struct Worker {
     pub(crate) key: StoreKey,
     pub(crate) leases: Leases,
     pub(crate) holds: Holds,
+    /// The POSTs to Twilio that go on whatever becomes of their turns.
+    pub(crate) posts: Underway,
 }
 
 impl Worker {

@@ -1,8 +1,9 @@
 //! From a committed reply to a sent one: pace, mark, post.
 //!
-//! Takes the ticket of the store, sends its segments in order. A segment is posted only under a
-//! fresh mark of its own attempt; a mark of another attempt goes to `settle` first. Never posts a
-//! segment that may have been sent.
+//! Takes the ticket of the store, sends its segments in order, each when the one before it was
+//! reported as handed on, or a second later. A segment is posted only under a fresh mark of its own
+//! attempt, and each POST books its own place in the sender's pace; a mark of another attempt goes to
+//! `settle` first. Never posts a segment that may have been sent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use kanarie_crds::route::{Route, route_hash, route_name};
 use kanarie_queue::reserve::Reserved;
 use kanarie_queue::send::{MarkSent, Marked};
 use kanarie_words::ids::AttemptId;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::callback::SegmentId;
 use crate::envelope::InboundMessage;
@@ -23,7 +24,7 @@ use crate::outbound::end::End;
 use crate::outbound::owner::{self, Owner};
 use crate::outbound::reply::Reply;
 use crate::outbound::segment::{LATER, Segment};
-use crate::outbound::settle::{Ambiguous, Leave, SETTLE, settle};
+use crate::outbound::settle::{self, Ambiguous, Leave};
 use crate::outbound::twilio::Account;
 use crate::outbound::twilio::classify::{classify_code, is_lasting};
 use crate::outbound::twilio::create::{Create, Created, Refusal};
@@ -37,6 +38,24 @@ const REPEATS: [Duration; 3] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 /// Longest pause that Twilio may name.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
+
+/// How long a segment waits for the report that the one before it was handed on.
+const REPORT: Duration = Duration::from_secs(1);
+
+/// How a segment came to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    /// Twilio took it just now.
+    Now,
+    /// Somebody knew that it was sent.
+    Before,
+}
+
+/// What came of one POST.
+enum Posted {
+    Sent(Sent),
+    Refused(Refusal),
+}
 
 /// Sends what is left of a reply.
 pub(crate) async fn deliver(
@@ -53,7 +72,13 @@ pub(crate) async fn deliver(
         // The store tells of the segment that is next, and of no other.
         let resent = intent.resent && number as usize == first;
         let (customer, reply, intent) = (message.customer.as_str(), &reply, &intent.id);
-        send(&Segment { owner, route, customer, reply, intent, number, text, resent }).await?;
+        let segment = Segment { owner, route, customer, reply, intent, number, text, resent };
+        let report = (!segment.is_last()).then(|| owner.worker.ctx.reports.expect(segment.id()));
+        let sent = send(&segment).await?;
+        if let (Sent::Now, Some(mut report)) = (sent, report) {
+            // WhatsApp may show what comes close together in another order.
+            let _ = timeout(REPORT, report.gone()).await;
+        }
     }
     match reply.failed {
         Some(class) => Err(End::failed(class)),
@@ -61,34 +86,46 @@ pub(crate) async fn deliver(
     }
 }
 
-async fn send(segment: &Segment<'_>) -> Result<(), End> {
+async fn send(segment: &Segment<'_>) -> Result<Sent, End> {
     let holds = &segment.owner.worker.holds;
     if let Some(pause) = holds.wait(segment.route, Instant::now()) {
         return Err(End::wait(pause));
     }
-    pace(segment).await?;
-    let attempt = AttemptId::from_bytes(random::bytes());
     let mut repeats = REPEATS.into_iter();
     loop {
-        let deadline = Instant::now() + SEND_DEADLINE;
-        if mark(segment, &attempt).await? == Leave::Sent {
-            return Ok(());
+        pace(segment).await?;
+        match post_once(segment).await? {
+            Posted::Sent(sent) => return Ok(sent),
+            Posted::Refused(refusal) => match in_place(&refusal, repeats.next()) {
+                Some(pause) => sleep(pause).await,
+                None => return Err(refused(segment, refusal)),
+            },
         }
-        if !segment.owner.held.is_ours() {
-            return Err(End::Lost);
+    }
+}
+
+/// Marks and posts the segment once. A mark stays only where the outcome is unknown.
+async fn post_once(segment: &Segment<'_>) -> Result<Posted, End> {
+    let attempt = AttemptId::from_bytes(random::bytes());
+    let deadline = Instant::now() + SEND_DEADLINE;
+    if mark(segment, &attempt).await? == Leave::Sent {
+        return Ok(Posted::Sent(Sent::Before));
+    }
+    if !segment.owner.held.is_ours() {
+        return Err(End::Lost);
+    }
+    match post(segment, deadline).await {
+        Created::Sent(_) => {
+            segment.owner.worker.holds.accept(segment.route);
+            Ok(Posted::Sent(Sent::Now))
         }
-        let refusal = match post(segment, deadline).await {
-            Created::Sent(_) => {
-                holds.accept(segment.route);
-                return Ok(());
-            }
-            // The mark stays: whoever claims the head next settles it.
-            Created::Unknown { .. } => return Err(End::at(SETTLE)),
-            Created::Refused(refusal) => refusal,
-        };
-        match in_place(&refusal, repeats.next()) {
-            Some(pause) => sleep(pause).await,
-            None => return Err(refused(segment, &attempt, refusal).await?),
+        Created::Unknown { .. } => {
+            settle::reported(segment).await?;
+            Ok(Posted::Sent(Sent::Before))
+        }
+        Created::Refused(refusal) => {
+            segment.owner.unmark(segment.post(&attempt)).await?;
+            Ok(Posted::Refused(refusal))
         }
     }
 }
@@ -116,7 +153,7 @@ async fn mark(segment: &Segment<'_>, attempt: &AttemptId) -> Result<Leave, End> 
         Marked::Sent => Ok(Leave::Sent),
         Marked::Stale => Err(End::Lost),
         Marked::Ambiguous { sending, attributed, now } => {
-            settle(segment, attempt, Ambiguous { sending, attributed, now }).await
+            settle::settle(segment, attempt, Ambiguous { sending, attributed, now }).await
         }
     }
 }
@@ -126,15 +163,12 @@ async fn mark(segment: &Segment<'_>, attempt: &AttemptId) -> Result<Leave, End> 
 async fn post(segment: &Segment<'_>, deadline: Instant) -> Created {
     let route = segment.route;
     let worker = Arc::clone(segment.owner.worker);
-    let id = SegmentId {
-        conversation: segment.owner.claim.conversation.clone(),
-        intent: segment.intent.clone(),
-        segment: segment.number,
-    };
+    let id = segment.id();
     let callback = route.webhook_urls.first().map(|url| id.callback_url(url));
     let (account, credentials) = (route.account_sid.clone(), route.credentials.clone());
     let (from, to) = (route.sender.clone(), segment.customer.to_owned());
     let (text, reply) = (segment.text.to_owned(), segment.reply.clone());
+    let underway = worker.posts.begin();
     let post = async move {
         let message = Create {
             from: from.as_str(),
@@ -154,16 +188,16 @@ async fn post(segment: &Segment<'_>, deadline: Instant) -> Created {
             let sent = MarkSent { conversation, intent, segment, sid: sid.clone() };
             owner::record(&worker, sent).await;
         }
+        drop(underway);
         created
     };
     tokio::spawn(post).await.unwrap_or(Created::Unknown { status: None })
 }
 
 /// What becomes of a head whose segment was refused and is not repeated in place.
-async fn refused(segment: &Segment<'_>, attempt: &AttemptId, refusal: Refusal) -> Result<End, End> {
-    segment.owner.unmark(segment.post(attempt)).await?;
+fn refused(segment: &Segment<'_>, refusal: Refusal) -> End {
     let later = refusal.retry_after.unwrap_or(LATER).min(LONGEST_PAUSE);
-    Ok(match refusal.class {
+    match refusal.class {
         SendClass::Retry | SendClass::RetryAfter => {
             segment.owner.wait_for(DeadLetterClass::NotAccepted, later)
         }
@@ -172,7 +206,7 @@ async fn refused(segment: &Segment<'_>, attempt: &AttemptId, refusal: Refusal) -
         SendClass::NeedsTemplate => End::GiveUp(DeadLetterClass::NeedsTemplate),
         // A refusal is never of the class unknown: that is an outcome of its own.
         SendClass::Permanent | SendClass::Unknown => End::GiveUp(DeadLetterClass::Permanent),
-    })
+    }
 }
 
 /// The pause before the same POST is repeated in this turn; none when it is not.

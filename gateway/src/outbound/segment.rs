@@ -11,6 +11,7 @@ use kanarie_queue::send::{MarkSent, Marked};
 use kanarie_words::ids::{AttemptId, IntentId, MessageSid};
 use tokio::time::Instant;
 
+use crate::callback::SegmentId;
 use crate::events::emit;
 use crate::events::outbound::OutboundEvent;
 use crate::outbound::end::End;
@@ -38,6 +39,17 @@ pub(crate) struct Segment<'a> {
 }
 
 impl Segment<'_> {
+    /// Its name in status callbacks.
+    pub(crate) fn id(&self) -> SegmentId {
+        let conversation = self.owner.claim.conversation.clone();
+        SegmentId { conversation, intent: self.intent.clone(), segment: self.number }
+    }
+
+    /// Whether nothing of the reply follows it.
+    pub(crate) fn is_last(&self) -> bool {
+        self.number as usize + 1 >= self.reply.segments.len()
+    }
+
     /// One POST of it.
     pub(crate) fn post(&self, attempt: &AttemptId) -> Post {
         let (intent, attempt) = (self.intent.clone(), attempt.clone());

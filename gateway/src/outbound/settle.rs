@@ -17,9 +17,10 @@ use crate::outbound::end::End;
 use crate::outbound::owner;
 use crate::outbound::segment::{LATER, Segment};
 use crate::outbound::twilio::listing::{ListError, Wanted};
+use crate::random;
 
 /// From the mark to the listing.
-pub(crate) const SETTLE: Duration = Duration::from_secs(20);
+const SETTLE: Duration = Duration::from_secs(20);
 
 /// What may be done with a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +47,7 @@ pub(crate) async fn settle(
     mark: Ambiguous,
 ) -> Result<Leave, End> {
     let Ambiguous { sending, attributed, now } = mark;
-    let young = SETTLE.saturating_sub(Duration::from_millis(now.saturating_sub(sending.at)));
+    let young = until_listing(&sending, now);
     if !young.is_zero() {
         return Err(End::at(young));
     }
@@ -65,6 +66,22 @@ pub(crate) async fn settle(
             })
         }
     }
+}
+
+/// Whether a segment is sent whose POST just had an unknown outcome: its callback may have come
+/// before. Under another attempt's name nothing is marked while a mark stands.
+pub(crate) async fn reported(segment: &Segment<'_>) -> Result<(), End> {
+    match segment.mark(&AttemptId::from_bytes(random::bytes()), None).await {
+        Marked::Sent => Ok(()),
+        Marked::Stale => Err(End::Lost),
+        // Whoever claims the head next settles it.
+        Marked::Ambiguous { sending, now, .. } => Err(End::at(until_listing(&sending, now))),
+        Marked::Go => Err(End::at(SETTLE)),
+    }
+}
+
+fn until_listing(sending: &Sending, now: Millis) -> Duration {
+    SETTLE.saturating_sub(Duration::from_millis(now.saturating_sub(sending.at)))
 }
 
 /// Puts our mark in the place of one that a listing refuted.

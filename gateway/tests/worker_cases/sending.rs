@@ -224,7 +224,7 @@ async fn a_listing_is_read_page_by_page() {
     eventually("the first POST", || world.twilio.posts() == 1).await;
     // Later messages of the same sender to the same customer, from elsewhere, stand before ours.
     (0..3).for_each(|_| world.twilio.accept_elsewhere(1));
-    world.pass(25).await;
+    world.pass(30).await;
     eventually("every segment", || world.twilio.posts() == 5).await;
     assert_eq!(world.twilio.lists(), 2);
 }

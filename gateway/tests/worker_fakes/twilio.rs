@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
@@ -28,6 +29,8 @@ pub(crate) enum Next {
     Fail,
     /// Accepts it and never answers.
     AcceptAndHang,
+    /// Accepts it and answers so much later.
+    AcceptAfter(Duration),
 }
 
 /// A create that came in.
@@ -136,6 +139,10 @@ async fn create(State(twilio): State<FakeTwilio>, headers: HeaderMap, body: Stri
     match next {
         Some(Next::AcceptAndFail) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         Some(Next::AcceptAndHang) => std::future::pending().await,
+        Some(Next::AcceptAfter(pause)) => {
+            tokio::time::sleep(pause).await;
+            (StatusCode::CREATED, Json(json!({ "sid": sid }))).into_response()
+        }
         _ => (StatusCode::CREATED, Json(json!({ "sid": sid }))).into_response(),
     }
 }

@@ -11,6 +11,7 @@ use axum::Router;
 use kanarie_crds::route::{
     AgentRoute, ChannelRef, Credentials, RevisionRoute, Route, RouteLimits, SecretText, route_name,
 };
+use kanarie_gateway::callback::SegmentId;
 use kanarie_gateway::doorbell::Doorbell;
 use kanarie_gateway::envelope::{InboundMessage, MessageKind};
 use kanarie_gateway::heartbeat::{self, Pulse};
@@ -20,6 +21,7 @@ use kanarie_gateway::outbound::agent::Agents;
 use kanarie_gateway::outbound::agent::address::Allow;
 use kanarie_gateway::outbound::context::{Context, Settings};
 use kanarie_gateway::outbound::twilio::Twilio;
+use kanarie_gateway::reports::Reports;
 use kanarie_gateway::routes::table::{RouteTable, Seen};
 use kanarie_gateway::stop::Signals;
 use kanarie_gateway::store::embedded::EmbeddedStore;
@@ -30,13 +32,14 @@ use kanarie_queue::claim::{Claim, Claimed};
 use kanarie_queue::dead::SumDead;
 use kanarie_queue::evidence::ReadCounts;
 use kanarie_queue::lease::Lease;
+use kanarie_queue::send::MarkSent;
 use kanarie_words::ids::{ConversationId, Nonce};
 use kanarie_words::weight::Weight;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::twilio::FakeTwilio;
+use crate::twilio::{Created, FakeTwilio};
 
 pub(crate) const UID: &str = "uid-1";
 pub(crate) const SENDER: &str = "whatsapp:+14155238886";
@@ -50,6 +53,7 @@ pub(crate) struct World {
     pub(crate) twilio: FakeTwilio,
     now: Arc<AtomicU64>,
     doorbell: Arc<Doorbell>,
+    reports: Reports,
     key: LearnedKey,
     _still: Still,
 }
@@ -79,6 +83,7 @@ impl World {
             twilio: FakeTwilio::start(Arc::clone(&now)).await,
             now,
             doorbell: Arc::default(),
+            reports: Reports::default(),
             key: LearnedKey::default(),
             _still: Still(sender),
         };
@@ -126,6 +131,7 @@ impl World {
             pulse,
             claimers: Living::default(),
             doorbell: Arc::clone(&self.doorbell),
+            reports: self.reports.clone(),
             agents: Agents::new(allow).unwrap(),
             twilio: Twilio::new(self.twilio.url.parse().unwrap()).unwrap(),
             settings: Settings { workers: 8, drain: Duration::from_secs(10) },
@@ -167,6 +173,19 @@ impl World {
         };
         assert_eq!(self.store.run(admit).await.unwrap(), Admission::Queued);
         self.doorbell.ring(conversation.shard());
+    }
+
+    /// Twilio reports what became of a message, as the webhook takes it.
+    pub(crate) async fn report(&self, created: &Created, status: &str) {
+        let (_, query) = created.field("StatusCallback").split_once('?').unwrap();
+        let id = SegmentId::in_query(query).unwrap();
+        self.reports.note(&id, status);
+        let shard = id.conversation.shard();
+        let SegmentId { conversation, intent, segment } = id;
+        let sid = created.sid.parse().unwrap();
+        if self.store.run(MarkSent { conversation, intent, segment, sid }).await.unwrap() {
+            self.doorbell.ring(shard);
+        }
     }
 
     /// Lets time pass, for the workers and for the store.

@@ -1,0 +1,123 @@
+//! What Twilio reports of the segments that this process is just sending: that one is on its way.
+//!
+//! Takes a status callback, tells the turn that waits for it. Keeps nothing that nobody waits for,
+//! and nothing for longer than he does: what another replica was told costs whoever waits his
+//! patience, and no more. Never says what became of a segment.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::watch;
+
+use crate::callback::SegmentId;
+
+/// The statuses of a message that Twilio has not handed on yet. Every other one, a failure included,
+/// says that nothing sent after it can overtake it.
+const NOT_YET: [&str; 4] = ["accepted", "scheduled", "queued", "sending"];
+
+/// The segments whose report somebody waits for. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Reports(Arc<Mutex<HashMap<SegmentId, watch::Sender<bool>>>>);
+
+/// A segment whose report is waited for until this is dropped.
+#[derive(Debug)]
+pub struct Expected {
+    reports: Reports,
+    id: SegmentId,
+    gone: watch::Receiver<bool>,
+}
+
+impl Reports {
+    /// From now on a report of this segment is noted: a callback may come before the answer to the
+    /// POST.
+    pub fn expect(&self, id: SegmentId) -> Expected {
+        let (sender, gone) = watch::channel(false);
+        self.entries(|entries| entries.insert(id.clone(), sender));
+        Expected { reports: self.clone(), id, gone }
+    }
+
+    /// Takes a status callback of a segment, with the status in Twilio's word.
+    pub fn note(&self, id: &SegmentId, status: &str) {
+        if !NOT_YET.contains(&status) {
+            self.entries(|entries| {
+                if let Some(sender) = entries.get(id) {
+                    sender.send_replace(true);
+                }
+            });
+        }
+    }
+
+    fn entries<T>(
+        &self,
+        change: impl FnOnce(&mut HashMap<SegmentId, watch::Sender<bool>>) -> T,
+    ) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Expected {
+    /// Waits until Twilio has handed the segment on. Whoever calls sets the end.
+    pub async fn gone(&mut self) {
+        if self.gone.wait_for(|gone| *gone).await.is_err() {
+            // Another turn waits for the same segment now: this one has only its patience.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        let gone = &self.gone;
+        self.reports.entries(|entries| {
+            if entries.get(&self.id).is_some_and(|sender| sender.subscribe().same_channel(gone)) {
+                entries.remove(&self.id);
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+    use kanarie_words::ids::ConversationId;
+
+    use super::Reports;
+    use crate::callback::SegmentId;
+
+    fn id(segment: u32) -> SegmentId {
+        let conversation = ConversationId::from_bytes([7; 16]);
+        SegmentId { conversation, intent: "a1".parse().unwrap(), segment }
+    }
+
+    #[test]
+    fn a_segment_is_gone_once_it_is_reported_as_sent_or_later() {
+        for status in ["sent", "delivered", "read", "failed", "undelivered", "a later word"] {
+            let reports = Reports::default();
+            let mut expected = reports.expect(id(0));
+            reports.note(&id(0), "queued");
+            reports.note(&id(0), "sending");
+            reports.note(&id(1), status);
+            assert_eq!(expected.gone().now_or_never(), None);
+            reports.note(&id(0), status);
+            assert_eq!(expected.gone().now_or_never(), Some(()), "{status}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_kept_that_nobody_waits_for() {
+        let reports = Reports::default();
+        reports.note(&id(0), "sent");
+        drop(reports.expect(id(0)));
+        assert!(reports.entries(|entries| entries.is_empty()));
+    }
+
+    #[test]
+    fn a_second_who_waits_for_a_segment_is_not_forgotten_with_the_first() {
+        let reports = Reports::default();
+        let first = reports.expect(id(0));
+        let mut second = reports.expect(id(0));
+        drop(first);
+        reports.note(&id(0), "sent");
+        assert_eq!(second.gone().now_or_never(), Some(()));
+    }
+}
