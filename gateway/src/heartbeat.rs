@@ -1,8 +1,10 @@
 //! The heartbeat of this replica: which routes it obeys, told to the store.
 //!
-//! Takes the route table and the store, gives the store one heartbeat every two seconds and one at
-//! once after a change. Knows when the last one succeeded: a worker without one for five seconds
-//! stops claiming, so the replicas that the operator sees are exactly those that work.
+//! Takes the route table, the store and its key as this process knows it; gives the store one
+//! heartbeat every two seconds and one at once after a change. Knows when the last one succeeded: a
+//! worker without one for five seconds stops claiming, so the replicas that the operator sees are
+//! exactly those that work. A store that was emptied takes its key from a heartbeat; one that has
+//! another key by then is not worked with.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -25,32 +27,51 @@ pub const EVERY: Duration = Duration::from_secs(2);
 pub const STALE_AFTER: Duration = Duration::from_secs(5);
 /// Shortest time between two heartbeats, so that a burst of changes is one of them.
 const AT_MOST_EVERY: Duration = Duration::from_millis(100);
-/// The store was emptied under the fleet, and somebody drew another key.
-const OTHER_KEY: &str =
-    "the store has another key than this process: it was emptied; restart this gateway";
-/// When this replica was last heard by the store. Cheap to clone.
+/// Longest time to say goodbye: who is not heard is forgotten by itself after ten seconds.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+/// What the store last said to this replica. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Pulse {
-    heard_at: Arc<Mutex<Option<Instant>>>,
+pub struct Pulse(Arc<Mutex<Beat>>);
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Beat {
+    /// Nothing yet.
+    #[default]
+    Never,
+    /// It heard the heartbeat that was begun then.
+    Heard(Instant),
+    /// It has another key.
+    OtherKey,
 }
 
 impl Pulse {
     /// Whether the last successful heartbeat is young enough to claim.
     pub fn is_fresh(&self) -> bool {
-        self.heard_at().is_some_and(|at| at.elapsed() < STALE_AFTER)
+        match self.beat() {
+            Beat::Heard(at) => at.elapsed() < STALE_AFTER,
+            Beat::Never | Beat::OtherKey => false,
+        }
     }
 
-    /// When the last heartbeat that succeeded was begun.
-    pub fn heard_at(&self) -> Option<Instant> {
-        *self.heard_at.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether the store has another key than this process. Whoever goes on then takes one customer
+    /// for two: nothing may be admitted or claimed.
+    pub fn has_other_key(&self) -> bool {
+        matches!(self.beat(), Beat::OtherKey)
     }
 
-    fn hear(&self, at: Instant) {
-        *self.heard_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+    fn beat(&self) -> Beat {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what became of a heartbeat; gives what was known before.
+    fn learn(&self, beat: Beat) -> Beat {
+        std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), beat)
     }
 }
 
-/// Beats until `shutdown` says true, first as soon as the table is loaded and the key is known.
+/// Beats until `shutdown` says true, first as soon as the table is loaded and the key is known; then
+/// says goodbye, so that nobody waits for this replica.
 pub async fn beat(
     replica: ReplicaName,
     key: LearnedKey,
@@ -68,8 +89,13 @@ pub async fn beat(
             let heartbeat =
                 Heartbeat { replica: replica.clone(), key, digest: digest(&obeyed), obeyed };
             match store.heartbeat(heartbeat).await {
-                Ok(Heard::Done) => pulse.hear(began),
-                Ok(Heard::OtherKey) => emit(RoutesEvent::heartbeat(OTHER_KEY.to_owned())),
+                Ok(Heard::Done) => drop(pulse.learn(Beat::Heard(began))),
+                Ok(Heard::OtherKey) => {
+                    // Said once: /readyz goes on saying it.
+                    if !matches!(pulse.learn(Beat::OtherKey), Beat::OtherKey) {
+                        emit(RoutesEvent::OtherKey);
+                    }
+                }
                 Err(error) => emit(RoutesEvent::heartbeat(error.to_string())),
             }
         }
@@ -84,6 +110,7 @@ pub async fn beat(
             _ = shutdown.changed() => {}
         }
     }
+    let _ = tokio::time::timeout(GOODBYE, store.goodbye(replica)).await;
 }
 
 /// The routes in force, vanished ones excluded.
@@ -124,7 +151,7 @@ mod tests {
     async fn a_pulse_is_fresh_for_five_seconds_and_not_before_the_first_heartbeat() {
         let pulse = Pulse::default();
         assert!(!pulse.is_fresh());
-        pulse.hear(Instant::now());
+        pulse.learn(Beat::Heard(Instant::now()));
         tokio::time::advance(STALE_AFTER - Duration::from_millis(1)).await;
         assert!(pulse.is_fresh());
         tokio::time::advance(Duration::from_millis(1)).await;

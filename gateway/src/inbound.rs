@@ -29,6 +29,7 @@ use crate::clock::Clock;
 use crate::doorbell::Doorbell;
 use crate::envelope::{self, InboundMessage};
 use crate::events::{Event, emit};
+use crate::heartbeat::Pulse;
 use crate::inbound::admission::Gate;
 use crate::inbound::channel::Absent;
 use crate::inbound::message::{Parsed, StatusCallback};
@@ -56,6 +57,8 @@ pub struct Inbound {
     pub store: SharedStore,
     /// The store's key, once it is known.
     pub key: LearnedKey,
+    /// What the store last said to this replica.
+    pub pulse: Pulse,
     /// Wakes a worker of this process.
     pub doorbell: Arc<Doorbell>,
     /// Tells a turn of this process that its segment is on its way.
@@ -96,7 +99,8 @@ impl Inbound {
 
     /// The whole line; an error is a response that ends it early.
     async fn receive(&self, endpoint: Endpoint, request: Request) -> Result<Response, Response> {
-        let key = self.key.get().filter(|_| self.routes.ready()).ok_or(Response::NotReady)?;
+        let is_ready = self.routes.ready() && !self.pulse.has_other_key();
+        let key = self.key.get().filter(|_| is_ready).ok_or(Response::NotReady)?;
         let (parts, body) = request.into_parts();
         let body = server::read_body(body, &self.limits).await?;
         let body = UnverifiedBody::form(&body);

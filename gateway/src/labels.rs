@@ -88,7 +88,8 @@ pub enum WebhookOutcome {
     ChannelFull,
     /// 503: the store does not answer.
     StoreDown,
-    /// 503: routes are not loaded, or the channel's route has just gone or cannot be read.
+    /// 503: routes are not loaded, the channel's route has just gone or cannot be read, or the store
+    /// has another key.
     NotReady,
     /// 403.
     Forbidden,
@@ -164,6 +165,8 @@ pub enum RoutesTrouble {
     Refused,
     /// The store did not take the heartbeat.
     Heartbeat,
+    /// The store has another key.
+    OtherKey,
 }
 
 label!(Endpoint { Message => "message", Status => "status" });
@@ -225,6 +228,7 @@ label!(RoutesTrouble {
     Unavailable => "unavailable",
     Refused => "refused",
     Heartbeat => "heartbeat",
+    OtherKey => "other-key",
 });
 label!(LifecycleChange { Started => "started", Draining => "draining", Stopped => "stopped" });
 

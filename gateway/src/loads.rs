@@ -7,13 +7,18 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use kanarie_queue::dead::{Load, SumLoads};
 use kanarie_words::ids::ChannelUid;
+use tokio::sync::watch;
+use tokio::time::sleep;
 
 use crate::events::{Event, emit};
 use crate::labels::{Bound, Label as _};
 use crate::routes::table::RouteTable;
+use crate::store::SharedStore;
 
 /// What one channel may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,16 +31,28 @@ pub struct Bounds {
     pub dead_letters: u64,
 }
 
-/// What one channel holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Held {
-    /// Messages that wait.
-    pub messages: u64,
-    /// Bytes of those messages.
-    pub bytes: u64,
-    /// Dead letters.
-    pub dead_letters: u64,
+/// Asks the store every two seconds until `shutdown` says true. Without an answer what was known
+/// stays: the heartbeat says that the store is away.
+pub async fn watch(
+    store: SharedStore,
+    bounds: Bounds,
+    full: FullChannels,
+    routes: Arc<RouteTable>,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    while !*shutdown.borrow() {
+        if let Ok(loads) = store.run(SumLoads).await {
+            full.take(&loads, bounds, &routes);
+        }
+        tokio::select! {
+            () = sleep(EVERY) => {}
+            _ = shutdown.changed() => {}
+        }
+    }
 }
+
+/// Time between two looks.
+const EVERY: Duration = Duration::from_secs(2);
 
 /// The channels that are at a bound. Cheap to clone.
 #[derive(Clone, Debug, Default)]
@@ -54,13 +71,13 @@ impl FullChannels {
 
     /// Takes what every channel holds now, and says what is news. A channel that holds nothing may
     /// be missing.
-    pub fn take(&self, held: &[(ChannelUid, Held)], bounds: Bounds, routes: &RouteTable) {
+    pub fn take(&self, loads: &[Load], bounds: Bounds, routes: &RouteTable) {
         let before = self.0.load();
         let mut now = BTreeSet::new();
-        for (channel, held) in held {
+        for load in loads {
             for bound in Bound::ALL {
-                let at = (*bound, channel.clone());
-                if is_reached(*bound, *held, bounds, before.contains(&at)) {
+                let at = (*bound, load.channel.clone());
+                if is_reached(*bound, load, bounds, before.contains(&at)) {
                     now.insert(at);
                 }
             }
@@ -83,11 +100,11 @@ impl FullChannels {
 
 /// Reached at the bound and left at nine tenths of it: at the edge a channel would come and go with
 /// every look.
-fn is_reached(bound: Bound, held: Held, bounds: Bounds, was_reached: bool) -> bool {
+fn is_reached(bound: Bound, load: &Load, bounds: Bounds, was_reached: bool) -> bool {
     let (held, most) = match bound {
-        Bound::Messages => (held.messages, bounds.messages),
-        Bound::Bytes => (held.bytes, bounds.bytes),
-        Bound::DeadLetters => (held.dead_letters, bounds.dead_letters),
+        Bound::Messages => (load.messages, bounds.messages),
+        Bound::Bytes => (load.bytes, bounds.bytes),
+        Bound::DeadLetters => (load.dead_letters, bounds.dead_letters),
     };
     held >= if was_reached { most - most / 10 } else { most }
 }
@@ -102,9 +119,10 @@ fn name(channel: &ChannelUid, routes: &RouteTable) -> String {
 
 #[cfg(test)]
 mod tests {
+    use kanarie_queue::dead::Load;
     use kanarie_words::ids::ChannelUid;
 
-    use super::{Bounds, FullChannels, Held};
+    use super::{Bounds, FullChannels};
     use crate::routes::table::RouteTable;
 
     const BOUNDS: Bounds = Bounds { messages: 100, bytes: 1_000, dead_letters: 10 };
@@ -116,8 +134,8 @@ mod tests {
         held.iter()
             .map(|[messages, bytes, dead_letters]| {
                 let (messages, bytes, dead_letters) = (*messages, *bytes, *dead_letters);
-                let held = Held { messages, bytes, dead_letters };
-                full.take(&[(channel.clone(), held)], BOUNDS, &routes);
+                let load = Load { channel: channel.clone(), messages, bytes, dead_letters };
+                full.take(&[load], BOUNDS, &routes);
                 (full.is_full(&channel), full.is_full_of_dead_letters(&channel))
             })
             .collect()
@@ -146,8 +164,8 @@ mod tests {
     fn a_channel_that_holds_nothing_any_more_has_room() {
         let (full, routes) = (FullChannels::default(), RouteTable::default());
         let (one, other) = (ChannelUid::parse("one").unwrap(), ChannelUid::parse("two").unwrap());
-        let held = Held { messages: 100, bytes: 0, dead_letters: 0 };
-        full.take(&[(one.clone(), held)], BOUNDS, &routes);
+        let load = Load { channel: one.clone(), messages: 100, bytes: 0, dead_letters: 0 };
+        full.take(&[load], BOUNDS, &routes);
         assert!(full.is_full(&one) && !full.is_full(&other));
         full.take(&[], BOUNDS, &routes);
         assert!(!full.is_full(&one));

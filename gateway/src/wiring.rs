@@ -25,7 +25,7 @@ use crate::inbound::admission::Gate;
 use crate::inbound::{self, Inbound};
 use crate::key::{self, LearnedKey};
 use crate::labels::LifecycleChange;
-use crate::loads::FullChannels;
+use crate::loads::{self, Bounds, FullChannels};
 use crate::outbound;
 use crate::outbound::agent::Agents;
 use crate::outbound::agent::address::Allow;
@@ -147,7 +147,8 @@ impl Gateway {
                 clock,
                 limits: Limits::default(),
                 gate: Gate::default(),
-                full,
+                pulse: pulse.clone(),
+                full: full.clone(),
             }),
             outbound: Context {
                 store: Arc::clone(&store),
@@ -157,6 +158,7 @@ impl Gateway {
                 claimers: claimers.clone(),
                 doorbell,
                 reports,
+                full: full.clone(),
                 agents: self.agents,
                 twilio: self.twilio,
                 settings: Settings { workers: self.config.turns, drain: OUTBOUND_DRAIN },
@@ -169,13 +171,18 @@ impl Gateway {
                 claimers: (self.config.turns > 0).then_some(claimers),
                 shutdown: shutdown.clone(),
             }),
-            ports: Ports { public: self.public, admin: self.admin },
-            source: (self.config.source, self.client),
-            replica: self.replica,
-            routes,
-            store,
-            pulse,
-            key,
+            public: self.public,
+            beside: Beside {
+                admin: self.admin,
+                source: (self.config.source, self.client),
+                bounds: self.config.bounds,
+                replica: self.replica,
+                routes,
+                store,
+                pulse,
+                key,
+                full,
+            },
         }
     }
 }
@@ -185,46 +192,34 @@ struct Parts {
     inbound: Arc<Inbound>,
     outbound: Context,
     admin: Arc<Admin>,
-    ports: Ports,
+    public: TcpListener,
+    beside: Beside,
+}
+
+/// What goes on beside both lines.
+struct Beside {
+    admin: TcpListener,
     source: (Source, Option<kube::Client>),
+    bounds: Bounds,
     replica: ReplicaName,
     routes: Arc<RouteTable>,
     store: SharedStore,
     pulse: Pulse,
     key: LearnedKey,
-}
-
-struct Ports {
-    public: TcpListener,
-    admin: TcpListener,
+    full: FullChannels,
 }
 
 impl Parts {
-    /// The list of tasks. The two lines end when they are told to; what they need goes on until the
-    /// last turn is over: routes, heartbeat, key, admin port.
+    /// The two lines end when they are told to; what they need goes on until the last turn is over.
     async fn run(self, mut signals: Signals) -> Result<(), Ended> {
         let (stop, stopping) = watch::channel(false);
         let (hurry, hurrying) = watch::channel(false);
         let (end, ending) = watch::channel(false);
-        let mut beside = Tasks::default();
-        let (source, client) = self.source;
-        let table = Arc::clone(&self.routes);
-        beside.spawn("routes", routes::follow(source, client, table, ending.clone()));
-        let store = Arc::clone(&self.store);
-        let (table, pulse) = (self.routes, self.pulse);
-        let beat =
-            heartbeat::beat(self.replica, self.key.clone(), table, store, pulse, ending.clone());
-        beside.spawn("heartbeat", beat);
-        beside.spawn("store's key", key::learn(self.store, self.key, ending.clone()));
-        let limits = Limits { connections: ADMIN_CONNECTIONS, ..Limits::default() };
-        let admin = server::run(self.ports.admin, admin::router(self.admin), limits, ending);
-        beside.spawn("admin port", admin);
-
+        let mut beside = self.beside.start(self.admin, &ending);
         let mut lines = Tasks::default();
-        let signals_of_lines = Signals { stop: stopping, hurry: hurrying };
-        let public = receive(self.ports.public, self.inbound, signals_of_lines.clone());
-        lines.spawn("public port", public);
-        lines.supervise("outbound line", outbound::run(self.outbound, signals_of_lines));
+        let told = Signals { stop: stopping, hurry: hurrying };
+        lines.spawn("public port", receive(self.public, self.inbound, told.clone()));
+        lines.supervise("outbound line", outbound::run(self.outbound, told));
 
         let failed = tokio::select! {
             biased;
@@ -247,6 +242,28 @@ impl Parts {
         };
         end.send_replace(true);
         failed.and(drained).and(beside.finish().await)
+    }
+}
+
+impl Beside {
+    /// The list of tasks: routes, key, heartbeat, bounds, admin port.
+    fn start(self, admin: Arc<Admin>, ending: &watch::Receiver<bool>) -> Tasks {
+        let Self { store, routes, key, .. } = self;
+        let mut tasks = Tasks::default();
+        let (source, client) = self.source;
+        let table = Arc::clone(&routes);
+        tasks.spawn("routes", routes::follow(source, client, table, ending.clone()));
+        let learn = key::learn(Arc::clone(&store), key.clone(), ending.clone());
+        tasks.spawn("store's key", learn);
+        let (table, asked) = (Arc::clone(&routes), Arc::clone(&store));
+        let beat = heartbeat::beat(self.replica, key, table, asked, self.pulse, ending.clone());
+        tasks.spawn("heartbeat", beat);
+        let watch = loads::watch(store, self.bounds, self.full, routes, ending.clone());
+        tasks.spawn("bounds of channels", watch);
+        let limits = Limits { connections: ADMIN_CONNECTIONS, ..Limits::default() };
+        let admin = server::run(self.admin, admin::router(admin), limits, ending.clone());
+        tasks.spawn("admin port", admin);
+        tasks
     }
 }
 

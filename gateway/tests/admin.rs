@@ -27,8 +27,7 @@ use kanarie_queue::evidence::EndAttempt;
 use kanarie_queue::lease::Lease;
 use kanarie_queue::outcome::Evidence;
 use kanarie_words::class::Class;
-use kanarie_words::ids::SHARDS;
-use kanarie_words::ids::{ConversationId, Nonce};
+use kanarie_words::ids::{ConversationId, Nonce, SHARDS, StoreKey};
 use kanarie_words::track::Track;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -77,6 +76,29 @@ async fn a_gateway_whose_heartbeat_stopped_is_not_ready() {
     // Paused time may run out for the store's thread as well.
     let missing = "the store has not heard this replica for five seconds";
     assert!(status == 503 && body.contains(missing), "{body}");
+}
+
+#[tokio::test]
+async fn a_gateway_whose_store_has_another_key_says_so_and_is_not_ready() {
+    let port = Port::new();
+    port.store.key().await.unwrap();
+    port.key.set(StoreKey::from_bytes([1; 32]));
+    port.routes.replace(Vec::new(), Instant::now());
+    let (_end, ending) = watch::channel(false);
+    tokio::spawn(port.beat_until(ending));
+    while !port.pulse.has_other_key() {
+        tokio::task::yield_now().await;
+    }
+    let (status, body) = port.get("/readyz", None).await;
+    let missing = "the store was emptied and has another key: restart this gateway";
+    assert!(status == 503 && body.contains(missing), "{body}");
+}
+
+#[tokio::test]
+async fn a_replica_that_stopped_is_not_waited_for() {
+    let port = Port::new();
+    port.complete().await;
+    assert_eq!(port.store.replicas().await.unwrap().1, []);
 }
 
 #[tokio::test]
@@ -199,14 +221,18 @@ impl Port {
         Self { routes, store, key, pulse, claimers, stop, router }
     }
 
+    fn beat_until(&self, ending: watch::Receiver<bool>) -> impl Future<Output = ()> + use<> {
+        let (table, store) = (Arc::clone(&self.routes), Arc::clone(&self.store));
+        let (key, pulse) = (self.key.clone(), self.pulse.clone());
+        beat("replica".parse().unwrap(), key, table, store, pulse, ending)
+    }
+
     /// Gives it everything that it needs to be ready, the heartbeat once.
     async fn complete(&self) -> Vec<Alive> {
         self.routes.replace(Vec::new(), Instant::now());
         self.key.set(self.store.key().await.unwrap());
-        let (table, store) = (Arc::clone(&self.routes), Arc::clone(&self.store));
-        let (key, pulse) = (self.key.clone(), self.pulse.clone());
         let (end, ending) = watch::channel(false);
-        let beat = tokio::spawn(beat("replica".parse().unwrap(), key, table, store, pulse, ending));
+        let beat = tokio::spawn(self.beat_until(ending));
         while !self.pulse.is_fresh() {
             tokio::task::yield_now().await;
         }

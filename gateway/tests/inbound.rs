@@ -15,11 +15,12 @@ use kanarie_crds::route::{
 use kanarie_gateway::callback::SegmentId;
 use kanarie_gateway::doorbell::Doorbell;
 use kanarie_gateway::envelope;
+use kanarie_gateway::heartbeat::{Pulse, beat};
 use kanarie_gateway::inbound::admission::Gate;
 use kanarie_gateway::inbound::signature::sign;
 use kanarie_gateway::inbound::{Inbound, router};
 use kanarie_gateway::key::{LearnedKey, conversation};
-use kanarie_gateway::loads::{Bounds, FullChannels, Held};
+use kanarie_gateway::loads::{self, Bounds, FullChannels};
 use kanarie_gateway::reports::Reports;
 use kanarie_gateway::routes::table::{DOUBT_FOR, RouteTable, Seen};
 use kanarie_gateway::server::limits::Limits;
@@ -27,10 +28,12 @@ use kanarie_gateway::store::embedded::EmbeddedStore;
 use kanarie_gateway::store::error::StoreError;
 use kanarie_gateway::store::{SharedStore, Store};
 use kanarie_queue::claim::{Claim, Claimed, Head};
+use kanarie_queue::dead::Load;
 use kanarie_queue::intent::{Intent, Memo, Post};
 use kanarie_queue::lease::Lease;
 use kanarie_queue::send::{CommitReply, Complete, MarkSending, Marked};
 use kanarie_words::ids::{ChannelUid, Nonce, SHARDS, StoreKey};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tower::ServiceExt as _;
 
@@ -95,8 +98,10 @@ async fn the_51st_message_of_a_minute_is_told_to_slow_down() {
 async fn a_channel_that_holds_as_much_as_it_may_is_refused_by_itself() {
     let gateway = Gateway::new();
     let bounds = Bounds { messages: 2, bytes: 1_000_000, dead_letters: 10 };
-    let held = |messages| Held { messages, bytes: 0, dead_letters: 0 };
-    let of = |uid: &str, messages| vec![(ChannelUid::parse(uid).unwrap(), held(messages))];
+    let of = |uid: &str, messages| {
+        let channel = ChannelUid::parse(uid).unwrap();
+        [Load { channel, messages, bytes: 0, dead_letters: 0 }]
+    };
     gateway.full.take(&of("uid-2", 2), bounds, &gateway.routes);
     assert_eq!(gateway.message(&text("SM1", "Hallo")).await.status, 200, "a neighbour is full");
     gateway.full.take(&of("uid-1", 2), bounds, &gateway.routes);
@@ -106,6 +111,21 @@ async fn a_channel_that_holds_as_much_as_it_may_is_refused_by_itself() {
     gateway.full.take(&of("uid-1", 1), bounds, &gateway.routes);
     assert_eq!(gateway.message(&text("SM2", "Hallo")).await.status, 200);
     assert_eq!(gateway.queued().await.len(), 2);
+}
+
+#[tokio::test]
+async fn what_the_store_holds_of_a_channel_makes_it_full_and_gives_it_room_again() {
+    let gateway = Gateway::new();
+    let bounds = Bounds { messages: 2, bytes: 1_000_000, dead_letters: 10 };
+    let uid = ChannelUid::parse("uid-1").unwrap();
+    assert_eq!(gateway.message(&text("SM1", "Hallo")).await.status, 200);
+    assert!(!gateway.look(bounds).await.is_full(&uid));
+    assert_eq!(gateway.message(&text("SM2", "Hallo")).await.status, 200);
+    assert!(gateway.look(bounds).await.is_full(&uid));
+    assert_eq!(gateway.message(&text("SM3", "Hallo")).await.status, 503);
+    assert_eq!(gateway.queued().await.len(), 2);
+    assert!(!gateway.look(bounds).await.is_full(&uid));
+    assert_eq!(gateway.message(&text("SM3", "Hallo")).await.status, 200);
 }
 
 #[tokio::test]
@@ -167,6 +187,25 @@ async fn before_the_routes_are_known_nobody_is_refused() {
     let gateway = Gateway::with_table(RouteTable::default());
     assert_eq!(gateway.message(&text("SM1", "Hallo")).await.status, 503);
     assert_eq!(gateway.post(MESSAGES, "forged", &[]).await.status, 503);
+}
+
+#[tokio::test]
+async fn nothing_is_admitted_by_a_key_that_the_store_no_longer_has() {
+    let gateway = Gateway::new();
+    assert_eq!(gateway.message(&text("SM1", "Hallo")).await.status, 200);
+    assert_ne!(gateway.store.key().await.unwrap(), StoreKey::from_bytes(KEY));
+    let (key, (end, ending)) = (LearnedKey::default(), watch::channel(false));
+    key.set(StoreKey::from_bytes(KEY));
+    let (routes, store) = (Arc::clone(&gateway.routes), Arc::clone(&gateway.store));
+    let (replica, pulse) = ("replica".parse().unwrap(), gateway.pulse.clone());
+    let beating = tokio::spawn(beat(replica, key, routes, store, pulse, ending));
+    while !gateway.pulse.has_other_key() {
+        tokio::task::yield_now().await;
+    }
+    assert!(!gateway.pulse.is_fresh(), "nothing is claimed either");
+    assert_eq!(gateway.message(&text("SM2", "Hallo")).await.status, 503);
+    end.send_replace(true);
+    beating.await.unwrap();
 }
 
 #[tokio::test]
@@ -289,6 +328,7 @@ struct Gateway {
     doorbell: Arc<Doorbell>,
     reports: Reports,
     full: FullChannels,
+    pulse: Pulse,
     public: Router,
 }
 
@@ -317,6 +357,7 @@ impl Gateway {
         let (routes, doorbell) = (Arc::new(routes), Arc::new(Doorbell::default()));
         let (key, full) = (LearnedKey::default(), FullChannels::default());
         let reports = Reports::default();
+        let pulse = Pulse::default();
         key.set(StoreKey::from_bytes(KEY));
         let public = router(Arc::new(Inbound {
             routes: Arc::clone(&routes),
@@ -328,8 +369,9 @@ impl Gateway {
             reports: reports.clone(),
             gate: Gate::default(),
             full: full.clone(),
+            pulse: pulse.clone(),
         }));
-        Self { routes, store, doorbell, reports, full, public }
+        Self { routes, store, doorbell, reports, full, pulse, public }
     }
 
     async fn message(&self, body: &str) -> Told {
@@ -354,6 +396,15 @@ impl Gateway {
             headers: parts.headers,
             body: String::from_utf8(body.to_vec()).unwrap(),
         }
+    }
+
+    /// Looks once at what the store holds.
+    async fn look(&self, bounds: Bounds) -> &FullChannels {
+        let (store, full) = (Arc::clone(&self.store), self.full.clone());
+        let (end, ending) = watch::channel(false);
+        let watching = loads::watch(store, bounds, full, Arc::clone(&self.routes), ending);
+        tokio::join!(watching, async { end.send_replace(true) });
+        &self.full
     }
 
     /// Claims and completes everything there is.

@@ -34,6 +34,9 @@ pub struct Admin {
 /// Longest that a question whether the store answers may take: probes wait a second by default.
 const PING_DEADLINE: Duration = Duration::from_millis(800);
 
+/// What only a new start mends.
+const OTHER_KEY: &str = "the store was emptied and has another key: restart this gateway";
+
 impl Admin {
     /// What keeps the gateway from being ready, in words.
     pub async fn missing(&self) -> Vec<&'static str> {
@@ -43,6 +46,7 @@ impl Admin {
             (!self.routes.ready(), "the routes are not loaded"),
             (!matches!(answers, Ok(Ok(()))), "the store does not answer"),
             (self.key.get().is_none(), "the store's key is not known"),
+            (self.pulse.has_other_key(), OTHER_KEY),
             (!self.pulse.is_fresh(), "the store has not heard this replica for five seconds"),
             (!self.claims(), "not every claimer is alive"),
         ];

@@ -17,6 +17,8 @@ pub enum RoutesEvent {
         /// How many channels there are now.
         channels: usize,
     },
+    /// The store has another key than this process.
+    OtherKey,
     /// Something kept the routes from being what they should be.
     Trouble {
         /// What kind of thing.
@@ -36,6 +38,7 @@ impl RoutesEvent {
     pub(super) fn trouble(&self) -> Option<RoutesTrouble> {
         match self {
             Self::Trouble { kind, .. } => Some(*kind),
+            Self::OtherKey => Some(RoutesTrouble::OtherKey),
             Self::Alone { .. } | Self::ReadAgain { .. } => None,
         }
     }
@@ -49,6 +52,10 @@ impl RoutesEvent {
             Self::ReadAgain { channels } => {
                 tracing::info!(channels, "the channels were read again")
             }
+            Self::OtherKey => tracing::error!(
+                "the store has another key than this gateway, so it was emptied while this one \
+                 ran: nothing is admitted or claimed here any more; restart this gateway"
+            ),
             Self::Trouble { kind: RoutesTrouble::Unreadable, error } => {
                 tracing::error!(%error, "a route cannot be read: the last good one stays, else its messages are answered 503");
             }
@@ -61,6 +68,8 @@ impl RoutesEvent {
             Self::Trouble { kind: RoutesTrouble::Heartbeat, error } => {
                 tracing::warn!(%error, "the store did not take the heartbeat");
             }
+            // An event of its own.
+            Self::Trouble { kind: RoutesTrouble::OtherKey, .. } => {}
         }
     }
 }

@@ -24,7 +24,8 @@ pub enum Response {
     StatusCallback,
     /// The store does not answer.
     StoreDown,
-    /// Routes are not loaded, or the channel's route has just gone or cannot be read.
+    /// Routes are not loaded, the channel's route has just gone or cannot be read, or the store has
+    /// another key than this process.
     NotReady,
     /// Not signed by the channel it claims to be for.
     Forbidden,

@@ -10,6 +10,7 @@ use kanarie_words::ids::StoreKey;
 use crate::doorbell::Doorbell;
 use crate::heartbeat::Pulse;
 use crate::key::LearnedKey;
+use crate::loads::FullChannels;
 use crate::outbound::agent::Agents;
 use crate::outbound::lease::Leases;
 use crate::outbound::refused::Holds;
@@ -36,6 +37,8 @@ pub struct Context {
     pub doorbell: Arc<Doorbell>,
     /// What Twilio reports to this replica.
     pub reports: Reports,
+    /// The channels that hold as much as they may.
+    pub full: FullChannels,
     /// The client of the agents.
     pub agents: Agents,
     /// The client of Twilio.

@@ -16,6 +16,7 @@ use kanarie_gateway::doorbell::Doorbell;
 use kanarie_gateway::envelope::{InboundMessage, MessageKind};
 use kanarie_gateway::heartbeat::{self, Pulse};
 use kanarie_gateway::key::LearnedKey;
+use kanarie_gateway::loads::FullChannels;
 use kanarie_gateway::outbound;
 use kanarie_gateway::outbound::agent::Agents;
 use kanarie_gateway::outbound::agent::address::Allow;
@@ -130,6 +131,7 @@ impl World {
             routes: Arc::clone(&self.routes),
             pulse,
             claimers: Living::default(),
+            full: FullChannels::default(),
             doorbell: Arc::clone(&self.doorbell),
             reports: self.reports.clone(),
             agents: Agents::new(allow).unwrap(),
