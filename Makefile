@@ -1,10 +1,10 @@
 # The two commands: `make demo` plays the whole story, `make test` passes every test.
 # Both need git, make, Rust and Go, and set up everything else themselves.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint generated images bench
+.PHONY: help demo test lint generated images bench bench-neighbour
 
 help: ## This list
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 demo: ## The whole story on this machine, under three minutes after the build (KEEP=1 leaves it running)
 	@cargo build --workspace --bins
@@ -30,3 +30,7 @@ images: ## Static musl images FROM scratch, with buildah or docker
 bench: ## What a webhook and a whole message cost, as ratios against a bare handler
 	@cargo build --release --workspace --bins
 	@cargo run --quiet --release --bin bench
+
+bench-neighbour: ## What a channel feels while another one's agent hangs, on both stores (15 min)
+	@cargo build --release --workspace --bins
+	@cargo run --quiet --release --bin neighbour

@@ -14,6 +14,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::server::{Server, loopback};
@@ -30,6 +31,10 @@ pub enum Behaviour {
     Script(Vec<(String, String)>, String),
     /// Refuses with an HTTP status.
     Fail(u16),
+    /// Refuses with an HTTP status, and says after how many seconds to come again.
+    RefuseFor(u16, u32),
+    /// Does not answer as long as it behaves so.
+    Hang,
     /// Does as the inner one says, after a time.
     Slow(Duration, Box<Behaviour>),
     /// Answers 200 with something that is no JSON.
@@ -66,7 +71,7 @@ pub struct FakeAgent {
 
 #[derive(Debug)]
 struct Shared {
-    behaviour: Mutex<Behaviour>,
+    behaviour: watch::Sender<Behaviour>,
     asked: Mutex<Vec<Asked>>,
 }
 
@@ -84,8 +89,8 @@ impl FakeAgent {
     /// # Errors
     /// The address is taken.
     pub async fn start_at(address: SocketAddr, behaviour: Behaviour) -> Result<Self> {
-        let shared =
-            Arc::new(Shared { behaviour: Mutex::new(behaviour), asked: Mutex::new(Vec::new()) });
+        let behaviour = watch::Sender::new(behaviour);
+        let shared = Arc::new(Shared { behaviour, asked: Mutex::new(Vec::new()) });
         let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
         Ok(Self { server: Server::start(address, router).await?, shared })
     }
@@ -97,7 +102,7 @@ impl FakeAgent {
 
     /// Behaves differently from now on.
     pub fn behave(&self, behaviour: Behaviour) {
-        *lock(&self.shared.behaviour) = behaviour;
+        self.shared.behaviour.send_replace(behaviour);
     }
 
     /// Everything that it was asked, in order.
@@ -125,15 +130,32 @@ async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
     };
     let text = asked.text.clone();
     lock(&shared.asked).push(asked);
-    let behaviour = lock(&shared.behaviour).clone();
-    behave(behaviour, &text).await
+    behave(decided(&shared).await, &text)
 }
 
-async fn behave(mut behaviour: Behaviour, text: &str) -> Response {
-    while let Behaviour::Slow(time, inner) = behaviour {
-        sleep(time).await;
-        behaviour = *inner;
+/// How it behaves in the end: after its time, and no longer hanging.
+async fn decided(shared: &Shared) -> Behaviour {
+    let mut told = shared.behaviour.subscribe();
+    let mut behaviour = told.borrow_and_update().clone();
+    loop {
+        behaviour = match behaviour {
+            Behaviour::Slow(time, inner) => {
+                sleep(time).await;
+                *inner
+            }
+            Behaviour::Hang => {
+                if told.changed().await.is_err() {
+                    // The agent is gone; its connections go with it.
+                    return std::future::pending().await;
+                }
+                told.borrow_and_update().clone()
+            }
+            decided => return decided,
+        }
     }
+}
+
+fn behave(behaviour: Behaviour, text: &str) -> Response {
     let say = |text: String| axum::Json(json!({ "text": text })).into_response();
     match behaviour {
         Behaviour::Echo(prefix) => say(format!("{prefix}{text}")),
@@ -142,16 +164,22 @@ async fn behave(mut behaviour: Behaviour, text: &str) -> Response {
             let found = pairs.into_iter().find(|(word, _)| text.contains(word.as_str()));
             say(found.map_or_else(|| format!("{otherwise}{text}"), |(_, reply)| reply))
         }
-        Behaviour::Fail(status) => StatusCode::from_u16(status)
-            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
-            .into_response(),
+        Behaviour::Fail(code) => status(code).into_response(),
+        Behaviour::RefuseFor(code, seconds) => {
+            (status(code), [(header::RETRY_AFTER, seconds.to_string())]).into_response()
+        }
         Behaviour::BrokenJson => {
             ([(header::CONTENT_TYPE, "application/json")], r#"{"text": "hal"#).into_response()
         }
         Behaviour::Blank => say("  ".to_owned()),
         Behaviour::Silence => StatusCode::NO_CONTENT.into_response(),
-        Behaviour::Slow(..) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        // What was decided is neither.
+        Behaviour::Slow(..) | Behaviour::Hang => status(500).into_response(),
     }
+}
+
+fn status(code: u16) -> StatusCode {
+    StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -21,6 +21,8 @@ pub enum Way {
     Paused,
     /// Connections are closed, and new ones at once: a server that is gone.
     Broken,
+    /// Connections are closed, and nobody listens: the system refuses new ones.
+    Refused,
 }
 
 /// A running proxy.
@@ -41,13 +43,8 @@ impl Proxy {
         let address = listener.local_addr()?;
         let (way, seen) = watch::channel(Way::Open);
         let task = tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                let seen = seen.clone();
-                tokio::spawn(async move {
-                    // Whichever side fails first ends the connection, which is all that can happen.
-                    let _ = carry(client, server, seen).await;
-                });
-            }
+            // It ends with its task, or when its port is gone: then nobody is served.
+            let _ = serve(listener, server, seen).await;
         });
         Ok(Self { address, way, task })
     }
@@ -70,12 +67,41 @@ impl Drop for Proxy {
     }
 }
 
+async fn serve(
+    mut listener: TcpListener,
+    server: SocketAddr,
+    mut seen: watch::Receiver<Way>,
+) -> Result<()> {
+    let address = listener.local_addr()?;
+    loop {
+        let mut refusing = seen.clone();
+        let accepted = tokio::select! {
+            accepted = listener.accept() => Some(accepted?.0),
+            refused = refusing.wait_for(|way| *way == Way::Refused) => {
+                refused?;
+                None
+            }
+        };
+        let Some(client) = accepted else {
+            drop(listener);
+            seen.wait_for(|way| *way != Way::Refused).await?;
+            listener = TcpListener::bind(address).await?;
+            continue;
+        };
+        let seen = seen.clone();
+        tokio::spawn(async move {
+            // Whichever side fails first ends the connection, which is all that can happen.
+            let _ = carry(client, server, seen).await;
+        });
+    }
+}
+
 async fn carry(
     client: TcpStream,
     server: SocketAddr,
     mut seen: watch::Receiver<Way>,
 ) -> Result<()> {
-    if seen.wait_for(|way| *way != Way::Paused).await.is_ok_and(|way| *way == Way::Broken) {
+    if seen.wait_for(|way| *way != Way::Paused).await.is_ok_and(|way| is_closed(*way)) {
         return Ok(());
     }
     let server = TcpStream::connect(server).await?;
@@ -85,11 +111,15 @@ async fn carry(
     let (server_in, server_out) = server.into_split();
     let mut broken = seen.clone();
     tokio::select! {
-        _ = broken.wait_for(|way| *way == Way::Broken) => {}
+        _ = broken.wait_for(|way| is_closed(*way)) => {}
         _ = pour(client_in, server_out, seen.clone()) => {}
         _ = pour(server_in, client_out, seen) => {}
     }
     Ok(())
+}
+
+fn is_closed(way: Way) -> bool {
+    matches!(way, Way::Broken | Way::Refused)
 }
 
 async fn pour(
@@ -159,6 +189,26 @@ mod tests {
         assert!(!heard(&mut refused).await);
         proxy.set(Way::Open);
         let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+        stream.write_all(b"a").await.unwrap();
+        assert!(heard(&mut stream).await);
+    }
+
+    #[tokio::test]
+    async fn a_refused_way_closes_connections_and_refuses_new_ones_until_it_is_open_again() {
+        let proxy = Proxy::start(echo_server().await).await.unwrap();
+        let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
+        proxy.set(Way::Refused);
+        assert!(!heard(&mut stream).await);
+        while TcpStream::connect(proxy.address()).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        proxy.set(Way::Open);
+        let mut stream = loop {
+            if let Ok(stream) = TcpStream::connect(proxy.address()).await {
+                break stream;
+            }
+            tokio::task::yield_now().await;
+        };
         stream.write_all(b"a").await.unwrap();
         assert!(heard(&mut stream).await);
     }

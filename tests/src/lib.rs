@@ -18,6 +18,7 @@ pub mod roles;
 pub mod server;
 pub mod signer;
 pub mod stage;
+pub mod street;
 pub mod tools;
 pub mod twilio;
 pub mod world;

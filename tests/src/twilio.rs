@@ -20,7 +20,8 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::customer;
 use crate::server::{Server, loopback};
@@ -43,6 +44,9 @@ pub struct Sent {
     pub status_callback: Option<String>,
     /// When it was accepted.
     pub at: Timestamp,
+    /// The same on a clock that only goes forward, to measure by.
+    #[serde(skip)]
+    pub arrived: Instant,
     /// Every parameter of the request.
     #[serde(skip)]
     pub form: Form,
@@ -88,6 +92,8 @@ struct Shared {
     settings: Mutex<Settings>,
     faults: Mutex<VecDeque<Fault>>,
     sent: Mutex<Vec<Sent>>,
+    /// How many of them there are; whoever waits for more is woken.
+    accepted: watch::Sender<usize>,
     requests: Mutex<u64>,
     callback_answers: Mutex<Vec<u16>>,
     client: reqwest::Client,
@@ -113,6 +119,7 @@ impl FakeTwilio {
             settings: Mutex::default(),
             faults: Mutex::default(),
             sent: Mutex::default(),
+            accepted: watch::Sender::new(0),
             requests: Mutex::default(),
             callback_answers: Mutex::default(),
             client: http_client()?,
@@ -186,14 +193,10 @@ impl FakeTwilio {
 
     /// Waits until so many messages were accepted, or the time is over. Gives how many.
     pub async fn wait_for_sent(&self, count: usize, at_most: Duration) -> usize {
-        let deadline = tokio::time::Instant::now() + at_most;
-        loop {
-            let sent = lock(&self.shared.sent).len();
-            if sent >= count || tokio::time::Instant::now() > deadline {
-                return sent;
-            }
-            sleep(Duration::from_millis(10)).await;
-        }
+        let mut accepted = self.shared.accepted.subscribe();
+        // When the time is over, the number says so.
+        let _ = timeout(at_most, accepted.wait_for(|sent| *sent >= count)).await;
+        lock(&self.shared.sent).len()
     }
 }
 
@@ -230,7 +233,12 @@ async fn create(
         Ok(sent) => sent,
         Err(code) => return refuse(400, code),
     };
-    lock(&shared.sent).push(sent.clone());
+    let accepted = {
+        let mut all = lock(&shared.sent);
+        all.push(sent.clone());
+        all.len()
+    };
+    shared.accepted.send_replace(accepted);
     if let (Some(gateway), Some(callback)) = (&settings.callbacks_to, &sent.status_callback) {
         tokio::spawn(call_back(
             Arc::clone(&shared),
@@ -260,7 +268,8 @@ fn accept(account: &str, form: Form) -> Result<Sent, u32> {
     }
     let status_callback = find("StatusCallback");
     let sid = customer::message_sid();
-    Ok(Sent { sid, account: account.to_owned(), from, to, body, status_callback, at: now(), form })
+    let (account, at, arrived) = (account.to_owned(), now(), Instant::now());
+    Ok(Sent { sid, account, from, to, body, status_callback, at, arrived, form })
 }
 
 async fn list(
