@@ -10,9 +10,9 @@ use kanarie_tests::twilio::Fault;
 use tokio::time::sleep;
 
 const SOON: Duration = Duration::from_secs(20);
-/// A listing is believed twenty seconds after the attempt, and refused credentials are tried again
+/// Two listings are believed eighty seconds after the attempt, and refused credentials are tried again
 /// after thirty; the rest is for a busy machine.
-const LATE: Duration = Duration::from_secs(60);
+const LATE: Duration = Duration::from_secs(120);
 
 /// Says one thing that meets a fault and then another; the replies come in this order, once each.
 async fn both_are_answered_once(stage: &Stage, gateway: &Program, fault: Fault) {

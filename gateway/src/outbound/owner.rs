@@ -14,7 +14,7 @@ use kanarie_queue::lease::{Lease, Owned};
 use kanarie_queue::outcome::Evidence;
 use kanarie_queue::reserve::{Reserve, Reserved};
 use kanarie_queue::send::{
-    CommitReply, Committed, Complete, MarkSending, MarkSent, Marked, Unmark,
+    CommitReply, Committed, Complete, MarkSending, MarkSent, Marked, NoteMissed, Unmark,
 };
 use kanarie_words::ids::{AttemptId, RevisionName, RouteHash};
 use tokio::time::{Instant, sleep, timeout};
@@ -87,6 +87,11 @@ impl Owner<'_> {
     /// Marks a segment as being sent; `refuted` names the attempt of a mark that listings refuted.
     pub(crate) async fn mark(&self, post: Post, refuted: Option<AttemptId>) -> Marked {
         self.insist(MarkSending { lease: self.lease(), post, refuted }).await
+    }
+
+    /// Notes that a listing missed the POST whose mark stands.
+    pub(crate) async fn note_missed(&self, post: Post) -> Result<(), End> {
+        owned(self.insist(NoteMissed { lease: self.lease(), post }).await)
     }
 
     /// Takes a mark back: its POST provably never happened.

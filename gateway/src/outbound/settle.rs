@@ -1,7 +1,8 @@
-//! Settles a POST whose outcome nobody knows: by evidence, or by a listing.
+//! Settles a POST whose outcome nobody knows: by evidence, or by two listings.
 //!
 //! Takes a segment with the mark of another attempt; gives whether it is sent or may be posted, or
-//! the end of the turn. No listing sooner than 20 s after the mark. Never posts.
+//! the end of the turn. A listing may lag behind: the first is no sooner than 20 s after the mark, and
+//! only one a minute later that misses the message too says that it was not sent. Never posts.
 
 use std::time::Duration;
 
@@ -19,8 +20,10 @@ use crate::outbound::segment::{LATER, Segment};
 use crate::outbound::twilio::listing::{ListError, Wanted};
 use crate::random;
 
-/// From the mark to the listing.
+/// From the mark to the first listing.
 const SETTLE: Duration = Duration::from_secs(20);
+/// From a listing that missed the message to the one that refutes its mark.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// What may be done with a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,8 +59,7 @@ pub(crate) async fn settle(
             owner::record(segment.owner.worker, segment.sent(sid)).await;
             Ok(Leave::Sent)
         }
-        Ok(None) if segment.resent => Err(End::GiveUp(DeadLetterClass::Unknown)),
-        Ok(None) => replace(segment, attempt, &sending).await,
+        Ok(None) => missed(segment, attempt, &sending).await,
         Err(error) => {
             emit(OutboundEvent::ListFailed { error: error.to_string() });
             Err(match error {
@@ -81,10 +83,30 @@ pub(crate) async fn reported(segment: &Segment<'_>) -> Result<(), End> {
 }
 
 fn until_listing(sending: &Sending, now: Millis) -> Duration {
-    SETTLE.saturating_sub(Duration::from_millis(now.saturating_sub(sending.at)))
+    let (since, pause) = match sending.missed_at {
+        None => (sending.at, SETTLE),
+        Some(missed_at) => (missed_at, AGAIN),
+    };
+    pause.saturating_sub(Duration::from_millis(now.saturating_sub(since)))
 }
 
-/// Puts our mark in the place of one that a listing refuted.
+/// A listing does not have the message: the second one says that it was not sent.
+async fn missed(
+    segment: &Segment<'_>,
+    attempt: &AttemptId,
+    sending: &Sending,
+) -> Result<Leave, End> {
+    if sending.missed_at.is_none() {
+        segment.owner.note_missed(segment.post(&sending.attempt)).await?;
+        return Err(End::at(AGAIN));
+    }
+    if segment.resent {
+        return Err(End::GiveUp(DeadLetterClass::Unknown));
+    }
+    replace(segment, attempt, sending).await
+}
+
+/// Puts our mark in the place of one that two listings refuted.
 async fn replace(
     segment: &Segment<'_>,
     attempt: &AttemptId,

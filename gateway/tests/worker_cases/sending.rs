@@ -41,15 +41,31 @@ async fn a_reply_that_is_listed_in_another_notation_of_its_number_is_not_sent_ag
 }
 
 #[tokio::test]
-async fn a_500_without_accepting_is_sent_once_more() {
+async fn a_500_without_accepting_is_sent_once_more_after_two_listings_a_minute_apart() {
     let (world, _agent) = one_agent().await;
     let _running = world.work().await;
     world.twilio.next(Send::Fail);
     world.admit(1, "SM1", "Hallo").await;
     eventually("the first POST", || world.twilio.posts() == 1).await;
-    world.pass(22).await;
+    world.pass(78).await;
+    assert_eq!((world.twilio.lists(), world.twilio.posts()), (1, 1));
+    world.pass(4).await;
     assert_eq!(replies(&world, 1).await, ["stable: Hallo"]);
-    assert_eq!(world.twilio.posts(), 2);
+    assert_eq!((world.twilio.lists(), world.twilio.posts()), (2, 2));
+}
+
+#[tokio::test]
+async fn a_reply_that_is_listed_half_a_minute_late_is_not_sent_again() {
+    let (world, _agent) = one_agent().await;
+    let _running = world.work().await;
+    world.twilio.list_after(30);
+    world.twilio.next(Send::AcceptAndFail);
+    world.admit(1, "SM1", "Hallo").await;
+    eventually("the first POST", || world.twilio.posts() == 1).await;
+    world.pass(82).await;
+    world.admit(1, "SM2", "Nog eens").await;
+    assert_eq!(replies(&world, 2).await, ["stable: Hallo", "stable: Nog eens"]);
+    assert_eq!((world.twilio.lists(), world.twilio.posts()), (2, 2));
 }
 
 #[tokio::test]
@@ -60,7 +76,7 @@ async fn a_reply_that_is_unknown_twice_is_a_dead_letter() {
     world.twilio.next(Send::Fail);
     world.admit(1, "SM1", "Hallo").await;
     eventually("the first POST", || world.twilio.posts() == 1).await;
-    world.pass(45).await;
+    world.pass(165).await;
     assert_eq!(world.buried().await, "unknown");
     assert_eq!(world.twilio.posts(), 2);
 }
@@ -83,8 +99,10 @@ async fn a_mark_left_by_a_dead_worker_is_settled_twenty_seconds_after_it_was_set
     world.pass(2).await;
     assert_eq!((world.twilio.lists(), world.twilio.posts()), (0, 0));
     world.pass(4).await;
+    assert_eq!((world.twilio.lists(), world.twilio.posts()), (1, 0));
+    world.pass(61).await;
     assert_eq!(replies(&world, 1).await, ["Dag"]);
-    assert_eq!((world.twilio.lists(), world.twilio.posts()), (1, 1));
+    assert_eq!((world.twilio.lists(), world.twilio.posts()), (2, 1));
 }
 
 #[tokio::test]
@@ -110,7 +128,7 @@ async fn of_two_identical_replies_the_second_is_not_taken_for_the_first() {
     world.twilio.next(Send::Fail);
     world.admit(1, "SM2", "twee").await;
     eventually("the second POST", || world.twilio.posts() == 2).await;
-    world.pass(22).await;
+    world.pass(82).await;
     assert_eq!(replies(&world, 2).await, ["Dank u", "Dank u"]);
 }
 

@@ -40,6 +40,8 @@ pub(crate) struct Created {
     pub(crate) form: Vec<(String, String)>,
     pub(crate) authorization: String,
     pub(crate) date: String,
+    /// When it was created.
+    at: u64,
 }
 
 impl Created {
@@ -56,6 +58,8 @@ struct Inner {
     lists: u32,
     listing_away: bool,
     listing_refused: bool,
+    /// Milliseconds after which a message is listed.
+    listing_lag: u64,
     /// Messages are listed under this number, whatever they were sent to.
     listed_under: Option<String>,
 }
@@ -87,6 +91,11 @@ impl FakeTwilio {
     /// Whether a listing is refused for its credentials.
     pub(crate) fn set_listing_refused(&self, refused: bool) {
         self.inner.lock().unwrap().listing_refused = refused;
+    }
+
+    /// Lists a message only so many seconds after it was created.
+    pub(crate) fn list_after(&self, seconds: u64) {
+        self.inner.lock().unwrap().listing_lag = seconds * 1_000;
     }
 
     /// Lists every message under another notation of its customer.
@@ -160,6 +169,7 @@ async fn list(State(twilio): State<FakeTwilio>, RawQuery(query): RawQuery) -> Re
     let wanted =
         |name: &str| query.iter().find(|(field, _)| field == name).map(|(_, v)| v.as_str());
     let page: usize = wanted("Page").map_or(0, |page| page.parse().unwrap());
+    let now = twilio.now.load(Ordering::SeqCst);
     let under = |created: &Created| {
         inner.listed_under.clone().unwrap_or_else(|| created.field("To").to_owned())
     };
@@ -167,6 +177,7 @@ async fn list(State(twilio): State<FakeTwilio>, RawQuery(query): RawQuery) -> Re
         .created
         .iter()
         .rev()
+        .filter(|created| created.at + inner.listing_lag <= now)
         .filter(|created| Some(under(created).as_str()) == wanted("To"))
         .skip(page * PAGE)
         .take(PAGE)
@@ -200,6 +211,7 @@ impl FakeTwilio {
             form,
             authorization: authorization.to_owned(),
             date,
+            at: self.now.load(Ordering::SeqCst),
         });
         sid
     }
