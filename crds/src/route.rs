@@ -151,6 +151,12 @@ pub struct SharedKey {
     pub secret: SecretText,
 }
 
+impl SharedKey {
+    /// Id of a key that is tried whatever id a request names, since nobody said which one is its
+    /// own. No channel can have a key of this id.
+    pub const ANY_ID: &str = "*";
+}
+
 /// Live limits of a channel.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]

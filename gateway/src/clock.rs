@@ -8,10 +8,10 @@ use std::sync::Arc;
 use kanarie_words::Millis;
 
 /// Gives the time in Unix milliseconds. The machine never lets it go back.
-pub type Clock = Arc<dyn Fn() -> Millis + Send + Sync>;
+pub type WallClock = Arc<dyn Fn() -> Millis + Send + Sync>;
 
 /// The clock of the machine.
-pub fn system_clock() -> Clock {
+pub fn system_clock() -> WallClock {
     Arc::new(|| {
         #[expect(
             clippy::disallowed_methods,

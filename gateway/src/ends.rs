@@ -15,7 +15,7 @@ pub const PATH: &str = "/outcomes/{sid}";
 /// How a message ended.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case", tag = "outcome")]
-pub enum Outcome {
+pub enum MessageEnd {
     /// Twilio has the whole reply.
     Answered,
     /// The agent wanted no reply.
@@ -30,10 +30,10 @@ pub enum Outcome {
 /// Messages that are remembered.
 const REMEMBERED: usize = 1_000;
 
-static LAST: Mutex<VecDeque<(String, Outcome)>> = Mutex::new(VecDeque::new());
+static LAST: Mutex<VecDeque<(String, MessageEnd)>> = Mutex::new(VecDeque::new());
 
 /// Remembers the end of a message.
-pub fn remember(sid: &str, outcome: Outcome) {
+pub fn remember(sid: &str, outcome: MessageEnd) {
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
     if last.len() == REMEMBERED {
         last.pop_front();
@@ -42,21 +42,22 @@ pub fn remember(sid: &str, outcome: Outcome) {
 }
 
 /// How a message ended, if it did so lately and here.
-pub fn of(sid: &str) -> Option<Outcome> {
+pub fn of(sid: &str) -> Option<MessageEnd> {
     let last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
     last.iter().rev().find(|(known, _)| known == sid).map(|(_, outcome)| outcome.clone())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Outcome, REMEMBERED, of, remember};
+    use super::{MessageEnd, REMEMBERED, of, remember};
 
     #[test]
     fn the_newest_end_of_a_message_is_told_until_a_thousand_others_came() {
-        remember("SM1", Outcome::DeadLetter { class: "http".to_owned() });
-        remember("SM1", Outcome::Answered);
-        assert_eq!(of("SM1"), Some(Outcome::Answered));
-        (0..REMEMBERED).for_each(|index| remember(&format!("SM-other-{index}"), Outcome::Silent));
+        remember("SM1", MessageEnd::DeadLetter { class: "http".to_owned() });
+        remember("SM1", MessageEnd::Answered);
+        assert_eq!(of("SM1"), Some(MessageEnd::Answered));
+        (0..REMEMBERED)
+            .for_each(|index| remember(&format!("SM-other-{index}"), MessageEnd::Silent));
         assert_eq!(of("SM1"), None);
     }
 }

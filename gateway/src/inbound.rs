@@ -25,7 +25,7 @@ use kanarie_words::ids::StoreKey;
 use tokio::time::Instant;
 
 use crate::callback::{MESSAGE_PATH, STATUS_PATH, SegmentId};
-use crate::clock::Clock;
+use crate::clock::WallClock;
 use crate::doorbell::Doorbell;
 use crate::envelope::{self, InboundMessage};
 use crate::events::{Event, emit};
@@ -40,7 +40,7 @@ use crate::labels::Endpoint;
 use crate::loads::FullChannels;
 use crate::reports::Reports;
 use crate::routes::table::{Entry, RouteTable};
-use crate::server::limits::Limits;
+use crate::server::limits::ClientLimits;
 use crate::server::{self, BodyError};
 use crate::store::SharedStore;
 use crate::store::error::StoreError;
@@ -64,9 +64,9 @@ pub struct Inbound {
     /// Tells a turn of this process that its segment is on its way.
     pub reports: Reports,
     /// Stamps messages.
-    pub clock: Clock,
+    pub clock: WallClock,
     /// How long a body may take and be.
-    pub limits: Limits,
+    pub limits: ClientLimits,
     /// What is known about the store's health.
     pub gate: Gate,
     /// The channels that get no more.

@@ -27,7 +27,7 @@ use tower::ServiceExt as _;
 
 use crate::events::{Event, emit};
 use crate::labels::CloseReason;
-use crate::server::limits::Limits;
+use crate::server::limits::ClientLimits;
 use crate::server::stream::{Late, Phase, TimedStream};
 use crate::stop::stopped;
 
@@ -35,7 +35,7 @@ use crate::stop::stopped;
 pub async fn run(
     listener: TcpListener,
     router: Router,
-    limits: Limits,
+    limits: ClientLimits,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let places = Places::new(limits.connections);
@@ -73,7 +73,7 @@ pub async fn run(
 ///
 /// # Errors
 /// When it is too large, announced or not, too slow, or broken off.
-pub async fn read_body(body: Body, limits: &Limits) -> Result<Bytes, BodyError> {
+pub async fn read_body(body: Body, limits: &ClientLimits) -> Result<Bytes, BodyError> {
     if body.size_hint().lower() > limits.body_bytes as u64 {
         return Err(BodyError::TooLarge);
     }
@@ -154,7 +154,7 @@ async fn collect(mut body: Body, cap: usize) -> Result<Bytes, BodyError> {
 async fn serve(
     stream: TcpStream,
     router: Router,
-    limits: Limits,
+    limits: ClientLimits,
     wanted: Arc<Notify>,
     mut shutdown: watch::Receiver<bool>,
 ) {

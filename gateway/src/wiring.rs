@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use crate::admin;
 use crate::admin::shared::Admin;
-use crate::clock::{Clock, system_clock};
+use crate::clock::{WallClock, system_clock};
 use crate::config::{Config, StoreChoice};
 use crate::events::{Event, emit};
 use crate::heartbeat::{self, Pulse};
@@ -36,7 +36,7 @@ use crate::reports::Reports;
 use crate::routes::table::RouteTable;
 use crate::routes::{self, Source};
 use crate::server;
-use crate::server::limits::Limits;
+use crate::server::limits::ClientLimits;
 use crate::stop::{Signals, stopped};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::redis;
@@ -85,7 +85,7 @@ pub struct Gateway {
     config: Config,
     client: Option<kube::Client>,
     store: SharedStore,
-    clock: Clock,
+    clock: WallClock,
 }
 
 /// For turns that run when the gateway is told to stop. With five more for a POST that was begun at
@@ -145,7 +145,7 @@ impl Gateway {
                 doorbell: Arc::clone(&doorbell),
                 reports: reports.clone(),
                 clock,
-                limits: Limits::default(),
+                limits: ClientLimits::default(),
                 gate: Gate::default(),
                 pulse: pulse.clone(),
                 full: full.clone(),
@@ -260,7 +260,7 @@ impl Beside {
         tasks.spawn("heartbeat", beat);
         let watch = loads::watch(store, self.bounds, self.full, routes, ending.clone());
         tasks.spawn("bounds of channels", watch);
-        let limits = Limits { connections: ADMIN_CONNECTIONS, ..Limits::default() };
+        let limits = ClientLimits { connections: ADMIN_CONNECTIONS, ..ClientLimits::default() };
         let admin = server::run(self.admin, admin::router(admin), limits, ending.clone());
         tasks.spawn("admin port", admin);
         tasks
@@ -271,7 +271,7 @@ impl Beside {
 async fn receive(listener: TcpListener, inbound: Arc<Inbound>, mut signals: Signals) {
     let router = inbound::router(inbound);
     tokio::select! {
-        () = server::run(listener, router, Limits::default(), signals.stop) => {}
+        () = server::run(listener, router, ClientLimits::default(), signals.stop) => {}
         () = stopped(&mut signals.hurry) => {}
     }
 }

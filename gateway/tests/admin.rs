@@ -12,7 +12,7 @@ use kanarie_crds::route::SecretText;
 use kanarie_gateway::admin::control;
 use kanarie_gateway::admin::router;
 use kanarie_gateway::admin::shared::Admin;
-use kanarie_gateway::ends::{self, Outcome};
+use kanarie_gateway::ends::{self, MessageEnd};
 use kanarie_gateway::heartbeat::{Pulse, STALE_AFTER, beat};
 use kanarie_gateway::key::LearnedKey;
 use kanarie_gateway::routes::table::RouteTable;
@@ -112,7 +112,7 @@ async fn the_metrics_page_has_the_webhooks() {
 async fn the_end_of_a_message_is_told_by_its_sid() {
     let port = Port::new();
     assert_eq!(port.get("/outcomes/SMadmin", None).await.0, 404);
-    ends::remember("SMadmin", Outcome::DeadLetter { class: "http".to_owned() });
+    ends::remember("SMadmin", MessageEnd::DeadLetter { class: "http".to_owned() });
     let (status, body) = port.get("/outcomes/SMadmin", None).await;
     assert_eq!((status, body.as_str()), (200, r#"{"outcome":"dead-letter","class":"http"}"#));
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use kanarie_gateway::clock::Clock;
+use kanarie_gateway::clock::WallClock;
 use kanarie_gateway::store::Store;
 use kanarie_gateway::store::embedded::EmbeddedStore;
 use kanarie_gateway::store::embedded::open_error::EmbeddedOpenError;
@@ -33,7 +33,7 @@ impl Drop for Directory {
     }
 }
 
-fn clock() -> Clock {
+fn clock() -> WallClock {
     Arc::new(|| 1_000_000)
 }
 
@@ -158,7 +158,7 @@ async fn a_hundred_copies_at_once_are_one_admission() {
 async fn a_replica_is_live_for_ten_seconds_and_its_routes_are_known_for_sixty() {
     let now = Arc::new(AtomicU64::new(1_000_000));
     let told = Arc::clone(&now);
-    let clock: Clock = Arc::new(move || told.load(Ordering::Relaxed));
+    let clock: WallClock = Arc::new(move || told.load(Ordering::Relaxed));
     let store = Store::Embedded(EmbeddedStore::in_memory(clock).unwrap());
     let replica: ReplicaName = "gateway-0".parse().unwrap();
     let heartbeat = Heartbeat {

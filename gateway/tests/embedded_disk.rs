@@ -5,7 +5,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use kanarie_gateway::clock::Clock;
+use kanarie_gateway::clock::WallClock;
 use kanarie_gateway::store::Store;
 use kanarie_gateway::store::embedded::EmbeddedStore;
 use kanarie_gateway::store::error::StoreError;
@@ -153,7 +153,7 @@ impl StorageBackend for Disk {
     }
 }
 
-fn clock() -> Clock {
+fn clock() -> WallClock {
     Arc::new(|| 1_000_000)
 }
 

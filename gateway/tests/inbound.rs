@@ -22,8 +22,8 @@ use kanarie_gateway::inbound::{Inbound, router};
 use kanarie_gateway::key::{LearnedKey, conversation};
 use kanarie_gateway::loads::{self, Bounds, FullChannels};
 use kanarie_gateway::reports::Reports;
-use kanarie_gateway::routes::table::{DOUBT_FOR, RouteTable, Seen};
-use kanarie_gateway::server::limits::Limits;
+use kanarie_gateway::routes::table::{DOUBT_FOR, RouteTable, Sighting};
+use kanarie_gateway::server::limits::ClientLimits;
 use kanarie_gateway::store::embedded::EmbeddedStore;
 use kanarie_gateway::store::error::StoreError;
 use kanarie_gateway::store::{SharedStore, Store};
@@ -212,13 +212,13 @@ async fn nothing_is_admitted_by_a_key_that_the_store_no_longer_has() {
 async fn a_message_of_a_route_that_cannot_be_read_may_be_sent_again() {
     let routes = RouteTable::default();
     let name = route_name(&ACCOUNT.parse().unwrap(), &SENDER.parse().unwrap());
-    routes.replace(vec![(name.clone(), Seen::Unreadable)], Instant::now());
+    routes.replace(vec![(name.clone(), Sighting::Unreadable)], Instant::now());
     let gateway = Gateway::with_table(routes);
     assert_eq!(gateway.message(&text("SM1", "Hallo")).await.status, 503);
     assert_eq!(gateway.signed(STATUS, &callback("SM9")).await.status, 503);
     let stranger = text("SM1", "Hallo").replace("31201234567", "31201234568");
     assert_eq!(gateway.message(&stranger).await.status, 403);
-    let seen = Seen::Route(Box::new(route()), "hash".parse().unwrap());
+    let seen = Sighting::Route(Box::new(route()), "hash".parse().unwrap());
     gateway.routes.update(vec![(name, seen)], Instant::now());
     assert_eq!(gateway.message(&text("SM1", "Hallo")).await.status, 200);
 }
@@ -241,7 +241,7 @@ async fn while_the_source_cannot_be_read_a_stranger_may_be_one_of_ours() {
 #[tokio::test]
 async fn a_message_of_a_channel_that_has_just_gone_is_verified_and_not_accepted() {
     let gateway = Gateway::new();
-    let gone = (route_name(&ACCOUNT.parse().unwrap(), &SENDER.parse().unwrap()), Seen::Gone);
+    let gone = (route_name(&ACCOUNT.parse().unwrap(), &SENDER.parse().unwrap()), Sighting::Gone);
     gateway.routes.update(vec![gone], Instant::now());
     assert_eq!(gateway.message(&text("SM1", "Hallo")).await.status, 503);
     assert_eq!(gateway.post(MESSAGES, &text("SM1", "Hallo"), &[]).await.status, 403);
@@ -341,7 +341,7 @@ struct Told {
 impl Gateway {
     fn new() -> Self {
         let routes = RouteTable::default();
-        let seen = Seen::Route(Box::new(route()), "hash".parse().unwrap());
+        let seen = Sighting::Route(Box::new(route()), "hash".parse().unwrap());
         routes.replace(
             vec![(route_name(&ACCOUNT.parse().unwrap(), &SENDER.parse().unwrap()), seen)],
             Instant::now(),
@@ -351,7 +351,8 @@ impl Gateway {
 
     fn with_table(routes: RouteTable) -> Self {
         let now = AtomicU64::new(1_000_000);
-        let clock: kanarie_gateway::clock::Clock = Arc::new(move || now.load(Ordering::Relaxed));
+        let clock: kanarie_gateway::clock::WallClock =
+            Arc::new(move || now.load(Ordering::Relaxed));
         let store = EmbeddedStore::in_memory(Arc::clone(&clock)).unwrap();
         let store: SharedStore = Arc::new(Store::Embedded(store));
         let (routes, doorbell) = (Arc::new(routes), Arc::new(Doorbell::default()));
@@ -365,7 +366,7 @@ impl Gateway {
             key,
             doorbell: Arc::clone(&doorbell),
             clock,
-            limits: Limits::default(),
+            limits: ClientLimits::default(),
             reports: reports.clone(),
             gate: Gate::default(),
             full: full.clone(),

@@ -8,8 +8,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use kanarie_crds::route::{AgentRoute, Route};
-use kanarie_gateway::inbound::signature::{Presented, Rejection, UnverifiedBody};
-use kanarie_gateway::routes::table::{GONE_FOR, RouteTable, Seen};
+use kanarie_gateway::inbound::signature::{NotVerified, Presented, UnverifiedBody};
+use kanarie_gateway::routes::table::{GONE_FOR, RouteTable, Sighting};
 use kanarie_gateway::routes::{directory, environment};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -194,7 +194,7 @@ fn a_shared_key_without_its_id_verifies_whatever_id_twilio_names() {
     };
     assert_eq!(verify(&signature), None);
     let another = STANDARD.encode([0; 32]);
-    assert_eq!(verify(&another), Some(Rejection::Mismatch));
+    assert_eq!(verify(&another), Some(NotVerified::Mismatch));
 }
 
 #[test]
@@ -240,7 +240,7 @@ async fn a_route_that_comes_back_is_in_force_again() {
 #[tokio::test(start_paused = true)]
 async fn what_cannot_be_read_leaves_the_last_good_route_in_force() {
     let table = table();
-    table.replace(vec![(seen().0, Seen::Unreadable)], Instant::now());
+    table.replace(vec![(seen().0, Sighting::Unreadable)], Instant::now());
     assert_eq!(table.find(ACCOUNT, SENDER).unwrap().gone_since, None);
 }
 
@@ -248,17 +248,17 @@ async fn what_cannot_be_read_leaves_the_last_good_route_in_force() {
 async fn what_could_never_be_read_is_known_by_its_name_until_it_is_gone_for_a_minute() {
     let table = RouteTable::default();
     let (name, seen) = seen();
-    table.replace(vec![(name.clone(), Seen::Unreadable)], Instant::now());
+    table.replace(vec![(name.clone(), Sighting::Unreadable)], Instant::now());
     let may_have = || table.may_have(ACCOUNT, SENDER, Instant::now());
     assert!(table.find(ACCOUNT, SENDER).is_none() && may_have());
-    table.update(vec![(name.clone(), Seen::Gone)], Instant::now());
+    table.update(vec![(name.clone(), Sighting::Gone)], Instant::now());
     tokio::time::advance(GONE_FOR - Duration::from_millis(1)).await;
     table.forget_gone(Instant::now());
     assert!(may_have());
     tokio::time::advance(Duration::from_millis(1)).await;
     table.forget_gone(Instant::now());
     assert!(!may_have());
-    table.update(vec![(name.clone(), Seen::Unreadable)], Instant::now());
+    table.update(vec![(name.clone(), Sighting::Unreadable)], Instant::now());
     table.update(vec![(name, seen)], Instant::now());
     assert!(table.find(ACCOUNT, SENDER).is_some() && !may_have());
 }
@@ -267,8 +267,8 @@ async fn what_could_never_be_read_is_known_by_its_name_until_it_is_gone_for_a_mi
 async fn a_route_that_comes_back_unreadable_is_not_forgotten() {
     let table = table();
     let name = seen().0;
-    table.update(vec![(name.clone(), Seen::Gone)], Instant::now());
-    table.update(vec![(name, Seen::Unreadable)], Instant::now());
+    table.update(vec![(name.clone(), Sighting::Gone)], Instant::now());
+    table.update(vec![(name, Sighting::Unreadable)], Instant::now());
     tokio::time::advance(GONE_FOR).await;
     table.forget_gone(Instant::now());
     assert!(table.find(ACCOUNT, SENDER).is_none());
@@ -286,7 +286,7 @@ fn table() -> RouteTable {
     table
 }
 
-fn seen() -> (String, Seen) {
+fn seen() -> (String, Sighting) {
     directory::seen(&environment(&[]).unwrap())
 }
 

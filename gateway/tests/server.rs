@@ -10,7 +10,7 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
 use axum::routing::post;
-use kanarie_gateway::server::limits::Limits;
+use kanarie_gateway::server::limits::ClientLimits;
 use kanarie_gateway::server::{self, BodyError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,7 +18,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-const LIMITS: Limits = Limits {
+const LIMITS: ClientLimits = ClientLimits {
     header: Duration::from_secs(5),
     idle: Duration::from_secs(75),
     body: Duration::from_secs(10),

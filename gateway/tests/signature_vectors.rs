@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 use kanarie_crds::route::{Credentials, SecretText, SharedKey};
-use kanarie_gateway::inbound::signature::{Presented, Rejection, UnverifiedBody, VerifiedBody};
+use kanarie_gateway::inbound::signature::{NotVerified, Presented, UnverifiedBody, VerifiedBody};
 
 type Form<'a> = &'a [(&'a str, &'a str)];
 
@@ -242,14 +242,14 @@ fn n1_a_signature_for_another_spelling_of_the_host_is_refused() {
     // One of Twilio's libraries lower-cases the host and accepts the first of these.
     for base in ["https://MyCompany.com", "https://MyCompany.com:1234", "http://MyCompany.com"] {
         let url = format!("{base}/myapp.php?foo=1&bar=2");
-        assert_eq!(refusal(&url, CALL, V1), Some(Rejection::Mismatch), "{url}");
+        assert_eq!(refusal(&url, CALL, V1), Some(NotVerified::Mismatch), "{url}");
     }
 }
 
 #[test]
 fn n2_a_signature_over_pairs_joined_before_sorting_is_refused() {
     let joined = "95+Bu0JVPi0r/SsESZCVf0dWAjw=";
-    assert_eq!(refusal(PAGE, &conference(), joined), Some(Rejection::Mismatch));
+    assert_eq!(refusal(PAGE, &conference(), joined), Some(NotVerified::Mismatch));
 }
 
 #[test]
@@ -257,18 +257,18 @@ fn n3_what_is_no_signature_is_refused() {
     let prefixed = format!("NOT{V1}");
     let unpadded = V1.trim_end_matches('=');
     for text in [prefixed.as_str(), "WRONG SIGNATURE", unpadded, "AAAA", " ", "\u{e9}", V1_SHA256] {
-        assert_eq!(refusal(PAGE, CALL, text), Some(Rejection::Unreadable), "{text}");
+        assert_eq!(refusal(PAGE, CALL, text), Some(NotVerified::Unreadable), "{text}");
     }
-    assert_eq!(refusal(PAGE, CALL, ""), Some(Rejection::Absent));
+    assert_eq!(refusal(PAGE, CALL, ""), Some(NotVerified::Absent));
     let absent = Presented { query: Some("foo=1&bar=2"), signature: None, settings: None };
-    assert_eq!(call().verify(&absent, &page(), &credentials()).err(), Some(Rejection::Absent));
+    assert_eq!(call().verify(&absent, &page(), &credentials()).err(), Some(NotVerified::Absent));
 }
 
 #[test]
 fn n4_a_json_body_without_its_hash_in_the_query_is_refused() {
-    assert_eq!(verify_json(PAGE, BODY1, V1).err(), Some(Rejection::BodyHash));
+    assert_eq!(verify_json(PAGE, BODY1, V1).err(), Some(NotVerified::BodyHash));
     let bare = "https://mycompany.com/myapp.php";
-    assert_eq!(verify_json(bare, BODY1, V1).err(), Some(Rejection::BodyHash));
+    assert_eq!(verify_json(bare, BODY1, V1).err(), Some(NotVerified::BodyHash));
 }
 
 #[test]
@@ -276,16 +276,16 @@ fn n5_a_json_body_whose_hash_differs_by_one_character_is_refused() {
     let signature = "a9nBmqA0ju/hNViExpshrM61xv4=";
     let url = format!("{PAGE}&bodySHA256={HASH1}");
     let other = BODY1.replace("true", "truf");
-    assert_eq!(verify_json(&url, &other, signature).err(), Some(Rejection::BodyHash));
+    assert_eq!(verify_json(&url, &other, signature).err(), Some(NotVerified::BodyHash));
     let last = format!("{}1", &url[..url.len() - 1]);
-    assert_eq!(verify_json(&last, BODY1, signature).err(), Some(Rejection::BodyHash));
+    assert_eq!(verify_json(&last, BODY1, signature).err(), Some(NotVerified::BodyHash));
 }
 
 #[test]
 fn n6_an_extra_parameter_in_query_or_body_is_refused() {
-    assert_eq!(refusal(&format!("{PAGE}&extra=1"), CALL, V1), Some(Rejection::Mismatch));
+    assert_eq!(refusal(&format!("{PAGE}&extra=1"), CALL, V1), Some(NotVerified::Mismatch));
     let extra = [CALL, &[("Extra", "1")]].concat();
-    assert_eq!(refusal(PAGE, &extra, V1), Some(Rejection::Mismatch));
+    assert_eq!(refusal(PAGE, &extra, V1), Some(NotVerified::Mismatch));
 }
 
 #[test]
@@ -293,7 +293,7 @@ fn an_apostrophe_that_was_escaped_before_signing_is_refused() {
     // A library escapes a raw apostrophe and tries again; Twilio signs what it sends by POST.
     let escaped = "TfZzewPq8wqrGlMfyAud8+/IvJ0=";
     let url = format!("{PAGE}&Body=It's+amazing");
-    assert_eq!(refusal(&url, CALL, escaped), Some(Rejection::Mismatch));
+    assert_eq!(refusal(&url, CALL, escaped), Some(NotVerified::Mismatch));
 }
 
 #[test]
@@ -309,7 +309,7 @@ fn a_query_that_was_encoded_anew_before_signing_is_refused() {
         "a=b c&d=x@y:z/&e",
     ] {
         let signature = sign(&format!("https://h.example/p?{anew}"), CALL);
-        assert_eq!(refusal(received, CALL, &signature), Some(Rejection::Mismatch), "{anew}");
+        assert_eq!(refusal(received, CALL, &signature), Some(NotVerified::Mismatch), "{anew}");
     }
 }
 
@@ -317,7 +317,7 @@ fn a_query_that_was_encoded_anew_before_signing_is_refused() {
 fn a_query_that_was_decoded_when_the_port_was_added_is_refused() {
     let received = "https://h.example/p?a=test%2Bvalue%3A";
     let decoded = sign("https://h.example:443/p?a=test+value:", CALL);
-    assert_eq!(refusal(received, CALL, &decoded), Some(Rejection::Mismatch));
+    assert_eq!(refusal(received, CALL, &decoded), Some(NotVerified::Mismatch));
 }
 
 #[test]
@@ -326,7 +326,7 @@ fn an_empty_query_keeps_its_question_mark() {
     let received = "https://h.example/p?";
     assert!(verify(received, CALL, &sign(received, CALL)).is_ok());
     let without = sign("https://h.example/p", CALL);
-    assert_eq!(refusal(received, CALL, &without), Some(Rejection::Mismatch));
+    assert_eq!(refusal(received, CALL, &without), Some(NotVerified::Mismatch));
 }
 
 #[test]
@@ -336,7 +336,7 @@ fn a_password_is_no_port() {
     assert!(verify(configured, CALL, &sign("https://u:p@h.example/p", CALL)).is_ok());
     assert!(verify(configured, CALL, &sign(configured, CALL)).is_ok());
     let broken = sign("https://u/p", CALL);
-    assert_eq!(refusal(configured, CALL, &broken), Some(Rejection::Mismatch));
+    assert_eq!(refusal(configured, CALL, &broken), Some(NotVerified::Mismatch));
 }
 
 #[test]
@@ -348,7 +348,7 @@ fn a_group_of_an_ipv6_address_is_no_port() {
     let implied = sign("https://[2001:db8::1]:443/p", CALL);
     assert!(verify("https://[2001:db8::1]/p", CALL, &implied).is_ok());
     let broken = sign("https://[2001/p", CALL);
-    assert_eq!(refusal(configured, CALL, &broken), Some(Rejection::Mismatch));
+    assert_eq!(refusal(configured, CALL, &broken), Some(NotVerified::Mismatch));
 }
 
 #[test]
@@ -357,7 +357,7 @@ fn a_fragment_is_never_signed() {
     let configured = "https://h.example/p#rc=2&rp=all";
     assert!(verify(configured, CALL, &sign("https://h.example/p", CALL)).is_ok());
     let kept = sign(configured, CALL);
-    assert_eq!(refusal(configured, CALL, &kept), Some(Rejection::Mismatch));
+    assert_eq!(refusal(configured, CALL, &kept), Some(NotVerified::Mismatch));
 }
 
 #[test]
@@ -365,7 +365,7 @@ fn a_url_without_a_path_is_signed_as_it_is_written() {
     // A library adds the slash.
     assert!(verify("https://h.example", CALL, &sign("https://h.example", CALL)).is_ok());
     let slash = sign("https://h.example/", CALL);
-    assert_eq!(refusal("https://h.example", CALL, &slash), Some(Rejection::Mismatch));
+    assert_eq!(refusal("https://h.example", CALL, &slash), Some(NotVerified::Mismatch));
 }
 
 #[test]
@@ -373,7 +373,7 @@ fn a_path_is_not_made_tidy() {
     let tidy = sign("https://h.example/b/", CALL);
     for path in ["/a/../b/", "//b/", "/B/", "/b", "/%62/"] {
         let url = format!("https://h.example{path}");
-        assert_eq!(refusal(&url, CALL, &tidy), Some(Rejection::Mismatch), "{path}");
+        assert_eq!(refusal(&url, CALL, &tidy), Some(NotVerified::Mismatch), "{path}");
     }
 }
 
@@ -385,7 +385,7 @@ fn a_repeated_name_is_signed_with_each_of_its_values() {
     // keeps the order in which they came.
     for quirk in ["Digits5678", "Digits12345678", "Digits5678Digits1234"] {
         let signature = sign_text(&format!("{PAGE}{quirk}"));
-        assert_eq!(refusal(PAGE, &twice, &signature), Some(Rejection::Mismatch), "{quirk}");
+        assert_eq!(refusal(PAGE, &twice, &signature), Some(NotVerified::Mismatch), "{quirk}");
     }
 }
 
@@ -402,7 +402,7 @@ fn settings_that_are_not_known_are_refused() {
         "key=key-1,algorithm=HMAC_SHA256,",
     ] {
         let verdict = verify_shared(PAGE, CALL, V1, settings).err();
-        assert_eq!(verdict, Some(Rejection::UnknownSettings), "{settings}");
+        assert_eq!(verdict, Some(NotVerified::UnknownSettings), "{settings}");
     }
 }
 
@@ -410,7 +410,7 @@ fn settings_that_are_not_known_are_refused() {
 fn a_shared_key_that_the_channel_does_not_have_is_refused() {
     let settings = "key=key-2,algorithm=HMAC_SHA256";
     let verdict = verify_shared(PAGE, CALL, V1_SHA256, settings).err();
-    assert_eq!(verdict, Some(Rejection::UnknownKey));
+    assert_eq!(verdict, Some(NotVerified::UnknownKey));
 }
 
 #[test]
@@ -421,7 +421,7 @@ fn a_shared_key_never_signs_with_sha1() {
     for settings in [None, Some("key=key-1"), Some("key=key-1,algorithm=HMAC_SHA1")] {
         let presented = Presented { settings, ..presented(V1) };
         let verdict = call().verify(&presented, &page(), &channel).err();
-        assert_eq!(verdict, Some(Rejection::Mismatch), "{settings:?}");
+        assert_eq!(verdict, Some(NotVerified::Mismatch), "{settings:?}");
     }
 }
 
@@ -431,7 +431,7 @@ fn an_auth_token_never_signs_with_sha256() {
     channel.signing_keys[0].secret = SecretText::new("another");
     let presented = Presented { settings: Some(SHARED), ..presented(V1_SHA256) };
     let verdict = call().verify(&presented, &page(), &channel).err();
-    assert_eq!(verdict, Some(Rejection::Mismatch));
+    assert_eq!(verdict, Some(NotVerified::Mismatch));
 }
 
 #[test]
@@ -457,7 +457,7 @@ fn a_blank_token_signs_nothing() {
     let signature = sign_with("", "https://mycompany.com/myapp.php");
     let presented = Presented { query: None, signature: Some(&signature), settings: None };
     let verdict = UnverifiedBody::form(b"").verify(&presented, &page(), &blank).err();
-    assert_eq!(verdict, Some(Rejection::UnknownKey));
+    assert_eq!(verdict, Some(NotVerified::UnknownKey));
 }
 
 #[test]
@@ -465,7 +465,7 @@ fn a_body_for_nobody_is_refused_whatever_it_is_signed_with() {
     let url = "https://gateway.invalid/webhooks/twilio/whatsapp";
     let signature = sign_with(&"0".repeat(32), &format!("{url}A1"));
     let presented = Presented { query: None, signature: Some(&signature), settings: None };
-    assert_eq!(UnverifiedBody::form(b"A=1").refuse(&presented), Rejection::Mismatch);
+    assert_eq!(UnverifiedBody::form(b"A=1").refuse(&presented), NotVerified::Mismatch);
 }
 
 #[test]
@@ -535,11 +535,11 @@ fn presented(signature: &str) -> Presented<'_> {
 }
 
 /// Checks a form at a URL that is configured as it is requested.
-fn verify(url: &str, form: Form<'_>, signature: &str) -> Result<VerifiedBody, Rejection> {
+fn verify(url: &str, form: Form<'_>, signature: &str) -> Result<VerifiedBody, NotVerified> {
     check(url, UnverifiedBody::form(encode(form).as_bytes()), signature, None)
 }
 
-fn refusal(url: &str, form: Form<'_>, signature: &str) -> Option<Rejection> {
+fn refusal(url: &str, form: Form<'_>, signature: &str) -> Option<NotVerified> {
     verify(url, form, signature).err()
 }
 
@@ -548,11 +548,11 @@ fn verify_shared(
     form: Form<'_>,
     signature: &str,
     settings: &str,
-) -> Result<VerifiedBody, Rejection> {
+) -> Result<VerifiedBody, NotVerified> {
     check(url, UnverifiedBody::form(encode(form).as_bytes()), signature, Some(settings))
 }
 
-fn verify_json(url: &str, body: &str, signature: &str) -> Result<VerifiedBody, Rejection> {
+fn verify_json(url: &str, body: &str, signature: &str) -> Result<VerifiedBody, NotVerified> {
     let query = url.split_once('?').map(|(_, query)| query);
     check(url, UnverifiedBody::opaque(query, body.as_bytes())?, signature, None)
 }
@@ -562,7 +562,7 @@ fn check(
     body: UnverifiedBody,
     signature: &str,
     settings: Option<&str>,
-) -> Result<VerifiedBody, Rejection> {
+) -> Result<VerifiedBody, NotVerified> {
     let target = url.split('#').next().unwrap();
     let query = target.split_once('?').map(|(_, query)| query);
     let presented = Presented { query, signature: Some(signature), settings };

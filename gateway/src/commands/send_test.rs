@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::callback::MESSAGE_PATH;
 use crate::commands::configured::{name, routes};
 use crate::config::Flags;
-use crate::ends::Outcome;
+use crate::ends::MessageEnd;
 use crate::inbound::signature::sign;
 use crate::random;
 use crate::routes::table::Entry;
@@ -164,7 +164,7 @@ async fn wait(
     admin: &str,
     sid: &str,
     limit: Duration,
-) -> anyhow::Result<Outcome> {
+) -> anyhow::Result<MessageEnd> {
     let url = format!("{}/outcomes/{sid}", admin.trim_end_matches('/'));
     let began = Instant::now();
     loop {
@@ -189,16 +189,18 @@ async fn wait(
     }
 }
 
-fn tell(outcome: &Outcome, test: &Test, took: Duration) -> anyhow::Result<()> {
+fn tell(outcome: &MessageEnd, test: &Test, took: Duration) -> anyhow::Result<()> {
     let seconds = took.as_secs_f64();
     match outcome {
-        Outcome::Answered => println!("Answered after {seconds:.1} s: Twilio has the reply."),
-        Outcome::Silent => println!("Done after {seconds:.1} s: the agent wanted no reply."),
-        Outcome::DeadLetter { class } if class == "permanent" && test.from == NOBODY => println!(
-            "The agent answered after {seconds:.1} s, and Twilio refused the reply, as it must for \
+        MessageEnd::Answered => println!("Answered after {seconds:.1} s: Twilio has the reply."),
+        MessageEnd::Silent => println!("Done after {seconds:.1} s: the agent wanted no reply."),
+        MessageEnd::DeadLetter { class } if class == "permanent" && test.from == NOBODY => {
+            println!(
+                "The agent answered after {seconds:.1} s, and Twilio refused the reply, as it must for \
              a customer that does not exist. Use --from with your own number to get it."
-        ),
-        Outcome::DeadLetter { class } => {
+            )
+        }
+        MessageEnd::DeadLetter { class } => {
             bail!("it became a dead letter after {seconds:.1} s: {class}")
         }
     }

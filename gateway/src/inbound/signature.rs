@@ -15,7 +15,7 @@ use std::sync::LazyLock;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use kanarie_crds::route::{Credentials, SecretText};
+use kanarie_crds::route::{Credentials, SecretText, SharedKey};
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -53,10 +53,6 @@ pub struct Presented<'a> {
     pub settings: Option<&'a str>,
 }
 
-/// Id of a shared key that is tried whatever id a request names, since nobody said which one is its
-/// own. No channel can have a key of this id.
-pub const ANY_KEY: &str = "*";
-
 /// One comparison that was made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Comparison {
@@ -81,7 +77,7 @@ pub enum SecretName {
 
 /// Why a body is not verified. All of them are the same answer to the sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Rejection {
+pub enum NotVerified {
     /// There is no signature header, or an empty one.
     #[error("there is no X-Twilio-Signature header")]
     Absent,
@@ -124,16 +120,16 @@ impl UnverifiedBody {
     /// hash. The server takes forms only; this is for people who check a signature by hand.
     ///
     /// # Errors
-    /// [`Rejection::BodyHash`] when the query has no `bodySHA256` or another body's.
-    pub fn opaque(query: Option<&str>, body: &[u8]) -> Result<Self, Rejection> {
+    /// [`NotVerified::BodyHash`] when the query has no `bodySHA256` or another body's.
+    pub fn opaque(query: Option<&str>, body: &[u8]) -> Result<Self, NotVerified> {
         let announced = query
             .unwrap_or_default()
             .split('&')
             .find_map(|pair| pair.strip_prefix("bodySHA256="))
-            .ok_or(Rejection::BodyHash)?;
+            .ok_or(NotVerified::BodyHash)?;
         let same = announced.as_bytes().ct_eq(hex(&Sha256::digest(body)).as_bytes());
         let empty = Self { decoded: Vec::new(), fields: Vec::new() };
-        if bool::from(same) { Ok(empty) } else { Err(Rejection::BodyHash) }
+        if bool::from(same) { Ok(empty) } else { Err(NotVerified::BodyHash) }
     }
 
     /// What is needed to find the channel, and nothing else.
@@ -151,11 +147,11 @@ impl UnverifiedBody {
         presented: &Presented<'_>,
         urls: &[String],
         credentials: &Credentials,
-    ) -> Result<VerifiedBody, Rejection> {
+    ) -> Result<VerifiedBody, NotVerified> {
         // No early end: how long it takes must not tell which secret or URL was right.
         let compared = self.comparisons(presented, urls, credentials)?;
         let verified = compared.iter().fold(false, |any, one| any | one.matches);
-        if verified { Ok(VerifiedBody(self)) } else { Err(Rejection::Mismatch) }
+        if verified { Ok(VerifiedBody(self)) } else { Err(NotVerified::Mismatch) }
     }
 
     /// Makes every comparison that [`Self::verify`] makes, and shows them.
@@ -167,17 +163,17 @@ impl UnverifiedBody {
         presented: &Presented<'_>,
         urls: &[String],
         credentials: &Credentials,
-    ) -> Result<Vec<Comparison>, Rejection> {
+    ) -> Result<Vec<Comparison>, NotVerified> {
         let scheme = Scheme::chosen(presented.settings)?;
         let secrets = scheme.secrets(credentials);
         if secrets.is_empty() {
-            return Err(Rejection::UnknownKey);
+            return Err(NotVerified::UnknownKey);
         }
         let signature = presented.signature.filter(|text| !text.is_empty());
-        let signature = STANDARD.decode(signature.ok_or(Rejection::Absent)?);
-        let signature = signature.map_err(|_| Rejection::Unreadable)?;
+        let signature = STANDARD.decode(signature.ok_or(NotVerified::Absent)?);
+        let signature = signature.map_err(|_| NotVerified::Unreadable)?;
         if signature.len() != scheme.signature_bytes() {
-            return Err(Rejection::Unreadable);
+            return Err(NotVerified::Unreadable);
         }
         let parameters = self.signed_parameters();
         let candidates = urls.iter().flat_map(|url| candidates(url, presented.query));
@@ -193,10 +189,10 @@ impl UnverifiedBody {
 
     /// Spends on a body for nobody what a body for one of our channels costs, so that time does not
     /// tell which senders are ours.
-    pub fn refuse(self, presented: &Presented<'_>) -> Rejection {
+    pub fn refuse(self, presented: &Presented<'_>) -> NotVerified {
         match self.verify(presented, &DECOY.0, &DECOY.1) {
             // Not even the right answer to a secret that nobody has opens anything.
-            Ok(_) => Rejection::Mismatch,
+            Ok(_) => NotVerified::Mismatch,
             Err(rejection) => rejection,
         }
     }
@@ -273,22 +269,22 @@ enum Scheme<'a> {
 impl<'a> Scheme<'a> {
     /// Reads the settings header. It is not covered by the signature, so it only ever selects
     /// among what the channel has: each kind of secret goes with one algorithm.
-    fn chosen(settings: Option<&'a str>) -> Result<Self, Rejection> {
+    fn chosen(settings: Option<&'a str>) -> Result<Self, NotVerified> {
         let (mut key, mut algorithm) = (None, None);
         for part in settings.into_iter().flat_map(|text| text.split(',')) {
             let slot = match part.trim().split_once('=') {
                 Some(("key", value)) => (&mut key, value),
                 Some(("algorithm", value)) => (&mut algorithm, value),
-                _ => return Err(Rejection::UnknownSettings),
+                _ => return Err(NotVerified::UnknownSettings),
             };
             if slot.0.replace(slot.1.trim()).is_some() {
-                return Err(Rejection::UnknownSettings);
+                return Err(NotVerified::UnknownSettings);
             }
         }
         match (algorithm, key) {
             (None | Some("HMAC_SHA1"), _) => Ok(Self::AuthToken),
             (Some("HMAC_SHA256"), Some(key)) => Ok(Self::SharedKey(key)),
-            _ => Err(Rejection::UnknownSettings),
+            _ => Err(NotVerified::UnknownSettings),
         }
     }
 
@@ -306,7 +302,7 @@ impl<'a> Scheme<'a> {
                 let named = credentials
                     .signing_keys
                     .iter()
-                    .filter(|key| key.key_id == *id || key.key_id == ANY_KEY);
+                    .filter(|key| key.key_id == *id || key.key_id == SharedKey::ANY_ID);
                 let name = || SecretName::SharedKey((*id).to_owned());
                 secrets.extend(named.map(|key| (name(), &key.secret)));
             }

@@ -11,7 +11,7 @@ use kanarie_queue::claim::Head;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::ends::{self, Outcome};
+use crate::ends::{self, MessageEnd};
 use crate::envelope::InboundMessage;
 use crate::events::emit;
 use crate::events::outbound::OutboundEvent;
@@ -78,7 +78,7 @@ async fn end(owner: &Owner<'_>, how: End) {
         End::Done => answered(owner).await,
         End::Silence(evidence) => {
             let taken_off = owner.complete(evidence).await;
-            taken_off.map(|()| remember(owner, Outcome::Silent))
+            taken_off.map(|()| remember(owner, MessageEnd::Silent))
         }
         End::Later { pause, counted } => owner.retry(pause, counted).await,
         End::GiveUp(class) => give_up(owner, class).await,
@@ -97,7 +97,7 @@ async fn end(owner: &Owner<'_>, how: End) {
 async fn answered(owner: &Owner<'_>) -> Result<(), End> {
     owner.complete(None).await?;
     emit(OutboundEvent::Answered { took: owner.age() });
-    remember(owner, Outcome::Answered);
+    remember(owner, MessageEnd::Answered);
     Ok(())
 }
 
@@ -106,12 +106,12 @@ async fn give_up(owner: &Owner<'_>, class: DeadLetterClass) -> Result<(), End> {
         return owner.retry(random::jittered(NO_ROOM), false).await;
     }
     emit(OutboundEvent::DeadLetter { class });
-    remember(owner, Outcome::DeadLetter { class: class.as_str().to_owned() });
+    remember(owner, MessageEnd::DeadLetter { class: class.as_str().to_owned() });
     Ok(())
 }
 
 /// Tells whoever has just sent this message; one that cannot be read was sent by nobody.
-fn remember(owner: &Owner<'_>, outcome: Outcome) {
+fn remember(owner: &Owner<'_>, outcome: MessageEnd) {
     if let Ok(message) = serde_json::from_str::<InboundMessage>(&owner.claim.envelope) {
         ends::remember(message.sid.as_str(), outcome);
     }

@@ -25,7 +25,7 @@ use crate::events::emit;
 use crate::events::routes::RoutesEvent;
 use crate::labels::RoutesTrouble;
 use crate::routes::manifest::{self, Object};
-use crate::routes::table::{RouteTable, Seen};
+use crate::routes::table::{RouteTable, Sighting};
 
 /// Time between two looks at the files.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -127,16 +127,16 @@ impl Loaded {
         &self.routes
     }
 
-    fn seen(&self) -> Vec<(String, Seen)> {
+    fn seen(&self) -> Vec<(String, Sighting)> {
         self.routes.iter().map(seen).collect()
     }
 }
 
 /// A route as the table takes it.
-pub fn seen(route: &Route) -> (String, Seen) {
+pub fn seen(route: &Route) -> (String, Sighting) {
     let bytes = serde_json::to_vec(route).expect("a route has string keys only");
     let name = route_name(&route.account_sid, &route.sender);
-    (name, Seen::Route(Box::new(route.clone()), route_hash(&bytes)))
+    (name, Sighting::Route(Box::new(route.clone()), route_hash(&bytes)))
 }
 
 async fn look_again(loaded: &Loaded) -> Result<Option<Loaded>, DirectoryError> {

@@ -7,11 +7,10 @@
 use std::collections::BTreeMap;
 
 use kanarie_crds::compile::Secrets;
-use kanarie_crds::route::Route;
+use kanarie_crds::route::{Route, SharedKey};
 use kanarie_crds::secrets::{AUTH_TOKEN, SIGNING_KEY};
 use serde_json::{Value, json};
 
-use crate::inbound::signature::ANY_KEY;
 use crate::routes::directory;
 use crate::routes::manifest;
 
@@ -79,7 +78,7 @@ pub fn route(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Route, Vec<Strin
     if get(SHARED_KEY_ID).is_none() {
         // Every request names the id of its key: one that was not told must fit them all.
         for key in &mut route.credentials.signing_keys {
-            key.key_id = ANY_KEY.to_owned();
+            key.key_id = SharedKey::ANY_ID.to_owned();
         }
     }
     Ok(route)

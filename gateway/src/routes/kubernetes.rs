@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use crate::events::emit;
 use crate::events::routes::RoutesEvent;
 use crate::labels::RoutesTrouble;
-use crate::routes::table::{RouteTable, Seen};
+use crate::routes::table::{RouteTable, Sighting};
 
 /// Changes that are taken into the table at once.
 const BATCH: usize = 256;
@@ -58,7 +58,7 @@ pub async fn follow(
 /// The list that is being received.
 #[derive(Default)]
 struct Listing {
-    routes: Vec<(String, Seen)>,
+    routes: Vec<(String, Sighting)>,
     token: Option<SecretText>,
 }
 
@@ -93,7 +93,7 @@ impl Listing {
                 }
                 Ok(watcher::Event::Apply(secret)) => changes.push(seen(&secret)),
                 Ok(watcher::Event::Delete(secret)) => {
-                    changes.push((secret.name_any(), Seen::Gone));
+                    changes.push((secret.name_any(), Sighting::Gone));
                 }
                 Err(error) => {
                     table.doubt(now);
@@ -116,16 +116,16 @@ fn control_token(secret: &Secret) -> Option<SecretText> {
 }
 
 /// What a Secret says under its name.
-fn seen(secret: &Secret) -> (String, Seen) {
+fn seen(secret: &Secret) -> (String, Sighting) {
     let name = secret.name_any();
     if secret.labels().get(COMPONENT_LABEL).map(String::as_str) != Some(COMPONENT_ROUTE) {
-        return (name, Seen::Gone);
+        return (name, Sighting::Gone);
     }
     match decode(secret, &name) {
-        Ok((route, hash)) => (name, Seen::Route(Box::new(route), hash)),
+        Ok((route, hash)) => (name, Sighting::Route(Box::new(route), hash)),
         Err(error) => {
             trouble(RoutesTrouble::Unreadable, format!("Secret {name}: {error}"));
-            (name, Seen::Unreadable)
+            (name, Sighting::Unreadable)
         }
     }
 }

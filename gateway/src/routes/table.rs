@@ -46,7 +46,7 @@ pub struct Entry {
 
 /// What a source saw under one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Seen {
+pub enum Sighting {
     /// A route and the hash of its bytes.
     Route(Box<Route>, RouteHash),
     /// Something that cannot be read: the last good route of that name stays in force, and without
@@ -117,14 +117,14 @@ impl RouteTable {
     }
 
     /// Takes a complete list: names that are not in it are gone.
-    pub fn replace(&self, all: Vec<(String, Seen)>, now: Instant) {
+    pub fn replace(&self, all: Vec<(String, Sighting)>, now: Instant) {
         self.routes.rcu(|old| old.replaced(&all, now));
         self.loaded.store(true, Ordering::Release);
         self.version.send_modify(|version| *version += 1);
     }
 
     /// Takes changes to the list.
-    pub fn update(&self, changes: Vec<(String, Seen)>, now: Instant) {
+    pub fn update(&self, changes: Vec<(String, Sighting)>, now: Instant) {
         if changes.is_empty() {
             return;
         }
@@ -166,34 +166,34 @@ impl RouteTable {
 }
 
 impl Routes {
-    fn replaced(&self, all: &[(String, Seen)], now: Instant) -> Self {
+    fn replaced(&self, all: &[(String, Sighting)], now: Instant) -> Self {
         let seen: HashSet<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
         let vanished = self
             .by_name
             .keys()
             .chain(self.unreadable.keys())
             .filter(|name| !seen.contains(name.as_str()))
-            .map(|name| (name.clone(), Seen::Gone));
+            .map(|name| (name.clone(), Sighting::Gone));
         self.updated(&vanished.chain(all.iter().cloned()).collect::<Vec<_>>(), now)
     }
 
-    fn updated(&self, changes: &[(String, Seen)], now: Instant) -> Self {
+    fn updated(&self, changes: &[(String, Sighting)], now: Instant) -> Self {
         let mut routes = self.clone();
         for (name, seen) in changes {
             match seen {
-                Seen::Route(route, hash) => {
+                Sighting::Route(route, hash) => {
                     let entry =
                         Entry { route: (**route).clone(), hash: hash.clone(), gone_since: None };
                     routes.by_name.insert(name.clone(), Arc::new(entry));
                     routes.unreadable.remove(name);
                 }
-                Seen::Unreadable => {
+                Sighting::Unreadable => {
                     let good = routes.by_name.get(name).filter(|entry| entry.gone_since.is_none());
                     if good.is_none() {
                         routes.unreadable.insert(name.clone(), None);
                     }
                 }
-                Seen::Gone => {
+                Sighting::Gone => {
                     if let Some(entry) = routes.by_name.get_mut(name) {
                         let gone_since = entry.gone_since.or(Some(now));
                         *entry = Arc::new(Entry { gone_since, ..(**entry).clone() });

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 /// What a client may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct ClientLimits {
     /// From a header's first byte to its last; for the first request, from the connection.
     pub header: Duration,
     /// Between an answer and the next request: longer than the proxies before us keep an idle
@@ -24,7 +24,7 @@ pub struct Limits {
     pub drain: Duration,
 }
 
-impl Default for Limits {
+impl Default for ClientLimits {
     fn default() -> Self {
         Self {
             header: Duration::from_secs(5),

@@ -17,7 +17,7 @@ use std::time::Duration;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::time::{Sleep, sleep};
 
-use crate::server::limits::Limits;
+use crate::server::limits::ClientLimits;
 
 /// How far a connection is, shared between it and its handler: even while it waits for a request,
 /// odd while one is answered. A number, so that a whole exchange between two reads is noticed.
@@ -61,7 +61,7 @@ impl Phase {
 
 impl<S> TimedStream<S> {
     /// Starts the time of the first header.
-    pub(super) fn new(stream: S, limits: &Limits, phase: Phase) -> Self {
+    pub(super) fn new(stream: S, limits: &ClientLimits, phase: Phase) -> Self {
         let (header_time, answer_time) = (limits.header, limits.answer);
         let deadline = Some((phase.now(), Box::pin(sleep(header_time))));
         Self { stream, phase, header_time, answer_time, deadline, stalled: None }

@@ -19,7 +19,7 @@ use kanarie_words::Millis;
 use kanarie_words::ids::{ChannelUid, ReplicaName, StoreKey};
 use redb::StorageBackend;
 
-use crate::clock::Clock;
+use crate::clock::WallClock;
 use crate::store::embedded::database::{Opener, Seed};
 use crate::store::embedded::open_error::EmbeddedOpenError;
 use crate::store::embedded::replicas::Replicas;
@@ -31,12 +31,12 @@ use crate::store::fleet::{Acknowledgement, Heard, Heartbeat, ReplicaState};
 pub struct EmbeddedStore {
     writer: Writer,
     replicas: Mutex<Replicas>,
-    clock: Clock,
+    clock: WallClock,
 }
 
 impl EmbeddedStore {
     /// Opens the store in a directory, which is made if it does not exist.
-    pub fn open(directory: &Path, clock: Clock) -> Result<Self, EmbeddedOpenError> {
+    pub fn open(directory: &Path, clock: WallClock) -> Result<Self, EmbeddedOpenError> {
         Self::with_opener(database::in_directory(directory)?, clock)
     }
 
@@ -44,17 +44,17 @@ impl EmbeddedStore {
     /// For tests of failing disks.
     pub fn over<B: StorageBackend>(
         storage: impl Fn() -> B + Send + 'static,
-        clock: Clock,
+        clock: WallClock,
     ) -> Result<Self, EmbeddedOpenError> {
         Self::with_opener(database::over(storage), clock)
     }
 
     /// A store that forgets everything when it is dropped. For tests; no flag leads here.
-    pub fn in_memory(clock: Clock) -> Result<Self, EmbeddedOpenError> {
+    pub fn in_memory(clock: WallClock) -> Result<Self, EmbeddedOpenError> {
         Self::over(redb::backends::InMemoryBackend::new, clock)
     }
 
-    fn with_opener(opener: Opener, clock: Clock) -> Result<Self, EmbeddedOpenError> {
+    fn with_opener(opener: Opener, clock: WallClock) -> Result<Self, EmbeddedOpenError> {
         let mut random = [0; 32 + 32 * 8];
         getrandom::fill(&mut random)
             .map_err(|error| EmbeddedOpenError::Random(error.to_string()))?;

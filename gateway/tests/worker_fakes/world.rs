@@ -23,7 +23,7 @@ use kanarie_gateway::outbound::agent::address::Allow;
 use kanarie_gateway::outbound::context::{Context, Settings};
 use kanarie_gateway::outbound::twilio::Twilio;
 use kanarie_gateway::reports::Reports;
-use kanarie_gateway::routes::table::{RouteTable, Seen};
+use kanarie_gateway::routes::table::{RouteTable, Sighting};
 use kanarie_gateway::stop::Signals;
 use kanarie_gateway::store::embedded::EmbeddedStore;
 use kanarie_gateway::store::{SharedStore, Store};
@@ -95,7 +95,7 @@ impl World {
 
     pub(crate) fn set_route(&self, route: Route) {
         let name = route_name(&route.account_sid, &route.sender);
-        let seen = Seen::Route(Box::new(route), "hash".parse().unwrap());
+        let seen = Sighting::Route(Box::new(route), "hash".parse().unwrap());
         self.routes.replace(vec![(name, seen)], Instant::now());
     }
 

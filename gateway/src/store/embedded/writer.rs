@@ -13,7 +13,7 @@ use kanarie_words::Millis;
 use redb::Database;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::clock::Clock;
+use crate::clock::WallClock;
 use crate::store::embedded::database::{self, Opener, Seed};
 use crate::store::embedded::open_error::EmbeddedOpenError;
 use crate::store::error::StoreError;
@@ -54,7 +54,7 @@ struct Loop {
     failure: Failure,
     opener: Opener,
     seed: Seed,
-    clock: Clock,
+    clock: WallClock,
 }
 
 impl Writer {
@@ -62,7 +62,7 @@ impl Writer {
     pub(super) fn start(
         opener: Opener,
         seed: Seed,
-        clock: Clock,
+        clock: WallClock,
     ) -> Result<Self, EmbeddedOpenError> {
         let opened = database::open(&opener, &seed)?;
         let (sender, jobs) = mpsc::channel(BATCH);
