@@ -3,18 +3,20 @@
 //! Takes nothing, gives the types, defaults, bounds and CEL rules of the CRD. Never decides
 //! anything: what a value means for traffic stands in `rollout` and in the gateway.
 
+pub mod rollout;
+
 use kanarie_words::ids::RevisionName;
-use kanarie_words::on_failure::OnFailure;
 use kube::CustomResource;
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::channel::rollout::RolloutSpec;
 use crate::route::route_hash;
 use crate::rules::{
-    ACCOUNT_SID, ACCOUNT_SID_IMMUTABLE, ADDRESS, ADDRESS_IMMUTABLE, AGENT_URL, DEADLINE,
-    IDENTIFIER, MESSAGING_SERVICE_SID, ONE_ADDRESS, ONE_AGENT, PATH, PREVIOUS_URLS, SECRET_NAME,
-    SERVICE_NAME, STEPS_END, STEPS_INCREASE, WEBHOOK_FRAGMENT, WEBHOOK_URL, WEIGHT_IFF_MANUAL, all,
+    ACCOUNT_SID, ACCOUNT_SID_IMMUTABLE, ADDRESS, ADDRESS_IMMUTABLE, AGENT_URL, IDENTIFIER,
+    MESSAGING_SERVICE_SID, ONE_ADDRESS, ONE_AGENT, PATH, PREVIOUS_URLS, SECRET_NAME, SERVICE_NAME,
+    WEBHOOK_FRAGMENT, WEBHOOK_URL, all,
 };
 use crate::status::WhatsAppChannelStatus;
 
@@ -101,22 +103,22 @@ use crate::status::WhatsAppChannelStatus;
 #[schemars(extend("x-kubernetes-validations" = all(&[ACCOUNT_SID_IMMUTABLE, ADDRESS_IMMUTABLE])))]
 pub struct WhatsAppChannelSpec {
     /// The Twilio account and its credentials. Live: a change is in force at once.
-    pub twilio: Twilio,
+    pub twilio: TwilioSpec,
     /// The WhatsApp sender that customers write to.
-    pub sender: Sender,
+    pub sender: SenderSpec,
     /// Where Twilio delivers the messages. Live: a change is in force at once.
-    pub webhook: Webhook,
+    pub webhook: WebhookSpec,
     /// Who answers. Part of the revision: a change starts a rollout.
-    pub agent: Agent,
+    pub agent: AgentSpec,
     /// Rate limits and memory. Live: a change is in force at once.
     #[serde(default)]
-    pub limits: Limits,
+    pub limits: LimitsSpec,
     /// How replies are sent. Part of the revision: a change starts a rollout.
     #[serde(default)]
-    pub reply: Reply,
+    pub reply: ReplySpec,
     /// How a change reaches the customers.
     #[serde(default)]
-    pub rollout: Rollout,
+    pub rollout: RolloutSpec,
 }
 
 /// A Secret in the channel's namespace.
@@ -132,7 +134,7 @@ pub struct SecretRef {
 /// The Twilio account and its credentials.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-pub struct Twilio {
+pub struct TwilioSpec {
     /// Account SID: AC and 32 hexadecimal digits. Immutable.
     #[schemars(length(max = 34))]
     #[schemars(extend("x-kubernetes-validations" = all(&[ACCOUNT_SID])))]
@@ -168,7 +170,7 @@ pub struct SigningKey {
 /// The WhatsApp sender.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-pub struct Sender {
+pub struct SenderSpec {
     /// `whatsapp:+` and the number in E.164. Immutable, and unique per gateway.
     #[schemars(length(max = 25))]
     #[schemars(extend("x-kubernetes-validations" = all(&[ADDRESS])))]
@@ -185,7 +187,7 @@ pub struct Sender {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = all(&[PREVIOUS_URLS])))]
-pub struct Webhook {
+pub struct WebhookSpec {
     /// The URL exactly as Twilio signs it: what stands in Twilio's console, without the
     /// `#fragment`.
     #[schemars(length(max = 512))]
@@ -222,7 +224,7 @@ pub enum Registration {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = all(&[ONE_AGENT])))]
-pub struct Agent {
+pub struct AgentSpec {
     /// A LangGraph server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lang_graph: Option<LangGraphAgent>,
@@ -317,7 +319,7 @@ fn root_path() -> String {
 /// Rate limits and memory of a channel.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Limits {
+pub struct LimitsSpec {
     /// Messages that one customer may send in a rolling window; more are answered 429.
     #[schemars(range(min = 1, max = 1_000))]
     pub inbound_messages: u32,
@@ -336,7 +338,7 @@ pub struct Limits {
     pub patience_seconds: u32,
 }
 
-impl Default for Limits {
+impl Default for LimitsSpec {
     fn default() -> Self {
         Self {
             inbound_messages: 50,
@@ -351,7 +353,7 @@ impl Default for Limits {
 /// How replies are sent.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Reply {
+pub struct ReplySpec {
     /// Seconds after which Twilio may no longer deliver a reply.
     #[schemars(range(min = 1, max = 36_000))]
     pub validity_seconds: u32,
@@ -361,133 +363,10 @@ pub struct Reply {
     pub failure_text: String,
 }
 
-impl Default for Reply {
+impl Default for ReplySpec {
     fn default() -> Self {
         Self { validity_seconds: 600, failure_text: String::new() }
     }
-}
-
-/// How a change reaches the customers.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", default)]
-#[schemars(extend("x-kubernetes-validations" = all(&[WEIGHT_IFF_MANUAL, STEPS_INCREASE, STEPS_END, DEADLINE])))]
-pub struct Rollout {
-    /// Automatic follows `steps`; Manual obeys `weight` as written.
-    pub mode: RolloutMode,
-    /// Percent of the conversations on the canary; required with Manual, and only there.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 100))]
-    pub weight: Option<u8>,
-    /// Weights and how long each is held, strictly increasing, the last one 100: its hold is the
-    /// bake.
-    #[schemars(length(min = 1, max = 10), extend("x-kubernetes-list-type" = "atomic"))]
-    pub steps: Vec<Step>,
-    /// What decides whether a step passes.
-    pub analysis: Analysis,
-    /// Rollback takes a failed revision back; Pause leaves it in force at its weight.
-    pub on_failure: OnFailure,
-    /// RetryOnStable asks stable again when the canary's agent fails on a message; Fail does not.
-    pub on_message_failure: OnMessageFailure,
-    /// Seconds after which a rollout without progress is reported as overdue; its weight stays.
-    #[schemars(range(min = 60, max = 31_536_000))]
-    pub progress_deadline_seconds: u32,
-    /// Revisions kept besides stable, canary and rejected ones.
-    #[schemars(range(min = 1, max = 20))]
-    pub revision_history_limit: u32,
-    /// Paused stops advancing; a failing canary is still rolled back.
-    pub state: RolloutState,
-}
-
-impl Default for Rollout {
-    fn default() -> Self {
-        Self {
-            mode: RolloutMode::Automatic,
-            weight: None,
-            steps: vec![
-                Step { weight: 10, hold_seconds: 3600 },
-                Step { weight: 50, hold_seconds: 7200 },
-                Step { weight: 100, hold_seconds: 3600 },
-            ],
-            analysis: Analysis::default(),
-            on_failure: OnFailure::Rollback,
-            on_message_failure: OnMessageFailure::RetryOnStable,
-            progress_deadline_seconds: 86_400,
-            revision_history_limit: 5,
-            state: RolloutState::Running,
-        }
-    }
-}
-
-/// Who moves the weight.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RolloutMode {
-    /// The operator, step by step.
-    #[default]
-    Automatic,
-    /// You, by `weight`.
-    Manual,
-}
-
-/// One weight and how long it is held.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct Step {
-    /// Percent of the conversations on the canary.
-    #[schemars(range(min = 1, max = 100))]
-    pub weight: u8,
-    /// Seconds that this weight is in force on every gateway before the next step.
-    #[schemars(range(min = 0, max = 2_592_000))]
-    pub hold_seconds: u32,
-}
-
-/// What decides whether a step passes.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Analysis {
-    /// Highest error rate with which a step passes, in hundredths of a percent.
-    #[schemars(range(min = 1, max = 5_000))]
-    pub max_error_basis_points: u32,
-    /// Messages of the canary that a step needs before it can pass.
-    #[schemars(range(min = 1, max = 100_000))]
-    pub min_messages: u32,
-    /// Answers that take longer count as failures; unset judges no latency.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 120_000))]
-    pub max_latency_milliseconds: Option<u32>,
-    /// Seconds between two looks at the counts.
-    #[schemars(range(min = 1, max = 3_600))]
-    pub interval_seconds: u32,
-}
-
-impl Default for Analysis {
-    fn default() -> Self {
-        Self {
-            max_error_basis_points: 100,
-            min_messages: 50,
-            max_latency_milliseconds: None,
-            interval_seconds: 5,
-        }
-    }
-}
-
-/// What happens to a message on which the canary's agent fails.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OnMessageFailure {
-    /// Stable is asked.
-    #[default]
-    RetryOnStable,
-    /// The canary is asked again, like stable would be.
-    Fail,
-}
-
-/// Whether a rollout advances.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum RolloutState {
-    /// It does.
-    #[default]
-    Running,
-    /// It does not; rollback still works.
-    Paused,
 }
 
 /// What a revision fixes: the part of a spec whose change starts a rollout. Kept as the data of a
@@ -496,10 +375,10 @@ pub enum RolloutState {
 #[serde(rename_all = "camelCase")]
 pub struct RevisionContent {
     /// Who answers.
-    pub agent: Agent,
+    pub agent: AgentSpec,
     /// How replies are sent.
     #[serde(default)]
-    pub reply: Reply,
+    pub reply: ReplySpec,
     /// Messaging Service that sends the replies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub messaging_service_sid: Option<String>,

@@ -8,7 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use kanarie_words::ids::{AccountSid, InvalidId, RevisionName, SenderAddress};
 use kanarie_words::weight::Weight;
 
-use crate::channel::{Agent, OnMessageFailure, RevisionContent, SecretRef, WhatsAppChannelSpec};
+use crate::channel::rollout::OnMessageFailure;
+use crate::channel::{AgentSpec, RevisionContent, SecretRef, WhatsAppChannelSpec};
 use crate::route::{
     AgentRoute, ApiKey, ChannelRef, Credentials, RevisionRoute, Route, RouteLimits, SecretText,
     SharedKey,
@@ -153,7 +154,7 @@ pub fn compile_channel(
 fn agent(
     namespace: &str,
     revision: &RevisionName,
-    agent: &Agent,
+    agent: &AgentSpec,
     secrets: &Secrets,
 ) -> Result<AgentRoute, CompileError> {
     let no_agent = || CompileError::NoAgent { revision: revision.clone() };

@@ -26,7 +26,7 @@ pub struct ControlState {
     /// Routes that not every live replica holds alike, `uid` only.
     pub unsynced: Vec<ChannelUid>,
     /// Channels with dead letters.
-    pub dead_letters: Vec<DeadLetters>,
+    pub dead_letters: Vec<ChannelDeadLetters>,
     /// The channels that the query named and that some replica knows.
     pub channels: Vec<ChannelState>,
 }
@@ -44,7 +44,7 @@ pub struct Replica {
 /// Dead letters of one channel.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-pub struct DeadLetters {
+pub struct ChannelDeadLetters {
     /// UID of the channel.
     pub uid: ChannelUid,
     /// How many are kept.
@@ -64,7 +64,7 @@ pub struct ChannelState {
     /// One entry per live replica that holds a route of the channel.
     pub acknowledged: Vec<Acknowledged>,
     /// Evidence of every step that is still remembered.
-    pub counts: Vec<Count>,
+    pub counts: Vec<ClassCount>,
     /// The customers behind those counts. None from a gateway that counts messages only, which is
     /// another thing than counts of zero.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -86,7 +86,7 @@ pub struct Acknowledged {
 /// Messages whose first agent attempt ended.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(from = "WireCount", into = "WireCount")]
-pub struct Count {
+pub struct ClassCount {
     /// The step they were counted for.
     pub serving: u64,
     /// The track that was asked.
@@ -125,9 +125,9 @@ struct WireCount {
     messages: u64,
 }
 
-impl From<Count> for WireCount {
-    fn from(count: Count) -> Self {
-        let Count { serving, track, class, messages } = count;
+impl From<ClassCount> for WireCount {
+    fn from(count: ClassCount) -> Self {
+        let ClassCount { serving, track, class, messages } = count;
         let (known, exact) = match class {
             // Whoever does not know the word counts what comes nearest: a refused connection.
             Class::Unavailable => (Class::Http, Some(class)),
@@ -143,7 +143,7 @@ impl From<Count> for WireCount {
     }
 }
 
-impl From<WireCount> for Count {
+impl From<WireCount> for ClassCount {
     fn from(wire: WireCount) -> Self {
         let WireCount { serving, track, class, exact, messages } = wire;
         let exact = exact.as_deref().and_then(Class::parse);
@@ -159,8 +159,8 @@ mod tests {
 
     use super::*;
 
-    fn count(class: Class) -> Count {
-        Count { serving: 3, track: Track::Canary, class, messages: 2 }
+    fn count(class: Class) -> ClassCount {
+        ClassCount { serving: 3, track: Track::Canary, class, messages: 2 }
     }
 
     fn wire(class: &str) -> Value {
@@ -178,7 +178,7 @@ mod tests {
     fn every_class_reads_back_as_it_was_written() {
         for class in Class::ALL {
             let bytes = serde_json::to_vec(&count(class)).unwrap();
-            assert_eq!(serde_json::from_slice::<Count>(&bytes).unwrap(), count(class));
+            assert_eq!(serde_json::from_slice::<ClassCount>(&bytes).unwrap(), count(class));
         }
     }
 

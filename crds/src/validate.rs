@@ -12,9 +12,8 @@ use std::sync::LazyLock;
 use kube::ResourceExt as _;
 use serde_json::Value;
 
-use crate::channel::{
-    Agent, Rollout, RolloutMode, SecretRef, WhatsAppChannel, WhatsAppChannelSpec,
-};
+use crate::channel::rollout::{RolloutMode, RolloutSpec};
+use crate::channel::{AgentSpec, SecretRef, WhatsAppChannel, WhatsAppChannelSpec};
 use crate::rules::{
     ACCOUNT_SID, ADDRESS, AGENT_URL, DEADLINE, IDENTIFIER, MESSAGING_SERVICE_SID, NAME,
     ONE_ADDRESS, ONE_AGENT, PATH, PREVIOUS_URLS, Rule, SECRET_NAME, SERVICE_NAME, STEPS_END,
@@ -141,7 +140,7 @@ impl Problems {
         self.rule("spec.webhook", PREVIOUS_URLS, !repeated);
     }
 
-    fn agent(&mut self, agent: &Agent) {
+    fn agent(&mut self, agent: &AgentSpec) {
         self.rule("spec.agent", ONE_AGENT, agent.lang_graph.is_some() != agent.http.is_some());
         if let Some(graph) = &agent.lang_graph {
             let path = "spec.agent.langGraph";
@@ -181,7 +180,7 @@ impl Problems {
         }
     }
 
-    fn rollout(&mut self, rollout: &Rollout) {
+    fn rollout(&mut self, rollout: &RolloutSpec) {
         let path = "spec.rollout";
         let manual = rollout.mode == RolloutMode::Manual;
         self.rule(path, WEIGHT_IFF_MANUAL, manual == rollout.weight.is_some());

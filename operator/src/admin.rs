@@ -20,7 +20,7 @@ pub struct Progress(AtomicU8);
 
 /// A stage of the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum ProcessStage {
     /// The cluster was not looked at yet.
     Starting = 0,
     /// Another replica leads; this one could take over.
@@ -33,7 +33,7 @@ pub enum Stage {
 
 impl Progress {
     /// The start has come to this stage.
-    pub fn reach(&self, stage: Stage) {
+    pub fn reach(&self, stage: ProcessStage) {
         self.0.store(stage as u8, Ordering::Relaxed);
     }
 
@@ -90,9 +90,9 @@ mod tests {
             progress.reach(stage);
             progress.readiness().0 == StatusCode::OK
         };
-        assert!(!ready(Stage::Starting));
-        assert!(ready(Stage::Standby));
-        assert!(!ready(Stage::Loading));
-        assert!(ready(Stage::Working));
+        assert!(!ready(ProcessStage::Starting));
+        assert!(ready(ProcessStage::Standby));
+        assert!(!ready(ProcessStage::Loading));
+        assert!(ready(ProcessStage::Working));
     }
 }

@@ -10,9 +10,9 @@ use kube::api::{ObjectMeta, PostParams};
 use thiserror::Error;
 
 use crate::build::{Built, secret};
-use crate::claim::{Held, held};
+use crate::claim::{RouteObject, held};
 use crate::context::Ctx;
-use crate::observe::Seen;
+use crate::observe::Survey;
 use crate::validate::Channel;
 
 /// Why the write did not happen, or is not known to have happened.
@@ -33,9 +33,9 @@ pub enum ApplyError {
 pub async fn apply(
     ctx: &Ctx,
     channel: &Channel,
-    seen: &Seen,
+    seen: &Survey,
     built: &Built,
-) -> Result<Held, ApplyError> {
+) -> Result<RouteObject, ApplyError> {
     if let Some(held) = &seen.held
         && is_current(channel, held, built)
     {
@@ -65,7 +65,7 @@ fn lost(status: &kube::core::Status) -> bool {
     status.code == 409 || status.code == 404
 }
 
-fn is_current(channel: &Channel, held: &Held, built: &Built) -> bool {
+fn is_current(channel: &Channel, held: &RouteObject, built: &Built) -> bool {
     let wanted = secret(channel, built, None).metadata;
     held.route_bytes == built.route_bytes
         && held.state_bytes == built.state_bytes

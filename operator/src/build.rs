@@ -17,9 +17,9 @@ use kube::api::ObjectMeta;
 use thiserror::Error;
 
 use crate::claim::CHANNEL_ANNOTATION;
-use crate::credentials::{self, Named, Problem};
+use crate::credentials::{self, Named, SecretProblem};
 use crate::memory::{Memory, MemoryError};
-use crate::observe::Seen;
+use crate::observe::Survey;
 use crate::validate::Channel;
 
 /// What is to be in the cluster.
@@ -31,7 +31,7 @@ pub struct Built {
     /// The memory.
     pub memory: Memory,
     /// What is wrong with the Secrets, if the last compiled values had to stand in.
-    pub problem: Option<Problem>,
+    pub problem: Option<SecretProblem>,
 }
 
 /// Why there is no object.
@@ -39,7 +39,7 @@ pub struct Built {
 pub enum BuildError {
     /// A revision that is to serve has no secret to serve with, now or before.
     #[error("the Secrets of the channel are not ready: {}", .0.message)]
-    Credentials(Problem),
+    Credentials(SecretProblem),
     /// A revision that is to serve is not known.
     #[error("the state names a revision without content")]
     Memory(#[from] MemoryError),
@@ -56,7 +56,7 @@ pub enum BuildError {
 /// Builds the object of `next`.
 pub fn build(
     channel: &Channel,
-    seen: &Seen,
+    seen: &Survey,
     next: &State,
     now_ms: u64,
 ) -> Result<Built, BuildError> {
@@ -101,10 +101,10 @@ pub fn secret(channel: &Channel, built: &Built, metadata: Option<&ObjectMeta>) -
 
 fn route(
     channel: &Channel,
-    seen: &Seen,
+    seen: &Survey,
     next: &State,
     before: Option<&Route>,
-) -> Result<(Route, Option<Problem>), BuildError> {
+) -> Result<(Route, Option<SecretProblem>), BuildError> {
     let split = next.split();
     let stable = named(seen, split.stable)?;
     let canary = split.canary.map(|canary| named(seen, canary)).transpose()?;
@@ -119,7 +119,7 @@ fn route(
     Ok((route, problem))
 }
 
-fn named<'a>(seen: &'a Seen, revision: &'a RevisionName) -> Result<Named<'a>, MemoryError> {
+fn named<'a>(seen: &'a Survey, revision: &'a RevisionName) -> Result<Named<'a>, MemoryError> {
     let content: Option<&RevisionContent> = seen.contents.get(revision);
     let content = content.ok_or_else(|| MemoryError::Incomplete(revision.clone()))?;
     Ok((revision, content))

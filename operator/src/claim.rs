@@ -21,9 +21,9 @@ use crate::validate::Channel;
 pub const CHANNEL_ANNOTATION: &str = "kanarie.dev/channel";
 
 /// Whose the route is.
-pub enum Claim {
+pub enum Ownership {
     /// The channel's own.
-    Own(Box<Held>),
+    Own(Box<RouteObject>),
     /// Nobody's: there is none, or the channel of the one that is there is gone.
     Free {
         /// The object to replace, if there is one.
@@ -35,7 +35,7 @@ pub enum Claim {
 
 /// The channel's own route, as it is in the cluster.
 #[derive(Clone)]
-pub struct Held {
+pub struct RouteObject {
     /// Its object's metadata.
     pub metadata: ObjectMeta,
     /// The bytes that gateways obey and acknowledge.
@@ -58,7 +58,7 @@ pub struct Blocked {
 }
 
 /// Reads the route of the channel's sender.
-pub async fn claim(ctx: &Ctx, channel: &Channel) -> Result<Claim, kube::Error> {
+pub async fn claim(ctx: &Ctx, channel: &Channel) -> Result<Ownership, kube::Error> {
     let name = &channel.route_name;
     let api: Api<Secret> = Api::namespaced(ctx.client.clone(), &ctx.config.routes_namespace);
     let Some(object) = api.get_opt(name).await? else {
@@ -66,13 +66,13 @@ pub async fn claim(ctx: &Ctx, channel: &Channel) -> Result<Claim, kube::Error> {
     };
     if object.labels().get(CHANNEL_UID_LABEL) == Some(&channel.identity.uid) {
         return Ok(match held(object) {
-            Ok(held) => Claim::Own(Box::new(held)),
-            Err(blocked) => Claim::Blocked(blocked),
+            Ok(held) => Ownership::Own(Box::new(held)),
+            Err(blocked) => Ownership::Blocked(blocked),
         });
     }
     let Some((holder, uid)) = owner(&object.metadata) else {
         let message = format!("the Secret `{name}` in the routes namespace is no route; delete it");
-        return Ok(Claim::Blocked(Blocked { reason: Reason::RouteUnreadable, message }));
+        return Ok(Ownership::Blocked(Blocked { reason: Reason::RouteUnreadable, message }));
     };
     if lives(ctx, &holder, &uid).await? {
         return Ok(conflict(&holder));
@@ -82,11 +82,11 @@ pub async fn claim(ctx: &Ctx, channel: &Channel) -> Result<Claim, kube::Error> {
 }
 
 /// A place that is free is the oldest claimant's.
-async fn free(ctx: &Ctx, channel: &Channel, replace: Option<Box<ObjectMeta>>) -> Claim {
+async fn free(ctx: &Ctx, channel: &Channel, replace: Option<Box<ObjectMeta>>) -> Ownership {
     ctx.channels.ready().await;
     match ctx.channels.older_claimant(channel) {
         Some(older) => conflict(&older),
-        None => Claim::Free { replace },
+        None => Ownership::Free { replace },
     }
 }
 
@@ -114,20 +114,20 @@ pub async fn lives(ctx: &Ctx, key: &ChannelKey, uid: &str) -> Result<bool, kube:
 }
 
 /// Reads a route object of the channel itself.
-pub fn held(object: Secret) -> Result<Held, Blocked> {
+pub fn held(object: Secret) -> Result<RouteObject, Blocked> {
     let mut data = object.data.unwrap_or_default();
     let mut take = |key: &str| data.remove(key).map(|bytes| bytes.0).unwrap_or_default();
     let (route_bytes, state_bytes) = (take(ROUTE_KEY), take(STATE_KEY));
     let memory = Memory::decode(&state_bytes)
         .map_err(|error| Blocked { reason: Reason::RouteUnreadable, message: error.to_string() })?;
     let route = serde_json::from_slice(&route_bytes).ok();
-    Ok(Held { metadata: object.metadata, route_bytes, state_bytes, route, memory })
+    Ok(RouteObject { metadata: object.metadata, route_bytes, state_bytes, route, memory })
 }
 
-fn conflict(holder: &ChannelKey) -> Claim {
+fn conflict(holder: &ChannelKey) -> Ownership {
     let ChannelKey { namespace, name } = holder;
     let message = format!(
         "channel {namespace}/{name} holds this account's sender; delete one of the two channels"
     );
-    Claim::Blocked(Blocked { reason: Reason::SenderConflict, message })
+    Ownership::Blocked(Blocked { reason: Reason::SenderConflict, message })
 }

@@ -12,7 +12,7 @@ use tokio::sync::SetOnce;
 use tokio::time::{Instant, timeout};
 
 use crate::config::Config;
-use crate::evidence::Evidence;
+use crate::evidence::Board;
 use crate::metrics::Metrics;
 use crate::secrets::SecretReader;
 use crate::triggers::{ChannelKey, Guarded};
@@ -28,7 +28,7 @@ pub struct Ctx {
     /// Flags.
     pub config: Config,
     /// What the gateways said.
-    pub evidence: Arc<Evidence>,
+    pub evidence: Arc<Board>,
     /// What the Secrets say.
     pub secrets: SecretReader,
     /// Counters.

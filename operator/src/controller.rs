@@ -30,13 +30,13 @@ use crate::build::{BuildError, Built, build};
 use crate::claim::Blocked;
 use crate::clock;
 use crate::context::Ctx;
-use crate::credentials::Problem;
+use crate::credentials::SecretProblem;
 use crate::events;
-use crate::observe::{ObserveError, Seen, look, observe};
-use crate::report::{Outcome, ReportError, report, report_blocked, standing};
+use crate::observe::{ObserveError, Survey, look, observe};
+use crate::report::{Report, ReportError, report, report_blocked, standing};
 use crate::secrets::REREAD;
 use crate::status::entry;
-use crate::triggers::{Guarded, Queue};
+use crate::triggers::{Guarded, ReconcileQueue};
 use crate::validate::{Channel, Identity, validate};
 
 /// Longest time of one reconcile: the client has no read timeout of its own.
@@ -73,7 +73,7 @@ pub enum ReconcileError {
 }
 
 /// Runs a controller per queue until `stop`, and waits for their reconciles.
-pub async fn run(ctx: Arc<Ctx>, queues: Vec<Queue>, stop: watch::Receiver<bool>) {
+pub async fn run(ctx: Arc<Ctx>, queues: Vec<ReconcileQueue>, stop: watch::Receiver<bool>) {
     let concurrency = u16::try_from((CONCURRENCY / queues.len().max(1)).max(1)).unwrap_or(1);
     let mut stores = Vec::new();
     let mut controllers = Vec::new();
@@ -152,7 +152,7 @@ async fn line(object: &Guarded, ctx: &Ctx) -> Result<Duration, ReconcileError> {
     };
     let same_step = seen.state.serving == held.memory.rollout.serving;
     let verdict = decision.verdict.as_ref().filter(|_| same_step);
-    let outcome = Outcome { held: &held, reason, message, verdict, view: &view, problem };
+    let outcome = Report { held: &held, reason, message, verdict, view: &view, problem };
     report(ctx, &channel, &outcome).await?;
     Ok(pause(&seen, &decision, withheld.is_some()))
 }
@@ -160,17 +160,17 @@ async fn line(object: &Guarded, ctx: &Ctx) -> Result<Duration, ReconcileError> {
 /// What is to be written, and the credentials without which a decision had to be withheld.
 struct Plan {
     built: Built,
-    withheld: Option<Problem>,
+    withheld: Option<SecretProblem>,
 }
 
 /// Builds the decision. One that brings a revision into service whose Secrets are not there is
 /// withheld: the state stays, and is decided anew in the next pass.
 fn plan(
     channel: &Channel,
-    seen: &Seen,
+    seen: &Survey,
     decision: &Decision,
     now: Timestamp,
-) -> Result<Result<Plan, Problem>, BuildError> {
+) -> Result<Result<Plan, SecretProblem>, BuildError> {
     match build(channel, seen, &decision.next, now.0) {
         Ok(built) => Ok(Ok(Plan { built, withheld: None })),
         Err(BuildError::Credentials(problem)) if seen.held.is_some() => {
@@ -189,7 +189,7 @@ fn plan(
 async fn without_route(
     ctx: &Ctx,
     channel: &Channel,
-    problem: Problem,
+    problem: SecretProblem,
 ) -> Result<Duration, ReconcileError> {
     let message = problem.message.clone();
     let why = Blocked { reason: Reason::CredentialsNotReady, message };
@@ -237,7 +237,7 @@ fn read(object: &Guarded) -> Result<Channel, Box<Unreadable>> {
 }
 
 /// Logs and counts the transitions that the write has put in force.
-fn announce(ctx: &Ctx, channel: &Channel, seen: &Seen, now: &State) {
+fn announce(ctx: &Ctx, channel: &Channel, seen: &Survey, now: &State) {
     let before = match &seen.held {
         Some(_) => seen.state.transition,
         None => channel.status.transition,
@@ -260,7 +260,7 @@ fn word(decision: &Decision, state: &State) -> (Reason, String) {
     }
 }
 
-fn pause(seen: &Seen, decision: &Decision, withheld: bool) -> Duration {
+fn pause(seen: &Survey, decision: &Decision, withheld: bool) -> Duration {
     if withheld {
         return BLOCKED;
     }

@@ -25,7 +25,7 @@ pub const MAX_ROUTE_BYTES: usize = 24 * 1024;
 
 /// What is wrong with a channel's Secrets.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
+pub struct SecretProblem {
     /// Reason of the condition CredentialsReady.
     pub reason: Reason,
     /// Which Secret and key, and what to do.
@@ -42,7 +42,7 @@ pub fn compile(
     canary: Option<Named<'_>>,
     read: &Read,
     before: Option<&Route>,
-) -> Result<(Route, Option<Problem>), Problem> {
+) -> Result<(Route, Option<SecretProblem>), SecretProblem> {
     let attempt = |secrets: &Secrets| {
         let namespace = &channel.identity.key.namespace;
         let revision =
@@ -99,22 +99,22 @@ fn size(route: &Route) -> usize {
     serde_json::to_vec(route).map_or(usize::MAX, |bytes| bytes.len())
 }
 
-fn too_long(size: usize) -> Problem {
+fn too_long(size: usize) -> SecretProblem {
     let message = format!(
         "the route would take {size} bytes of {MAX_ROUTE_BYTES}; shorten the values of the \
          channel's Secrets, or its texts"
     );
-    Problem { reason: Reason::ValueUnusable, message }
+    SecretProblem { reason: Reason::ValueUnusable, message }
 }
 
-fn problem(error: &CompileError, read: &Read) -> Problem {
+fn problem(error: &CompileError, read: &Read) -> SecretProblem {
     let reason = match error {
         CompileError::SecretNotFound { secret, .. } if read.forbidden.contains(secret) => {
             let message = format!(
                 "the operator may not read Secret `{secret}`; allow it to get Secrets in the \
                  channel's namespace"
             );
-            return Problem { reason: Reason::Forbidden, message };
+            return SecretProblem { reason: Reason::Forbidden, message };
         }
         CompileError::SecretNotFound { .. } => Reason::SecretNotFound,
         CompileError::KeyMissing { .. } => Reason::KeyMissing,
@@ -123,7 +123,7 @@ fn problem(error: &CompileError, read: &Read) -> Problem {
         | CompileError::NoAgent { .. }
         | CompileError::Id(_) => Reason::ValueUnusable,
     };
-    Problem { reason, message: error.to_string() }
+    SecretProblem { reason, message: error.to_string() }
 }
 
 /// Every value of the route in force, with the place that it came from.
@@ -219,7 +219,10 @@ spec:
         Read { found, ..Read::default() }
     }
 
-    fn served(read: &Read, before: Option<&Route>) -> Result<(Route, Option<Problem>), Problem> {
+    fn served(
+        read: &Read,
+        before: Option<&Route>,
+    ) -> Result<(Route, Option<SecretProblem>), SecretProblem> {
         let channel = channel();
         compile(&channel, (&named("a"), &channel.content), None, read, before)
     }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use kanarie_crds::control::DeadLetters;
+use kanarie_crds::control::ChannelDeadLetters;
 use kanarie_crds::status::{HistoryEntry, WhatsAppChannelStatus};
 use kanarie_crds::{FIELD_MANAGER, GROUP};
 use kanarie_words::conditions::EventType;
@@ -58,7 +58,7 @@ pub async fn tell(
     identity: &Identity,
     before: &WhatsAppChannelStatus,
     after: &WhatsAppChannelStatus,
-    dead: Option<&DeadLetters>,
+    dead: Option<&ChannelDeadLetters>,
     now: Timestamp,
 ) -> Result<(), kube::Error> {
     tell_untold(ctx, identity, after, now).await?;
@@ -159,7 +159,7 @@ fn young_warnings(uid: &str, status: &WhatsAppChannelStatus, now: Timestamp) -> 
 fn dead_letters(
     uid: &str,
     before: &WhatsAppChannelStatus,
-    dead: Option<&DeadLetters>,
+    dead: Option<&ChannelDeadLetters>,
 ) -> Option<Told> {
     let dead = dead.filter(|dead| dead.count > 0)?;
     let known = before.dead_letters.as_ref().map_or(0, |known| known.count);
@@ -307,7 +307,7 @@ mod tests {
 
     #[test]
     fn fewer_dead_letters_than_before_are_no_news() {
-        let dead = |count| DeadLetters {
+        let dead = |count| ChannelDeadLetters {
             uid: "u".parse().unwrap(),
             count,
             oldest_at_ms: 1,

@@ -10,7 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use kanarie_crds::control::{ChannelState, ControlState, DeadLetters, MAX_CHANNELS_PER_REQUEST};
+use kanarie_crds::control::{
+    ChannelDeadLetters, ChannelState, ControlState, MAX_CHANNELS_PER_REQUEST,
+};
 use kanarie_words::ids::{ChannelUid, EpochDigest, ReplicaName, RouteHash};
 use tokio::time::Instant;
 
@@ -46,21 +48,15 @@ pub struct Interest {
 /// What is known about a channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View {
-    /// The last answer, unless the gateways have been silent for too long.
-    pub summary: Option<Summary>,
+    /// Names of the live replicas by the last answer, unless the gateways have been silent for too
+    /// long.
+    pub replicas: Option<Vec<ReplicaName>>,
     /// Details of this channel, if they were asked for and are young.
     pub details: Option<Details>,
     /// Live replicas that obey the route as it is.
     pub synced: usize,
     /// Dead letters of this channel.
-    pub dead_letters: Option<DeadLetters>,
-}
-
-/// What every answer says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Summary {
-    /// Names of the live replicas.
-    pub replicas: Vec<ReplicaName>,
+    pub dead_letters: Option<ChannelDeadLetters>,
 }
 
 /// One answer about one channel; everything in it is of the same moment.
@@ -84,31 +80,31 @@ impl View {
 
     /// How many replicas live.
     pub fn live(&self) -> usize {
-        self.summary.as_ref().map_or(0, |summary| summary.replicas.len())
+        self.replicas.as_ref().map_or(0, Vec::len)
     }
 }
 
 /// What the poller and the reconciles share.
 #[derive(Default)]
-pub struct Evidence {
-    board: Mutex<Board>,
+pub struct Board {
+    notices: Mutex<Notices>,
 }
 
 #[derive(Default)]
-struct Board {
-    last: Option<Answer>,
-    channels: BTreeMap<ChannelUid, Entry>,
+struct Notices {
+    last: Option<Summary>,
+    channels: BTreeMap<ChannelUid, Watched>,
     reachable: bool,
 }
 
-struct Answer {
+struct Summary {
     replicas: Vec<ReplicaName>,
     unsynced: BTreeSet<ChannelUid>,
-    dead_letters: BTreeMap<ChannelUid, DeadLetters>,
+    dead_letters: BTreeMap<ChannelUid, ChannelDeadLetters>,
     read: Instant,
 }
 
-struct Entry {
+struct Watched {
     interest: Interest,
     since: Instant,
     asked: Option<Instant>,
@@ -117,25 +113,25 @@ struct Entry {
     confirmed: bool,
 }
 
-impl Evidence {
+impl Board {
     /// Says what a reconcile is interested in and gives what is known now.
     pub fn look(&self, interest: Interest, now: Instant) -> View {
-        let mut board = self.lock();
-        let board = &mut *board;
-        let entry = board.channels.entry(interest.uid.clone()).or_insert_with(|| Entry {
+        let mut notices = self.lock();
+        let notices = &mut *notices;
+        let watched = notices.channels.entry(interest.uid.clone()).or_insert_with(|| Watched {
             interest: interest.clone(),
             since: now,
             asked: None,
             details: None,
             confirmed: false,
         });
-        if entry.interest.hash != interest.hash {
-            entry.confirmed = false;
-            entry.since = now;
-            entry.asked = None;
+        if watched.interest.hash != interest.hash {
+            watched.confirmed = false;
+            watched.since = now;
+            watched.asked = None;
         }
-        entry.interest = interest;
-        board.last.as_ref().map_or_else(View::default, |last| last.view(entry, now))
+        watched.interest = interest;
+        notices.last.as_ref().map_or_else(View::default, |last| last.view(watched, now))
     }
 
     /// Forgets a channel that is gone.
@@ -183,32 +179,32 @@ impl Evidence {
     }
 
     fn summary_is_due(&self, now: Instant) -> bool {
-        let board = self.lock();
-        board.last.as_ref().is_none_or(|last| now.duration_since(last.read) >= SUMMARY_INTERVAL)
+        let notices = self.lock();
+        notices.last.as_ref().is_none_or(|last| now.duration_since(last.read) >= SUMMARY_INTERVAL)
     }
 
     fn due(&self, now: Instant) -> Vec<ChannelUid> {
-        let board = self.lock();
+        let notices = self.lock();
         // Without a live replica there are no details to ask for; the summary tells when one comes.
-        let Some(last) = board.last.as_ref().filter(|last| !last.replicas.is_empty()) else {
+        let Some(last) = notices.last.as_ref().filter(|last| !last.replicas.is_empty()) else {
             return Vec::new();
         };
-        let due = board.channels.iter().filter(|(uid, entry)| {
-            let Some(interval) = entry.interval(last.unsynced.contains(*uid), now) else {
+        let due = notices.channels.iter().filter(|(uid, watched)| {
+            let Some(interval) = watched.interval(last.unsynced.contains(*uid), now) else {
                 return false;
             };
-            entry.asked.is_none_or(|asked| now.duration_since(asked) + TICK / 2 >= interval)
+            watched.asked.is_none_or(|asked| now.duration_since(asked) + TICK / 2 >= interval)
         });
         due.map(|(uid, _)| uid.clone()).collect()
     }
 
     /// Takes an answer in and gives the channels for which it is news.
     fn take(&self, uids: &[ChannelUid], state: ControlState, now: Instant) -> Vec<ChannelKey> {
-        let mut board = self.lock();
-        let board = &mut *board;
+        let mut notices = self.lock();
+        let notices = &mut *notices;
         let mut details: BTreeMap<ChannelUid, ChannelState> =
             state.channels.into_iter().map(|channel| (channel.uid.clone(), channel)).collect();
-        let answer = Answer {
+        let answer = Summary {
             replicas: state.replicas.into_iter().map(|replica| replica.id).collect(),
             unsynced: state.unsynced.into_iter().collect(),
             dead_letters: state
@@ -218,15 +214,15 @@ impl Evidence {
                 .collect(),
             read: now,
         };
-        let before = board.last.replace(answer);
-        board.reachable = true;
-        let last = board.last.as_ref().expect("it was put there a line above");
+        let before = notices.last.replace(answer);
+        notices.reachable = true;
+        let last = notices.last.as_ref().expect("it was put there a line above");
         let mut news = BTreeSet::new();
-        for (uid, entry) in &mut board.channels {
-            let old = before.as_ref().map(|before| before.view(entry, now));
+        for (uid, watched) in &mut notices.channels {
+            let old = before.as_ref().map(|before| before.view(watched, now));
             if uids.contains(uid) {
-                entry.asked = Some(now);
-                entry.take(
+                watched.asked = Some(now);
+                watched.take(
                     Details {
                         at_ms: state.observed_at_ms,
                         epoch: state.epoch.clone(),
@@ -236,11 +232,11 @@ impl Evidence {
                     now,
                 );
             }
-            let new = last.view(entry, now);
-            if (uids.contains(uid) && entry.interest.rolling)
+            let new = last.view(watched, now);
+            if (uids.contains(uid) && watched.interest.rolling)
                 || old.is_none_or(|old| !old.tells_the_same(&new))
             {
-                news.insert(entry.interest.key.clone());
+                news.insert(watched.interest.key.clone());
             }
         }
         news.into_iter().collect()
@@ -248,47 +244,47 @@ impl Evidence {
 
     /// Notices once that the gateways have been silent for too long; that is news for everybody.
     fn silence(&self, now: Instant) -> Vec<ChannelKey> {
-        let mut board = self.lock();
-        let silent = board.last.as_ref().is_none_or(|last| last.is_old(now));
-        if !silent || !board.reachable {
+        let mut notices = self.lock();
+        let silent = notices.last.as_ref().is_none_or(|last| last.is_old(now));
+        if !silent || !notices.reachable {
             return Vec::new();
         }
-        board.reachable = false;
-        board.channels.values().map(|entry| entry.interest.key.clone()).collect()
+        notices.reachable = false;
+        notices.channels.values().map(|watched| watched.interest.key.clone()).collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Board> {
-        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, Notices> {
+        self.notices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl View {
     /// Whether two views lead to the same status; counts are told on their own.
     fn tells_the_same(&self, other: &Self) -> bool {
-        self.summary == other.summary
+        self.replicas == other.replicas
             && self.synced == other.synced
             && self.dead_letters == other.dead_letters
     }
 }
 
-impl Answer {
+impl Summary {
     fn is_old(&self, now: Instant) -> bool {
         now.duration_since(self.read) > SILENCE
     }
 
-    fn view(&self, entry: &Entry, now: Instant) -> View {
+    fn view(&self, watched: &Watched, now: Instant) -> View {
         if self.is_old(now) {
             return View::default();
         }
-        let uid = &entry.interest.uid;
-        let details = entry.fresh_details(now);
+        let uid = &watched.interest.uid;
+        let details = watched.fresh_details(now);
         let synced = match details {
-            Some(details) => details.acknowledging(&entry.interest.hash),
-            None if entry.confirmed && !self.unsynced.contains(uid) => self.replicas.len(),
+            Some(details) => details.acknowledging(&watched.interest.hash),
+            None if watched.confirmed && !self.unsynced.contains(uid) => self.replicas.len(),
             None => 0,
         };
         View {
-            summary: Some(Summary { replicas: self.replicas.clone() }),
+            replicas: Some(self.replicas.clone()),
             details: details.cloned(),
             synced: synced.min(self.replicas.len()),
             dead_letters: self.dead_letters.get(uid).cloned(),
@@ -296,7 +292,7 @@ impl Answer {
     }
 }
 
-impl Entry {
+impl Watched {
     /// How often details are wanted; never, if nothing is open.
     fn interval(&self, unsynced: bool, now: Instant) -> Option<Duration> {
         let open = !self.confirmed || unsynced;
@@ -379,77 +375,76 @@ mod tests {
 
     #[test]
     fn a_route_is_in_force_when_every_live_replica_acknowledges_its_bytes() {
-        let (evidence, now) = (Evidence::default(), Instant::now());
-        evidence.look(interest("h", false), now);
-        evidence.take(&uids(), state(&["a", "b"], &[("a", "h"), ("b", "old")]), now);
-        assert!(!evidence.look(interest("h", false), now).in_force());
-        evidence.take(&uids(), state(&["a", "b"], &[("a", "h"), ("b", "h")]), now);
-        assert!(evidence.look(interest("h", false), now).in_force());
+        let (board, now) = (Board::default(), Instant::now());
+        board.look(interest("h", false), now);
+        board.take(&uids(), state(&["a", "b"], &[("a", "h"), ("b", "old")]), now);
+        assert!(!board.look(interest("h", false), now).in_force());
+        board.take(&uids(), state(&["a", "b"], &[("a", "h"), ("b", "h")]), now);
+        assert!(board.look(interest("h", false), now).in_force());
     }
 
     #[test]
     fn an_acknowledgement_of_a_replica_that_is_gone_counts_for_nothing() {
-        let (evidence, now) = (Evidence::default(), Instant::now());
-        evidence.look(interest("h", false), now);
-        evidence.take(&uids(), state(&["b"], &[("a", "h")]), now);
-        assert_eq!(evidence.look(interest("h", false), now).synced, 0);
+        let (board, now) = (Board::default(), Instant::now());
+        board.look(interest("h", false), now);
+        board.take(&uids(), state(&["b"], &[("a", "h")]), now);
+        assert_eq!(board.look(interest("h", false), now).synced, 0);
     }
 
     #[test]
     fn a_new_hash_must_be_acknowledged_anew() {
-        let (evidence, now) = (Evidence::default(), Instant::now());
-        evidence.look(interest("h", false), now);
-        evidence.take(&uids(), state(&["a"], &[("a", "h")]), now);
-        assert!(!evidence.look(interest("i", false), now).in_force());
-        assert_eq!(evidence.due(now), uids(), "a route just written is asked for at once");
+        let (board, now) = (Board::default(), Instant::now());
+        board.look(interest("h", false), now);
+        board.take(&uids(), state(&["a"], &[("a", "h")]), now);
+        assert!(!board.look(interest("i", false), now).in_force());
+        assert_eq!(board.due(now), uids(), "a route just written is asked for at once");
     }
 
     #[test]
     fn an_acknowledged_route_at_rest_costs_no_request_of_its_own() {
-        let (evidence, now) = (Evidence::default(), Instant::now());
-        evidence.look(interest("h", false), now);
-        evidence.take(&uids(), state(&["a"], &[("a", "h")]), now);
+        let (board, now) = (Board::default(), Instant::now());
+        board.look(interest("h", false), now);
+        board.take(&uids(), state(&["a"], &[("a", "h")]), now);
         let later = now + Duration::from_secs(25);
-        assert!(evidence.due(later).is_empty());
-        evidence.take(&[], ControlState { channels: vec![], ..state(&["a"], &[]) }, later);
-        assert!(evidence.look(interest("h", false), later).in_force());
+        assert!(board.due(later).is_empty());
+        board.take(&[], ControlState { channels: vec![], ..state(&["a"], &[]) }, later);
+        assert!(board.look(interest("h", false), later).in_force());
     }
 
     #[test]
     fn an_exception_in_the_summary_makes_a_route_ask_again() {
-        let (evidence, now) = (Evidence::default(), Instant::now());
-        evidence.look(interest("h", false), now);
-        evidence.take(&uids(), state(&["a"], &[("a", "h")]), now);
+        let (board, now) = (Board::default(), Instant::now());
+        board.look(interest("h", false), now);
+        board.take(&uids(), state(&["a"], &[("a", "h")]), now);
         let later = now + Duration::from_secs(25);
         let exception =
             ControlState { unsynced: uids(), channels: vec![], ..state(&["a", "b"], &[]) };
-        let news = evidence.take(&[], exception, later);
+        let news = board.take(&[], exception, later);
         assert_eq!(news.len(), 1, "a route that is no longer in force is news");
-        assert!(!evidence.look(interest("h", false), later).in_force());
-        assert_eq!(evidence.due(later), uids());
+        assert!(!board.look(interest("h", false), later).in_force());
+        assert_eq!(board.due(later), uids());
     }
 
     #[test]
     fn silence_is_no_evidence_and_is_told_once() {
-        let (evidence, now) = (Evidence::default(), Instant::now());
-        evidence.look(interest("h", true), now);
-        evidence.take(&uids(), state(&["a"], &[("a", "h")]), now);
+        let (board, now) = (Board::default(), Instant::now());
+        board.look(interest("h", true), now);
+        board.take(&uids(), state(&["a"], &[("a", "h")]), now);
         let later = now + SILENCE + Duration::from_secs(1);
-        assert_eq!(evidence.silence(later).len(), 1);
-        assert!(evidence.silence(later).is_empty());
-        assert_eq!(evidence.look(interest("h", true), later), View::default());
+        assert_eq!(board.silence(later).len(), 1);
+        assert!(board.silence(later).is_empty());
+        assert_eq!(board.look(interest("h", true), later), View::default());
     }
 
     #[test]
     fn a_rolling_channel_is_asked_for_every_interval_and_reconciled_each_time() {
-        let (evidence, now) = (Evidence::default(), Instant::now());
-        evidence.look(interest("h", true), now);
-        let first = evidence.take(&uids(), state(&["a"], &[("a", "h")]), now);
+        let (board, now) = (Board::default(), Instant::now());
+        board.look(interest("h", true), now);
+        let first = board.take(&uids(), state(&["a"], &[("a", "h")]), now);
         assert_eq!(first.len(), 1);
-        assert!(evidence.due(now + Duration::from_secs(2)).is_empty());
-        assert_eq!(evidence.due(now + Duration::from_secs(5)), uids());
-        let again =
-            evidence.take(&uids(), state(&["a"], &[("a", "h")]), now + Duration::from_secs(5));
+        assert!(board.due(now + Duration::from_secs(2)).is_empty());
+        assert_eq!(board.due(now + Duration::from_secs(5)), uids());
+        let again = board.take(&uids(), state(&["a"], &[("a", "h")]), now + Duration::from_secs(5));
         assert_eq!(again.len(), 1);
     }
 }

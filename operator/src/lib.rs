@@ -44,11 +44,11 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::admin::{Progress, Stage};
+use crate::admin::{ProcessStage, Progress};
 use crate::config::Config;
 use crate::context::{Channels, Ctx, Notes};
 use crate::control::Control;
-use crate::evidence::Evidence;
+use crate::evidence::Board;
 use crate::lease::{Candidate, LeadershipLost};
 use crate::metrics::Metrics;
 use crate::secrets::SecretReader;
@@ -97,7 +97,7 @@ pub async fn run(
         return work(config, client, instance, metrics, progress, shutdown).await;
     }
     let mut candidate = Candidate::new(&client, client.default_namespace(), instance.clone());
-    progress.reach(Stage::Standby);
+    progress.reach(ProcessStage::Standby);
     let mut shutdown = shutdown;
     tokio::select! {
         () = candidate.acquire() => {}
@@ -122,7 +122,7 @@ async fn work(
     progress: Arc<Progress>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), RunError> {
-    progress.reach(Stage::Loading);
+    progress.reach(ProcessStage::Loading);
     let control = Control::new(&client, &config.routes_namespace, &config.gateway_url)
         .map_err(RunError::Http)?;
     if let Err(error) = control.token().await {
@@ -134,7 +134,7 @@ async fn work(
         secrets: SecretReader::new(client.clone()),
         client,
         config,
-        evidence: Arc::new(Evidence::default()),
+        evidence: Arc::new(Board::default()),
         metrics: metrics.clone(),
         channels: Channels::default(),
         notes: Notes::default(),
@@ -147,7 +147,7 @@ async fn work(
     let watched = ctx.clone();
     tasks.spawn(async move {
         watched.channels.ready().await;
-        progress.reach(Stage::Working);
+        progress.reach(ProcessStage::Working);
     });
     tasks.spawn(async move {
         shutdown.await;

@@ -123,7 +123,7 @@ mod tests {
     };
     use kanarie_rollout::policy::Policy;
     use kanarie_rollout::state::{
-        CommandAnswer, CommandResult, Phase, Rejection, Rolling, Stage, Transition,
+        CommandAnswer, CommandResult, Phase, RejectedRevision, Rolling, Stage, Transition,
     };
     use kanarie_rollout::steps::{Step, Steps};
     use kanarie_rollout::tally::{Finished, Sum};
@@ -174,7 +174,7 @@ mod tests {
     fn largest_state() -> State {
         let at = Timestamp(u64::MAX);
         let sentence = "x".repeat(MAX_MESSAGE_CHARS);
-        let rejection = |number: usize| Rejection {
+        let rejection = |number: usize| RejectedRevision {
             revision: name(number),
             reason: "RolledBack".to_owned(),
             message: sentence.clone(),

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use kanarie_crds::channel::RevisionContent;
 use kanarie_crds::compile::secret_names;
-use kanarie_crds::control::Count;
+use kanarie_crds::control::ClassCount;
 use kanarie_crds::route::route_hash;
 use kanarie_crds::status::CommandStatus;
-use kanarie_rollout::observation::{Observation, Replica, Store};
+use kanarie_rollout::observation::{LiveReplica, Observation, StoreAnswer};
 use kanarie_rollout::rebuild::{Mark, Remains, rebuild};
-use kanarie_rollout::state::{CommandAnswer, CommandResult, Phase, Rejection, State};
-use kanarie_rollout::tally::{Evidence, Tally};
+use kanarie_rollout::state::{CommandAnswer, CommandResult, Phase, RejectedRevision, State};
+use kanarie_rollout::tally::{ServingTally, Tally};
 use kanarie_words::class::Class;
 use kanarie_words::ids::{ReplicaName, RevisionName};
 use kanarie_words::reason::Reason;
@@ -25,7 +25,7 @@ use kube::api::ObjectMeta;
 use thiserror::Error;
 use tokio::time::Instant;
 
-use crate::claim::{Blocked, Claim, Held, claim};
+use crate::claim::{Blocked, Ownership, RouteObject, claim};
 use crate::clock::millis_of;
 use crate::context::Ctx;
 use crate::evidence::{Details, Interest, View};
@@ -34,9 +34,9 @@ use crate::secrets::Read;
 use crate::validate::Channel;
 
 /// What one reconcile saw.
-pub struct Seen {
+pub struct Survey {
     /// The route in the cluster, if it is the channel's own.
-    pub held: Option<Held>,
+    pub held: Option<RouteObject>,
     /// Another object in its place that may be replaced.
     pub replace: Option<ObjectMeta>,
     /// Where the rollout is: as remembered, or as made at the first sight or after a loss.
@@ -64,7 +64,7 @@ pub enum ObserveError {
 
 /// Where the rollout starts from.
 struct Start {
-    held: Option<Held>,
+    held: Option<RouteObject>,
     replace: Option<ObjectMeta>,
     state: State,
     contents: BTreeMap<RevisionName, RevisionContent>,
@@ -76,14 +76,14 @@ pub async fn observe(
     ctx: &Ctx,
     channel: &Channel,
     now: Timestamp,
-) -> Result<Result<Seen, Blocked>, ObserveError> {
+) -> Result<Result<Survey, Blocked>, ObserveError> {
     let start = match claim(ctx, channel).await? {
-        Claim::Own(held) => own(ctx, channel, *held).await?,
-        Claim::Free { replace } => match fresh(ctx, channel, now).await? {
+        Ownership::Own(held) => own(ctx, channel, *held).await?,
+        Ownership::Free { replace } => match fresh(ctx, channel, now).await? {
             Ok(start) => Start { replace: replace.map(|metadata| *metadata), ..start },
             Err(blocked) => return Ok(Err(blocked)),
         },
-        Claim::Blocked(blocked) => return Ok(Err(blocked)),
+        Ownership::Blocked(blocked) => return Ok(Err(blocked)),
     };
     let contents: Vec<&RevisionContent> = start.contents.values().collect();
     let names = secret_names(&channel.spec, &contents);
@@ -102,16 +102,16 @@ pub async fn observe(
         store: view.details.as_ref().map(store),
     };
     let Start { held, replace, state, contents, .. } = start;
-    Ok(Ok(Seen { held, replace, state, contents, secrets, view, observation }))
+    Ok(Ok(Survey { held, replace, state, contents, secrets, view, observation }))
 }
 
 /// What the gateways say about the route as it is; from now on they are asked about this one.
-pub fn look(ctx: &Ctx, channel: &Channel, held: &Held, desired: &RevisionName) -> View {
+pub fn look(ctx: &Ctx, channel: &Channel, held: &RouteObject, desired: &RevisionName) -> View {
     ctx.evidence.look(interest(channel, held, desired), Instant::now())
 }
 
 /// The channel has a route: its memory is the state.
-async fn own(ctx: &Ctx, channel: &Channel, held: Held) -> Result<Start, RevisionError> {
+async fn own(ctx: &Ctx, channel: &Channel, held: RouteObject) -> Result<Start, RevisionError> {
     let kept = held.memory.revisions.iter();
     let mut contents: BTreeMap<RevisionName, RevisionContent> =
         kept.map(|(name, kept)| (name.clone(), kept.content.clone())).collect();
@@ -181,7 +181,7 @@ fn remains(channel: &Channel, revisions: &Revisions, now: Timestamp) -> Remains 
     let last = status.last_rollback.as_ref();
     let rejection = |name: &String| {
         let why = last.filter(|rollback| rollback.revision == *name);
-        Some(Rejection {
+        Some(RejectedRevision {
             revision: name.parse().ok()?,
             reason: why.map_or(Reason::RolledBack.as_str().to_owned(), |why| why.reason.clone()),
             message: why.map(|why| why.message.clone()).unwrap_or_default(),
@@ -214,7 +214,7 @@ fn answer(status: &CommandStatus) -> CommandAnswer {
     }
 }
 
-fn interest(channel: &Channel, held: &Held, desired: &RevisionName) -> Interest {
+fn interest(channel: &Channel, held: &RouteObject, desired: &RevisionName) -> Interest {
     let rollout = &held.memory.rollout;
     let (rolling, seconds) = match &rollout.phase {
         Phase::Rolling(rolling) => (true, rolling.policy.interval_seconds),
@@ -231,11 +231,11 @@ fn interest(channel: &Channel, held: &Held, desired: &RevisionName) -> Interest 
 }
 
 /// One answer of the store, as `decide` takes it.
-fn store(details: &Details) -> Store {
+fn store(details: &Details) -> StoreAnswer {
     let acknowledged = details.channel.iter().flat_map(|channel| &channel.acknowledged);
     let serving: BTreeMap<&str, u64> =
         acknowledged.map(|ack| (ack.replica.as_str(), ack.serving)).collect();
-    let replica = |name: &ReplicaName| Replica {
+    let replica = |name: &ReplicaName| LiveReplica {
         name: name.clone(),
         serving: serving.get(name.as_str()).copied(),
     };
@@ -245,12 +245,12 @@ fn store(details: &Details) -> Store {
         let ours = counts.clone().filter(|count| count.serving == serving && count.track == track);
         ours.fold(Tally::default(), |sum, count| sum.plus(tally(count)))
     };
-    let evidence = |serving| Evidence {
+    let evidence = |serving| ServingTally {
         serving,
         stable: of(serving, Track::Stable),
         canary: of(serving, Track::Canary),
     };
-    Store {
+    StoreAnswer {
         epoch: details.epoch.clone(),
         at: Timestamp(details.at_ms),
         replicas: details.replicas.iter().map(replica).collect(),
@@ -258,7 +258,7 @@ fn store(details: &Details) -> Store {
     }
 }
 
-fn tally(count: &Count) -> Tally {
+fn tally(count: &ClassCount) -> Tally {
     let mut tally = Tally::default();
     let field = match count.class {
         Class::Success => &mut tally.success,
@@ -281,7 +281,8 @@ mod tests {
 
     #[test]
     fn counts_are_grouped_by_serving_and_track() {
-        let count = |serving, track, class, messages| Count { serving, track, class, messages };
+        let count =
+            |serving, track, class, messages| ClassCount { serving, track, class, messages };
         let details = Details {
             at_ms: 7,
             epoch: "e".parse().unwrap(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kanarie_crds::channel::WhatsAppChannel;
-use kanarie_crds::control::DeadLetters;
+use kanarie_crds::control::ChannelDeadLetters;
 use kanarie_crds::status::WhatsAppChannelStatus;
 use kanarie_crds::{FIELD_MANAGER, GROUP};
 use kanarie_rollout::analysis::Verdict;
@@ -21,9 +21,9 @@ use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::time::Instant;
 
-use crate::claim::{Blocked, Held};
+use crate::claim::{Blocked, RouteObject};
 use crate::context::Ctx;
-use crate::credentials::Problem;
+use crate::credentials::SecretProblem;
 use crate::evidence::View;
 use crate::revisions::{RevisionError, Revisions};
 use crate::status::{Facts, blocked, derive, differs};
@@ -38,9 +38,9 @@ const SAME_NUMBERS: Duration = Duration::from_secs(45);
 const MARKS: Duration = Duration::from_secs(600);
 
 /// What a pass came to.
-pub struct Outcome<'a> {
+pub struct Report<'a> {
     /// The route as it is in the cluster.
-    pub held: &'a Held,
+    pub held: &'a RouteObject,
     /// Reason of RolledOut.
     pub reason: Reason,
     /// Its text.
@@ -50,7 +50,7 @@ pub struct Outcome<'a> {
     /// What the gateways said.
     pub view: &'a View,
     /// What is wrong with the Secrets.
-    pub problem: Option<&'a Problem>,
+    pub problem: Option<&'a SecretProblem>,
 }
 
 /// Why not everything could be reported.
@@ -68,11 +68,7 @@ pub enum ReportError {
 }
 
 /// Reports on a channel that has a route.
-pub async fn report(
-    ctx: &Ctx,
-    channel: &Channel,
-    outcome: &Outcome<'_>,
-) -> Result<(), ReportError> {
+pub async fn report(ctx: &Ctx, channel: &Channel, outcome: &Report<'_>) -> Result<(), ReportError> {
     let make = |before: &WhatsAppChannelStatus, generation: i64, now: Timestamp| {
         derive(&Facts {
             generation,
@@ -97,7 +93,7 @@ pub async fn report_blocked(
     identity: &Identity,
     before: &WhatsAppChannelStatus,
     why: &Blocked,
-    problem: Option<&Problem>,
+    problem: Option<&SecretProblem>,
 ) -> Result<(), ReportError> {
     let make = |before: &WhatsAppChannelStatus, generation: i64, now: Timestamp| {
         blocked(generation, before, why, problem, now)
@@ -128,7 +124,7 @@ async fn write(
     ctx: &Ctx,
     identity: &Identity,
     before: &WhatsAppChannelStatus,
-    dead: Option<&DeadLetters>,
+    dead: Option<&ChannelDeadLetters>,
     make: impl Fn(&WhatsAppChannelStatus, i64, Timestamp) -> WhatsAppChannelStatus,
 ) -> Result<(), ReportError> {
     let now = clock::now();
@@ -215,7 +211,7 @@ async fn patch(
 
 /// Brings the channel's ControllerRevisions in line with the route, after a transition or now and
 /// then: what serves exists, stable and the rejected ones are marked, spare ones are gone.
-async fn mark(ctx: &Ctx, channel: &Channel, held: &Held) -> Result<(), RevisionError> {
+async fn mark(ctx: &Ctx, channel: &Channel, held: &RouteObject) -> Result<(), RevisionError> {
     let uid = &channel.identity.uid;
     let state = &held.memory.rollout;
     let done = ctx.notes.get(uid).marked;

@@ -6,8 +6,8 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kanarie_crds::channel::{Agent, RevisionContent};
-use kanarie_crds::control::DeadLetters;
+use kanarie_crds::channel::{AgentSpec, RevisionContent};
+use kanarie_crds::control::ChannelDeadLetters;
 use kanarie_crds::status::{
     AnalysisStatus, CommandStatus, DeadLettersStatus, GatewayStatus, HistoryEntry, RevisionStatus,
     RollbackStatus, RolloutStatus, WhatsAppChannelStatus,
@@ -20,7 +20,7 @@ use kanarie_words::reason::Reason;
 
 use crate::claim::Blocked;
 use crate::clock::time_of;
-use crate::credentials::Problem;
+use crate::credentials::SecretProblem;
 use crate::evidence::View;
 use crate::memory::Memory;
 
@@ -44,7 +44,7 @@ pub struct Facts<'a> {
     /// What the gateways said.
     pub view: &'a View,
     /// What is wrong with the Secrets.
-    pub problem: Option<&'a Problem>,
+    pub problem: Option<&'a SecretProblem>,
     /// The present moment.
     pub now: Timestamp,
 }
@@ -73,7 +73,7 @@ pub fn derive(facts: &Facts<'_>) -> WhatsAppChannelStatus {
         canary: split.canary.and_then(revision),
         rollout: state.rolling().map(|rolling| rollout(rolling, facts)),
         analysis: analysis(facts),
-        gateway: facts.view.summary.as_ref().map(|_| gateway(facts.view)),
+        gateway: facts.view.replicas.as_ref().map(|_| gateway(facts.view)),
         rejected: state.rejected.iter().map(|rejected| rejected.revision.to_string()).collect(),
         last_rollback: last_rollback(state).or_else(|| facts.before.last_rollback.clone()),
         last_command: state.last_command.as_ref().map(|answer| CommandStatus {
@@ -94,7 +94,7 @@ pub fn blocked(
     generation: i64,
     before: &WhatsAppChannelStatus,
     blocked: &Blocked,
-    problem: Option<&Problem>,
+    problem: Option<&SecretProblem>,
     now: Timestamp,
 ) -> WhatsAppChannelStatus {
     let Blocked { reason, message } = blocked;
@@ -172,7 +172,7 @@ fn plain(status: ConditionStatus, reason: Reason) -> Value {
 }
 
 fn routed(view: &View) -> Value {
-    match (&view.summary, view.live()) {
+    match (&view.replicas, view.live()) {
         (None, _) => plain(ConditionStatus::Unknown, Reason::GatewayUnreachable),
         (Some(_), 0) => plain(ConditionStatus::False, Reason::NoGateway),
         (Some(_), _) if view.in_force() => plain(ConditionStatus::True, Reason::InForce),
@@ -193,7 +193,7 @@ fn ready(facts: &Facts<'_>) -> Value {
             .filter(|one| one.type_ == ConditionType::Ready.as_str())
             .any(|one| one.reason == reason.as_str())
     };
-    match (&facts.view.summary, facts.view.live()) {
+    match (&facts.view.replicas, facts.view.live()) {
         (None, _) => plain(ConditionStatus::Unknown, Reason::GatewayUnreachable),
         (Some(_), 0) => plain(ConditionStatus::False, Reason::NoGateway),
         (Some(_), _) if facts.view.in_force() || was(Reason::StableServing) => {
@@ -318,7 +318,7 @@ fn gateway(view: &View) -> GatewayStatus {
     }
 }
 
-fn dead_letters(dead: &DeadLetters) -> DeadLettersStatus {
+fn dead_letters(dead: &ChannelDeadLetters) -> DeadLettersStatus {
     DeadLettersStatus { count: dead.count, oldest_at: Some(time_of(dead.oldest_at_ms)) }
 }
 
@@ -347,7 +347,7 @@ pub fn entry(transition: &kanarie_rollout::state::Transition) -> HistoryEntry {
 
 /// The agent in one line, without anything that could be a secret.
 fn agent_line(content: &RevisionContent) -> String {
-    let Agent { lang_graph, http, .. } = &content.agent;
+    let AgentSpec { lang_graph, http, .. } = &content.agent;
     let place = |url: Option<&str>, service: Option<String>| match (url, service) {
         (_, Some(service)) => service,
         (Some(url), None) => host_and_path(url),

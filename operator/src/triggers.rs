@@ -34,11 +34,11 @@ pub struct Triggers {
 }
 
 /// One controller's end: the namespace it watches, none for all, and what it must look at.
-pub type Queue = (Option<String>, Receiver<ObjectRef<Guarded>>);
+pub type ReconcileQueue = (Option<String>, Receiver<ObjectRef<Guarded>>);
 
 impl Triggers {
     /// A sender, and a receiver for each watched namespace or one for all of them.
-    pub fn new(watch_namespaces: &[String]) -> (Self, Vec<Queue>) {
+    pub fn new(watch_namespaces: &[String]) -> (Self, Vec<ReconcileQueue>) {
         let scopes: Vec<Option<String>> = match watch_namespaces {
             [] => vec![None],
             names => names.iter().cloned().map(Some).collect(),

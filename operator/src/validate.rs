@@ -6,10 +6,8 @@
 use std::str::FromStr;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
-use kanarie_crds::channel::{
-    OnMessageFailure, RevisionContent, RolloutMode, RolloutState, WhatsAppChannel,
-    WhatsAppChannelSpec,
-};
+use kanarie_crds::channel::rollout::{OnMessageFailure, RolloutMode, RolloutState};
+use kanarie_crds::channel::{RevisionContent, WhatsAppChannel, WhatsAppChannelSpec};
 use kanarie_crds::route::{ChannelRef, route_name};
 use kanarie_crds::status::WhatsAppChannelStatus;
 use kanarie_crds::{COMMAND_ANNOTATION, COMMAND_ID_ANNOTATION};

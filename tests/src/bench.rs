@@ -17,7 +17,7 @@ use axum::{Json, Router};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use kanarie_crds::channel::WhatsAppChannel;
-use kanarie_crds::control::{Acknowledged, ChannelState, ControlState, Count, Replica};
+use kanarie_crds::control::{Acknowledged, ChannelState, ClassCount, ControlState, Replica};
 use kanarie_crds::route::{
     CHANNEL_UID_LABEL, CONTROL_SECRET, CONTROL_TOKEN_KEY, ROUTE_KEY, Route, STATE_KEY, route_hash,
     route_name,
@@ -59,7 +59,7 @@ pub struct Script {
     /// What is counted for each serving of each channel: track, class, messages.
     pub counts: BTreeMap<u64, Vec<(Track, Class, u64)>>,
     /// Dead letters by channel uid.
-    pub dead_letters: Vec<kanarie_crds::control::DeadLetters>,
+    pub dead_letters: Vec<kanarie_crds::control::ChannelDeadLetters>,
 }
 
 /// The bench.
@@ -378,7 +378,7 @@ fn channel_state(script: &Script, uid: ChannelUid, held: &(u64, RouteHash)) -> C
         hash: hash.clone(),
     });
     let counts = script.counts.iter().flat_map(|(serving, counts)| {
-        let count = |(track, class, messages): &(Track, Class, u64)| Count {
+        let count = |(track, class, messages): &(Track, Class, u64)| ClassCount {
             serving: *serving,
             track: *track,
             class: *class,

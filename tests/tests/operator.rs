@@ -534,7 +534,7 @@ async fn dead_letters_are_counted_in_status_and_told_once() {
     let channel = served(&bench).await;
     let uid = channel["metadata"]["uid"].as_str().unwrap().parse().unwrap();
     bench.script(|script| {
-        script.dead_letters = vec![kanarie_crds::control::DeadLetters {
+        script.dead_letters = vec![kanarie_crds::control::ChannelDeadLetters {
             uid,
             count: 3,
             oldest_at_ms: 5_000,

@@ -13,7 +13,7 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use kanarie_crds::control::{
-    Acknowledged, ChannelState, ControlState, Count, CustomerCount, DeadLetters,
+    Acknowledged, ChannelDeadLetters, ChannelState, ClassCount, ControlState, CustomerCount,
     MAX_CHANNELS_PER_REQUEST, Replica,
 };
 use kanarie_queue::dead::{DeadSum, SumDead};
@@ -156,9 +156,9 @@ fn channel(
     })
 }
 
-fn count(count: outcome::Count) -> Count {
+fn count(count: outcome::Count) -> ClassCount {
     let Evidence { serving, track, class } = count.evidence;
-    Count { serving, track, class, messages: count.messages }
+    ClassCount { serving, track, class, messages: count.messages }
 }
 
 fn customers(customers: Customers) -> CustomerCount {
@@ -166,7 +166,7 @@ fn customers(customers: Customers) -> CustomerCount {
     CustomerCount { serving, track, conversations, failed }
 }
 
-fn dead_letters(sum: DeadSum) -> DeadLetters {
+fn dead_letters(sum: DeadSum) -> ChannelDeadLetters {
     let DeadSum { channel, count, oldest_at, class } = sum;
-    DeadLetters { uid: channel, count, oldest_at_ms: oldest_at, class }
+    ChannelDeadLetters { uid: channel, count, oldest_at_ms: oldest_at, class }
 }

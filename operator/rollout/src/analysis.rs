@@ -8,7 +8,7 @@ use std::fmt;
 use kanarie_words::weight::Weight;
 
 use crate::policy::Policy;
-use crate::tally::{Evidence, Finished, Sum, Tally};
+use crate::tally::{Finished, ServingTally, Sum, Tally};
 
 /// Evidence against equal error rates at which a rollout fails: 1 / alpha, with alpha 1 %.
 const THRESHOLD: f64 = 100.0;
@@ -26,7 +26,7 @@ const HIGHEST_ALTERNATIVE: f64 = 0.9;
 
 /// Everything that is judged of one rollout.
 #[derive(Clone, Copy, Debug)]
-pub struct Question<'a> {
+pub struct Case<'a> {
     /// The policy as it was when the rollout started.
     pub policy: &'a Policy,
     /// Counts of earlier servings of the rollout.
@@ -34,7 +34,7 @@ pub struct Question<'a> {
     /// Weight of the present serving.
     pub weight: Weight,
     /// Counts of the present serving.
-    pub present: Evidence,
+    pub present: ServingTally,
     /// Part of the present canary counts that no longer helps to pass.
     pub base: Tally,
 }
@@ -107,9 +107,9 @@ impl fmt::Display for Numbers {
 
 /// Judges a rollout: Fail by either test over all its steps, else Pass by the counts of the
 /// present step alone, else what is missing.
-pub fn judge(question: &Question<'_>) -> Verdict {
-    let Question { policy, finished, weight, present, base } = *question;
-    let Evidence { serving: _, stable, canary } = present;
+pub fn judge(case: &Case<'_>) -> Verdict {
+    let Case { policy, finished, weight, present, base } = *case;
+    let ServingTally { serving: _, stable, canary } = present;
     let own = canary.minus(base);
     let numbers = Numbers {
         canary_messages: own.messages(),

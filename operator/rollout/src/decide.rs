@@ -9,7 +9,7 @@ use kanarie_words::on_failure::OnFailure;
 use kanarie_words::timestamp::Timestamp;
 use kanarie_words::weight::Weight;
 
-use crate::analysis::{Finding, Question, Verdict, judge};
+use crate::analysis::{Case, Finding, Verdict, judge};
 use crate::command::{
     ABORTED, IS_PAUSED, OVERTAKEN, Order, PROMOTED, RESTARTED, ROLLING_ALREADY, Ruling,
     UNKNOWN_VERB, unanswered, with_ruling,
@@ -90,7 +90,7 @@ fn verdict(facts: Facts<'_>, rolling: &Rolling) -> Option<Verdict> {
             Tally::default()
         }
     };
-    Some(judge(&Question {
+    Some(judge(&Case {
         policy: &rolling.policy,
         finished: &rolling.finished,
         weight: rolling.weight(),

@@ -5,9 +5,9 @@ use kanarie_words::ids::RevisionName;
 use kanarie_words::timestamp::Timestamp;
 
 use crate::command::Ruling;
-use crate::observation::{Observation, Store};
+use crate::observation::{Observation, StoreAnswer};
 use crate::state::{Phase, Rolling, Stage, State, Timer};
-use crate::tally::Evidence;
+use crate::tally::ServingTally;
 use crate::why::Why;
 
 /// Everything that a decision rests on.
@@ -54,11 +54,11 @@ impl Facts<'_> {
     }
 
     /// Counts of the present serving; none when no gateway answered.
-    pub(crate) fn present(self) -> Option<Evidence> {
+    pub(crate) fn present(self) -> Option<ServingTally> {
         self.seen.store.as_ref().map(|store| store.evidence_of(self.state.serving))
     }
 
-    pub(crate) fn waiting_for_gateways(self, store: &Store) -> Why {
+    pub(crate) fn waiting_for_gateways(self, store: &StoreAnswer) -> Why {
         Why::WaitingForGateways {
             acknowledged: store.acknowledged(self.state.serving),
             live: store.replicas.len(),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounds::MAX_COMMAND_CHARS;
 use crate::policy::Policy;
-use crate::tally::Evidence;
+use crate::tally::ServingTally;
 
 /// Everything that one reconcile saw.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
@@ -27,7 +27,7 @@ pub struct Observation {
     pub command: Option<Command>,
     /// What the store said through a gateway; none when no gateway answered in time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub store: Option<Store>,
+    pub store: Option<StoreAnswer>,
 }
 
 /// Who moves the weight.
@@ -61,21 +61,21 @@ impl Command {
 /// One answer of the store: everything in it is of the same moment.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
-pub struct Store {
+pub struct StoreAnswer {
     /// Digest of the epochs of all shards; another one means that counts were lost.
     pub epoch: EpochDigest,
     /// The store's clock.
     pub at: Timestamp,
     /// Every replica with a young heartbeat, with or without a route of this channel.
-    pub replicas: Vec<Replica>,
+    pub replicas: Vec<LiveReplica>,
     /// Counts of this channel; a `serving` without an entry has none.
-    pub evidence: Vec<Evidence>,
+    pub evidence: Vec<ServingTally>,
 }
 
 /// A live replica.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
-pub struct Replica {
+pub struct LiveReplica {
     /// Its name.
     pub name: ReplicaName,
     /// `serving` of the route that it obeys for this channel, if it holds one.
@@ -83,7 +83,7 @@ pub struct Replica {
     pub serving: Option<u64>,
 }
 
-impl Store {
+impl StoreAnswer {
     /// Live replicas that acknowledge exactly `serving`.
     pub fn acknowledged(&self, serving: u64) -> usize {
         self.replicas.iter().filter(|replica| replica.serving == Some(serving)).count()
@@ -95,10 +95,10 @@ impl Store {
     }
 
     /// Counts of `serving`.
-    pub fn evidence_of(&self, serving: u64) -> Evidence {
+    pub fn evidence_of(&self, serving: u64) -> ServingTally {
         self.evidence.iter().filter(|evidence| evidence.serving == serving).fold(
-            Evidence { serving, ..Evidence::default() },
-            |sum, one| Evidence {
+            ServingTally { serving, ..ServingTally::default() },
+            |sum, one| ServingTally {
                 serving,
                 stable: sum.stable.plus(one.stable),
                 canary: sum.canary.plus(one.canary),

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::bounds::MAX_REJECTED;
 use crate::observation::Command;
-use crate::state::{CommandAnswer, CommandResult, Phase, Rejection, State};
+use crate::state::{CommandAnswer, CommandResult, Phase, RejectedRevision, State};
 use crate::why::Why;
 
 /// What is left of a channel whose route is gone.
@@ -19,7 +19,7 @@ pub struct Remains {
     /// Stable revision as status names it.
     pub stable: Option<RevisionName>,
     /// Rejected revisions as status names them.
-    pub rejected: Vec<Rejection>,
+    pub rejected: Vec<RejectedRevision>,
     /// The last command as status answers it.
     pub last_command: Option<CommandAnswer>,
     /// The command that stands in the annotations.
@@ -83,7 +83,7 @@ impl Remains {
     }
 
     /// Every revision that status or a mark calls rejected, but stable, the newest of them.
-    fn rejections(&self, stable: &RevisionName) -> Vec<Rejection> {
+    fn rejections(&self, stable: &RevisionName) -> Vec<RejectedRevision> {
         let mut rejected = self.rejected.clone();
         for mark in &self.revisions {
             if let Some(at) = mark.rejected_at
@@ -91,7 +91,12 @@ impl Remains {
             {
                 let reason = Reason::RolledBack.as_str().to_owned();
                 let message = "rejected before the route was lost".to_owned();
-                rejected.push(Rejection { revision: mark.revision.clone(), reason, message, at });
+                rejected.push(RejectedRevision {
+                    revision: mark.revision.clone(),
+                    reason,
+                    message,
+                    at,
+                });
             }
         }
         rejected.retain(|rejection| rejection.revision != *stable);

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::bounds::{MAX_HISTORY, MAX_MESSAGE_CHARS, MAX_REJECTED};
 use crate::policy::Policy;
-use crate::tally::{Evidence, Finished, Tally};
+use crate::tally::{Finished, ServingTally, Tally};
 use crate::why::Why;
 
 /// Everything that is remembered of a channel.
@@ -25,7 +25,7 @@ pub struct State {
     pub transition: u64,
     /// Revisions that get no traffic until `retry`, oldest first, at most `MAX_REJECTED`.
     #[serde(default)]
-    pub rejected: Vec<Rejection>,
+    pub rejected: Vec<RejectedRevision>,
     /// The command that was answered last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_command: Option<CommandAnswer>,
@@ -78,7 +78,7 @@ pub enum Stage {
         /// Which one, counted from 0.
         index: usize,
         /// Its clock; none until every live replica has acknowledged it.
-        clock: Option<Clock>,
+        clock: Option<StepClock>,
         /// How much of the deadline is used up.
         timer: Timer,
     },
@@ -99,7 +99,7 @@ pub enum Stage {
 /// The clock of a step, on the store's time.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
-pub struct Clock {
+pub struct StepClock {
     /// When every live replica had acknowledged the step, or when counts were lost since.
     pub since: Timestamp,
     /// Digest of the epochs at that time.
@@ -131,7 +131,7 @@ pub enum Timer {
 /// A revision that gets no traffic until `retry`.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
-pub struct Rejection {
+pub struct RejectedRevision {
     /// Its name.
     pub revision: RevisionName,
     /// The word of the transition that rejected it: RolledBack or Aborted.
@@ -236,7 +236,7 @@ impl State {
     }
 
     /// Whether and why `revision` is rejected.
-    pub fn rejection(&self, revision: &RevisionName) -> Option<&Rejection> {
+    pub fn rejection(&self, revision: &RevisionName) -> Option<&RejectedRevision> {
         self.rejected.iter().find(|rejection| rejection.revision == *revision)
     }
 
@@ -278,7 +278,7 @@ impl State {
         now: Timestamp,
     ) -> Self {
         self.rejected.retain(|rejection| rejection.revision != revision);
-        self.rejected.push(Rejection {
+        self.rejected.push(RejectedRevision {
             revision,
             reason: why.reason().as_str().to_owned(),
             message: short(&why.to_string()),
@@ -352,7 +352,7 @@ impl Rolling {
 
     /// The same rollout at another stage. When that changes the weight, the present counts belong
     /// to a serving that is over and are kept under its weight; otherwise they go on.
-    pub(crate) fn at_stage(&self, stage: Stage, seen: Option<Evidence>) -> Self {
+    pub(crate) fn at_stage(&self, stage: Stage, seen: Option<ServingTally>) -> Self {
         let mut next = Self { stage, ..self.clone() };
         if next.weight() != self.weight()
             && let Some(seen) = seen
@@ -362,7 +362,7 @@ impl Rolling {
         next
     }
 
-    fn keep(&mut self, weight: Weight, seen: Evidence) {
+    fn keep(&mut self, weight: Weight, seen: ServingTally) {
         if let Some(same) = self.finished.iter_mut().find(|one| one.weight == weight) {
             same.stable = same.stable.plus(seen.stable.sum());
             same.canary = same.canary.plus(seen.canary.sum());

@@ -2,7 +2,7 @@
 
 use crate::analysis::{Finding, Verdict};
 use crate::facts::{Facts, Next};
-use crate::state::{Clock, Phase, Rolling, Stage, Timer};
+use crate::state::{Phase, Rolling, Stage, StepClock, Timer};
 use crate::steps::Step;
 use crate::tally::Tally;
 use crate::why::Why;
@@ -35,10 +35,10 @@ fn step_on(
     rolling: &Rolling,
     verdict: Option<&Verdict>,
     index: usize,
-    clock: Option<&Clock>,
+    clock: Option<&StepClock>,
     timer: Timer,
 ) -> Next {
-    let at = |clock: Option<Clock>, timer| Stage::Step { index, clock, timer };
+    let at = |clock: Option<StepClock>, timer| Stage::Step { index, clock, timer };
     match (facts.seen.paused, timer) {
         (true, Timer::Running { since, used_ms }) => {
             let used_ms = used_ms.saturating_add(facts.now.millis_since(since));
@@ -79,7 +79,7 @@ fn step_on(
 fn progress(
     facts: Facts<'_>,
     step: Step,
-    clock: Option<&Clock>,
+    clock: Option<&StepClock>,
     verdict: Option<&Verdict>,
 ) -> Progress {
     let (Some(store), Some(verdict)) = (&facts.seen.store, verdict) else {
@@ -87,7 +87,7 @@ fn progress(
     };
     // An answer that is older than the clock never sets it back.
     let since = clock.map_or(store.at, |clock| clock.since.max(store.at));
-    let start = |base| Clock { since, epoch: store.epoch.clone(), base };
+    let start = |base| StepClock { since, epoch: store.epoch.clone(), base };
     let in_force = store.in_force(facts.state.serving);
     let numbers = verdict.numbers;
     match clock {
@@ -137,7 +137,7 @@ fn wait(
     facts: Facts<'_>,
     rolling: &Rolling,
     index: usize,
-    clock: Option<&Clock>,
+    clock: Option<&StepClock>,
     timer: Timer,
     waiting: Why,
 ) -> Next {
@@ -159,9 +159,9 @@ fn wait(
 /// What the present step comes to.
 enum Progress {
     /// Every live replica has acknowledged it: its clock starts.
-    Starts(Clock),
+    Starts(StepClock),
     /// Counts were lost: its clock starts again.
-    Restarts(Clock),
+    Restarts(StepClock),
     /// Its hold has run and its counts pass.
     Passed,
     /// Something is missing.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// What was counted for one `serving`.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
-pub struct Evidence {
+pub struct ServingTally {
     /// The `serving` of the routes under which the messages were claimed.
     pub serving: u64,
     /// Messages asked of stable.

@@ -11,12 +11,12 @@ use std::sync::LazyLock;
 
 use kanarie_rollout::analysis::Finding;
 use kanarie_rollout::decide::decide;
-use kanarie_rollout::observation::{Command, Mode, Observation, Replica, Store};
+use kanarie_rollout::observation::{Command, LiveReplica, Mode, Observation, StoreAnswer};
 use kanarie_rollout::policy::Policy;
 use kanarie_rollout::rebuild::{Remains, rebuild};
-use kanarie_rollout::state::{CommandAnswer, CommandResult, Phase, Rejection, Stage, State};
+use kanarie_rollout::state::{CommandAnswer, CommandResult, Phase, RejectedRevision, Stage, State};
 use kanarie_rollout::steps::{Step, Steps};
-use kanarie_rollout::tally::{Evidence, Tally};
+use kanarie_rollout::tally::{ServingTally, Tally};
 use kanarie_words::ids::{EpochDigest, ReplicaName, RevisionName};
 use kanarie_words::on_failure::OnFailure;
 use kanarie_words::timestamp::Timestamp;
@@ -98,7 +98,7 @@ struct Worker {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Reported {
     stable: RevisionName,
-    rejected: Vec<Rejection>,
+    rejected: Vec<RejectedRevision>,
     last_command: Option<CommandAnswer>,
     transition: u64,
 }
@@ -306,7 +306,7 @@ impl World {
         let replicas = self
             .acknowledged
             .iter()
-            .map(|serving| Replica { name: GATEWAY.clone(), serving: Some(*serving) });
+            .map(|serving| LiveReplica { name: GATEWAY.clone(), serving: Some(*serving) });
         let (serving, counted) = self.evidence;
         let canary = match counted {
             Counted::Nothing => Tally::default(),
@@ -319,11 +319,11 @@ impl World {
             mode: Mode::Automatic,
             paused: self.paused,
             command: self.command.map(|verb| Command::new("c1", verb)),
-            store: Some(Store {
+            store: Some(StoreAnswer {
                 epoch: EPOCH.clone(),
                 at: Timestamp(self.at * 1000),
                 replicas: replicas.collect(),
-                evidence: vec![Evidence { serving, stable: Tally::default(), canary }],
+                evidence: vec![ServingTally { serving, stable: Tally::default(), canary }],
             }),
         }
     }
@@ -444,7 +444,7 @@ fn executed(state: &State, verb: &str) -> bool {
 /// Drops what no decision reads, so that equal situations are one state of the model.
 fn forgotten(mut state: State) -> State {
     state.history.clear();
-    for Rejection { message, .. } in &mut state.rejected {
+    for RejectedRevision { message, .. } in &mut state.rejected {
         message.clear();
     }
     state

@@ -5,11 +5,11 @@
 use kanarie_rollout::analysis::Finding;
 use kanarie_rollout::bounds::{MAX_HISTORY, MAX_REJECTED};
 use kanarie_rollout::decide::{Decision, decide};
-use kanarie_rollout::observation::{Command, Mode, Observation, Replica, Store};
+use kanarie_rollout::observation::{Command, LiveReplica, Mode, Observation, StoreAnswer};
 use kanarie_rollout::policy::Policy;
 use kanarie_rollout::state::{CommandResult, Phase, Stage, State};
 use kanarie_rollout::steps::{Step, Steps};
-use kanarie_rollout::tally::{Evidence, Tally};
+use kanarie_rollout::tally::{ServingTally, Tally};
 use kanarie_words::ids::RevisionName;
 use kanarie_words::on_failure::OnFailure;
 use kanarie_words::timestamp::Timestamp;
@@ -36,14 +36,14 @@ enum Event {
 /// Everything around the state.
 struct World {
     seen: Observation,
-    store: Store,
+    store: StoreAnswer,
     connected: bool,
     now: Timestamp,
 }
 
 impl World {
     fn new(policy: Policy) -> Self {
-        let replica = |name: &str| Replica { name: name.parse().unwrap(), serving: Some(1) };
+        let replica = |name: &str| LiveReplica { name: name.parse().unwrap(), serving: Some(1) };
         Self {
             seen: Observation {
                 desired: revision(1),
@@ -53,7 +53,7 @@ impl World {
                 command: None,
                 store: None,
             },
-            store: Store {
+            store: StoreAnswer {
                 epoch: "0".parse().unwrap(),
                 at: Timestamp(0),
                 replicas: vec![replica("a"), replica("b")],
@@ -88,7 +88,7 @@ impl World {
             Event::Count(stable, canary) => {
                 let serving = state.serving;
                 self.store.evidence.retain(|evidence| evidence.serving >= serving);
-                self.store.evidence.push(Evidence { serving, stable, canary });
+                self.store.evidence.push(ServingTally { serving, stable, canary });
             }
             Event::LoseCounts => {
                 let losses: u64 = self.store.epoch.as_str().parse().unwrap();
@@ -475,13 +475,13 @@ proptest! {
         world.seen.desired = revision(2);
         let mut state = State::first(revision(1), Timestamp(then));
         for (now, at) in [(then, then), (now, at), (at, now), (u64::MAX, 0), (0, u64::MAX)] {
-            let replicas = acknowledged.iter().map(|serving| Replica {
+            let replicas = acknowledged.iter().map(|serving| LiveReplica {
                 name: "gateway-0".parse().unwrap(),
                 serving: *serving,
             });
             world.store.replicas = replicas.collect();
             world.store.at = Timestamp(at);
-            let evidence = Evidence { serving: state.serving, stable: counts.0, canary: counts.1 };
+            let evidence = ServingTally { serving: state.serving, stable: counts.0, canary: counts.1 };
             world.store.evidence = vec![evidence, evidence];
             world.seen.store = Some(world.store.clone());
             state = decide(&state, &world.seen, Timestamp(now)).next;

@@ -8,11 +8,11 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 use kanarie_rollout::decide::decide;
-use kanarie_rollout::observation::{Mode, Observation, Replica, Store};
+use kanarie_rollout::observation::{LiveReplica, Mode, Observation, StoreAnswer};
 use kanarie_rollout::policy::Policy;
 use kanarie_rollout::state::State;
 use kanarie_rollout::steps::{Step, Steps};
-use kanarie_rollout::tally::Evidence;
+use kanarie_rollout::tally::ServingTally;
 use kanarie_words::on_failure::OnFailure;
 use kanarie_words::timestamp::Timestamp;
 use kanarie_words::weight::Weight;
@@ -194,7 +194,7 @@ fn rollout(
 struct World {
     state: State,
     seen: Observation,
-    counts: Evidence,
+    counts: ServingTally,
 }
 
 impl World {
@@ -213,10 +213,10 @@ impl World {
             retry_on_stable: true,
             progress_deadline_seconds: 864_000,
         };
-        let store = Store {
+        let store = StoreAnswer {
             epoch: "e".parse().unwrap(),
             at: Timestamp(0),
-            replicas: vec![Replica { name: "gateway-0".parse().unwrap(), serving: Some(1) }],
+            replicas: vec![LiveReplica { name: "gateway-0".parse().unwrap(), serving: Some(1) }],
             evidence: Vec::new(),
         };
         Self {
@@ -229,7 +229,7 @@ impl World {
                 command: None,
                 store: Some(store),
             },
-            counts: Evidence::default(),
+            counts: ServingTally::default(),
         }
     }
 
@@ -238,7 +238,7 @@ impl World {
         loop {
             let serving = self.state.serving;
             if self.counts.serving != serving {
-                self.counts = Evidence { serving, ..Evidence::default() };
+                self.counts = ServingTally { serving, ..ServingTally::default() };
             }
             let store = self.seen.store.as_mut().unwrap();
             let now = Timestamp(at as u64);

@@ -1,6 +1,6 @@
 //! What replicas acknowledge, and what happens when counts are lost.
 
-use kanarie_rollout::observation::Replica;
+use kanarie_rollout::observation::LiveReplica;
 
 use crate::world::World;
 
@@ -37,7 +37,7 @@ fn a_later_gap_blocks_the_step_and_resets_nothing() {
     world.obedient = false;
     world.canary(1_000, 0);
     let started = world.state.rolling().unwrap().step_started_at();
-    world.store().replicas.push(Replica { name: "gateway-2".parse().unwrap(), serving: None });
+    world.store().replicas.push(LiveReplica { name: "gateway-2".parse().unwrap(), serving: None });
     world.pass(3600);
     assert_eq!(world.reason(), "WaitingForGateways");
     assert_eq!(world.state.rolling().unwrap().step_started_at(), started);

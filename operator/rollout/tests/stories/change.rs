@@ -1,7 +1,7 @@
 //! Other revisions: newer, reverted, rejected.
 
 use kanarie_rollout::bounds::MAX_REJECTED;
-use kanarie_rollout::state::Rejection;
+use kanarie_rollout::state::RejectedRevision;
 use kanarie_rollout::steps::Steps;
 use kanarie_words::timestamp::Timestamp;
 
@@ -102,7 +102,7 @@ fn of_many_edits_only_the_last_that_is_seen_gets_traffic() {
 fn nothing_starts_while_no_more_rejections_can_be_remembered() {
     let mut world = World::asking_for("r2");
     world.state.rejected = (0..MAX_REJECTED)
-        .map(|number| Rejection {
+        .map(|number| RejectedRevision {
             revision: named(&format!("bad-{number}")),
             reason: "RolledBack".to_owned(),
             message: String::new(),

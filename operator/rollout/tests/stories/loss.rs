@@ -1,7 +1,7 @@
 //! The route is lost and the state is rebuilt.
 
 use kanarie_rollout::rebuild::{Mark, RebuildError, Remains, rebuild};
-use kanarie_rollout::state::{Phase, Rejection, State};
+use kanarie_rollout::state::{Phase, RejectedRevision, State};
 use kanarie_words::timestamp::Timestamp;
 
 use crate::world::{World, named};
@@ -44,7 +44,7 @@ fn the_newest_mark_names_stable_unless_status_is_ahead_of_it() {
 fn rejections_survive_from_status_and_from_marks() {
     let state = rebuilt(Remains {
         revisions: vec![mark("r1", Some(10), None), mark("r2", None, Some(30))],
-        rejected: vec![Rejection {
+        rejected: vec![RejectedRevision {
             revision: named("r3"),
             reason: "Aborted".to_owned(),
             message: String::new(),

@@ -1,7 +1,7 @@
 //! What the state remembers, and what it refuses to read.
 
 use kanarie_rollout::bounds::{MAX_HISTORY, MAX_MESSAGE_CHARS, MAX_REJECTED};
-use kanarie_rollout::state::{Rejection, State};
+use kanarie_rollout::state::{RejectedRevision, State};
 use kanarie_rollout::tally::Tally;
 use kanarie_words::timestamp::Timestamp;
 
@@ -54,7 +54,7 @@ fn the_largest_state_leaves_room_for_two_revisions_and_their_secrets() {
     }
     let sentence = "x".repeat(MAX_MESSAGE_CHARS);
     world.state.rejected = (0..MAX_REJECTED)
-        .map(|number| Rejection {
+        .map(|number| RejectedRevision {
             revision: name(number + 2),
             reason: "RolledBack".to_owned(),
             message: sentence.clone(),

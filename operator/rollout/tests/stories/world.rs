@@ -1,11 +1,11 @@
 //! A channel told to `decide`: what is observed, what is remembered, and two clocks.
 
 use kanarie_rollout::decide::{Decision, decide};
-use kanarie_rollout::observation::{Command, Mode, Observation, Replica, Store};
+use kanarie_rollout::observation::{Command, LiveReplica, Mode, Observation, StoreAnswer};
 use kanarie_rollout::policy::Policy;
 use kanarie_rollout::state::{CommandResult, State};
 use kanarie_rollout::steps::{Step, Steps};
-use kanarie_rollout::tally::{Evidence, Tally};
+use kanarie_rollout::tally::{ServingTally, Tally};
 use kanarie_words::ids::RevisionName;
 use kanarie_words::on_failure::OnFailure;
 use kanarie_words::timestamp::Timestamp;
@@ -25,7 +25,7 @@ impl World {
     pub(crate) fn asking_for(desired: &str) -> Self {
         let now = Timestamp(1_000_000_000);
         let replicas = ["gateway-0", "gateway-1"]
-            .map(|name| Replica { name: name.parse().unwrap(), serving: Some(1) });
+            .map(|name| LiveReplica { name: name.parse().unwrap(), serving: Some(1) });
         Self {
             state: State::first(named("r1"), now),
             seen: Observation {
@@ -34,7 +34,7 @@ impl World {
                 mode: Mode::Automatic,
                 paused: false,
                 command: None,
-                store: Some(Store {
+                store: Some(StoreAnswer {
                     epoch: "e1".parse().unwrap(),
                     // The store's clock has nothing to do with the operator's.
                     at: Timestamp(5_000),
@@ -67,7 +67,7 @@ impl World {
         world
     }
 
-    pub(crate) fn store(&mut self) -> &mut Store {
+    pub(crate) fn store(&mut self) -> &mut StoreAnswer {
         self.seen.store.as_mut().unwrap()
     }
 
@@ -100,7 +100,7 @@ impl World {
 
     pub(crate) fn count(&mut self, stable: Tally, canary: Tally) {
         let serving = self.state.serving;
-        self.store().evidence.push(Evidence { serving, stable, canary });
+        self.store().evidence.push(ServingTally { serving, stable, canary });
     }
 
     pub(crate) fn canary(&mut self, success: u64, http: u64) {

@@ -3,6 +3,10 @@
 //! Each test names the file and the line that breaks a rule. Sizes are ratchets: they may shrink.
 #![expect(clippy::unwrap_used, reason = "a file that cannot be read fails the test")]
 
+mod circles;
+mod code;
+mod names;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -15,8 +19,8 @@ const PRODUCT: [&str; 6] = [
     "operator/src",
     "operator/rollout/src",
 ];
-const LONGEST_FILE: usize = 600;
-const LONGEST_FUNCTION: usize = 70;
+const LONGEST_FILE: usize = 500;
+const LONGEST_FUNCTION: usize = 60;
 
 /// What the decision cores and the words below them may depend on: data and errors, and nothing
 /// that is there by a feature only.
@@ -82,7 +86,7 @@ fn is_function(code: &str) -> bool {
     ]
     .iter()
     .any(|start| code.starts_with(start))
-        && !code.ends_with(';')
+        && !code.ends_with([';', '}'])
 }
 
 fn none(problems: &[String]) {
@@ -98,7 +102,7 @@ fn every_source_file_begins_with_its_contract() {
 }
 
 #[test]
-fn no_file_of_the_product_is_longer_than_600_lines_and_no_function_than_70() {
+fn no_file_of_the_product_is_longer_than_500_lines_and_no_function_than_60() {
     let mut problems = Vec::new();
     for (path, text) in PRODUCT.iter().flat_map(|folder| files(folder)) {
         if !path.ends_with(".rs") {
@@ -149,7 +153,7 @@ fn no_file_names_a_path_of_one_machine_or_a_host_of_a_registry() {
 
 fn lines_with(files: &[(String, String)], banned: &[&str]) -> Vec<String> {
     let mut problems = Vec::new();
-    for (path, text) in files.iter().filter(|(path, _)| path != "tests/tests/tidy.rs") {
+    for (path, text) in files.iter().filter(|(path, _)| !path.starts_with("tests/tests/tidy/")) {
         for (at, line) in text.lines().enumerate() {
             let words = banned.iter().filter(|word| line.contains(**word));
             problems.extend(words.map(|word| format!("{path}:{}: {word}", at + 1)));

@@ -1,0 +1,132 @@
+//! `spec.rollout` of a channel: how a change reaches the customers.
+//!
+//! Takes nothing, gives the types, defaults, bounds and CEL rules of that part of the CRD.
+
+use kanarie_words::on_failure::OnFailure;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::rules::{DEADLINE, STEPS_END, STEPS_INCREASE, WEIGHT_IFF_MANUAL, all};
+
+/// How a change reaches the customers.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = all(&[WEIGHT_IFF_MANUAL, STEPS_INCREASE, STEPS_END, DEADLINE])))]
+pub struct RolloutSpec {
+    /// Automatic follows `steps`; Manual obeys `weight` as written.
+    pub mode: RolloutMode,
+    /// Percent of the conversations on the canary; required with Manual, and only there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub weight: Option<u8>,
+    /// Weights and how long each is held, strictly increasing, the last one 100: its hold is the
+    /// bake.
+    #[schemars(length(min = 1, max = 10), extend("x-kubernetes-list-type" = "atomic"))]
+    pub steps: Vec<StepSpec>,
+    /// What decides whether a step passes.
+    pub analysis: AnalysisSpec,
+    /// Rollback takes a failed revision back; Pause leaves it in force at its weight.
+    pub on_failure: OnFailure,
+    /// RetryOnStable asks stable again when the canary's agent fails on a message; Fail does not.
+    pub on_message_failure: OnMessageFailure,
+    /// Seconds after which a rollout without progress is reported as overdue; its weight stays.
+    #[schemars(range(min = 60, max = 31_536_000))]
+    pub progress_deadline_seconds: u32,
+    /// Revisions kept besides stable, canary and rejected ones.
+    #[schemars(range(min = 1, max = 20))]
+    pub revision_history_limit: u32,
+    /// Paused stops advancing; a failing canary is still rolled back.
+    pub state: RolloutState,
+}
+
+impl Default for RolloutSpec {
+    fn default() -> Self {
+        Self {
+            mode: RolloutMode::Automatic,
+            weight: None,
+            steps: vec![
+                StepSpec { weight: 10, hold_seconds: 3600 },
+                StepSpec { weight: 50, hold_seconds: 7200 },
+                StepSpec { weight: 100, hold_seconds: 3600 },
+            ],
+            analysis: AnalysisSpec::default(),
+            on_failure: OnFailure::Rollback,
+            on_message_failure: OnMessageFailure::RetryOnStable,
+            progress_deadline_seconds: 86_400,
+            revision_history_limit: 5,
+            state: RolloutState::Running,
+        }
+    }
+}
+
+/// Who moves the weight.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RolloutMode {
+    /// The operator, step by step.
+    #[default]
+    Automatic,
+    /// You, by `weight`.
+    Manual,
+}
+
+/// One weight and how long it is held.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct StepSpec {
+    /// Percent of the conversations on the canary.
+    #[schemars(range(min = 1, max = 100))]
+    pub weight: u8,
+    /// Seconds that this weight is in force on every gateway before the next step.
+    #[schemars(range(min = 0, max = 2_592_000))]
+    pub hold_seconds: u32,
+}
+
+/// What decides whether a step passes.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AnalysisSpec {
+    /// Highest error rate with which a step passes, in hundredths of a percent.
+    #[schemars(range(min = 1, max = 5_000))]
+    pub max_error_basis_points: u32,
+    /// Messages of the canary that a step needs before it can pass.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub min_messages: u32,
+    /// Answers that take longer count as failures; unset judges no latency.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 120_000))]
+    pub max_latency_milliseconds: Option<u32>,
+    /// Seconds between two looks at the counts.
+    #[schemars(range(min = 1, max = 3_600))]
+    pub interval_seconds: u32,
+}
+
+impl Default for AnalysisSpec {
+    fn default() -> Self {
+        Self {
+            max_error_basis_points: 100,
+            min_messages: 50,
+            max_latency_milliseconds: None,
+            interval_seconds: 5,
+        }
+    }
+}
+
+/// What happens to a message on which the canary's agent fails.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnMessageFailure {
+    /// Stable is asked.
+    #[default]
+    RetryOnStable,
+    /// The canary is asked again, like stable would be.
+    Fail,
+}
+
+/// Whether a rollout advances.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RolloutState {
+    /// It does.
+    #[default]
+    Running,
+    /// It does not; rollback still works.
+    Paused,
+}
