@@ -79,8 +79,8 @@ fn drop_memories(shard: &mut Shard, now: Millis) {
         if shard.ends.first().is_none_or(|(until, _)| *until > now) {
             return;
         }
+        // In Redis most of these end by a time to live, so it is no change that notes the time.
         let Some((_, memory)) = shard.ends.pop_first() else { return };
-        shard.touch(now);
         let key = match memory {
             Memory::Customers(channel) => {
                 shard.drop_customers(&channel, u64::MAX);

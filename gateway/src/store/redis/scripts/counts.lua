@@ -6,7 +6,6 @@ local epoch = redis.call("HGET", META, "epoch")
 if not epoch then
   epoch = ARGV[2]
   redis.call("HSET", META, "epoch", epoch)
-  changed()
 end
 local answer = { epoch }
 for at = 14, #KEYS do

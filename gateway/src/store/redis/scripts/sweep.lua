@@ -36,5 +36,4 @@ for _, conversation in ipairs(over) do
   redis.call("HDEL", ME, conversation)
   redis.call("ZREM", MEZ, conversation)
 end
-if #over > 0 then changed() end
 return 1
