@@ -81,6 +81,10 @@ pub struct Acknowledged {
     pub serving: u64,
     /// Hash of its route.
     pub hash: RouteHash,
+    /// Whether stable serves the canary's bucket there, because the canary failed everybody while
+    /// nobody asked for the counts. What was asked meanwhile is counted nowhere.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
 }
 
 /// Messages whose first agent attempt ended.

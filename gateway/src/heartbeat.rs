@@ -14,6 +14,7 @@ use kanarie_words::ids::{ReplicaName, RouteHash};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::cut::Cuts;
 use crate::events::emit;
 use crate::events::routes::RoutesEvent;
 use crate::key::LearnedKey;
@@ -78,6 +79,7 @@ pub async fn beat(
     table: Arc<RouteTable>,
     store: SharedStore,
     pulse: Pulse,
+    cuts: Arc<Cuts>,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let mut changes = table.changes();
@@ -86,10 +88,13 @@ pub async fn beat(
         if let Some(key) = key.get().filter(|_| table.ready()) {
             let began = Instant::now();
             let obeyed = obeyed(&table);
-            let heartbeat =
-                Heartbeat { replica: replica.clone(), key, digest: digest(&obeyed), obeyed };
+            let (digest, cut) = (digest(&obeyed), cuts.all(began).into_iter().collect());
+            let heartbeat = Heartbeat { replica: replica.clone(), key, digest, obeyed, cut };
             match store.heartbeat(heartbeat).await {
-                Ok(Heard::Done) => drop(pulse.learn(Beat::Heard(began))),
+                Ok(Heard::Done(asked)) => {
+                    pulse.learn(Beat::Heard(began));
+                    cuts.silence().learn(asked, Instant::now());
+                }
                 Ok(Heard::OtherKey) => {
                     // Said once: /readyz goes on saying it.
                     if !matches!(pulse.learn(Beat::OtherKey), Beat::OtherKey) {

@@ -54,6 +54,17 @@ impl Store {
         }
     }
 
+    /// Notes that the operator asks for the counts.
+    ///
+    /// # Errors
+    /// As [`Store::run`].
+    pub async fn note_asked(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Redis(store) => store.note_asked().await,
+            Self::Embedded(store) => store.note_asked().await,
+        }
+    }
+
     /// Takes back a replica's heartbeats: it works no more.
     ///
     /// # Errors

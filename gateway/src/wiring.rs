@@ -14,11 +14,13 @@ use kanarie_words::hex;
 use kanarie_words::ids::ReplicaName;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::admin;
 use crate::admin::shared::Admin;
 use crate::clock::{WallClock, system_clock};
 use crate::config::{Config, StoreChoice};
+use crate::cut::Cuts;
 use crate::events::{Event, emit};
 use crate::heartbeat::{self, Pulse};
 use crate::inbound::admission::Gate;
@@ -37,6 +39,7 @@ use crate::routes::table::RouteTable;
 use crate::routes::{self, Source};
 use crate::server;
 use crate::server::limits::ClientLimits;
+use crate::silence::Silence;
 use crate::stop::{Signals, stopped};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::redis;
@@ -135,6 +138,7 @@ impl Gateway {
     fn parts(self, shutdown: &watch::Receiver<bool>) -> Parts {
         let Self { store, routes, clock, .. } = self;
         let (pulse, key, doorbell) = (Pulse::default(), LearnedKey::default(), Arc::default());
+        let cuts = Arc::new(Cuts::new(Silence::begin(Instant::now())));
         let (claimers, full) = (Living::default(), FullChannels::default());
         let reports = Reports::default();
         Parts {
@@ -156,6 +160,7 @@ impl Gateway {
                 routes: Arc::clone(&routes),
                 pulse: pulse.clone(),
                 claimers: claimers.clone(),
+                cuts: Arc::clone(&cuts),
                 doorbell,
                 reports,
                 full: full.clone(),
@@ -180,6 +185,7 @@ impl Gateway {
                 routes,
                 store,
                 pulse,
+                cuts,
                 key,
                 full,
             },
@@ -205,6 +211,7 @@ struct Beside {
     routes: Arc<RouteTable>,
     store: SharedStore,
     pulse: Pulse,
+    cuts: Arc<Cuts>,
     key: LearnedKey,
     full: FullChannels,
 }
@@ -256,7 +263,8 @@ impl Beside {
         let learn = key::learn(Arc::clone(&store), key.clone(), ending.clone());
         tasks.spawn("store's key", learn);
         let (table, asked) = (Arc::clone(&routes), Arc::clone(&store));
-        let beat = heartbeat::beat(self.replica, key, table, asked, self.pulse, ending.clone());
+        let (pulse, cuts) = (self.pulse, self.cuts);
+        let beat = heartbeat::beat(self.replica, key, table, asked, pulse, cuts, ending.clone());
         tasks.spawn("heartbeat", beat);
         let watch = loads::watch(store, self.bounds, self.full, routes, ending.clone());
         tasks.spawn("bounds of channels", watch);

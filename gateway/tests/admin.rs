@@ -2,6 +2,7 @@
 //! question with its token.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -12,10 +13,12 @@ use kanarie_crds::route::SecretText;
 use kanarie_gateway::admin::control;
 use kanarie_gateway::admin::router;
 use kanarie_gateway::admin::shared::Admin;
+use kanarie_gateway::cut::Cuts;
 use kanarie_gateway::ends::{self, MessageEnd};
 use kanarie_gateway::heartbeat::{Pulse, STALE_AFTER, beat};
 use kanarie_gateway::key::LearnedKey;
 use kanarie_gateway::routes::table::RouteTable;
+use kanarie_gateway::silence::Silence;
 use kanarie_gateway::store::embedded::EmbeddedStore;
 use kanarie_gateway::store::fleet::Heartbeat;
 use kanarie_gateway::store::{SharedStore, Store};
@@ -224,7 +227,8 @@ impl Port {
     fn beat_until(&self, ending: watch::Receiver<bool>) -> impl Future<Output = ()> + use<> {
         let (table, store) = (Arc::clone(&self.routes), Arc::clone(&self.store));
         let (key, pulse) = (self.key.clone(), self.pulse.clone());
-        beat("replica".parse().unwrap(), key, table, store, pulse, ending)
+        let cuts = Arc::new(Cuts::new(Silence::begin(Instant::now())));
+        beat("replica".parse().unwrap(), key, table, store, pulse, cuts, ending)
     }
 
     /// Gives it everything that it needs to be ready, the heartbeat once.
@@ -270,6 +274,7 @@ impl Port {
             key: self.store.key().await.unwrap(),
             digest: digest.parse().unwrap(),
             obeyed: obeyed.collect(),
+            cut: BTreeSet::new(),
         };
         self.store.heartbeat(heartbeat).await.unwrap();
     }

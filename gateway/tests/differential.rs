@@ -6,6 +6,8 @@
 //! `PROPTEST_CASES` asks for more of them.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on panics")]
 
+use std::collections::BTreeSet;
+
 use std::str::FromStr;
 
 use kanarie_gateway::store::fleet::Heartbeat;
@@ -261,6 +263,7 @@ async fn take_fleet(stage: &Stage, step: Step) -> String {
                 key: store.key().await.unwrap(),
                 digest: named("digest", digest),
                 obeyed: obeyed.map(|channel| (named("channel", channel), route.clone())).collect(),
+                cut: BTreeSet::new(),
             };
             text(store.heartbeat(heartbeat).await.unwrap())
         }
@@ -366,7 +369,7 @@ fn of_the_fleet() -> impl Strategy<Value = Step> {
         (0..2_u8, 0..3_u8, 0..8_u8).prop_map(|(replica, digest, obeyed)| Step::Heartbeat {
             replica,
             digest,
-            obeyed
+            obeyed,
         }),
         (0..2_u8).prop_map(|replica| Step::Goodbye { replica }),
         (0..3_u8, 0..2_u8).prop_map(|(channel, revision)| Step::Wake { channel, revision }),

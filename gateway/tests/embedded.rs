@@ -1,6 +1,8 @@
 //! The store of one machine: what it keeps, what it refuses, and what a failing disk does to it.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
+use std::collections::BTreeSet;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -166,8 +168,9 @@ async fn a_replica_is_live_for_ten_seconds_and_its_routes_are_known_for_sixty() 
         key: store.key().await.unwrap(),
         digest: "digest".parse().unwrap(),
         obeyed: [("uid".parse().unwrap(), (4, "hash".parse().unwrap()))].into(),
+        cut: BTreeSet::new(),
     };
-    assert_eq!(store.heartbeat(heartbeat).await.unwrap(), Heard::Done);
+    assert_eq!(store.heartbeat(heartbeat).await.unwrap(), Heard::Done(None));
     let known = async || store.acknowledged(replica.clone(), None).await.unwrap().len();
     let live = async || store.replicas().await.unwrap().1.len();
     for (age, expected) in [(9_999, (1, 1)), (10_000, (0, 1)), (59_999, (0, 1)), (60_000, (0, 0))] {

@@ -13,6 +13,7 @@ use kanarie_crds::route::{
     AgentRoute, ChannelRef, Credentials, RevisionRoute, Route, RouteLimits, SecretText, route_name,
 };
 use kanarie_gateway::callback::SegmentId;
+use kanarie_gateway::cut::Cuts;
 use kanarie_gateway::doorbell::Doorbell;
 use kanarie_gateway::envelope;
 use kanarie_gateway::heartbeat::{Pulse, beat};
@@ -24,6 +25,7 @@ use kanarie_gateway::loads::{self, Bounds, FullChannels};
 use kanarie_gateway::reports::Reports;
 use kanarie_gateway::routes::table::{DOUBT_FOR, RouteTable, Sighting};
 use kanarie_gateway::server::limits::ClientLimits;
+use kanarie_gateway::silence::Silence;
 use kanarie_gateway::store::embedded::EmbeddedStore;
 use kanarie_gateway::store::error::StoreError;
 use kanarie_gateway::store::{SharedStore, Store};
@@ -198,7 +200,8 @@ async fn nothing_is_admitted_by_a_key_that_the_store_no_longer_has() {
     key.set(StoreKey::from_bytes(KEY));
     let (routes, store) = (Arc::clone(&gateway.routes), Arc::clone(&gateway.store));
     let (replica, pulse) = ("replica".parse().unwrap(), gateway.pulse.clone());
-    let beating = tokio::spawn(beat(replica, key, routes, store, pulse, ending));
+    let cuts = Arc::new(Cuts::new(Silence::begin(Instant::now())));
+    let beating = tokio::spawn(beat(replica, key, routes, store, pulse, cuts, ending));
     while !gateway.pulse.has_other_key() {
         tokio::task::yield_now().await;
     }

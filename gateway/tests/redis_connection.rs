@@ -4,6 +4,8 @@
 //! a real one. The beat is short: what takes seconds in service takes milliseconds here.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on panics")]
 
+use std::collections::BTreeSet;
+
 use std::time::Duration;
 
 use fake_redis::{FakeRedis, Manner};
@@ -149,14 +151,15 @@ async fn a_server_that_lost_its_data_is_told_every_route_again() {
         key: store.key().await.unwrap(),
         digest: "d1".parse().unwrap(),
         obeyed: [("shop".parse().unwrap(), (4, "aa".parse().unwrap()))].into(),
+        cut: BTreeSet::new(),
     };
-    assert_eq!(store.heartbeat(heartbeat.clone()).await.unwrap(), Heard::Done);
+    assert_eq!(store.heartbeat(heartbeat.clone()).await.unwrap(), Heard::Done(None));
     server.restart().await;
     until_admitted(&store).await;
-    assert_eq!(store.heartbeat(heartbeat.clone()).await.unwrap(), Heard::Done);
+    assert_eq!(store.heartbeat(heartbeat.clone()).await.unwrap(), Heard::Done(None));
     let told = store.acknowledged("gateway-0".parse().unwrap(), None).await.unwrap();
     let (channel, hash) = ("shop".parse().unwrap(), "aa".parse().unwrap());
-    assert_eq!(told, [Acknowledgement { channel, serving: 4, hash }]);
+    assert_eq!(told, [Acknowledgement { channel, serving: 4, hash, cut: false }]);
     assert_eq!(store.key().await.unwrap(), heartbeat.key);
 }
 

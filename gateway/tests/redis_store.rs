@@ -1,7 +1,7 @@
 //! What only a real Redis server can show: memory, access lists, slots, several gateways at once.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on panics")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -228,8 +228,14 @@ async fn a_cluster_node_runs_every_script_so_none_touches_another_slot() {
     store.run(Reserve { sender: id("AC1|whatsapp:sender"), per_second: 80 }).await.unwrap();
     let key = store.key().await.unwrap();
     let obeyed = [(id("shop"), (4, id("hash")))].into();
-    let heartbeat = Heartbeat { replica: id("gateway-0"), key, digest: id("digest"), obeyed };
-    assert_eq!(store.heartbeat(heartbeat).await.unwrap(), Heard::Done);
+    let heartbeat = Heartbeat {
+        replica: id("gateway-0"),
+        key,
+        digest: id("digest"),
+        obeyed,
+        cut: BTreeSet::new(),
+    };
+    assert_eq!(store.heartbeat(heartbeat).await.unwrap(), Heard::Done(None));
     assert_eq!(store.replicas().await.unwrap().1.len(), 1);
     assert_eq!(store.acknowledged(id("gateway-0"), None).await.unwrap().len(), 1);
     store.goodbye(id("gateway-0")).await.unwrap();

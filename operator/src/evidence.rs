@@ -353,6 +353,7 @@ mod tests {
             replica: replica.parse().unwrap(),
             serving: 1,
             hash: hash.parse().unwrap(),
+            cut: false,
         };
         ControlState {
             observed_at_ms: 1_000,

@@ -293,6 +293,7 @@ mod tests {
                     replica: "a".parse().unwrap(),
                     serving: 3,
                     hash: "h".parse().unwrap(),
+                    cut: false,
                 }],
                 counts: vec![
                     count(3, Track::Canary, Class::Success, 5),

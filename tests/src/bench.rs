@@ -376,6 +376,7 @@ fn channel_state(script: &Script, uid: ChannelUid, held: &(u64, RouteHash)) -> C
         replica: replica.clone(),
         serving: *serving,
         hash: hash.clone(),
+        cut: false,
     });
     let counts = script.counts.iter().flat_map(|(serving, counts)| {
         let count = |(track, class, messages): &(Track, Class, u64)| ClassCount {

@@ -53,7 +53,11 @@ pub async fn state(
         let text = format!("at most {MAX_CHANNELS_PER_REQUEST} channels a request\n");
         return (StatusCode::BAD_REQUEST, text).into_response();
     }
-    match tokio::time::timeout(DEADLINE, read(&admin.store, named)).await {
+    let answer = async {
+        admin.store.note_asked().await?;
+        read(&admin.store, named).await
+    };
+    match tokio::time::timeout(DEADLINE, answer).await {
         Ok(Ok(state)) => Json(state).into_response(),
         Ok(Err(error)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{error}\n")).into_response(),
         Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "the store is too slow\n").into_response(),
@@ -76,8 +80,9 @@ pub async fn read(store: &SharedStore, named: Vec<ChannelUid>) -> Result<Control
     }
     for replica in replicas.iter().filter(|_| !named.is_empty()) {
         let held = store.acknowledged(replica.replica.clone(), Some(named.clone())).await?;
-        for Acknowledgement { channel: uid, serving, hash } in held {
-            let acknowledged = Acknowledged { replica: replica.replica.clone(), serving, hash };
+        for Acknowledgement { channel: uid, serving, hash, cut } in held {
+            let replica = replica.replica.clone();
+            let acknowledged = Acknowledged { replica, serving, hash, cut };
             channel(&mut channels, uid).acknowledged.push(acknowledged);
         }
     }

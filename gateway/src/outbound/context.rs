@@ -5,8 +5,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use kanarie_crds::route::Route;
 use kanarie_words::ids::StoreKey;
+use kanarie_words::track::Track;
+use tokio::time::Instant;
 
+use crate::cut::Cuts;
 use crate::doorbell::Doorbell;
 use crate::heartbeat::Pulse;
 use crate::key::LearnedKey;
@@ -14,6 +18,7 @@ use crate::loads::FullChannels;
 use crate::outbound::agent::Agents;
 use crate::outbound::lease::Leases;
 use crate::outbound::refused::Holds;
+use crate::outbound::track::Choice;
 use crate::outbound::twilio::Twilio;
 use crate::outbound::underway::Underway;
 use crate::reports::Reports;
@@ -33,6 +38,8 @@ pub struct Context {
     pub pulse: Pulse,
     /// The claimers that are alive.
     pub claimers: Living,
+    /// The canaries that are left alone while nobody watches.
+    pub cuts: Arc<Cuts>,
     /// Rung with the shard of every message that this replica admits, and of every report.
     pub doorbell: Arc<Doorbell>,
     /// What Twilio reports to this replica.
@@ -68,6 +75,18 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
+    /// The choice as it stands, or stable's, uncounted, while the canary is cut off here.
+    pub(crate) fn uncut<'a>(&self, choice: Choice<'a>, route: &'a Route) -> Choice<'a> {
+        let canary = &choice.revision.revision;
+        let cut = choice.track == Track::Canary
+            && self.ctx.cuts.is_cut(&route.channel.uid, canary, Instant::now());
+        if cut {
+            Choice { track: Track::Stable, revision: &route.stable, judged: false }
+        } else {
+            choice
+        }
+    }
+
     /// Whether the routes are loaded and the store has heard this replica.
     pub(crate) fn may_claim(&self) -> bool {
         self.ctx.routes.ready() && self.ctx.pulse.is_fresh()

@@ -65,6 +65,7 @@ async fn line(owner: &Owner<'_>) -> Result<(), End> {
         None => {
             let (claim, key) = (owner.claim, owner.worker.key);
             let choice = track::choose(key, route, &claim.conversation, claim.failed_on.as_ref());
+            let choice = owner.worker.uncut(choice, route);
             let ready = attempt::answer(Asking { owner, route, message: &message }, choice).await?;
             owner.commit(ready.intent(), ready.evidence).await?
         }

@@ -72,8 +72,16 @@ impl EmbeddedStore {
         if self.key().await? != heartbeat.key {
             return Ok(Heard::OtherKey);
         }
-        self.accounts().beat((self.clock)(), heartbeat);
-        Ok(Heard::Done)
+        let now = (self.clock)();
+        let mut accounts = self.accounts();
+        accounts.beat(now, heartbeat);
+        Ok(Heard::Done(accounts.asked(now)))
+    }
+
+    pub(super) async fn note_asked(&self) -> Result<(), StoreError> {
+        self.ping().await?;
+        self.accounts().note_asked((self.clock)());
+        Ok(())
     }
 
     pub(super) async fn goodbye(&self, replica: ReplicaName) -> Result<(), StoreError> {

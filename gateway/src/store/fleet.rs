@@ -1,6 +1,6 @@
 //! What replicas tell the store of themselves, and what it knows of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kanarie_words::Millis;
 use kanarie_words::ids::{ChannelUid, ReplicaName, RouteHash, StoreKey};
@@ -16,6 +16,8 @@ pub struct Heartbeat {
     pub digest: RouteHash,
     /// Every route that it obeys: `serving` and hash by channel.
     pub obeyed: Obeyed,
+    /// Channels whose canary it has cut off by itself.
+    pub cut: BTreeSet<ChannelUid>,
 }
 
 /// `serving` and hash by channel.
@@ -24,11 +26,20 @@ pub type Obeyed = BTreeMap<ChannelUid, (u64, RouteHash)>;
 /// What became of a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// The store knows the replica and its routes.
-    Done,
+    /// The store knows the replica and its routes, and says when the counts were last asked for.
+    Done(Option<Asked>),
     /// The store has another key: it was emptied, and somebody made a new one. Whoever goes on with
     /// the old key would take one customer for two.
     OtherKey,
+}
+
+/// The last control request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// How long ago it came.
+    pub age_ms: u64,
+    /// How long after the one before.
+    pub gap_ms: u64,
 }
 
 /// What the store knows of a live replica.
@@ -51,4 +62,6 @@ pub struct Acknowledgement {
     pub serving: u64,
     /// Hash of the route.
     pub hash: RouteHash,
+    /// Whether the replica has cut its canary off by itself.
+    pub cut: bool,
 }

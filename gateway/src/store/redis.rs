@@ -82,6 +82,10 @@ impl RedisStore {
         self.fleet.heartbeat(&self.server, beat).await
     }
 
+    pub(super) async fn note_asked(&self) -> Result<(), StoreError> {
+        self.fleet.note_asked(&self.server).await
+    }
+
     pub(super) async fn goodbye(&self, replica: ReplicaName) -> Result<(), StoreError> {
         self.fleet.goodbye(&self.server, replica).await
     }

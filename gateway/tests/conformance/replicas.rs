@@ -1,6 +1,8 @@
 //! Replicas: who is alive, and which routes each one obeys. And the store's key.
 
-use kanarie_gateway::store::fleet::{Acknowledgement, Heard, Heartbeat, ReplicaState};
+use std::collections::BTreeSet;
+
+use kanarie_gateway::store::fleet::{Acknowledgement, Asked, Heard, Heartbeat, ReplicaState};
 use kanarie_words::ids::StoreKey;
 
 use crate::stage::{START, Stage, id};
@@ -15,6 +17,8 @@ on_both_stores!(
     a_replica_that_was_silent_for_a_minute_still_obeys_what_it_acknowledged,
     an_unknown_replica_has_acknowledged_nothing,
     a_heartbeat_with_another_key_is_told_so_and_changes_nothing,
+    a_canary_that_is_cut_off_is_told_with_its_route,
+    a_heartbeat_is_told_when_the_counts_were_last_asked_for,
     the_key_is_made_once,
     a_store_that_answers_says_so,
 );
@@ -91,6 +95,27 @@ async fn a_heartbeat_with_another_key_is_told_so_and_changes_nothing(stage: &Sta
     assert_eq!(stage.store.replicas().await.unwrap().1, [state("gateway-0", 0, "d1")]);
 }
 
+async fn a_canary_that_is_cut_off_is_told_with_its_route(stage: &Stage) {
+    let plain = heartbeat(stage, "gateway-0", "d1", &[("shop", 1, "aa")]).await;
+    let cut = Heartbeat { cut: [id("shop")].into(), ..plain.clone() };
+    stage.store.heartbeat(cut).await.unwrap();
+    assert_eq!(all(stage).await, [Acknowledgement { cut: true, ..route("shop", 1, "aa") }]);
+    stage.store.heartbeat(plain).await.unwrap();
+    assert_eq!(all(stage).await, [route("shop", 1, "aa")]);
+}
+
+async fn a_heartbeat_is_told_when_the_counts_were_last_asked_for(stage: &Stage) {
+    let beat = heartbeat(stage, "gateway-0", "d1", &[]).await;
+    let told = || async { stage.store.heartbeat(beat.clone()).await.unwrap() };
+    assert_eq!(told().await, Heard::Done(None));
+    stage.store.note_asked().await.unwrap();
+    stage.at(4_000);
+    assert_eq!(told().await, Heard::Done(Some(Asked { age_ms: 4_000, gap_ms: 0 })));
+    stage.store.note_asked().await.unwrap();
+    stage.at(5_000);
+    assert_eq!(told().await, Heard::Done(Some(Asked { age_ms: 1_000, gap_ms: 4_000 })));
+}
+
 async fn the_key_is_made_once(stage: &Stage) {
     let key = stage.store.key().await.unwrap();
     assert_eq!(stage.store.key().await.unwrap(), key);
@@ -103,7 +128,7 @@ async fn a_store_that_answers_says_so(stage: &Stage) {
 
 async fn beat(stage: &Stage, replica: &str, digest: &str, obeyed: &[(&str, u64, &str)]) {
     let heartbeat = heartbeat(stage, replica, digest, obeyed).await;
-    assert_eq!(stage.store.heartbeat(heartbeat).await.unwrap(), Heard::Done);
+    assert_eq!(stage.store.heartbeat(heartbeat).await.unwrap(), Heard::Done(None));
 }
 
 /// A heartbeat with the store's key.
@@ -118,6 +143,7 @@ async fn heartbeat(
         key: stage.store.key().await.unwrap(),
         digest: id(digest),
         obeyed: obeyed.iter().map(|(c, serving, hash)| (id(c), (*serving, id(hash)))).collect(),
+        cut: BTreeSet::new(),
     }
 }
 
@@ -126,7 +152,7 @@ async fn all(stage: &Stage) -> Vec<Acknowledgement> {
 }
 
 fn route(channel: &str, serving: u64, hash: &str) -> Acknowledgement {
-    Acknowledgement { channel: id(channel), serving, hash: id(hash) }
+    Acknowledgement { channel: id(channel), serving, hash: id(hash), cut: false }
 }
 
 fn state(replica: &str, seen_at: u64, digest: &str) -> ReplicaState {

@@ -12,6 +12,7 @@ use kanarie_crds::route::{
     AgentRoute, ChannelRef, Credentials, RevisionRoute, Route, RouteLimits, SecretText, route_name,
 };
 use kanarie_gateway::callback::SegmentId;
+use kanarie_gateway::cut::Cuts;
 use kanarie_gateway::doorbell::Doorbell;
 use kanarie_gateway::envelope::{InboundMessage, MessageKind};
 use kanarie_gateway::heartbeat::{self, Pulse};
@@ -24,6 +25,7 @@ use kanarie_gateway::outbound::context::{Context, Settings};
 use kanarie_gateway::outbound::twilio::Twilio;
 use kanarie_gateway::reports::Reports;
 use kanarie_gateway::routes::table::{RouteTable, Sighting};
+use kanarie_gateway::silence::Silence;
 use kanarie_gateway::stop::Signals;
 use kanarie_gateway::store::embedded::EmbeddedStore;
 use kanarie_gateway::store::{SharedStore, Store};
@@ -55,6 +57,7 @@ pub(crate) struct World {
     now: Arc<AtomicU64>,
     doorbell: Arc<Doorbell>,
     reports: Reports,
+    cuts: Arc<Cuts>,
     key: LearnedKey,
     _still: Still,
 }
@@ -85,6 +88,7 @@ impl World {
             now,
             doorbell: Arc::default(),
             reports: Reports::default(),
+            cuts: Arc::new(Cuts::new(Silence::begin(Instant::now()))),
             key: LearnedKey::default(),
             _still: Still(sender),
         };
@@ -113,6 +117,7 @@ impl World {
             Arc::clone(&self.routes),
             Arc::clone(&self.store),
             pulse.clone(),
+            Arc::clone(&self.cuts),
             stopped.clone(),
         ));
         eventually("the first heartbeat", || pulse.is_fresh()).await;
@@ -132,6 +137,7 @@ impl World {
             pulse,
             claimers: Living::default(),
             full: FullChannels::default(),
+            cuts: Arc::clone(&self.cuts),
             doorbell: Arc::clone(&self.doorbell),
             reports: self.reports.clone(),
             agents: Agents::new(allow).unwrap(),

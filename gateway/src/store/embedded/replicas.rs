@@ -2,12 +2,12 @@
 //!
 //! Takes heartbeats and a time; gives live replicas and what they acknowledged. No I/O, no clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kanarie_words::Millis;
 use kanarie_words::ids::{ChannelUid, ReplicaName, RouteHash};
 
-use crate::store::fleet::{Acknowledgement, Heartbeat, Obeyed, ReplicaState};
+use crate::store::fleet::{Acknowledgement, Asked, Heartbeat, Obeyed, ReplicaState};
 
 /// A replica is live while its last heartbeat is younger.
 const LIVE_MS: u64 = 10_000;
@@ -15,23 +15,40 @@ const LIVE_MS: u64 = 10_000;
 /// Its acknowledgements are forgotten once its last heartbeat is so old.
 const KEPT_MS: u64 = 60_000;
 
+/// A gap between two control requests that counts for no more.
+const LONGEST_GAP_MS: u64 = 3_600_000;
+
 /// What each replica said of itself.
 #[derive(Default)]
 pub(super) struct Replicas {
     by_name: BTreeMap<ReplicaName, Account>,
+    /// When the counts were last asked for, and how long after the time before.
+    asked: Option<(Millis, u64)>,
 }
 
 struct Account {
     seen_at: Millis,
     digest: RouteHash,
     obeyed: Obeyed,
+    cut: BTreeSet<ChannelUid>,
 }
 
 impl Replicas {
     /// Takes a heartbeat.
     pub(super) fn beat(&mut self, now: Millis, heartbeat: Heartbeat) {
-        let Heartbeat { replica, digest, obeyed, .. } = heartbeat;
-        self.by_name.insert(replica, Account { seen_at: now, digest, obeyed });
+        let Heartbeat { replica, digest, obeyed, cut, .. } = heartbeat;
+        self.by_name.insert(replica, Account { seen_at: now, digest, obeyed, cut });
+    }
+
+    /// Notes that the counts are asked for.
+    pub(super) fn note_asked(&mut self, now: Millis) {
+        let gap = self.asked.map_or(0, |(before, _)| now.saturating_sub(before));
+        self.asked = Some((now, gap.min(LONGEST_GAP_MS)));
+    }
+
+    /// When they were last asked for.
+    pub(super) fn asked(&self, now: Millis) -> Option<Asked> {
+        self.asked.map(|(at, gap_ms)| Asked { age_ms: now.saturating_sub(at), gap_ms })
     }
 
     /// Forgets a replica that works no more.
@@ -58,12 +75,15 @@ impl Replicas {
         channels: Option<&[ChannelUid]>,
     ) -> Vec<Acknowledgement> {
         let replica = self.by_name.get(name).filter(|replica| is_within(replica, now, KEPT_MS));
-        let all = replica.into_iter().flat_map(|replica| &replica.obeyed);
-        all.filter(|(channel, _)| channels.is_none_or(|named| named.contains(channel)))
+        let Some(replica) = replica else { return Vec::new() };
+        let named = |uid: &&ChannelUid| channels.is_none_or(|named| named.contains(uid));
+        let acknowledged = replica.obeyed.iter().filter(|(channel, _)| named(channel));
+        acknowledged
             .map(|(channel, (serving, hash))| Acknowledgement {
                 channel: channel.clone(),
                 serving: *serving,
                 hash: hash.clone(),
+                cut: replica.cut.contains(channel),
             })
             .collect()
     }

@@ -2,22 +2,24 @@
 -- ARGV: clock, replica, digest, the digest it announced last or "" for a first and complete
 -- account, the store's key, number of acknowledgements, then channel and "<serving> <hash>" of each, then the
 -- channels whose route is gone.
--- Gives 1, 0 when the last account is not what stands here: then nothing changed, and the replica
--- gives a complete one; or -1 when the store has another key.
+-- Gives three numbers. First 1, or 0 when the last account is not what stands here: then nothing
+-- changed, and the replica gives a complete one; or -1 when the store has another key. Then how long
+-- ago the counts were asked for, -1 for never, and how long after the time before.
 
 local REP, DIG, ACK, KEY, LAYOUT = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local ASKED = KEYS[6]
 local replica, digest, last = ARGV[2], ARGV[3], ARGV[4]
 
 -- A server that was emptied under a fleet must not draw a key of its own: one customer would be two.
 local key = redis.call("GET", KEY)
-if key and key ~= ARGV[5] then return -1 end
+if key and key ~= ARGV[5] then return { -1, -1, 0 } end
 if not key then redis.call("SET", KEY, ARGV[5]) end
 redis.call("SET", LAYOUT, "2", "NX")
 
 if last == "" then
   redis.call("DEL", ACK)
 elseif redis.call("HGET", DIG, replica) ~= last or redis.call("EXISTS", ACK) == 0 then
-  return 0
+  return { 0, -1, 0 }
 end
 
 -- Never empty, so that an account that was lost shows.
@@ -37,4 +39,6 @@ for _, gone in ipairs(redis.call("ZRANGEBYSCORE", REP, "-inf", now - 60000)) do
   redis.call("ZREM", REP, gone)
   redis.call("HDEL", DIG, gone)
 end
-return 1
+local asked = redis.call("HGET", ASKED, "at")
+local age = asked and math.max(0, now - tonumber(asked)) or -1
+return { 1, age, tonumber(redis.call("HGET", ASKED, "gap") or 0) }

@@ -13,18 +13,25 @@ use tokio::sync::Mutex;
 
 use crate::random;
 use crate::store::error::StoreError;
-use crate::store::fleet::{Acknowledgement, Heard, Heartbeat, Obeyed, ReplicaState};
+use crate::store::fleet::{Acknowledgement, Asked, Heard, Heartbeat, ReplicaState};
 use crate::store::redis::call::{Call, Decoded, KEY, LAYOUT, corrupt, id, number, plain, script};
 use crate::store::redis::server::Server;
 
 static HEARTBEAT: LazyLock<Script> = script!(" flags=allow-oom", "time.lua", "heartbeat.lua");
+static NOTE_ASKED: LazyLock<Script> = script!(" flags=allow-oom", "time.lua", "asked.lua");
 static GOODBYE: LazyLock<Script> = script!(" flags=allow-oom", "time.lua", "goodbye.lua");
 static REPLICAS: LazyLock<Script> = script!(" flags=no-writes", "time.lua", "replicas.lua");
 static ACKNOWLEDGED: LazyLock<Script> = script!(" flags=no-writes", "time.lua", "acknowledged.lua");
 
+/// Key of the last control request.
+const ASKED: &str = "{gw:sys}:asked";
+
 /// What each replica of this process has told the server, as the server confirmed it.
 #[derive(Default)]
-pub(crate) struct Fleet(Mutex<BTreeMap<ReplicaName, (RouteHash, Obeyed)>>);
+pub(crate) struct Fleet(Mutex<BTreeMap<ReplicaName, (RouteHash, Rows)>>);
+
+/// `<serving> <hash>` by channel, and ` cut` where the canary is.
+type Rows = BTreeMap<ChannelUid, String>;
 
 impl Fleet {
     /// Says what changed, or everything when the server does not know what was said before.
@@ -36,17 +43,24 @@ impl Fleet {
         let mut told = self.0.lock().await;
         let known = told.remove(&beat.replica);
         let mut heard = match &known {
-            Some((last, obeyed)) => tell(server, &beat, Some((last, obeyed))).await?,
+            Some((last, rows)) => tell(server, &beat, Some((last, rows))).await?,
             None => None,
         };
         if heard.is_none() {
             heard = tell(server, &beat, None).await?;
         }
         let heard = heard.ok_or_else(|| corrupt("the answer to a heartbeat"))?;
-        if heard == Heard::Done {
-            told.insert(beat.replica, (beat.digest, beat.obeyed));
+        if matches!(heard, Heard::Done(_)) {
+            let rows = rows(&beat);
+            told.insert(beat.replica, (beat.digest, rows));
         }
         Ok(heard)
+    }
+
+    pub(crate) async fn note_asked(&self, server: &Server) -> Result<(), StoreError> {
+        let keys = vec![ASKED.to_owned()];
+        let asked = Call { script: &NOTE_ASKED, keys, arguments: Vec::new() };
+        server.call(asked).await.map(drop)
     }
 
     pub(crate) async fn goodbye(
@@ -95,10 +109,14 @@ impl Fleet {
 async fn tell(
     server: &Server,
     beat: &Heartbeat,
-    last: Option<(&RouteHash, &Obeyed)>,
+    last: Option<(&RouteHash, &Rows)>,
 ) -> Result<Option<Heard>, StoreError> {
-    match plain::<i64>(server.call(heartbeat(beat, last)).await?)? {
-        1 => Ok(Some(Heard::Done)),
+    let (word, age, gap): (i64, i64, u64) = plain(server.call(heartbeat(beat, last)).await?)?;
+    match word {
+        1 => {
+            let age_ms = u64::try_from(age).ok();
+            Ok(Some(Heard::Done(age_ms.map(|age_ms| Asked { age_ms, gap_ms: gap }))))
+        }
         0 => Ok(None),
         -1 => Ok(Some(Heard::OtherKey)),
         _ => Err(corrupt("the answer to a heartbeat")),
@@ -106,18 +124,18 @@ async fn tell(
 }
 
 /// `last` is the account that this one continues; none makes it a complete one.
-fn heartbeat(beat: &Heartbeat, last: Option<(&RouteHash, &Obeyed)>) -> Call {
+fn heartbeat(beat: &Heartbeat, last: Option<(&RouteHash, &Rows)>) -> Call {
     let keys = vec![
         "{gw:sys}:rep".to_owned(),
         "{gw:sys}:dig".to_owned(),
         acknowledgements(&beat.replica),
         KEY.to_owned(),
         LAYOUT.to_owned(),
+        ASKED.to_owned(),
     ];
-    let nothing = Obeyed::new();
-    let before = last.map_or(&nothing, |(_, obeyed)| obeyed);
-    let news: Vec<_> =
-        beat.obeyed.iter().filter(|(uid, route)| before.get(*uid) != Some(route)).collect();
+    let (nothing, rows) = (Rows::new(), rows(beat));
+    let before = last.map_or(&nothing, |(_, rows)| rows);
+    let news: Vec<_> = rows.iter().filter(|(uid, row)| before.get(*uid) != Some(row)).collect();
     let mut arguments = vec![
         beat.replica.to_string(),
         beat.digest.to_string(),
@@ -125,12 +143,20 @@ fn heartbeat(beat: &Heartbeat, last: Option<(&RouteHash, &Obeyed)>) -> Call {
         beat.key.to_hex(),
         news.len().to_string(),
     ];
-    for (uid, (serving, hash)) in news {
-        arguments.extend([uid.to_string(), format!("{serving} {hash}")]);
+    for (uid, row) in news {
+        arguments.extend([uid.to_string(), row.clone()]);
     }
-    let gone = before.keys().filter(|uid| !beat.obeyed.contains_key(*uid));
+    let gone = before.keys().filter(|uid| !rows.contains_key(*uid));
     arguments.extend(gone.map(ToString::to_string));
     Call { script: &HEARTBEAT, keys, arguments }
+}
+
+fn rows(beat: &Heartbeat) -> Rows {
+    let row = |uid: &ChannelUid, serving: u64, hash: &RouteHash| {
+        let cut = if beat.cut.contains(uid) { " cut" } else { "" };
+        (uid.clone(), format!("{serving} {hash}{cut}"))
+    };
+    beat.obeyed.iter().map(|(uid, (serving, hash))| row(uid, *serving, hash)).collect()
 }
 
 fn acknowledgements(replica: &ReplicaName) -> String {
@@ -159,10 +185,10 @@ fn acknowledged(value: Value) -> Decoded<Vec<Acknowledgement>> {
     let routes = routes.into_iter().filter(|(channel, _)| !channel.is_empty());
     routes
         .map(|(channel, route)| {
-            let (serving, hash) =
-                route.split_once(' ').ok_or_else(|| corrupt("an acknowledgement"))?;
-            let (channel, hash) = (id(&channel)?, id(hash)?);
-            Ok(Acknowledgement { channel, serving: number(Some(serving))?, hash })
+            let mut words = route.split(' ');
+            let (serving, hash) = (number(words.next())?, words.next().unwrap_or_default());
+            let (channel, hash, cut) = (id(&channel)?, id(hash)?, words.next() == Some("cut"));
+            Ok(Acknowledgement { channel, serving, hash, cut })
         })
         .collect()
 }
