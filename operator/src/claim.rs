@@ -12,6 +12,7 @@ use kube::api::ObjectMeta;
 use kube::core::PartialObjectMeta;
 use kube::{Api, ResourceExt as _};
 
+use crate::blocked::Blocked;
 use crate::context::Ctx;
 use crate::memory::Memory;
 use crate::triggers::ChannelKey;
@@ -46,15 +47,6 @@ pub struct RouteObject {
     pub route: Option<Route>,
     /// The memory.
     pub memory: Memory,
-}
-
-/// Why nothing may be written.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Blocked {
-    /// SenderConflict, RouteUnreadable or RouteLost.
-    pub reason: Reason,
-    /// What stands in the way and what to do.
-    pub message: String,
 }
 
 /// Reads the route of the channel's sender.

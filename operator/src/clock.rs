@@ -18,3 +18,8 @@ pub fn time_of(millis: u64) -> Time {
 pub fn millis_of(moment: jiff::Timestamp) -> u64 {
     u64::try_from(moment.as_millisecond()).unwrap_or(0)
 }
+
+/// Whole seconds from a time of status until now; zero for one that is still to come.
+pub fn seconds_since(at: &Time, now: jiff::Timestamp) -> u64 {
+    millis_of(now).saturating_sub(millis_of(at.0)) / 1000
+}

@@ -26,11 +26,12 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::apply::{ApplyError, apply};
+use crate::blocked::Blocked;
 use crate::build::{BuildError, Built, build};
-use crate::claim::Blocked;
 use crate::clock;
 use crate::context::Ctx;
 use crate::credentials::SecretProblem;
+use crate::error::chain;
 use crate::events;
 use crate::observe::{ObserveError, Survey, look, observe};
 use crate::report::{Report, ReportError, report, report_blocked, standing};
@@ -289,7 +290,7 @@ fn on_error(object: Arc<Guarded>, error: &ReconcileError, ctx: Arc<Ctx>) -> Acti
     tracing::warn!(
         namespace = object.namespace(),
         channel = object.name_any(),
-        error = %events::chain(error),
+        error = %chain(error),
         "the reconcile failed; it is tried again in {} s", pause.as_secs()
     );
     Action::requeue(pause)

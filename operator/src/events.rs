@@ -15,9 +15,9 @@ use kanarie_words::reason::Reason;
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 
+use crate::clock::seconds_since;
 use crate::context::Ctx;
 use crate::metrics::Metrics;
-use crate::status::seconds_since;
 use crate::validate::Identity;
 
 /// How far back a process that has just started tells transitions that may have been told before:
@@ -213,18 +213,6 @@ fn event(ctx: &Ctx, identity: &Identity, told: &Told, now: Timestamp) -> Event {
         type_: Some(kind.to_owned()),
         ..Event::default()
     }
-}
-
-/// An error and its sources in one line.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        source = inner.source();
-    }
-    text
 }
 
 #[cfg(test)]

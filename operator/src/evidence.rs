@@ -17,7 +17,7 @@ use kanarie_words::ids::{ChannelUid, EpochDigest, ReplicaName, RouteHash};
 use tokio::time::Instant;
 
 use crate::control::{Control, ControlError};
-use crate::events::chain;
+use crate::error::chain;
 use crate::metrics::Metrics;
 use crate::triggers::{ChannelKey, Triggers};
 

@@ -13,6 +13,7 @@
 
 pub mod admin;
 pub mod apply;
+pub mod blocked;
 pub mod build;
 pub mod claim;
 pub mod clock;
@@ -21,6 +22,7 @@ pub mod context;
 pub mod control;
 pub mod controller;
 pub mod credentials;
+pub mod error;
 pub mod events;
 pub mod evidence;
 pub mod lease;
@@ -127,7 +129,7 @@ async fn work(
         .map_err(RunError::Http)?;
     if let Err(error) = control.token().await {
         // The poller tries again; channels are served meanwhile, without evidence.
-        tracing::warn!(error = %events::chain(&error), "there is no control token yet");
+        tracing::warn!(error = %error::chain(&error), "there is no control token yet");
     }
     let (triggers, queues) = Triggers::new(&config.watch_namespaces);
     let ctx = Arc::new(Ctx {

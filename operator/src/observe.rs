@@ -25,7 +25,8 @@ use kube::api::ObjectMeta;
 use thiserror::Error;
 use tokio::time::Instant;
 
-use crate::claim::{Blocked, Ownership, RouteObject, claim};
+use crate::blocked::Blocked;
+use crate::claim::{Ownership, RouteObject, claim};
 use crate::clock::millis_of;
 use crate::context::Ctx;
 use crate::evidence::{Details, Interest, View};

@@ -18,7 +18,7 @@ use kube::{Api, ResourceExt as _};
 
 use crate::claim::{lives, owner};
 use crate::context::Ctx;
-use crate::events::chain;
+use crate::error::chain;
 use crate::triggers::Triggers;
 
 /// Time between two looks for routes without a channel.

@@ -21,7 +21,8 @@ use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::time::Instant;
 
-use crate::claim::{Blocked, RouteObject};
+use crate::blocked::Blocked;
+use crate::claim::RouteObject;
 use crate::context::Ctx;
 use crate::credentials::SecretProblem;
 use crate::evidence::View;

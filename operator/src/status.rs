@@ -5,7 +5,7 @@
 //! changed, and what a lost history would have said.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kanarie_crds::channel::{AgentSpec, RevisionContent};
 use kanarie_crds::control::ChannelDeadLetters;
 use kanarie_crds::status::{
@@ -18,7 +18,7 @@ use kanarie_words::conditions::{ConditionStatus, ConditionType};
 use kanarie_words::ids::RevisionName;
 use kanarie_words::reason::Reason;
 
-use crate::claim::Blocked;
+use crate::blocked::Blocked;
 use crate::clock::time_of;
 use crate::credentials::SecretProblem;
 use crate::evidence::View;
@@ -375,11 +375,6 @@ fn host_and_path(url: &str) -> String {
     };
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     format!("{}{port}{}", url.host_str().unwrap_or_default(), url.path())
-}
-
-/// Whole seconds from a time of status until now; zero for one that is still to come.
-pub fn seconds_since(at: &Time, now: Timestamp) -> u64 {
-    crate::clock::millis_of(now).saturating_sub(crate::clock::millis_of(at.0)) / 1000
 }
 
 #[cfg(test)]
