@@ -85,11 +85,14 @@ pub async fn run(ctx: Context, mut signals: Signals) -> Result<(), Ended> {
             drop(alive);
         });
     }
-    tokio::select! {
-        biased;
-        () = stopped(&mut signals.stop) => {}
-        ended = claimers.ended() => return cut_off_all(&worker, &slots, &cut, ended).await,
-        ended = background.ended() => return cut_off_all(&worker, &slots, &cut, ended).await,
+    let mut stop_told = signals.stop.clone();
+    let told = tokio::select! {
+        told = claimers.until(&mut signals.stop) => told,
+        told = background.until(&mut stop_told) => told,
+    };
+    if told.is_err() {
+        give_back(&worker, &slots, &cut).await;
+        return told;
     }
     // A claim that was sent is waited for, or its lease would have to run out.
     let finished = claimers.finish().await;
@@ -119,16 +122,6 @@ async fn give_back(worker: &Worker, slots: &Semaphore, cut: &watch::Sender<bool>
     cut.send_replace(true);
     let released = timeout(RELEASE, slots.acquire_many(worker.ctx.settings.workers));
     let _ = tokio::join!(released, timeout(POSTS, worker.posts.none()));
-}
-
-async fn cut_off_all(
-    worker: &Worker,
-    slots: &Semaphore,
-    cut: &watch::Sender<bool>,
-    ended: Ended,
-) -> Result<(), Ended> {
-    give_back(worker, slots, cut).await;
-    Err(ended)
 }
 
 /// Once a minute drops what has outlived its time, shard by shard: a call drops a bounded number,

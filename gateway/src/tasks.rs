@@ -9,7 +9,10 @@ use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
+
+use crate::stop::stopped;
 
 /// Tasks that run together; dropping them aborts what still runs.
 #[derive(Debug, Default)]
@@ -45,11 +48,20 @@ impl Tasks {
         self.names.insert(id, name.to_owned());
     }
 
-    /// Waits for a task that ends; for ever when there is none.
-    pub async fn ended(&mut self) -> Ended {
-        match self.running.join_next_with_id().await {
-            Some(joined) => self.named(joined).unwrap_or_else(|ended| ended),
-            None => std::future::pending().await,
+    /// Waits until `stop` says true.
+    ///
+    /// # Errors
+    /// The first task that ended before, or that panicked.
+    pub async fn until(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), Ended> {
+        let joined = tokio::select! {
+            biased;
+            () = stopped(stop) => return Ok(()),
+            Some(joined) = self.running.join_next_with_id() => joined,
+        };
+        match self.named(joined) {
+            // It was told so while we looked: the word came before its end.
+            Ok(_) if *stop.borrow() => Ok(()),
+            Ok(ended) | Err(ended) => Err(ended),
         }
     }
 
@@ -117,22 +129,31 @@ impl Drop for Alive {
 mod tests {
     use std::future::pending;
 
-    use super::{Living, Tasks};
+    use tokio::sync::watch;
+
+    use super::{Ended, Tasks};
+    use crate::stop::stopped;
+
+    /// How tasks end that nobody told to stop.
+    async fn ended(tasks: &mut Tasks) -> Ended {
+        let stop = watch::Sender::new(false);
+        tasks.until(&mut stop.subscribe()).await.unwrap_err()
+    }
 
     #[tokio::test]
     async fn a_task_that_ends_by_itself_is_named() {
         let mut tasks = Tasks::default();
         tasks.spawn("patient", pending());
         tasks.spawn("hasty", async {});
-        let ended = tasks.ended().await.to_string();
+        let ended = ended(&mut tasks).await.to_string();
         assert_eq!(ended, "the gateway cannot go on: its task \"hasty\" ended by itself");
     }
 
     #[tokio::test]
     async fn a_task_that_panics_is_named_without_its_words() {
         let mut tasks = Tasks::default();
-        tasks.spawn("clumsy", async { assert!(std::hint::black_box(false), "a customer's text") });
-        let ended = tasks.ended().await.to_string();
+        tasks.spawn("clumsy", async { panic!("a customer's text") });
+        let ended = ended(&mut tasks).await.to_string();
         assert_eq!(ended, "the gateway cannot go on: its task \"clumsy\" panicked");
     }
 
@@ -142,9 +163,25 @@ mod tests {
         outer.supervise("outer", async {
             let mut inner = Tasks::default();
             inner.spawn("inner", async {});
-            Err(inner.ended().await)
+            Err(ended(&mut inner).await)
         });
-        assert!(outer.ended().await.to_string().contains("\"inner\""));
+        assert!(ended(&mut outer).await.to_string().contains("\"inner\""));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_task_that_obeys_faster_than_we_hear_of_it_did_not_end_by_itself() {
+        for _ in 0..2_000 {
+            let stop = watch::Sender::new(false);
+            let mut tasks = Tasks::default();
+            for _ in 0..4 {
+                let mut told = stop.subscribe();
+                tasks.spawn("obedient", async move { stopped(&mut told).await });
+            }
+            let mut told = stop.subscribe();
+            tokio::spawn(async move { stop.send_replace(true) });
+            assert_eq!(tasks.until(&mut told).await, Ok(()));
+            assert_eq!(tasks.finish().await, Ok(()));
+        }
     }
 
     #[tokio::test]
@@ -153,13 +190,13 @@ mod tests {
         tasks.spawn("obedient", async {});
         assert_eq!(tasks.finish().await, Ok(()));
         tasks.spawn("obedient", async {});
-        tasks.spawn("clumsy", async { assert!(std::hint::black_box(false)) });
+        tasks.spawn("clumsy", async { panic!("x") });
         assert!(tasks.finish().await.is_err_and(|ended| ended.to_string().contains("clumsy")));
     }
 
     #[test]
     fn who_is_dropped_is_not_alive() {
-        let living = Living::default();
+        let living = super::Living::default();
         let (one, _two) = (living.one(), living.one());
         drop(one);
         assert_eq!(living.count(), 1);

@@ -228,11 +228,10 @@ impl Parts {
         lines.spawn("public port", receive(self.public, self.inbound, told.clone()));
         lines.supervise("outbound line", outbound::run(self.outbound, told));
 
+        let mut stop_told = signals.stop.clone();
         let failed = tokio::select! {
-            biased;
-            () = stopped(&mut signals.stop) => Ok(()),
-            ended = lines.ended() => Err(ended),
-            ended = beside.ended() => Err(ended),
+            told = lines.until(&mut signals.stop) => told,
+            told = beside.until(&mut stop_told) => told,
         };
         emit(Event::Lifecycle { change: LifecycleChange::Draining });
         stop.send_replace(true);
