@@ -6,6 +6,8 @@
 mod agents;
 #[path = "worker_cases/asking.rs"]
 mod asking;
+#[path = "worker_cases/patience.rs"]
+mod patience;
 #[path = "worker_cases/runs.rs"]
 mod runs;
 #[path = "worker_cases/segments.rs"]
@@ -274,24 +276,9 @@ async fn an_agent_on_the_loopback_is_refused_unless_it_is_allowed() {
     world.set_route(canary_route(http(&by_name), http(&canary.url)));
     let _running = world.work_with(Allow::default()).await;
     world.admit(1, "SM1", "Hallo").await;
-    assert_eq!(world.counted(1).await, [("7:canary:http".to_owned(), 1)]);
+    assert_eq!(world.counted(1).await, [("7:canary:unavailable".to_owned(), 1)]);
     world.pass(2).await;
     assert_eq!((canary.asked().len(), stable.asked().len()), (0, 0));
-}
-
-#[tokio::test]
-async fn a_canary_whose_breaker_is_open_is_passed_over() {
-    let (world, stable, canary) = with_canary().await;
-    let _running = world.work().await;
-    (0..5).for_each(|_| canary.next(Next::Status(503)));
-    for number in 0..6 {
-        world.admit(1, &format!("SM{number}"), &number.to_string()).await;
-    }
-    let expected: Vec<_> = (0..6).map(|number| format!("stable: {number}")).collect();
-    assert_eq!(replies(&world, 6).await, expected);
-    assert_eq!((canary.asked().len(), stable.asked().len()), (5, 6));
-    let counted = [("7:canary:http".to_owned(), 5), ("7:stable:success".to_owned(), 1)];
-    assert_eq!(world.counted(6).await, counted);
 }
 
 #[tokio::test]
@@ -310,32 +297,6 @@ async fn a_message_waits_uncounted_while_the_breaker_of_stable_is_open() {
     assert_eq!(agent.asked().len(), 5, "an open breaker asks nobody");
     world.pass(15).await;
     assert_eq!(replies(&world, 6).await.len(), 6);
-}
-
-#[tokio::test]
-async fn after_six_tries_the_failure_text_is_sent_and_the_message_is_a_dead_letter() {
-    let (world, agent) = one_agent().await;
-    let mut told = route(http(&agent.url));
-    told.stable.failure_text = "Sorry".to_owned();
-    world.set_route(told);
-    let _running = world.work().await;
-    // A status under 500 opens no breaker.
-    (0..6).for_each(|_| agent.next(Next::Status(400)));
-    world.admit(1, "SM1", "Hallo").await;
-    world.pass(60).await;
-    assert_eq!(replies(&world, 1).await, ["Sorry"]);
-    assert_eq!((world.buried().await.as_str(), agent.asked().len()), ("http", 6));
-}
-
-#[tokio::test]
-async fn after_six_tries_without_a_failure_text_nothing_is_sent() {
-    let (world, agent) = one_agent().await;
-    let _running = world.work().await;
-    (0..6).for_each(|_| agent.next(Next::Say(String::new())));
-    world.admit(1, "SM1", "Hallo").await;
-    world.pass(60).await;
-    assert_eq!(world.buried().await, "no-answer");
-    assert_eq!(world.twilio.posts(), 0);
 }
 
 #[tokio::test]

@@ -19,7 +19,7 @@ use crate::redis_server::free_port;
 use crate::tools::{cache_folder, installed, progress};
 use crate::twilio::http_client;
 
-/// A running server with the graphs `agent`, `hanging` and `failing`.
+/// A running server with the graphs `agent`, `hanging`, `failing`, `asking` and `trimming`.
 #[derive(Debug)]
 pub struct LangGraphServer {
     url: String,

@@ -1,4 +1,5 @@
 //! A real LangGraph server behind a real gateway.
+#![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
 use std::time::Duration;
 
@@ -56,4 +57,32 @@ async fn a_gateway_killed_in_the_middle_of_a_run_leaves_one_answer_and_one_turn(
     let turns = server.thread(&thread(&stage, &customer(1))).await.unwrap();
     assert_eq!(turns, turn("een traag antwoord graag"));
     assert_eq!(stage.twilio.sent()[0].body, "Antwoord op: een traag antwoord graag");
+}
+
+/// The replies to what one customer says to a graph, each said after the reply before.
+async fn replies(graph: &str, said: &[&str]) -> Vec<String> {
+    let server = LangGraphServer::start().await.unwrap();
+    let stage = Stage::new().await.unwrap();
+    let mut manifest = stage.manifest();
+    manifest.agent = lang_graph_agent(server.url(), graph, 30);
+    stage.apply(&manifest).unwrap();
+    let gateway = stage.gateway(None).await.unwrap();
+    for (number, text) in said.iter().enumerate() {
+        stage.say(&gateway, &customer(1), text).await.unwrap();
+        assert_eq!(stage.twilio.wait_for_sent(number + 1, SOON).await, number + 1, "to {text}");
+    }
+    stage.twilio.sent().into_iter().map(|sent| sent.body).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_graph_that_keeps_three_messages_answers_each_one_anew() {
+    let said = ["Hallo", "Ik zoek een Golf", "Ik zoek een Golf"];
+    let answers = said.map(|text| format!("Antwoord op: {text}"));
+    assert_eq!(replies("trimming", &said).await, answers);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_graph_asks_is_sent_and_what_the_customer_answers_resumes_it() {
+    let asked = replies("asking", &["Hallo", "blue", "XL", "Nog eens"]).await;
+    assert_eq!(asked, ["Which colour?", "Which size?", "blue, XL", "Which colour?"]);
 }

@@ -65,10 +65,21 @@ impl Agents {
         Ok(Self { client, allow, breakers: Breakers::default(), rooms: Rooms::default() })
     }
 
-    /// The permit to ask the agent of a revision, or since when and until when it is left alone.
-    /// Who is asked whatever became of others, as a canary is, needs none.
-    pub fn permit(&self, channel: &ChannelRef, revision: &RevisionRoute) -> Result<Permit, Outage> {
-        self.breakers.permit(channel, revision)
+    /// The permit to ask the agent of a revision about a message, which may have `waited` before;
+    /// or since when and until when it is left alone. Who is asked whatever became of others, as a
+    /// canary is, needs none.
+    pub fn permit(
+        &self,
+        channel: &ChannelRef,
+        revision: &RevisionRoute,
+        waited: bool,
+    ) -> Result<Permit, Outage> {
+        self.breakers.permit(channel, revision, waited)
+    }
+
+    /// Since when and until when the agent of a revision is left alone, if it is.
+    pub fn outage(&self, channel: &ChannelRef, revision: &RevisionRoute) -> Option<Outage> {
+        self.breakers.outage(channel, revision)
     }
 
     /// Asks, or with `resume` waits for a run that was begun before.

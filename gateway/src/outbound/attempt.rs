@@ -1,15 +1,15 @@
 //! From a message to a reply that can be committed: ask the agent that was chosen, and rescue.
 //!
 //! Takes a head, its message, its route and the choice; gives the reply, or the end of the turn: a
-//! deliberate silence, or the head put back. The first attempt that ends is the evidence; a failed
-//! one is recorded before anybody else is asked. Never asks two agents at once, and never one whose
-//! breaker is open.
+//! deliberate silence, or the head put back for as long as its patience lasts. The first attempt that
+//! ends is the evidence; a failed one is recorded before anybody else is asked. Never asks two agents
+//! at once, nor a stable one whose breaker is open; a canary has none, for it is to be judged.
 
 use std::time::Duration;
 
 use futures::FutureExt as _;
 use kanarie_crds::route::{AgentRoute, RevisionRoute, Route, SecretText};
-use kanarie_queue::intent::Intent;
+use kanarie_queue::intent::{Intent, Memo};
 use kanarie_queue::outcome::Evidence;
 use kanarie_words::class::Class;
 use kanarie_words::ids::IntentId;
@@ -20,16 +20,19 @@ use crate::envelope::InboundMessage;
 use crate::events::emit;
 use crate::events::outbound::OutboundEvent;
 use crate::outbound::agent::answer::{Answer, Failure, Question};
+use crate::outbound::agent::breaker::{Change, Outage};
+use crate::outbound::agent::interrupt::Interrupt;
 use crate::outbound::agent::langgraph::Run;
+use crate::outbound::agent::permit::Permit;
 use crate::outbound::end::End;
 use crate::outbound::owner::Owner;
 use crate::outbound::reply::{self, Reply};
 use crate::outbound::track::Choice;
 use crate::random;
 
-/// Counted tries of one message, the first one included.
-const MAX_TRIES: u32 = 6;
-/// Longest pause between two tries.
+/// Shortest pause between two tries.
+const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
+/// Longest pause between two tries, unless the agent asks for longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// Who asks, about what.
@@ -38,95 +41,138 @@ pub(crate) struct Asking<'a> {
     pub(crate) owner: &'a Owner<'a>,
     pub(crate) route: &'a Route,
     pub(crate) message: &'a InboundMessage,
+    /// The question of a graph that the message may answer.
+    pub(crate) interrupt: Option<&'a Interrupt>,
 }
 
-/// A reply to commit, and what the attempt that gave it counts as.
+/// What is said to the customer, and what the attempt that said it counts as.
 #[derive(Clone, Debug)]
 pub(crate) struct Ready {
-    reply: Reply,
+    said: Said,
     pub(crate) evidence: Option<Evidence>,
 }
 
-/// What came of asking an agent.
-enum Asked {
-    /// It was not asked: its breaker is open for so long.
-    NotNow(Duration),
-    /// The attempt ended, with a reply or a deliberate silence or a failure; a class says how it
-    /// counts.
-    Ended(Result<Option<Reply>, Failure>, Class),
+/// A reply, and what the conversation remembers of it.
+#[derive(Clone, Debug)]
+struct Said {
+    reply: Reply,
+    memo: Memo,
 }
+
+/// How an attempt ended: with a reply, a deliberate silence or a failure; and how it counts.
+type Ended = (Result<Option<Said>, Failure>, Class);
 
 /// Gets a reply to the message.
 pub(crate) async fn answer(asking: Asking<'_>, choice: Choice<'_>) -> Result<Ready, End> {
+    let choice = asking.stable_that_asked(choice).unwrap_or(choice);
     let run = asking.owner.claim.run.as_deref().and_then(Run::parse);
     let (resume, left) = match run {
         Some(run) if is_asked_of(&run, choice.revision) => (Some(run), None),
         Some(run) => (None, asking.leave(&run).await),
         None => (None, None),
     };
-    if let Some(reply) = left {
+    if let Some(said) = left {
         // Its worker died while it ran, so it is nobody's evidence.
-        return ready(reply, None);
+        return ready(said, None);
     }
-    let rescued = choice.track == Track::Canary && asking.route.retry_on_stable;
-    match asking.ask(choice.revision, resume.as_ref()).await? {
-        Asked::Ended(Ok(reply), class) => ready(reply, asking.evidence(&choice, class)),
-        Asked::Ended(Err(failure), class) => {
-            asking.record_failure(&choice, class).await?;
-            if rescued {
-                asking.rescue().await
-            } else {
-                asking.fail(choice.revision, failure).await
+    let permit = match choice.track {
+        Track::Canary => None,
+        Track::Stable => match asking.permit() {
+            Ok(permit) => Some(permit),
+            Err(outage) => {
+                asking.record_failure(&choice, Class::Unavailable).await?;
+                return asking.park(outage);
             }
+        },
+    };
+    let (outcome, class) = asking.ask(choice.revision, permit, resume.as_ref()).await?;
+    let failure = match outcome {
+        Ok(said) => {
+            asking.learn(&choice, false);
+            return ready(said, asking.evidence(&choice, class));
         }
-        // An open breaker is no attempt: stable's is the first one then.
-        Asked::NotNow(_) if rescued => asking.divert(&choice).await,
-        Asked::NotNow(pause) => Err(End::wait(pause)),
+        Err(failure) => failure,
+    };
+    asking.record_failure(&choice, class).await?;
+    if choice.track == Track::Canary && asking.route.retry_on_stable {
+        asking.rescue(&choice).await
+    } else {
+        asking.learn(&choice, false);
+        asking.fail(choice.revision, failure).await
     }
 }
 
 impl Asking<'_> {
+    /// Stable, when the message answers its question though the customer has moved to the canary
+    /// since: an attempt that is nobody's evidence, for the weight did not choose it.
+    fn stable_that_asked(&self, choice: Choice<'_>) -> Option<Choice<'_>> {
+        let interrupt = self.interrupt?;
+        let stable = &self.route.stable;
+        let asked = |revision| is_question_of(interrupt, revision);
+        let moved = !asked(choice.revision) && asked(stable);
+        (moved && interrupt.is_open(self.message.received_at)).then_some(Choice {
+            track: Track::Stable,
+            revision: stable,
+            judged: false,
+        })
+    }
+
     /// Asks stable after the canary's agent failed: an outcome that counts for neither track.
-    async fn rescue(&self) -> Result<Ready, End> {
-        match self.ask(&self.route.stable, None).await? {
-            Asked::Ended(Ok(reply), _) => {
-                emit(OutboundEvent::Rescued);
-                ready(reply, None)
-            }
-            Asked::Ended(Err(failure), _) => self.fail(&self.route.stable, failure).await,
-            Asked::NotNow(pause) => Err(End::wait(pause)),
-        }
-    }
-
-    /// Asks stable instead of a canary whose breaker is open.
-    async fn divert(&self, canary: &Choice<'_>) -> Result<Ready, End> {
-        let revision = &self.route.stable;
-        let choice = Choice { track: Track::Stable, revision, judged: canary.judged };
-        match self.ask(revision, None).await? {
-            Asked::Ended(Ok(reply), class) => ready(reply, self.evidence(&choice, class)),
-            Asked::Ended(Err(failure), class) => {
-                self.record_failure(&choice, class).await?;
-                self.fail(revision, failure).await
-            }
-            Asked::NotNow(pause) => Err(End::wait(pause)),
-        }
-    }
-
-    async fn ask(&self, revision: &RevisionRoute, resume: Option<&Run>) -> Result<Asked, End> {
-        let agents = &self.owner.worker.ctx.agents;
-        let permit = match agents.permit(&self.route.channel, revision) {
+    async fn rescue(&self, canary: &Choice<'_>) -> Result<Ready, End> {
+        let stable = &self.route.stable;
+        let permit = match self.permit() {
             Ok(permit) => permit,
             Err(outage) => {
-                let pause = outage.until.saturating_duration_since(Instant::now());
-                return Ok(Asked::NotNow(pause));
+                self.learn(canary, false);
+                return self.park(outage);
             }
         };
+        let (outcome, _) = self.ask(stable, Some(permit), None).await?;
+        self.learn(canary, outcome.is_ok());
+        match outcome {
+            Ok(said) => {
+                emit(OutboundEvent::Rescued);
+                ready(said, None)
+            }
+            Err(failure) => self.fail(stable, failure).await,
+        }
+    }
+
+    /// Notes for a canary whether it failed and stable's answer helped.
+    fn learn(&self, choice: &Choice<'_>, rescued: bool) {
+        if choice.track == Track::Canary {
+            let cuts = &self.owner.worker.ctx.cuts;
+            cuts.learn(&self.route.channel.uid, &choice.revision.revision, rescued);
+        }
+    }
+
+    /// The permit to ask stable, or since when and until when it is left alone.
+    fn permit(&self) -> Result<Permit, Outage> {
+        let agents = &self.owner.worker.ctx.agents;
+        agents.permit(&self.route.channel, &self.route.stable, self.owner.claim.counted)
+    }
+
+    /// Since when and until when the agent of a revision is left alone, if it is.
+    fn outage(&self, revision: &RevisionRoute) -> Option<Outage> {
+        // A canary is not: it has no breaker, so none is ever found open.
+        self.owner.worker.ctx.agents.outage(&self.route.channel, revision)
+    }
+
+    async fn ask(
+        &self,
+        revision: &RevisionRoute,
+        permit: Option<Permit>,
+        resume: Option<&Run>,
+    ) -> Result<Ended, End> {
+        let agents = &self.owner.worker.ctx.agents;
         let keep =
             |run: String| async move { self.owner.keep_run(Some(run)).await.is_ok() }.boxed();
         let began = Instant::now();
         let attempt = agents.ask(self.question(), revision, resume, &keep).await;
         let took = began.elapsed();
-        permit.record(&attempt);
+        if permit.is_some_and(|permit| permit.record(&attempt) == Change::Well) {
+            self.owner.wake(revision.revision.clone());
+        }
         let Some(mut class) = attempt.class() else { return Err(End::Lost) };
         let outcome = attempt.outcome.and_then(|answer| prepared(answer, revision));
         if let Some(failed) = outcome.as_ref().err().and_then(|failure| failure.class()) {
@@ -137,11 +183,11 @@ impl Asking<'_> {
         }
         let failure = outcome.as_ref().err().map(Failure::to_string);
         emit(OutboundEvent::Asked { class, took, failure });
-        Ok(Asked::Ended(outcome, class))
+        Ok((outcome, class))
     }
 
     /// Leaves a run of another revision; gives its answer if it had finished.
-    async fn leave(&self, run: &Run) -> Option<Option<Reply>> {
+    async fn leave(&self, run: &Run) -> Option<Option<Said>> {
         let agents = &self.owner.worker.ctx.agents;
         let answer = agents.leave(run, self.server_key(run), self.question()).await?;
         prepared(answer, &self.route.stable).ok()
@@ -166,17 +212,53 @@ impl Asking<'_> {
         })
     }
 
-    /// Tries again later; after the last try there is the failure text, if any, and the end.
+    /// Waits for stable with everything that waits for it, as long as there is patience.
+    fn park(&self, outage: Outage) -> Result<Ready, End> {
+        let Some(until) = self.patience() else {
+            return self.give_up(&self.route.stable, Class::Unavailable);
+        };
+        let revision = self.route.stable.revision.clone();
+        let probe = outage.until.saturating_duration_since(Instant::now()).max(SHORTEST_PAUSE);
+        Err(End::Park { revision, until, probe: random::jittered(probe).min(until) })
+    }
+
+    /// Tries again later, as long as there is patience.
     async fn fail(&self, revision: &RevisionRoute, failure: Failure) -> Result<Ready, End> {
         let class = failure.class().ok_or(End::Lost)?;
         self.forget_run(revision).await?;
-        let tries = self.owner.claim.tries;
-        if tries < MAX_TRIES {
-            let pause = random::jittered(pause_after(tries));
-            return Err(End::Later { pause, counted: true });
+        let Some(patience) = self.patience() else { return self.give_up(revision, class) };
+        // What others wait for is waited for with them.
+        if let Some(outage) = self.outage(revision) {
+            return self.park(outage);
         }
-        match reply::build_failure(class, revision) {
-            Some(reply) => Ok(Ready { reply, evidence: None }),
+        let (pause, counted) = match failure {
+            // Spread a little, and never sooner than asked.
+            Failure::Busy { retry_after: Some(rest), .. } => {
+                (rest + random::jittered(rest / 20), false)
+            }
+            // Its tries do not count: as long again as it has waited.
+            Failure::Busy { retry_after: None, .. } => {
+                (random::jittered(self.owner.age().clamp(SHORTEST_PAUSE, LONGEST_PAUSE)), false)
+            }
+            _ => (random::jittered(pause_after(self.owner.claim.tries)), true),
+        };
+        Err(End::Later { pause: pause.max(SHORTEST_PAUSE).min(patience), counted })
+    }
+
+    /// How much longer the message is asked about; none when it has been for long enough.
+    fn patience(&self) -> Option<Duration> {
+        let all = Duration::from_millis(self.route.limits.patience_ms);
+        all.checked_sub(self.owner.age()).filter(|left| !left.is_zero())
+    }
+
+    /// Tells the customer, unless that was the last thing that was said: one outage, one apology.
+    fn give_up(&self, revision: &RevisionRoute, class: Class) -> Result<Ready, End> {
+        let apology = reply::build_failure(class, revision);
+        match apology.filter(|_| !self.owner.claim.memo.apologised) {
+            Some(reply) => {
+                let memo = Memo { question: None, apologised: true };
+                Ok(Ready { said: Said { reply, memo }, evidence: None })
+            }
             None => Err(End::failed(class)),
         }
     }
@@ -195,7 +277,7 @@ impl Asking<'_> {
             channel: &self.route.channel,
             conversation: &self.owner.claim.conversation,
             message: self.message,
-            interrupt: None,
+            interrupt: self.interrupt,
         }
     }
 
@@ -216,15 +298,21 @@ impl Asking<'_> {
 impl Ready {
     /// The reply as the store keeps it, under an id of its own.
     pub(crate) fn intent(&self) -> Intent {
-        let segments = u32::try_from(self.reply.segments.len()).unwrap_or(u32::MAX);
-        let body = serde_json::json!(self.reply).to_string();
+        let reply = &self.said.reply;
+        let segments = u32::try_from(reply.segments.len()).unwrap_or(u32::MAX);
+        let body = serde_json::json!(reply).to_string();
         Intent::fresh(IntentId::from_bytes(random::bytes()), segments, body)
+    }
+
+    /// What the conversation remembers of it.
+    pub(crate) fn memo(&self) -> Memo {
+        self.said.memo.clone()
     }
 }
 
-fn ready(reply: Option<Reply>, evidence: Option<Evidence>) -> Result<Ready, End> {
-    match reply {
-        Some(reply) => Ok(Ready { reply, evidence }),
+fn ready(said: Option<Said>, evidence: Option<Evidence>) -> Result<Ready, End> {
+    match said {
+        Some(said) => Ok(Ready { said, evidence }),
         None => Err(End::Silence(evidence)),
     }
 }
@@ -236,13 +324,14 @@ fn pause_after(tries: u32) -> Duration {
 }
 
 /// The reply with an answer's text; none for a deliberate silence.
-fn prepared(answer: Answer, revision: &RevisionRoute) -> Result<Option<Reply>, Failure> {
-    match answer {
-        Answer::Text(text) | Answer::Interrupted { text, .. } => {
-            reply::build(&text, revision).map(Some).ok_or(Failure::TooLong)
-        }
-        Answer::Silence => Ok(None),
-    }
+fn prepared(answer: Answer, revision: &RevisionRoute) -> Result<Option<Said>, Failure> {
+    let (text, question) = match answer {
+        Answer::Text(text) => (text, None),
+        Answer::Interrupted { text, interrupt } => (text, Some(interrupt.kept())),
+        Answer::Silence => return Ok(None),
+    };
+    let reply = reply::build(&text, revision).ok_or(Failure::TooLong)?;
+    Ok(Some(Said { reply, memo: Memo { question, apologised: false } }))
 }
 
 fn is_asked_of(run: &Run, revision: &RevisionRoute) -> bool {
@@ -250,6 +339,13 @@ fn is_asked_of(run: &Run, revision: &RevisionRoute) -> bool {
         AgentRoute::LangGraph { url, assistant_id, .. } => {
             *url == run.url && *assistant_id == run.assistant
         }
+        AgentRoute::Http { .. } => false,
+    }
+}
+
+fn is_question_of(interrupt: &Interrupt, revision: &RevisionRoute) -> bool {
+    match &revision.agent {
+        AgentRoute::LangGraph { url, assistant_id, .. } => interrupt.is_of(url, assistant_id),
         AgentRoute::Http { .. } => false,
     }
 }

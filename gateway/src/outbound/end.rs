@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use kanarie_queue::outcome::Evidence;
 use kanarie_words::class::Class;
+use kanarie_words::ids::RevisionName;
 
 use crate::labels::DeadLetterClass;
 use crate::random;
@@ -24,6 +25,15 @@ pub(crate) enum End {
         pause: Duration,
         /// Whether its try counts.
         counted: bool,
+    },
+    /// The head waits for an agent that is left alone.
+    Park {
+        /// The revision of its channel whose agent it is.
+        revision: RevisionName,
+        /// For how long at the most.
+        until: Duration,
+        /// Until one of those that wait for it may try.
+        probe: Duration,
     },
     /// The head becomes a dead letter.
     GiveUp(DeadLetterClass),

@@ -10,13 +10,14 @@ use kanarie_queue::claim::{Head, KeepRun, Release, Retry};
 use kanarie_queue::dead::{Buried, Bury};
 use kanarie_queue::evidence::EndAttempt;
 use kanarie_queue::intent::{Intent, Memo, Post};
-use kanarie_queue::lease::{Lease, Owned};
+use kanarie_queue::lease::{Lease, Owned, Park};
 use kanarie_queue::outcome::Evidence;
+use kanarie_queue::park::{ParkHead, WOKEN, WakeParked};
 use kanarie_queue::reserve::{Reserve, Reserved};
 use kanarie_queue::send::{
     CommitReply, Committed, Complete, MarkSending, MarkSent, Marked, NoteMissed, Unmark,
 };
-use kanarie_words::ids::{AttemptId, RevisionName, RouteHash};
+use kanarie_words::ids::{AttemptId, RevisionName, RouteHash, SHARDS};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::events::emit;
@@ -54,9 +55,10 @@ impl Owner<'_> {
     pub(crate) async fn commit(
         &self,
         intent: Intent,
+        memo: Memo,
         evidence: Option<Evidence>,
     ) -> Result<CommittedReply, End> {
-        let (lease, memo) = (self.lease(), Memo::default());
+        let lease = self.lease();
         let commit = CommitReply { lease, intent: intent.clone(), evidence, memo };
         match self.insist(commit).await {
             Committed::Done => Ok(CommittedReply::from_store(intent)),
@@ -108,6 +110,40 @@ impl Owner<'_> {
     pub(crate) async fn retry(&self, pause: Duration, counted: bool) -> Result<(), End> {
         let delay_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
         owned(self.insist(Retry { lease: self.lease(), delay_ms, counted }).await)
+    }
+
+    /// Puts the head with those that wait for an agent, for `until`; lets one try in `probe`.
+    pub(crate) async fn park(
+        &self,
+        revision: RevisionName,
+        until: Duration,
+        probe: Duration,
+    ) -> Result<(), End> {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let (until_ms, probe_ms) = (millis(until), millis(probe));
+        let lease = self.lease();
+        owned(self.insist(ParkHead { lease, revision, until_ms, probe_ms }).await)
+    }
+
+    /// Makes everything of the channel ready that waits for an agent. Not waited for: what is not
+    /// woken is let try by itself.
+    pub(crate) fn wake(&self, revision: RevisionName) {
+        let (worker, channel) = (Arc::clone(self.worker), self.claim.channel.clone());
+        tokio::spawn(async move {
+            let park = Park { channel, revision };
+            loop {
+                let woken = worker.ctx.store.run(WakeParked { park: park.clone() }).await;
+                (0..SHARDS).for_each(|shard| worker.ctx.doorbell.ring(shard));
+                match woken {
+                    Ok(woken) if woken >= WOKEN as u64 => {}
+                    Ok(_) => return,
+                    Err(error) => {
+                        emit(OutboundEvent::StoreFailed { error: error.to_string() });
+                        return;
+                    }
+                }
+            }
+        });
     }
 
     /// Makes the head a dead letter; false when there is no room for one.

@@ -16,6 +16,7 @@ use crate::envelope::InboundMessage;
 use crate::events::emit;
 use crate::events::outbound::OutboundEvent;
 use crate::labels::{DeadLetterClass, Label as _};
+use crate::outbound::agent::interrupt::Interrupt;
 use crate::outbound::attempt::{self, Asking};
 use crate::outbound::context::Worker;
 use crate::outbound::deliver;
@@ -66,8 +67,11 @@ async fn line(owner: &Owner<'_>) -> Result<(), End> {
             let (claim, key) = (owner.claim, owner.worker.key);
             let choice = track::choose(key, route, &claim.conversation, claim.failed_on.as_ref());
             let choice = owner.worker.uncut(choice, route);
-            let ready = attempt::answer(Asking { owner, route, message: &message }, choice).await?;
-            owner.commit(ready.intent(), ready.evidence).await?
+            let interrupt = claim.memo.question.as_deref().and_then(Interrupt::parse);
+            let (message, interrupt) = (&message, interrupt.as_ref());
+            let asking = Asking { owner, route, message, interrupt };
+            let ready = attempt::answer(asking, choice).await?;
+            owner.commit(ready.intent(), ready.memo(), ready.evidence).await?
         }
     };
     deliver::deliver(owner, route, &message, reply).await
@@ -82,6 +86,7 @@ async fn end(owner: &Owner<'_>, how: End) {
             taken_off.map(|()| remember(owner, MessageEnd::Silent))
         }
         End::Later { pause, counted } => owner.retry(pause, counted).await,
+        End::Park { revision, until, probe } => owner.park(revision, until, probe).await,
         End::GiveUp(class) => give_up(owner, class).await,
         End::Cut => {
             owner.release().await;

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::agents::{LangGraph, NextRun};
 use crate::replies;
-use crate::world::{World, canary_route, eventually, graph};
+use crate::world::{World, canary_route, eventually, graph, route};
 
 async fn two_graphs() -> (World, LangGraph) {
     let server = LangGraph::start().await;
@@ -101,4 +101,37 @@ async fn a_run_that_is_gone_is_begun_again() {
     assert_eq!(replies(&world, 1).await, ["canary answers"]);
     assert_eq!(server.calls(), ["join r0", "wait canary"]);
     assert_eq!(world.counted(1).await, [("7:canary:success".to_owned(), 1)]);
+}
+
+#[tokio::test]
+async fn a_graph_s_question_is_the_reply_and_the_next_message_resumes_it() {
+    let (world, server) = two_graphs().await;
+    let _running = world.work().await;
+    server.next(NextRun::Ask(json!("Which colour?")));
+    world.admit(1, "SM1", "Hallo").await;
+    assert_eq!(replies(&world, 1).await, ["Which colour?"]);
+    world.admit(1, "SM2", "Blauw").await;
+    assert_eq!(replies(&world, 2).await[1], "canary heard \"Blauw\"");
+    world.admit(1, "SM3", "Dank u").await;
+    assert_eq!(replies(&world, 3).await[2], "canary answers");
+    let resumed = ["wait canary", "state", "resume canary \"Blauw\"", "state c1", "wait canary"];
+    assert_eq!(server.calls(), resumed);
+    assert_eq!(world.counted(3).await, [("7:canary:success".to_owned(), 3)]);
+}
+
+#[tokio::test]
+async fn a_question_of_stable_is_answered_there_by_a_customer_who_has_moved() {
+    let server = LangGraph::start().await;
+    let (stable, canary) = (graph(&server.url, "stable"), graph(&server.url, "canary"));
+    let world = World::start(route(stable.clone())).await;
+    let _running = world.work().await;
+    server.next(NextRun::Ask(json!("Which colour?")));
+    world.admit(1, "SM1", "Hallo").await;
+    replies(&world, 1).await;
+    world.set_route(canary_route(stable, canary));
+    world.admit(1, "SM2", "Blauw").await;
+    assert_eq!(replies(&world, 2).await[1], "stable heard \"Blauw\"");
+    assert_eq!(world.counts().await, [], "the weight did not choose it");
+    world.admit(1, "SM3", "Dank u").await;
+    assert_eq!(replies(&world, 3).await[2], "canary answers");
 }

@@ -47,6 +47,7 @@ pub(crate) struct Asked {
 #[derive(Default)]
 struct HttpInner {
     next: VecDeque<Next>,
+    always: Option<Next>,
     asked: Vec<Asked>,
     answering: u32,
     most_at_once: u32,
@@ -70,6 +71,11 @@ impl HttpAgent {
 
     pub(crate) fn next(&self, next: Next) {
         self.inner.lock().unwrap().next.push_back(next);
+    }
+
+    /// From now on every question that nothing else is said about; none answers them again.
+    pub(crate) fn always(&self, next: Option<Next>) {
+        self.inner.lock().unwrap().always = next;
     }
 
     pub(crate) fn asked(&self) -> Vec<Asked> {
@@ -98,7 +104,7 @@ async fn answer(
         });
         inner.answering += 1;
         inner.most_at_once = inner.most_at_once.max(inner.answering);
-        inner.next.pop_front()
+        inner.next.pop_front().or_else(|| inner.always.clone())
     };
     // Gives a second question of the same conversation the chance to come too early.
     for _ in 0..20 {

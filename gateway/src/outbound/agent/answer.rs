@@ -167,13 +167,10 @@ impl Failure {
         Some(match self {
             Self::LeaseLost => return None,
             Self::Deadline => Class::Timeout,
-            Self::Url
-            | Self::Address
-            | Self::Connect
-            | Self::Broken
-            | Self::Status(_)
-            | Self::Busy { .. }
-            | Self::Graph => Class::Http,
+            Self::Url | Self::Address => Class::Unavailable,
+            Self::Connect | Self::Broken | Self::Status(_) | Self::Busy { .. } | Self::Graph => {
+                Class::Http
+            }
             Self::TooLarge | Self::TooLong | Self::NotJson | Self::Encoded => Class::Invalid,
             Self::NoText => Class::NoAnswer,
         })

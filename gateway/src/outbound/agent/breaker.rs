@@ -12,10 +12,13 @@ use tokio::time::Instant;
 const IN_A_ROW: u32 = 5;
 /// Outcomes that the rate is taken over; it opens when more than half of them are failures.
 const WINDOW: usize = 20;
-/// How long it stays open at first; doubles with every probe that fails.
+/// How long it stays open at first, doubling with every probe that fails; and the shortest time
+/// between two probes.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// Longest time it stays open, unless the agent asks for longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Shortest time between two words that what waits may be woken.
+const WAKING: Duration = Duration::from_secs(1);
 
 /// The state of one dependency.
 #[derive(Clone, Debug, Default)]
@@ -24,11 +27,14 @@ pub struct Breaker {
     in_a_row: u32,
     open: Option<Open>,
     probes: u64,
+    woke: Option<Instant>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Open {
     outage: Outage,
+    /// When a message that has waited may try: another replica may have found the agent well.
+    earliest: Instant,
     pause: Duration,
     /// The number of the probe that is out.
     probe: Option<u64>,
@@ -68,20 +74,23 @@ pub enum Change {
     None,
     /// The agent is left alone from now on.
     Opened,
-    /// It may be asked again: what waits for it is to be woken.
-    Closed,
+    /// It is well: what waits for it, here or in another replica's memory, is to be woken.
+    Well,
 }
 
 impl Breaker {
-    /// Whether a call may go out at `now`. Of an open breaker whose pause is over exactly one
-    /// caller gets a Go, and the others wait for what becomes of it.
-    pub fn permit(&mut self, now: Instant) -> Permission {
+    /// Whether a call may go out at `now`, about a message that has `waited` for the agent or not.
+    /// Of an open breaker whose pause is over exactly one caller gets a Go, and the others wait for
+    /// what becomes of it.
+    pub fn permit(&mut self, waited: bool, now: Instant) -> Permission {
         let Some(open) = &mut self.open else { return Permission::Go(None) };
-        if now < open.outage.until {
+        let due = if waited { open.earliest } else { open.outage.until };
+        if now < due {
             return Permission::Wait(open.outage);
         }
         if open.probe.is_some() {
-            return Permission::Wait(Outage { until: now + FIRST_PAUSE, ..open.outage });
+            let until = open.outage.until.max(now + FIRST_PAUSE);
+            return Permission::Wait(Outage { until, ..open.outage });
         }
         self.probes += 1;
         open.probe = Some(self.probes);
@@ -89,24 +98,45 @@ impl Breaker {
     }
 
     /// Takes the outcome of a call that was permitted, with the number that it got.
-    pub fn record(&mut self, health: Health, probe: Option<u64>, now: Instant) -> Change {
+    pub fn record(
+        &mut self,
+        health: Health,
+        probe: Option<u64>,
+        waited: bool,
+        now: Instant,
+    ) -> Change {
         match (&mut self.open, health) {
             (Some(_), Health::Well) => {
-                *self = Self { probes: self.probes, ..Self::default() };
-                Change::Closed
+                *self = Self { probes: self.probes, woke: Some(now), ..Self::default() };
+                Change::Well
             }
             (Some(open), Health::Ill(asked)) => {
                 if probe.is_some() && open.probe == probe {
                     open.probe = None;
                     open.pause = (open.pause * 2).min(LONGEST_PAUSE);
                     open.outage.until = now + open.pause;
+                    open.earliest = now + FIRST_PAUSE;
                 }
                 // A call from before it opened says nothing new, but for what the agent asks.
-                open.outage.until = open.outage.until.max(now + asked.unwrap_or_default());
+                let rest = now + asked.unwrap_or_default();
+                open.outage.until = open.outage.until.max(rest);
+                open.earliest = open.earliest.max(rest);
                 Change::None
             }
-            (None, health) => self.count(health, now),
+            (None, health) => {
+                let change = self.count(health, now);
+                if health == Health::Well && waited { self.wakes(now) } else { change }
+            }
         }
+    }
+
+    /// A message that had to wait was answered, so others may be waiting: said once a second.
+    fn wakes(&mut self, now: Instant) -> Change {
+        if self.woke.is_some_and(|woke| now < woke + WAKING) {
+            return Change::None;
+        }
+        self.woke = Some(now);
+        Change::Well
     }
 
     /// A probe ended without an outcome: another may go out at once.
@@ -147,8 +177,9 @@ impl Breaker {
             Health::Ill(asked) => asked.unwrap_or_default(),
             Health::Well => Duration::ZERO,
         };
-        let outage = Outage { since: now, until: now + FIRST_PAUSE.max(asked) };
-        self.open = Some(Open { outage, pause: FIRST_PAUSE, probe: None });
+        let until = now + FIRST_PAUSE.max(asked);
+        let outage = Outage { since: now, until };
+        self.open = Some(Open { outage, earliest: until, pause: FIRST_PAUSE, probe: None });
         Change::Opened
     }
 }
@@ -166,7 +197,7 @@ mod tests {
     fn failing(count: u32, now: Instant) -> Breaker {
         let mut breaker = Breaker::default();
         (0..count).for_each(|_| {
-            breaker.record(ILL, None, now);
+            breaker.record(ILL, None, false, now);
         });
         breaker
     }
@@ -181,7 +212,7 @@ mod tests {
 
     /// The number of the probe that goes out.
     fn probe(breaker: &mut Breaker, now: Instant) -> Option<u64> {
-        match breaker.permit(now) {
+        match breaker.permit(false, now) {
             Permission::Go(probe) => Some(probe.expect("a probe has a number")),
             Permission::Wait(_) => None,
         }
@@ -190,16 +221,16 @@ mod tests {
     #[test]
     fn four_failures_in_a_row_leave_it_closed() {
         let now = Instant::now();
-        assert_eq!(failing(4, now).permit(now), Permission::Go(None));
+        assert_eq!(failing(4, now).permit(false, now), Permission::Go(None));
     }
 
     #[test]
     fn the_fifth_failure_in_a_row_opens_it_for_five_seconds() {
         let now = Instant::now();
         let mut breaker = failing(4, now);
-        assert_eq!(breaker.record(ILL, None, now), Change::Opened);
+        assert_eq!(breaker.record(ILL, None, false, now), Change::Opened);
         let outage = Outage { since: now, until: now + seconds(5) };
-        assert_eq!(breaker.permit(now + seconds(2)), Permission::Wait(outage));
+        assert_eq!(breaker.permit(false, now + seconds(2)), Permission::Wait(outage));
         assert_eq!(breaker.outage(), Some(outage));
     }
 
@@ -209,10 +240,10 @@ mod tests {
         let mut breaker = Breaker::default();
         // Two failures, one success: never three in a row, and two thirds fail.
         (0..19).for_each(|index| {
-            breaker.record(health(index % 3 == 0), None, now);
+            breaker.record(health(index % 3 == 0), None, false, now);
         });
-        assert_eq!(breaker.permit(now), Permission::Go(None), "nineteen are no window yet");
-        assert_eq!(breaker.record(ILL, None, now), Change::Opened);
+        assert_eq!(breaker.permit(false, now), Permission::Go(None), "nineteen are no window yet");
+        assert_eq!(breaker.record(ILL, None, false, now), Change::Opened);
     }
 
     #[test]
@@ -220,19 +251,19 @@ mod tests {
         let now = Instant::now();
         let mut breaker = Breaker::default();
         (0..40).for_each(|index| {
-            breaker.record(health(index % 2 == 0), None, now);
+            breaker.record(health(index % 2 == 0), None, false, now);
         });
-        assert_eq!(breaker.permit(now), Permission::Go(None));
+        assert_eq!(breaker.permit(false, now), Permission::Go(None));
     }
 
     #[test]
     fn a_success_does_not_make_it_forget_the_failures_before() {
         let now = Instant::now();
         let mut breaker = failing(1, now);
-        breaker.record(Health::Well, None, now);
+        breaker.record(Health::Well, None, false, now);
         assert!(!breaker.is_idle(now));
         (0..20).for_each(|_| {
-            breaker.record(Health::Well, None, now);
+            breaker.record(Health::Well, None, false, now);
         });
         assert!(breaker.is_idle(now));
     }
@@ -248,13 +279,13 @@ mod tests {
     }
 
     #[test]
-    fn a_success_closes_it_and_says_so_once() {
+    fn a_success_closes_it_and_what_waits_is_woken_once() {
         let now = Instant::now();
         let mut breaker = failing(5, now);
         let number = probe(&mut breaker, now + seconds(5));
-        assert_eq!(breaker.record(Health::Well, number, now + seconds(6)), Change::Closed);
+        assert_eq!(breaker.record(Health::Well, number, false, now + seconds(6)), Change::Well);
         assert!(breaker.is_idle(now));
-        assert_eq!(breaker.record(Health::Well, None, now + seconds(6)), Change::None);
+        assert_eq!(breaker.record(Health::Well, None, false, now + seconds(6)), Change::None);
     }
 
     #[test]
@@ -263,10 +294,10 @@ mod tests {
         let (mut now, mut breaker) = (start, failing(5, start));
         for pause in [5, 10, 20, 40, 60, 60] {
             let outage = Outage { since: start, until: now + seconds(pause) };
-            assert_eq!(breaker.permit(now), Permission::Wait(outage));
+            assert_eq!(breaker.permit(false, now), Permission::Wait(outage));
             now += seconds(pause);
             let number = probe(&mut breaker, now);
-            assert_eq!(breaker.record(ILL, number, now), Change::None);
+            assert_eq!(breaker.record(ILL, number, false, now), Change::None);
         }
     }
 
@@ -275,7 +306,7 @@ mod tests {
         let now = Instant::now();
         let mut breaker = failing(5, now);
         assert!(probe(&mut breaker, now + seconds(5)).is_some());
-        breaker.record(ILL, None, now + seconds(6));
+        breaker.record(ILL, None, false, now + seconds(6));
         assert_eq!(probe(&mut breaker, now + seconds(60)), None, "the probe is still out");
     }
 
@@ -295,14 +326,14 @@ mod tests {
     fn an_agent_that_asks_to_be_left_alone_is() {
         let now = Instant::now();
         let mut breaker = failing(4, now);
-        breaker.record(Health::Ill(Some(seconds(90))), None, now);
+        breaker.record(Health::Ill(Some(seconds(90))), None, false, now);
         let until = |breaker: &Breaker| breaker.outage().unwrap().until;
         assert_eq!(until(&breaker), now + seconds(90));
-        breaker.record(Health::Ill(Some(seconds(120))), None, now);
+        breaker.record(Health::Ill(Some(seconds(120))), None, false, now);
         assert_eq!(until(&breaker), now + seconds(120));
         let later = now + seconds(120);
         let number = probe(&mut breaker, later);
-        breaker.record(Health::Ill(Some(seconds(3))), number, later);
+        breaker.record(Health::Ill(Some(seconds(3))), number, false, later);
         assert_eq!(until(&breaker), later + seconds(10), "never before its own pause is over");
     }
 
@@ -311,5 +342,39 @@ mod tests {
         let now = Instant::now();
         let breaker = failing(5, now);
         assert!(!breaker.is_idle(now + seconds(600)) && breaker.is_idle(now + seconds(606)));
+    }
+
+    #[test]
+    fn a_message_that_has_waited_may_probe_five_seconds_after_the_last_probe() {
+        let now = Instant::now();
+        let mut breaker = failing(5, now);
+        let mut later = now + seconds(5);
+        let number = probe(&mut breaker, later);
+        breaker.record(ILL, number, false, later);
+        later += seconds(4);
+        assert!(matches!(breaker.permit(true, later), Permission::Wait(_)));
+        later += seconds(1);
+        assert!(matches!(breaker.permit(false, later), Permission::Wait(_)), "a new one waits");
+        assert!(matches!(breaker.permit(true, later), Permission::Go(Some(_))));
+        assert!(matches!(breaker.permit(true, later), Permission::Wait(_)), "one at a time");
+    }
+
+    #[test]
+    fn a_message_that_has_waited_does_not_try_before_the_agent_wants_it() {
+        let now = Instant::now();
+        let mut breaker = failing(4, now);
+        breaker.record(Health::Ill(Some(seconds(90))), None, false, now);
+        assert!(matches!(breaker.permit(true, now + seconds(89)), Permission::Wait(_)));
+        assert!(matches!(breaker.permit(true, now + seconds(90)), Permission::Go(Some(_))));
+    }
+
+    #[test]
+    fn the_answer_to_a_message_that_has_waited_wakes_the_others_once_a_second() {
+        let (now, mut breaker) = (Instant::now(), Breaker::default());
+        let well = |breaker: &mut Breaker, now| breaker.record(Health::Well, None, true, now);
+        assert_eq!(well(&mut breaker, now), Change::Well);
+        assert_eq!(well(&mut breaker, now), Change::None);
+        assert_eq!(well(&mut breaker, now + seconds(1)), Change::Well);
+        assert_eq!(breaker.record(Health::Well, None, false, now + seconds(9)), Change::None);
     }
 }

@@ -27,24 +27,31 @@ pub struct Permit {
     breakers: Breakers,
     key: String,
     probe: Option<u64>,
+    waited: bool,
 }
 
 impl Breakers {
-    /// A permit, unless the agent is left alone.
+    /// A permit to ask about a message, unless the agent is left alone.
     pub(crate) fn permit(
         &self,
         channel: &ChannelRef,
         revision: &RevisionRoute,
+        waited: bool,
     ) -> Result<Permit, Outage> {
         let key = key(channel, revision);
         let permission = match self.lock().get_mut(&key) {
-            Some(breaker) => breaker.permit(Instant::now()),
+            Some(breaker) => breaker.permit(waited, Instant::now()),
             None => Permission::Go(None),
         };
         match permission {
-            Permission::Go(probe) => Ok(Permit { breakers: self.clone(), key, probe }),
+            Permission::Go(probe) => Ok(Permit { breakers: self.clone(), key, probe, waited }),
             Permission::Wait(outage) => Err(outage),
         }
+    }
+
+    /// Since when and until when an agent is left alone, if it is.
+    pub(crate) fn outage(&self, channel: &ChannelRef, revision: &RevisionRoute) -> Option<Outage> {
+        self.lock().get(&key(channel, revision))?.outage()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Breaker>> {
@@ -53,7 +60,8 @@ impl Breakers {
 }
 
 impl Permit {
-    /// Takes the outcome; says whether the agent is left alone or asked again from now on.
+    /// Takes the outcome; says whether the agent is left alone from now on, or what waits for it is
+    /// to be woken.
     pub fn record(mut self, attempt: &Attempt) -> Change {
         // Nobody's outcome: the probe goes back.
         let Some(health) = attempt.health() else { return Change::None };
@@ -62,7 +70,7 @@ impl Permit {
         if breakers.len() >= MANY {
             breakers.retain(|_, breaker| !breaker.is_idle(now));
         }
-        breakers.entry(self.key.clone()).or_default().record(health, probe, now)
+        breakers.entry(self.key.clone()).or_default().record(health, probe, self.waited, now)
     }
 }
 
@@ -122,7 +130,7 @@ mod tests {
     }
 
     fn fail(breakers: &Breakers, failure: Failure) -> Change {
-        let permit = breakers.permit(&channel("a", "one"), &revision("r1")).unwrap();
+        let permit = breakers.permit(&channel("a", "one"), &revision("r1"), false).unwrap();
         permit.record(&Attempt::failed(failure))
     }
 
@@ -136,9 +144,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_breaker_stands_for_a_namespace_and_a_revision() {
         let breakers = open(Failure::Deadline);
-        assert!(breakers.permit(&channel("a", "two"), &revision("r1")).is_err());
-        assert!(breakers.permit(&channel("b", "three"), &revision("r1")).is_ok());
-        assert!(breakers.permit(&channel("a", "one"), &revision("r2")).is_ok());
+        assert!(breakers.permit(&channel("a", "two"), &revision("r1"), false).is_err());
+        assert!(breakers.permit(&channel("b", "three"), &revision("r1"), false).is_ok());
+        assert!(breakers.permit(&channel("a", "one"), &revision("r2"), false).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -162,15 +170,15 @@ mod tests {
         let breakers = open(Failure::Connect);
         tokio::time::advance(Duration::from_secs(5)).await;
         let (channel, revision) = (channel("a", "one"), revision("r1"));
-        let probe = breakers.permit(&channel, &revision).unwrap();
-        assert!(breakers.permit(&channel, &revision).is_err());
+        let probe = breakers.permit(&channel, &revision, false).unwrap();
+        assert!(breakers.permit(&channel, &revision, false).is_err());
         drop(probe);
-        let probe = breakers.permit(&channel, &revision).unwrap();
+        let probe = breakers.permit(&channel, &revision, false).unwrap();
         let lost = probe.record(&Attempt::failed(Failure::LeaseLost));
         assert_eq!(lost, Change::None);
-        let probe = breakers.permit(&channel, &revision).unwrap();
-        assert_eq!(probe.record(&well()), Change::Closed);
-        assert!(breakers.permit(&channel, &revision).is_ok());
+        let probe = breakers.permit(&channel, &revision, false).unwrap();
+        assert_eq!(probe.record(&well()), Change::Well);
+        assert!(breakers.permit(&channel, &revision, false).is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -178,7 +186,7 @@ mod tests {
         let breakers =
             open(Failure::Busy { status: 503, retry_after: Some(Duration::from_secs(20)) });
         tokio::time::advance(Duration::from_secs(1)).await;
-        let outage = breakers.permit(&channel("a", "one"), &revision("r1")).unwrap_err();
+        let outage = breakers.permit(&channel("a", "one"), &revision("r1"), false).unwrap_err();
         assert_eq!(outage.until - outage.since, Duration::from_secs(20));
     }
 }
