@@ -193,6 +193,19 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_of_the_first_version_is_read_and_written_as_it_was() {
+        let text = concat!(
+            r#"{"observedAtMs":7,"epoch":"e","replicas":[{"id":"gateway-0","ageMs":3}],"#,
+            r#""unsynced":["u"],"deadLetters":[{"uid":"u","count":1,"oldestAtMs":5,"class":"http"}],"#,
+            r#""channels":[{"uid":"u","acknowledged":[{"replica":"gateway-0","serving":3,"#,
+            r#""hash":"h"}],"counts":[{"serving":3,"track":"stable","class":"no-answer","#,
+            r#""messages":2}]}]}"#,
+        );
+        let state: ControlState = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&state).unwrap(), text);
+    }
+
+    #[test]
     fn a_gateway_that_counts_messages_only_is_told_from_one_without_customers() {
         let read = |text: &str| serde_json::from_str::<ChannelState>(text).unwrap().customers;
         assert_eq!(read(r#"{"uid": "u", "acknowledged": [], "counts": []}"#), None);
