@@ -26,6 +26,7 @@ pub mod track;
 mod turn;
 pub mod twilio;
 mod underway;
+mod wake;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,6 +77,7 @@ pub async fn run(ctx: Context, mut signals: Signals) -> Result<(), Ended> {
     let mut background = Tasks::default();
     background.spawn("keeper of leases", lease::keep(Arc::clone(&worker)));
     background.spawn("sweeper", sweep_old(Arc::clone(&worker)));
+    background.spawn("waker", wake::follow(Arc::clone(&worker)));
     let mut claimers = Tasks::default();
     for shard in 0..SHARDS {
         let claimer = Claimer::new(&worker, &slots, &cut_off, shard).run(signals.stop.clone());

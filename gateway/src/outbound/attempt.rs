@@ -35,6 +35,9 @@ const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause between two tries, unless the agent asks for longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// The last try begins when the patience ends, and at most so much later.
+const LAST_TRY: Duration = Duration::from_secs(30);
+
 /// Who asks, about what.
 #[derive(Clone, Copy)]
 pub(crate) struct Asking<'a> {
@@ -65,6 +68,9 @@ type Ended = (Result<Option<Said>, Failure>, Class);
 /// Gets a reply to the message.
 pub(crate) async fn answer(asking: Asking<'_>, choice: Choice<'_>) -> Result<Ready, End> {
     let choice = asking.stable_that_asked(choice).unwrap_or(choice);
+    if asking.owner.claim.counted && asking.is_overdue() {
+        return asking.give_up(choice.revision, Class::Unavailable);
+    }
     let run = asking.owner.claim.run.as_deref().and_then(Run::parse);
     let (resume, left) = match run {
         Some(run) if is_asked_of(&run, choice.revision) => (Some(run), None),
@@ -249,6 +255,12 @@ impl Asking<'_> {
     fn patience(&self) -> Option<Duration> {
         let all = Duration::from_millis(self.route.limits.patience_ms);
         all.checked_sub(self.owner.age()).filter(|left| !left.is_zero())
+    }
+
+    /// Whether even the last try is over: the message waits for room among the dead letters, or was
+    /// held up by something else than its agent.
+    fn is_overdue(&self) -> bool {
+        self.owner.age() > Duration::from_millis(self.route.limits.patience_ms) + LAST_TRY
     }
 
     /// Tells the customer, unless that was the last thing that was said: one outage, one apology.

@@ -12,12 +12,12 @@ use kanarie_queue::evidence::EndAttempt;
 use kanarie_queue::intent::{Intent, Memo, Post};
 use kanarie_queue::lease::{Lease, Owned, Park};
 use kanarie_queue::outcome::Evidence;
-use kanarie_queue::park::{ParkHead, WOKEN, WakeParked};
+use kanarie_queue::park::ParkHead;
 use kanarie_queue::reserve::{Reserve, Reserved};
 use kanarie_queue::send::{
     CommitReply, Committed, Complete, MarkSending, MarkSent, Marked, NoteMissed, Unmark,
 };
-use kanarie_words::ids::{AttemptId, RevisionName, RouteHash, SHARDS};
+use kanarie_words::ids::{AttemptId, RevisionName, RouteHash};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::events::emit;
@@ -27,6 +27,7 @@ use crate::outbound::committed::CommittedReply;
 use crate::outbound::context::Worker;
 use crate::outbound::end::End;
 use crate::outbound::lease::Held;
+use crate::outbound::wake;
 use crate::store::Store;
 use crate::store::redis::call::Scripted;
 
@@ -129,21 +130,7 @@ impl Owner<'_> {
     /// woken is let try by itself.
     pub(crate) fn wake(&self, revision: RevisionName) {
         let (worker, channel) = (Arc::clone(self.worker), self.claim.channel.clone());
-        tokio::spawn(async move {
-            let park = Park { channel, revision };
-            loop {
-                let woken = worker.ctx.store.run(WakeParked { park: park.clone() }).await;
-                (0..SHARDS).for_each(|shard| worker.ctx.doorbell.ring(shard));
-                match woken {
-                    Ok(woken) if woken >= WOKEN as u64 => {}
-                    Ok(_) => return,
-                    Err(error) => {
-                        emit(OutboundEvent::StoreFailed { error: error.to_string() });
-                        return;
-                    }
-                }
-            }
-        });
+        tokio::spawn(async move { wake::all(&worker.ctx, Park { channel, revision }).await });
     }
 
     /// Makes the head a dead letter; false when there is no room for one.

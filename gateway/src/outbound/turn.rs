@@ -108,7 +108,8 @@ async fn answered(owner: &Owner<'_>) -> Result<(), End> {
 }
 
 async fn give_up(owner: &Owner<'_>, class: DeadLetterClass) -> Result<(), End> {
-    if !owner.bury(class).await? {
+    let full = owner.worker.ctx.full.is_full_of_dead_letters(&owner.claim.channel);
+    if full || !owner.bury(class).await? {
         return owner.retry(random::jittered(NO_ROOM), false).await;
     }
     emit(OutboundEvent::DeadLetter { class });

@@ -242,3 +242,60 @@ async fn a_message_that_failed_before_the_rollout_is_no_evidence_of_it() {
     assert_eq!(replies(&world, 1).await, ["canary: Hallo"]);
     assert_eq!(world.counts().await, []);
 }
+
+#[tokio::test]
+async fn what_waits_for_a_revision_goes_on_when_another_one_is_stable() {
+    let (world, broken) = patient_for(900, "").await;
+    let well = HttpAgent::start("next").await;
+    let _running = world.work().await;
+    broken.always(Some(Next::Status(503)));
+    for customer in 1..=5 {
+        world.admit(customer, &format!("SM{customer}"), "Hallo").await;
+    }
+    eventually("five failures", || broken.asked().len() == 5).await;
+    for customer in 6..=25 {
+        world.admit(customer, &format!("SM{customer}"), "Hoi").await;
+    }
+    world.pass(30).await;
+    let mut mended = unhurried(route(http(&well.url)));
+    mended.stable.revision = "next".parse().unwrap();
+    mended.limits.patience_ms = 900_000;
+    world.set_route(mended);
+    within(&world, 3, "those that waited", || world.twilio.created().len() >= 20).await;
+    within(&world, 60, "every reply", || world.twilio.created().len() == 25).await;
+}
+
+#[tokio::test]
+async fn a_channel_with_too_many_dead_letters_keeps_its_messages_and_asks_nobody() {
+    let (world, agent) = patient_for(3, "").await;
+    let _running = world.work().await;
+    world.hold_dead_letters(2);
+    agent.always(Some(Next::Say(String::new())));
+    world.admit(1, "SM1", "Hallo").await;
+    world.pass(200).await;
+    assert_eq!(world.dead().await, None);
+    assert!(agent.asked().len() <= 3, "{} questions", agent.asked().len());
+    world.hold_dead_letters(0);
+    world.pass(70).await;
+    assert_eq!(world.buried().await, "http");
+}
+
+#[tokio::test]
+async fn a_canary_that_fails_while_nobody_watches_is_left_alone_until_somebody_asks() {
+    let (world, _stable, canary) = with_canary().await;
+    let _running = world.work().await;
+    canary.always(Some(Next::Status(503)));
+    for number in 0..5 {
+        world.admit(1, &format!("SM{number}"), "Hallo").await;
+    }
+    replies(&world, 5).await;
+    world.pass(31).await;
+    world.admit(1, "SM5", "Hoi").await;
+    replies(&world, 6).await;
+    assert_eq!(canary.asked().len(), 5, "nobody has asked for half a minute");
+    assert_eq!(world.counts().await, [("7:canary:http".to_owned(), 5)], "no evidence of stable");
+    world.ask_for_counts();
+    world.admit(1, "SM6", "Hallo").await;
+    replies(&world, 7).await;
+    assert_eq!(canary.asked().len(), 6);
+}

@@ -17,7 +17,7 @@ use kanarie_gateway::doorbell::Doorbell;
 use kanarie_gateway::envelope::{InboundMessage, MessageKind};
 use kanarie_gateway::heartbeat::{self, Pulse};
 use kanarie_gateway::key::LearnedKey;
-use kanarie_gateway::loads::FullChannels;
+use kanarie_gateway::loads::{Bounds, FullChannels};
 use kanarie_gateway::outbound;
 use kanarie_gateway::outbound::agent::Agents;
 use kanarie_gateway::outbound::agent::address::Allow;
@@ -28,11 +28,12 @@ use kanarie_gateway::routes::table::{RouteTable, Sighting};
 use kanarie_gateway::silence::Silence;
 use kanarie_gateway::stop::Signals;
 use kanarie_gateway::store::embedded::EmbeddedStore;
+use kanarie_gateway::store::fleet::Asked;
 use kanarie_gateway::store::{SharedStore, Store};
 use kanarie_gateway::tasks::{Ended, Living};
 use kanarie_queue::admit::{Admission, Admit};
 use kanarie_queue::claim::{Claim, Claimed};
-use kanarie_queue::dead::SumDead;
+use kanarie_queue::dead::{Load, SumDead};
 use kanarie_queue::evidence::ReadCounts;
 use kanarie_queue::lease::Lease;
 use kanarie_queue::send::MarkSent;
@@ -58,6 +59,7 @@ pub(crate) struct World {
     doorbell: Arc<Doorbell>,
     reports: Reports,
     cuts: Arc<Cuts>,
+    full: FullChannels,
     key: LearnedKey,
     _still: Still,
 }
@@ -89,6 +91,7 @@ impl World {
             doorbell: Arc::default(),
             reports: Reports::default(),
             cuts: Arc::new(Cuts::new(Silence::begin(Instant::now()))),
+            full: FullChannels::default(),
             key: LearnedKey::default(),
             _still: Still(sender),
         };
@@ -101,6 +104,19 @@ impl World {
         let name = route_name(&route.account_sid, &route.sender);
         let seen = Sighting::Route(Box::new(route), "hash".parse().unwrap());
         self.routes.replace(vec![(name, seen)], Instant::now());
+    }
+
+    /// Says that somebody asks for the counts.
+    pub(crate) fn ask_for_counts(&self) {
+        let asked = Asked { age_ms: 0, gap_ms: 10_000 };
+        self.cuts.silence().learn(Some(asked), Instant::now());
+    }
+
+    /// Says how many dead letters the channel has, of two.
+    pub(crate) fn hold_dead_letters(&self, dead_letters: u64) {
+        let load = Load { channel: UID.parse().unwrap(), messages: 0, bytes: 0, dead_letters };
+        let bounds = Bounds { messages: 9, bytes: 9_000, dead_letters: 2 };
+        self.full.take(&[load], bounds, &self.routes);
     }
 
     /// Starts a worker that may ask agents on this machine, and waits for its first heartbeat.
@@ -136,7 +152,7 @@ impl World {
             routes: Arc::clone(&self.routes),
             pulse,
             claimers: Living::default(),
-            full: FullChannels::default(),
+            full: self.full.clone(),
             cuts: Arc::clone(&self.cuts),
             doorbell: Arc::clone(&self.doorbell),
             reports: self.reports.clone(),
