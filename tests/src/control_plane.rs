@@ -6,7 +6,6 @@
 //! each is gone when it is dropped or when the test process ends.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -29,6 +28,7 @@ use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
 use crate::process::{self, Process};
+use crate::server::free_port;
 use crate::tools::{self, Tool};
 use crate::yaml;
 
@@ -81,7 +81,7 @@ impl ControlPlane {
 
     async fn start_programs(etcd: &Path, apiserver: &Path) -> Result<Self> {
         let folder = process::folder("control-plane")?;
-        let [client, peer, secure] = free_ports()?;
+        let (client, peer, secure) = (free_port()?, free_port()?, free_port()?);
         let token = random_hex()?;
         write_keys(folder.path(), &token)?;
         let mut etcd = start_etcd(etcd, folder.path(), client, peer)?;
@@ -326,15 +326,4 @@ fn random_hex() -> Result<String> {
     let mut bytes = [0u8; 16];
     SystemRandom::new().fill(&mut bytes).map_err(|_| anyhow::anyhow!("no randomness"))?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
-/// Ports that were free a moment ago, all different.
-fn free_ports<const N: usize>() -> Result<[u16; N]> {
-    let listeners: Vec<TcpListener> =
-        (0..N).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<std::io::Result<_>>()?;
-    let mut ports = [0; N];
-    for (port, listener) in ports.iter_mut().zip(&listeners) {
-        *port = listener.local_addr()?.port();
-    }
-    Ok(ports)
 }

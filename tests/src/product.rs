@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
 use crate::process::{self, Process};
-use crate::redis_server::free_port;
+use crate::server::free_port;
 use crate::tools::progress;
 use crate::twilio::http_client;
 

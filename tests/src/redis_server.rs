@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 use crate::process::{self, Process};
+use crate::server::free_port;
 use crate::tools::{installed, progress};
 
 /// A Redis server, running or stopped.
@@ -113,14 +114,6 @@ pub fn program() -> Result<PathBuf> {
         bail!("apt-get install redis-server ended with {status}");
     }
     installed("redis-server").context("the package redis-server brought no redis-server")
-}
-
-/// A port of the loopback interface that was free a moment ago.
-///
-/// # Errors
-/// There is none.
-pub fn free_port() -> Result<u16> {
-    Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 async fn answers(address: SocketAddr) -> bool {

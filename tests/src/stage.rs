@@ -34,7 +34,14 @@ impl Stage {
     /// # Errors
     /// There are no free ports.
     pub async fn new() -> Result<Self> {
-        let account = Account::new(1);
+        Self::of(Account::new(1)).await
+    }
+
+    /// The same, of this account.
+    ///
+    /// # Errors
+    /// There are no free ports.
+    pub async fn of(account: Account) -> Result<Self> {
         let agent = FakeAgent::start(Behaviour::Echo("re: ".to_owned())).await?;
         let stage = Self {
             twilio: FakeTwilio::start(&[&account]).await?,

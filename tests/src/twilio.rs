@@ -52,6 +52,19 @@ pub struct Sent {
     pub form: Form,
 }
 
+/// A status callback that the gateway answered.
+#[derive(Clone, Debug)]
+pub struct Reported {
+    /// SID of the message.
+    pub sid: String,
+    /// `sent` or `delivered`.
+    pub status: &'static str,
+    /// When it was posted.
+    pub at: Instant,
+    /// HTTP status of the gateway's answer.
+    pub answer: u16,
+}
+
 /// What goes wrong with one request to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -74,8 +87,12 @@ pub struct Settings {
     pub listing_lag: Duration,
     /// Where the gateway listens, host and port; without it no status callback is sent.
     pub callbacks_to: Option<String>,
+    /// How late the first callback about a message comes.
+    pub callback_lag: Duration,
     /// Whether the listing answers at all.
     pub listing_away: bool,
+    /// A number's beginning, and what the listing has in its place: `+52` and `+521`.
+    pub listed_as: Option<(&'static str, &'static str)>,
 }
 
 /// A running fake Twilio.
@@ -95,7 +112,7 @@ struct Shared {
     /// How many of them there are; whoever waits for more is woken.
     accepted: watch::Sender<usize>,
     requests: Mutex<u64>,
-    callback_answers: Mutex<Vec<u16>>,
+    callbacks: Mutex<Vec<Reported>>,
     client: reqwest::Client,
 }
 
@@ -121,7 +138,7 @@ impl FakeTwilio {
             sent: Mutex::default(),
             accepted: watch::Sender::new(0),
             requests: Mutex::default(),
-            callback_answers: Mutex::default(),
+            callbacks: Mutex::default(),
             client: http_client()?,
         });
         let router = Router::new()
@@ -162,9 +179,9 @@ impl FakeTwilio {
         *lock(&self.shared.requests)
     }
 
-    /// HTTP statuses that the gateway answered to status callbacks.
-    pub fn callback_answers(&self) -> Vec<u16> {
-        lock(&self.shared.callback_answers).clone()
+    /// The status callbacks that the gateway answered, in order.
+    pub fn callbacks(&self) -> Vec<Reported> {
+        lock(&self.shared.callbacks).clone()
     }
 
     /// What customers were told more than once: customer and text.
@@ -239,14 +256,7 @@ async fn create(
         all.len()
     };
     shared.accepted.send_replace(accepted);
-    if let (Some(gateway), Some(callback)) = (&settings.callbacks_to, &sent.status_callback) {
-        tokio::spawn(call_back(
-            Arc::clone(&shared),
-            gateway.clone(),
-            callback.clone(),
-            sent.clone(),
-        ));
-    }
+    tokio::spawn(call_back(Arc::clone(&shared), settings, sent.clone()));
     match fault {
         Some(Fault::DropAfterAccepting) => drop_connection(),
         Some(Fault::FailAfterAccepting) => refuse(500, 20500),
@@ -292,10 +302,11 @@ async fn list(
     let mut found: Vec<Value> = lock(&shared.sent)
         .iter()
         .filter(|sent| sent.account == account && sent.at <= visible)
+        .map(|sent| listed(&settings, sent))
         .filter(|sent| find("To").is_none_or(|to| to == sent.to))
         .filter(|sent| find("From").is_none_or(|from| from == sent.from))
         .filter(|sent| query.iter().all(|(name, value)| date_matches(name, value, sent.at)))
-        .map(resource)
+        .map(|sent| resource(&sent))
         .collect();
     found.reverse(); // Twilio lists the newest first.
     let more = found.len() > (page + 1) * size;
@@ -311,6 +322,17 @@ async fn list(
         "uri": format!("/2010-04-01/Accounts/{account}/Messages.json"),
     });
     axum::Json(answer).into_response()
+}
+
+/// The message as the listing names it.
+fn listed(settings: &Settings, sent: &Sent) -> Sent {
+    let mut sent = sent.clone();
+    if let Some((sent_to, listed_as)) = settings.listed_as
+        && let Some(rest) = sent.to.strip_prefix(&format!("whatsapp:{sent_to}"))
+    {
+        sent.to = format!("whatsapp:{listed_as}{rest}");
+    }
+    sent
 }
 
 async fn fetch(
@@ -388,7 +410,11 @@ fn drop_connection() -> ! {
     std::panic::resume_unwind(Box::new("the connection is dropped on purpose"))
 }
 
-async fn call_back(shared: Arc<Shared>, gateway: String, callback: String, sent: Sent) {
+async fn call_back(shared: Arc<Shared>, settings: Settings, sent: Sent) {
+    let (Some(gateway), Some(callback)) = (settings.callbacks_to, sent.status_callback) else {
+        return;
+    };
+    sleep(settings.callback_lag).await;
     let token = lock(&shared.credentials).get(&sent.account).cloned().unwrap_or_default();
     for status in ["sent", "delivered"] {
         let form: Form = [
@@ -405,9 +431,11 @@ async fn call_back(shared: Arc<Shared>, gateway: String, callback: String, sent:
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .to_vec();
         let signature = signer::sign(&token, &callback, &form);
+        let at = Instant::now();
         let posted = customer::post(&shared.client, &gateway, &callback, &form, &signature).await;
         if let Ok(answer) = posted {
-            lock(&shared.callback_answers).push(answer.status);
+            let reported = Reported { sid: sent.sid.clone(), status, at, answer: answer.status };
+            lock(&shared.callbacks).push(reported);
         }
     }
 }

@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use kanarie_tests::customer::customer;
+use kanarie_tests::agent::Behaviour;
+use kanarie_tests::customer::{Account, customer};
 use kanarie_tests::product::Program;
 use kanarie_tests::stage::Stage;
 use kanarie_tests::twilio::Fault;
@@ -38,6 +39,56 @@ async fn a_reply_whose_answer_was_lost_is_found_in_the_listing_and_not_sent_agai
     let gateway = stage.gateway(None).await.unwrap();
     stage.twilio.set(|settings| settings.callbacks_to = None);
     both_are_answered_once(&stage, &gateway, Fault::FailAfterAccepting).await;
+}
+
+#[tokio::test]
+async fn a_reply_whose_answer_was_lost_is_sent_once_though_the_listing_lags_and_writes_its_number_otherwise()
+ {
+    let stage = Stage::new().await.unwrap();
+    let gateway = stage.gateway(None).await.unwrap();
+    stage.twilio.set(|settings| {
+        settings.callbacks_to = None;
+        settings.listing_lag = Duration::from_secs(30);
+        settings.listed_as = Some(("+52", "+521"));
+    });
+    for who in [customer(1), "whatsapp:+525512345678".to_owned()] {
+        stage.twilio.fail_next([Fault::DropAfterAccepting]);
+        stage.say(&gateway, &who, "eerst #1").await.unwrap();
+        stage.say(&gateway, &who, "daarna #2").await.unwrap();
+    }
+    assert_eq!(stage.twilio.wait_for_sent(4, LATE).await, 4);
+    assert_eq!(stage.twilio.sent_twice(), []);
+    assert_eq!(stage.twilio.out_of_order(), []);
+}
+
+#[tokio::test]
+async fn a_callback_settles_a_reply_though_the_webhook_url_has_a_parameter_of_that_name() {
+    let mut account = Account::new(1);
+    account.webhook_url.push_str("?o=acme");
+    let stage = Stage::of(account).await.unwrap();
+    let gateway = stage.gateway(None).await.unwrap();
+    stage.twilio.set(|settings| {
+        settings.listing_away = true;
+        settings.callback_lag = Duration::from_secs(3);
+    });
+    both_are_answered_once(&stage, &gateway, Fault::DropAfterAccepting).await;
+}
+
+#[tokio::test]
+async fn a_segment_waits_until_the_one_before_it_is_reported_or_a_second_has_passed() {
+    let stage = Stage::new().await.unwrap();
+    let gateway = stage.gateway(None).await.unwrap();
+    stage.twilio.set(|settings| settings.callback_lag = Duration::from_millis(400));
+    stage.agent.behave(Behaviour::Say("Een zin die vaak herhaald wordt. ".repeat(140)));
+    stage.say(&gateway, &customer(1), "Vertel").await.unwrap();
+    assert_eq!(stage.twilio.wait_for_sent(3, SOON).await, 3);
+    let (sent, reported) = (stage.twilio.sent(), stage.twilio.callbacks());
+    for pair in sent.windows(2) {
+        let report = reported.iter().find(|report| report.sid == pair[0].sid);
+        let is_reported = report.is_some_and(|report| report.at <= pair[1].arrived);
+        let waited = pair[1].arrived - pair[0].arrived;
+        assert!(is_reported || waited >= Duration::from_secs(1), "after {waited:?}");
+    }
 }
 
 #[tokio::test]
