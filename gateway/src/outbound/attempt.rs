@@ -49,14 +49,14 @@ pub(crate) struct Asking<'a> {
 }
 
 /// What is said to the customer, and what the attempt that said it counts as.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Ready {
     said: Said,
     pub(crate) evidence: Option<Evidence>,
 }
 
 /// A reply, and what the conversation remembers of it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Said {
     reply: Reply,
     memo: Memo,
@@ -83,6 +83,8 @@ pub(crate) async fn answer(asking: Asking<'_>, choice: Choice<'_>) -> Result<Rea
     }
     let permit = match choice.track {
         Track::Canary => None,
+        // Waiting for what was begun asks nobody.
+        Track::Stable if resume.is_some() => None,
         Track::Stable => match asking.permit() {
             Ok(permit) => Some(permit),
             Err(outage) => {

@@ -3,6 +3,7 @@
 //! Takes what a client of an agent found out, gives how it counts. Pure. No failure holds a URL, a
 //! text or a token.
 
+use std::fmt;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -33,8 +34,8 @@ pub struct Question<'a> {
 /// Keeps the id of a run with the head of the conversation; false when the lease is lost.
 pub type KeepRun<'a> = dyn Fn(String) -> BoxFuture<'a, bool> + Send + Sync + 'a;
 
-/// What an agent answers.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What an agent answers. What it says to the customer is not shown.
+#[derive(Clone, PartialEq, Eq)]
 pub enum Answer {
     /// This text, not blank.
     Text(String),
@@ -110,6 +111,16 @@ pub enum Failure {
     /// The lease was lost meanwhile: this is nobody's outcome.
     #[error("the conversation was taken over by another worker")]
     LeaseLost,
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "Text({} bytes)", text.len()),
+            Self::Silence => f.write_str("Silence"),
+            Self::Interrupted { text, .. } => write!(f, "Interrupted({} bytes)", text.len()),
+        }
+    }
 }
 
 impl Attempt {

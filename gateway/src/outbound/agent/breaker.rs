@@ -15,8 +15,11 @@ const WINDOW: usize = 20;
 /// How long it stays open at first, doubling with every probe that fails; and the shortest time
 /// between two probes.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
-/// Longest time it stays open, unless the agent asks for longer.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Longest time it stays open, unless the agent asks for longer: one question in so long hurts
+/// nobody, and customers wait no longer than that for an agent that is back.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// A breaker that has been due for so long is one that nobody asks about any more.
+const FORGOTTEN: Duration = Duration::from_secs(600);
 /// Shortest time between two words that what waits may be woken.
 const WAKING: Duration = Duration::from_secs(1);
 
@@ -156,7 +159,7 @@ impl Breaker {
     /// Whether it remembers no trouble, or only an old one that nobody asks about.
     pub fn is_idle(&self, now: Instant) -> bool {
         match &self.open {
-            Some(open) => open.probe.is_none() && now > open.outage.until + 10 * LONGEST_PAUSE,
+            Some(open) => open.probe.is_none() && now > open.outage.until + FORGOTTEN,
             None => self.recent.iter().all(|succeeded| *succeeded),
         }
     }
@@ -289,10 +292,10 @@ mod tests {
     }
 
     #[test]
-    fn every_probe_that_fails_doubles_the_pause_up_to_a_minute() {
+    fn every_probe_that_fails_doubles_the_pause_up_to_a_quarter_of_a_minute() {
         let start = Instant::now();
         let (mut now, mut breaker) = (start, failing(5, start));
-        for pause in [5, 10, 20, 40, 60, 60] {
+        for pause in [5, 10, 15, 15] {
             let outage = Outage { since: start, until: now + seconds(pause) };
             assert_eq!(breaker.permit(false, now), Permission::Wait(outage));
             now += seconds(pause);
