@@ -68,8 +68,13 @@ fn request(message: &InboundMessage) -> Value {
     let channel =
         ChannelRef { namespace: "shop".into(), name: "cars".into(), uid: "u".parse().unwrap() };
     let conversation = ConversationId::from_bytes([7; 16]);
-    let question =
-        Question { channel: &channel, conversation: &conversation, message, interrupt: None };
+    let question = Question {
+        channel: &channel,
+        conversation: &conversation,
+        message,
+        interrupt: None,
+        may_have_begun: false,
+    };
     serde_json::to_value(AgentRequest::of(question)).unwrap()
 }
 

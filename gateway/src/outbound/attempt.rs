@@ -62,6 +62,15 @@ struct Said {
     memo: Memo,
 }
 
+/// What an earlier owner began.
+#[derive(Clone, Copy, Default)]
+struct Begun<'a> {
+    /// The run that it kept.
+    run: Option<&'a Run>,
+    /// Whether there may be one that it could not keep.
+    may_be_lost: bool,
+}
+
 /// How an attempt ended: with a reply, a deliberate silence or a failure; and how it counts.
 type Ended = (Result<Option<Said>, Failure>, Class);
 
@@ -93,7 +102,8 @@ pub(crate) async fn answer(asking: Asking<'_>, choice: Choice<'_>) -> Result<Rea
             }
         },
     };
-    let (outcome, class) = asking.ask(choice.revision, permit, resume.as_ref()).await?;
+    let begun = Begun { run: resume.as_ref(), may_be_lost: asking.may_have_lost_a_run() };
+    let (outcome, class) = asking.ask(choice.revision, permit, begun).await?;
     let failure = match outcome {
         Ok(said) => {
             asking.learn(&choice, false);
@@ -135,7 +145,7 @@ impl Asking<'_> {
                 return self.park(outage);
             }
         };
-        let (outcome, _) = self.ask(stable, Some(permit), None).await?;
+        let (outcome, _) = self.ask(stable, Some(permit), Begun::default()).await?;
         self.learn(canary, outcome.is_ok());
         match outcome {
             Ok(said) => {
@@ -170,13 +180,14 @@ impl Asking<'_> {
         &self,
         revision: &RevisionRoute,
         permit: Option<Permit>,
-        resume: Option<&Run>,
+        begun: Begun<'_>,
     ) -> Result<Ended, End> {
         let agents = &self.owner.worker.ctx.agents;
         let keep =
             |run: String| async move { self.owner.keep_run(Some(run)).await.is_ok() }.boxed();
         let began = Instant::now();
-        let attempt = agents.ask(self.question(), revision, resume, &keep).await;
+        let attempt =
+            agents.ask(self.question(begun.may_be_lost), revision, begun.run, &keep).await;
         let took = began.elapsed();
         if permit.is_some_and(|permit| permit.record(&attempt) == Change::Well) {
             self.owner.wake(revision.revision.clone());
@@ -185,7 +196,7 @@ impl Asking<'_> {
         let outcome = attempt.outcome.and_then(|answer| prepared(answer, revision));
         if let Some(failed) = outcome.as_ref().err().and_then(|failure| failure.class()) {
             class = failed;
-        } else if class == Class::Success && resume.is_none() && self.is_slow(took) {
+        } else if class == Class::Success && begun.run.is_none() && self.is_slow(took) {
             // How long a run took that somebody else began is not known.
             class = Class::Slow;
         }
@@ -197,7 +208,7 @@ impl Asking<'_> {
     /// Leaves a run of another revision; gives its answer if it had finished.
     async fn leave(&self, run: &Run) -> Option<Option<Said>> {
         let agents = &self.owner.worker.ctx.agents;
-        let answer = agents.leave(run, self.server_key(run), self.question()).await?;
+        let answer = agents.leave(run, self.server_key(run), self.question(false)).await?;
         prepared(answer, &self.route.stable).ok()
     }
 
@@ -286,12 +297,19 @@ impl Asking<'_> {
         Ok(())
     }
 
-    fn question(&self) -> Question<'_> {
+    /// Whether an earlier owner may have died between beginning a run and keeping its id.
+    fn may_have_lost_a_run(&self) -> bool {
+        let claim = self.owner.claim;
+        claim.crashes > 0 && !claim.counted && claim.run.is_none()
+    }
+
+    fn question(&self, may_have_begun: bool) -> Question<'_> {
         Question {
             channel: &self.route.channel,
             conversation: &self.owner.claim.conversation,
             message: self.message,
             interrupt: self.interrupt,
+            may_have_begun,
         }
     }
 

@@ -83,6 +83,7 @@ impl Asker {
             conversation: &conversation,
             message: &message,
             interrupt,
+            may_have_begun: false,
         };
         let keep = |run: String| {
             self.kept.lock().unwrap().push(Run::parse(&run).unwrap());

@@ -135,3 +135,18 @@ async fn a_question_of_stable_is_answered_there_by_a_customer_who_has_moved() {
     world.admit(1, "SM3", "Dank u").await;
     assert_eq!(replies(&world, 3).await[2], "canary answers");
 }
+
+#[tokio::test]
+async fn a_run_whose_id_died_with_its_worker_is_found_and_waited_for() {
+    let (world, server) = two_graphs().await;
+    world.admit(1, "SM1", "Hallo").await;
+    world.claim(1).await;
+    world.skip(16_000);
+    server.begin("SM1");
+    server.finish(0);
+    let _running = world.work().await;
+    world.pass(1).await;
+    assert_eq!(replies(&world, 1).await, ["r0 answers"]);
+    assert_eq!(server.calls(), ["runs", "join r0"]);
+    assert_eq!(world.counted(1).await, [("7:canary:success".to_owned(), 1)]);
+}

@@ -29,6 +29,8 @@ pub struct Question<'a> {
     pub message: &'a InboundMessage,
     /// The question of a graph that this message may answer.
     pub interrupt: Option<&'a Interrupt>,
+    /// Whether somebody may have begun to ask about it before, and died.
+    pub may_have_begun: bool,
 }
 
 /// Keeps the id of a run with the head of the conversation; false when the lease is lost.

@@ -251,6 +251,7 @@ mod tests {
             conversation: &conversation,
             message: &message,
             interrupt: None,
+            may_have_begun: false,
         };
         assert_eq!(
             serde_json::to_value(AgentRequest::of(question)).unwrap(),

@@ -123,7 +123,11 @@ impl Server<'_> {
         deadline: Instant,
         keep: &KeepRun<'_>,
     ) -> Attempt {
-        if let Some(run) = begun {
+        let lost = match begun {
+            None if question.may_have_begun => self.begun_before(assistant, question).await,
+            _ => None,
+        };
+        if let Some(run) = begun.or(lost.as_ref()) {
             let attempt = self.wait_for(run, question, deadline).await;
             // Cancelled by somebody who died before they could forget it: it left no trace.
             if attempt.outcome != Err(Failure::Status(404)) {
@@ -148,6 +152,20 @@ impl Server<'_> {
             return None;
         }
         self.join(run, question, Instant::now() + ASIDE).await.ok()
+    }
+
+    /// The run that somebody began about the message who died before its id was kept.
+    async fn begun_before(&self, assistant: &str, question: Question<'_>) -> Option<Run> {
+        let thread = input::thread_id(question.message).to_string();
+        let marked = Marked::message(question.message.sid.as_str());
+        let run = self.find(&thread, marked, question).await.ok()??;
+        Some(Run {
+            url: self.written.clone(),
+            assistant: assistant.to_owned(),
+            thread,
+            run,
+            after: None,
+        })
     }
 
     /// How the message answers a question that this assistant asked; none when it does not, or when
@@ -236,7 +254,7 @@ impl Server<'_> {
             if !matches!(unanswered.failure, Failure::Broken | Failure::Deadline) {
                 return Begun::Failed(unanswered.failure);
             }
-            match self.find(&start.thread, &mark, question).await {
+            match self.find(&start.thread, Marked::attempt(&mark), question).await {
                 Ok(Some(run)) => return Begun::Unheard(run),
                 Ok(None) if unanswered.was_closed && may_repeat => may_repeat = false,
                 _ => return Begun::Failed(unanswered.failure),
@@ -247,10 +265,9 @@ impl Server<'_> {
     async fn find(
         &self,
         thread: &str,
-        mark: &str,
+        mut marked: Marked<'_>,
         question: Question<'_>,
     ) -> Result<Option<String>, Failure> {
-        let mut marked = Marked::new(mark);
         let fields = ["run_id", "metadata"].map(|field| ("select", field));
         let request = self.request(Method::GET, &["threads", thread, "runs"]);
         let request = request.query(&[("limit", RECENT_RUNS)]).query(&fields);

@@ -19,9 +19,10 @@ pub(crate) struct Open {
     checkpoint: String,
 }
 
-/// The run with a mark, from the list of a thread's runs.
+/// The latest run with a mark in its metadata, from the list of a thread's runs.
 #[derive(Debug)]
 pub(crate) struct Marked<'a> {
+    key: &'static str,
     mark: &'a str,
     id: String,
     is_marked: bool,
@@ -95,9 +96,18 @@ fn is_question(path: Path<'_>) -> bool {
 }
 
 impl<'a> Marked<'a> {
-    /// For the run with this mark.
-    pub(crate) fn new(mark: &'a str) -> Self {
-        Self { mark, id: String::new(), is_marked: false, found: None }
+    /// For the run of one POST.
+    pub(crate) fn attempt(mark: &'a str) -> Self {
+        Self::new("attempt", mark)
+    }
+
+    /// For the run about a message.
+    pub(crate) fn message(sid: &'a str) -> Self {
+        Self::new("message_sid", sid)
+    }
+
+    fn new(key: &'static str, mark: &'a str) -> Self {
+        Self { key, mark, id: String::new(), is_marked: false, found: None }
     }
 
     /// Its id.
@@ -107,10 +117,14 @@ impl<'a> Marked<'a> {
 }
 
 impl Visit for Marked<'_> {
-    const KEYS: &'static [&'static str] = &["run_id", "metadata", "attempt"];
+    const KEYS: &'static [&'static str] = &["run_id", "metadata", "attempt", "message_sid"];
 
     fn room(&self, path: Path<'_>) -> Option<usize> {
-        matches!(path, ["[]", "run_id"] | ["[]", "metadata", "attempt"]).then_some(LONGEST_ID)
+        match path {
+            ["[]", "run_id"] => Some(LONGEST_ID),
+            ["[]", "metadata", key] => (*key == self.key).then_some(LONGEST_ID),
+            _ => None,
+        }
     }
 
     fn string(&mut self, path: Path<'_>, text: &str, _: bool) {
@@ -127,7 +141,8 @@ impl Visit for Marked<'_> {
     }
 
     fn close(&mut self, path: Path<'_>, _: Nest) {
-        if path == ["[]"] && self.is_marked {
+        // The server lists the latest first.
+        if path == ["[]"] && self.is_marked && self.found.is_none() {
             self.found = Some(self.id.clone());
         }
     }
@@ -246,12 +261,13 @@ mod tests {
             })
         };
         let runs = json!([run("r3", "m3"), run("r2", "m2"), run("r1", "m1"), {"run_id": "r0"}]);
-        let found = |mark| {
-            let mut marked = Marked::new(mark);
+        let found = |mut marked: Marked<'_>| {
             read(&mut marked, &runs);
             marked.found()
         };
-        assert_eq!((found("m2").as_deref(), found("m4")), (Some("r2"), None));
+        assert_eq!(found(Marked::attempt("m2")).as_deref(), Some("r2"));
+        assert_eq!(found(Marked::attempt("m4")), None);
+        assert_eq!(found(Marked::message("SM1")).as_deref(), Some("r3"), "the latest");
     }
 
     #[test]
