@@ -63,6 +63,11 @@ pub enum Event {
         /// Of what.
         bound: Bound,
     },
+    /// Connections can no longer be accepted.
+    AcceptFailed {
+        /// The system's error.
+        error: String,
+    },
     /// A connection was closed because its client took too long or too many were open.
     ConnectionClosed {
         /// Why.
@@ -102,6 +107,7 @@ struct Metrics {
     webhooks: Counters2<Endpoint, WebhookOutcome>,
     webhook_seconds: Histograms<Endpoint>,
     store_failures: IntCounter,
+    accept_failures: IntCounter,
     channels_full: Counters<Bound>,
     connections_closed: Counters<CloseReason>,
     routes_trouble: Counters<RoutesTrouble>,
@@ -135,6 +141,11 @@ impl Metrics {
                 "kanarie_admission_store_failures_total",
                 "Admissions that the store did not answer.",
             ),
+            accept_failures: counter(
+                &registry,
+                "kanarie_accept_failures_total",
+                "How often accepting connections began to fail: out of descriptors, most likely.",
+            ),
             channels_full: Counters::new(
                 &registry,
                 "kanarie_channel_full_total",
@@ -166,6 +177,7 @@ impl Metrics {
             }
             Event::StoreFailed { .. } => self.store_failures.inc(),
             Event::ConnectionClosed { reason } => self.connections_closed.inc(*reason),
+            Event::AcceptFailed { .. } => self.accept_failures.inc(),
             Event::ChannelFull { bound, .. } => self.channels_full.inc(*bound),
             Event::ChannelHasRoom { .. } | Event::Lifecycle { .. } | Event::TaskEnded { .. } => {}
             Event::Routes(event) => {
@@ -198,6 +210,9 @@ fn log(event: &Event) {
         }
         Event::ConnectionClosed { reason } => {
             tracing::debug!(reason = reason.as_str(), "connection closed early");
+        }
+        Event::AcceptFailed { error } => {
+            tracing::warn!(%error, "connections are not accepted at present")
         }
         Event::ChannelFull { channel, bound } => {
             let bound = bound.as_str();

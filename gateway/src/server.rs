@@ -40,6 +40,8 @@ pub async fn run(
 ) {
     let places = Places::new(limits.connections);
     let mut connections = JoinSet::new();
+    // A failure is said once, not ten times a second.
+    let mut failing = false;
     loop {
         let accepted = async {
             let accepted = listener.accept().await;
@@ -53,6 +55,7 @@ pub async fn run(
         };
         match accepted {
             Ok((stream, _)) => {
+                failing = false;
                 let wanted = Arc::clone(&places.wanted);
                 let serving = serve(stream, router.clone(), limits, wanted, shutdown.clone());
                 connections.spawn(async move {
@@ -61,7 +64,12 @@ pub async fn run(
                 });
             }
             // Out of descriptors, most likely: accepting at once again would only burn the CPU.
-            Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    emit(Event::AcceptFailed { error: error.to_string() });
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
         }
         while connections.try_join_next().is_some() {}
     }

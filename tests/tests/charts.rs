@@ -79,6 +79,30 @@ fn an_unknown_value_is_refused_by_the_schema() {
 }
 
 #[test]
+fn turns_are_taken_by_their_former_name_too() {
+    let arguments = |sets: &[&str]| {
+        let objects = render(sets);
+        let gateway = one(&objects, "StatefulSet", "kanarie-gateway");
+        strings(&gateway.data["spec"]["template"]["spec"]["containers"][0]["args"])
+    };
+    assert!(arguments(&["mode=Cluster"]).contains(&"--turns=2000".to_owned()));
+    let former = arguments(&["mode=Cluster", "gateway.workers=64"]);
+    assert!(former.contains(&"--workers=64".to_owned()), "{former:?}");
+    assert!(!former.iter().any(|argument| argument.starts_with("--turns")), "{former:?}");
+}
+
+#[test]
+fn the_bounds_of_a_channel_are_written_as_the_gateway_reads_them() {
+    let sets = ["mode=Cluster", "gateway.channel.messages=5000000", "gateway.channel.bytes=2Gi"];
+    let objects = render(&sets);
+    let gateway = one(&objects, "StatefulSet", "kanarie-gateway");
+    let arguments = strings(&gateway.data["spec"]["template"]["spec"]["containers"][0]["args"]);
+    for argument in ["--channel-messages=5000000", "--channel-bytes=2Gi"] {
+        assert!(arguments.contains(&argument.to_owned()), "{arguments:?}");
+    }
+}
+
+#[test]
 fn the_chart_of_the_definition_ships_the_generated_one() {
     let generated = fs::read_to_string(root().join("crds/whatsappchannels.yaml")).unwrap();
     let shipped = root().join("charts/kanarie-crds/whatsappchannels.yaml");
