@@ -18,8 +18,11 @@ mod deliver;
 mod end;
 pub mod lease;
 mod owner;
+mod places;
+mod quarantine;
 pub mod refused;
 pub mod reply;
+mod returns;
 mod segment;
 mod settle;
 pub mod track;
@@ -33,16 +36,13 @@ use std::time::Duration;
 
 use kanarie_queue::sweep::Sweep;
 use kanarie_words::ids::SHARDS;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::events::emit;
 use crate::events::outbound::OutboundEvent;
 use crate::outbound::claimer::Claimer;
 use crate::outbound::context::{Context, Worker};
-use crate::outbound::lease::Leases;
-use crate::outbound::refused::Holds;
-use crate::outbound::underway::Underway;
 use crate::random;
 use crate::stop::{Signals, stopped};
 use crate::tasks::{Ended, Tasks};
@@ -57,7 +57,7 @@ const POSTS: Duration = Duration::from_secs(5);
 /// # Errors
 /// When one of its own tasks ends before; what was claimed is given back then as well.
 pub async fn run(ctx: Context, mut signals: Signals) -> Result<(), Ended> {
-    if ctx.settings.workers == 0 {
+    if ctx.settings.turns == 0 {
         stopped(&mut signals.stop).await;
         return Ok(());
     }
@@ -65,64 +65,68 @@ pub async fn run(ctx: Context, mut signals: Signals) -> Result<(), Ended> {
         key = ctx.key.wait() => key,
         () = stopped(&mut signals.stop) => return Ok(()),
     };
-    let slots = Arc::new(Semaphore::new(ctx.settings.workers as usize));
-    let worker = Arc::new(Worker {
-        ctx,
-        key,
-        leases: Leases::default(),
-        holds: Holds::default(),
-        posts: Underway::default(),
-    });
+    let worker = Arc::new(Worker::new(ctx, key));
     let (cut, cut_off) = watch::channel(false);
-    let mut background = Tasks::default();
-    background.spawn("keeper of leases", lease::keep(Arc::clone(&worker)));
-    background.spawn("sweeper", sweep_old(Arc::clone(&worker)));
-    background.spawn("waker", wake::follow(Arc::clone(&worker)));
-    let mut claimers = Tasks::default();
-    for shard in 0..SHARDS {
-        let claimer = Claimer::new(&worker, &slots, &cut_off, shard).run(signals.stop.clone());
-        let alive = worker.ctx.claimers.one();
-        claimers.spawn(&format!("claimer of shard {shard}"), async move {
-            claimer.await;
-            drop(alive);
-        });
-    }
+    let mut background = background(&worker);
+    let mut claimers = claimers(&worker, &cut_off, &signals.stop);
     let mut stop_told = signals.stop.clone();
     let told = tokio::select! {
         told = claimers.until(&mut signals.stop) => told,
         told = background.until(&mut stop_told) => told,
     };
     if told.is_err() {
-        give_back(&worker, &slots, &cut).await;
+        give_back(&worker, &cut).await;
         return told;
     }
     // A claim that was sent is waited for, or its lease would have to run out.
     let finished = claimers.finish().await;
-    drain(&worker, &slots, &cut, &mut signals.hurry).await;
+    drain(&worker, &cut, &mut signals.hurry).await;
     finished
 }
 
+/// What runs beside the turns.
+fn background(worker: &Arc<Worker>) -> Tasks {
+    let mut tasks = Tasks::default();
+    let (store, leases) = (Arc::clone(&worker.ctx.store), worker.leases.clone());
+    tasks.spawn("keeper of leases", lease::keep(store, leases));
+    tasks.spawn("sweeper", sweep_old(Arc::clone(worker)));
+    tasks.spawn("waker", wake::follow(Arc::clone(worker)));
+    tasks
+}
+
+/// A claimer for each shard.
+fn claimers(
+    worker: &Arc<Worker>,
+    cut_off: &watch::Receiver<bool>,
+    stop: &watch::Receiver<bool>,
+) -> Tasks {
+    let mut tasks = Tasks::default();
+    for shard in 0..SHARDS {
+        let claimer = Claimer::new(worker, cut_off, shard).run(stop.clone());
+        let alive = worker.ctx.claimers.one();
+        tasks.spawn(&format!("claimer of shard {shard}"), async move {
+            claimer.await;
+            drop(alive);
+        });
+    }
+    tasks
+}
+
 /// Waits for the turns that go on; at the deadline, or in a hurry, gives them back.
-async fn drain(
-    worker: &Worker,
-    slots: &Semaphore,
-    cut: &watch::Sender<bool>,
-    hurry: &mut watch::Receiver<bool>,
-) {
-    let turns = slots.acquire_many(worker.ctx.settings.workers);
+async fn drain(worker: &Worker, cut: &watch::Sender<bool>, hurry: &mut watch::Receiver<bool>) {
     let finished = tokio::select! {
-        finished = timeout(worker.ctx.settings.drain, turns) => finished.is_ok(),
+        finished = timeout(worker.ctx.settings.drain, worker.turns.none()) => finished.is_ok(),
         () = stopped(hurry) => false,
     };
     if !finished {
-        give_back(worker, slots, cut).await;
+        give_back(worker, cut).await;
     }
 }
 
 /// Cuts the turns off, which gives them back.
-async fn give_back(worker: &Worker, slots: &Semaphore, cut: &watch::Sender<bool>) {
+async fn give_back(worker: &Worker, cut: &watch::Sender<bool>) {
     cut.send_replace(true);
-    let released = timeout(RELEASE, slots.acquire_many(worker.ctx.settings.workers));
+    let released = timeout(RELEASE, worker.turns.none());
     let _ = tokio::join!(released, timeout(POSTS, worker.posts.none()));
 }
 

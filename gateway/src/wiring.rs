@@ -166,7 +166,7 @@ impl Gateway {
                 full: full.clone(),
                 agents: self.agents,
                 twilio: self.twilio,
-                settings: Settings { workers: self.config.turns, drain: OUTBOUND_DRAIN },
+                settings: Settings { turns: self.config.turns, drain: OUTBOUND_DRAIN },
             },
             admin: Arc::new(Admin {
                 routes: Arc::clone(&routes),

@@ -6,8 +6,12 @@
 mod agents;
 #[path = "worker_cases/asking.rs"]
 mod asking;
+#[path = "worker_cases/crashes.rs"]
+mod crashes;
 #[path = "worker_cases/patience.rs"]
 mod patience;
+#[path = "worker_cases/places.rs"]
+mod places;
 #[path = "worker_cases/runs.rs"]
 mod runs;
 #[path = "worker_cases/segments.rs"]
@@ -297,20 +301,6 @@ async fn a_message_waits_uncounted_while_the_breaker_of_stable_is_open() {
     assert_eq!(agent.asked().len(), 5, "an open breaker asks nobody");
     world.pass(15).await;
     assert_eq!(replies(&world, 6).await.len(), 6);
-}
-
-#[tokio::test]
-async fn a_message_on_which_three_workers_died_is_buried() {
-    let (world, agent) = one_agent().await;
-    world.admit(1, "SM1", "Hallo").await;
-    for _ in 0..3 {
-        world.claim(1).await;
-        world.skip(16_000);
-    }
-    let _running = world.work().await;
-    world.pass(1).await;
-    assert_eq!(world.buried().await, "crashed");
-    assert_eq!(agent.asked().len(), 0);
 }
 
 #[tokio::test]

@@ -21,6 +21,8 @@ pub enum OutboundEvent {
     },
     /// A worker stopped because its lease is, or may be, somebody else's.
     LeaseLost,
+    /// A message was left for a newer gateway, which wrote it.
+    LeftForNewer,
     /// An agent was asked.
     Asked {
         /// How it counts.
@@ -69,6 +71,7 @@ pub enum OutboundEvent {
 pub(super) struct OutboundMetrics {
     store_failures: IntCounter,
     leases_lost: IntCounter,
+    left_for_newer: IntCounter,
     attempts: Counters<Class>,
     attempt_seconds: Histograms<Class>,
     rescues: IntCounter,
@@ -100,6 +103,10 @@ impl OutboundMetrics {
             leases_lost: single(
                 "kanarie_leases_lost_total",
                 "Turns that ended because the lease was somebody else's.",
+            ),
+            left_for_newer: single(
+                "kanarie_left_for_newer_total",
+                "Messages that were put back because a newer gateway wrote them.",
             ),
             attempts: Counters::new(
                 registry,
@@ -144,6 +151,7 @@ impl OutboundMetrics {
         match event {
             OutboundEvent::StoreFailed { .. } => self.store_failures.inc(),
             OutboundEvent::LeaseLost => self.leases_lost.inc(),
+            OutboundEvent::LeftForNewer => self.left_for_newer.inc(),
             OutboundEvent::Asked { class, took, .. } => {
                 self.attempts.inc(*class);
                 self.attempt_seconds.observe(*class, *took);
@@ -179,6 +187,9 @@ impl OutboundEvent {
             }
             Self::LeaseLost => {
                 tracing::warn!("a worker stopped: its conversation is another's now")
+            }
+            Self::LeftForNewer => {
+                tracing::warn!("a newer gateway wrote this message or its reply: it waits for one");
             }
             Self::Asked { class, took, failure } => match failure {
                 Some(failure) => tracing::warn!(class = class.as_str(), %failure, "no answer"),

@@ -332,7 +332,7 @@ impl Ready {
     pub(crate) fn intent(&self) -> Intent {
         let reply = &self.said.reply;
         let segments = u32::try_from(reply.segments.len()).unwrap_or(u32::MAX);
-        let body = serde_json::json!(reply).to_string();
+        let body = reply::write(reply);
         Intent::fresh(IntentId::from_bytes(random::bytes()), segments, body)
     }
 

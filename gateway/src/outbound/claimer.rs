@@ -1,24 +1,27 @@
 //! A claimer: takes the conversations of one shard, one turn each.
 //!
-//! Takes rings of the doorbell and the time; starts turns while there are slots. A claim whose answer
+//! Takes rings of the doorbell and the time; starts turns while there are places. A claim whose answer
 //! was lost is repeated with its nonce, not lost. Claims nothing before the routes are loaded, nor
 //! while the store has not heard this replica.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kanarie_queue::claim::{Claim, Claimed, Head};
+use kanarie_queue::claim::{Claim, Claimed, Extend, Head};
 use kanarie_words::ids::{Nonce, SHARDS};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
 use crate::events::emit;
 use crate::events::outbound::OutboundEvent;
 use crate::outbound::context::Worker;
 use crate::outbound::lease::LEASE_MS;
+use crate::outbound::places::Place;
 use crate::outbound::turn;
 use crate::random;
 use crate::stop::stopped;
+use crate::store::error::StoreError;
 
 /// Longest time between two looks at a shard.
 pub(crate) const SWEEP: Duration = Duration::from_millis(250);
@@ -26,27 +29,21 @@ pub(crate) const SWEEP: Duration = Duration::from_millis(250);
 /// Claims the conversations of one shard.
 pub(crate) struct Claimer {
     worker: Arc<Worker>,
-    slots: Arc<Semaphore>,
     cut_off: watch::Receiver<bool>,
     shard: u8,
-    /// Kept until it is answered: a claim whose answer was lost is claimed again, not lost.
+    call: Call,
+}
+
+/// A claim that was not answered yet. Kept until it is: one whose answer was lost is claimed again,
+/// not lost, and its lease runs from the first time it was asked for.
+struct Call {
     nonce: Nonce,
+    began: Option<Instant>,
 }
 
 impl Claimer {
-    pub(crate) fn new(
-        worker: &Arc<Worker>,
-        slots: &Arc<Semaphore>,
-        cut_off: &watch::Receiver<bool>,
-        shard: u8,
-    ) -> Self {
-        Self {
-            worker: Arc::clone(worker),
-            slots: Arc::clone(slots),
-            cut_off: cut_off.clone(),
-            shard,
-            nonce: Nonce::from_bytes(random::bytes()),
-        }
+    pub(crate) fn new(worker: &Arc<Worker>, cut_off: &watch::Receiver<bool>, shard: u8) -> Self {
+        Self { worker: Arc::clone(worker), cut_off: cut_off.clone(), shard, call: Call::new() }
     }
 
     /// Claims until told to stop.
@@ -64,32 +61,57 @@ impl Claimer {
         }
     }
 
+    /// Since when the lease of a claim surely runs that was asked for more than once: nobody knows
+    /// which call took effect, and it may be about to end.
+    async fn renew(&self, claim: &Head, began: Instant) -> Instant {
+        let now = Instant::now();
+        let leases = vec![(claim.conversation.clone(), claim.nonce.clone())];
+        match self.worker.ctx.store.run(Extend { leases, lease_ms: LEASE_MS }).await {
+            Ok(lost) if lost.is_empty() => now,
+            Ok(_) | Err(_) => began,
+        }
+    }
+
     /// Claims until there is nothing more; gives the time until the next look. A claim that was
     /// sent is waited for, or its lease would have to run out.
     async fn claim_all(&mut self, shutdown: &mut watch::Receiver<bool>) -> Duration {
         let sweep = random::jittered(SWEEP);
+        let mut crowded = HashSet::new();
         loop {
-            let slot = tokio::select! {
+            let free = tokio::select! {
                 biased;
                 () = stopped(shutdown) => return sweep,
-                slot = Arc::clone(&self.slots).acquire_owned() => slot,
+                free = self.worker.places.free() => free,
             };
-            let Some(slot) = slot.ok().filter(|_| self.worker.may_claim()) else { return sweep };
-            let began = Instant::now();
-            let (shard, nonce) = (self.shard, self.nonce.clone());
-            let claim = Claim { shard, nonce, lease_ms: LEASE_MS };
+            let Some(free) = free.filter(|_| self.worker.may_claim()) else { return sweep };
+            let now = Instant::now();
+            let (nonce, began) = self.call.begin(now);
+            let claim = Claim { shard: self.shard, nonce, lease_ms: LEASE_MS };
             match self.worker.ctx.store.run(claim).await {
                 Ok(Claimed::Head(claim)) => {
-                    self.nonce = Nonce::from_bytes(random::bytes());
+                    self.call = Call::new();
+                    let began = if began < now { self.renew(&claim, began).await } else { began };
+                    let place = self.worker.places.seat(free, &claim.channel, now);
+                    // Claims go round the channels: whoever meets the same one twice has met all
+                    // that was ready, and would only put its heads back one after the other.
+                    let met_all = place.is_err() && !crowded.insert(claim.channel.clone());
                     let (worker, cut_off) = (Arc::clone(&self.worker), self.cut_off.clone());
-                    tokio::spawn(work(worker, *claim, began, cut_off, slot));
+                    tokio::spawn(work(worker, *claim, began, place, cut_off));
+                    if met_all {
+                        return sweep;
+                    }
                 }
                 Ok(Claimed::Nothing { next_in_ms }) => {
+                    self.call = Call::new();
                     let next = next_in_ms.map_or(SWEEP, Duration::from_millis);
                     return sweep.min(next.max(Duration::from_millis(1)));
                 }
                 Err(error) => {
                     emit(OutboundEvent::StoreFailed { error: error.to_string() });
+                    // Asked again with this nonce the store would only show the same damage.
+                    if matches!(error, StoreError::Corrupt(_)) {
+                        self.call = Call::new();
+                    }
                     return sweep;
                 }
             }
@@ -97,17 +119,49 @@ impl Claimer {
     }
 }
 
-/// A turn in its slot.
+impl Call {
+    /// A call that was never made.
+    fn new() -> Self {
+        Self { nonce: Nonce::from_bytes(random::bytes()), began: None }
+    }
+
+    /// What is asked at `now`, and since when.
+    fn begin(&mut self, now: Instant) -> (Nonce, Instant) {
+        (self.nonce.clone(), *self.began.get_or_insert(now))
+    }
+}
+
+/// A turn in its place.
 async fn work(
     worker: Arc<Worker>,
     claim: Head,
     began: Instant,
+    place: Result<Place, Duration>,
     cut_off: watch::Receiver<bool>,
-    slot: OwnedSemaphorePermit,
 ) {
-    let shard = claim.conversation.shard();
-    turn::run(Arc::clone(&worker), claim, began, cut_off).await;
-    drop(slot);
+    let (shard, underway, seated) =
+        (claim.conversation.shard(), worker.turns.begin(), place.is_ok());
+    turn::run(Arc::clone(&worker), claim, began, place, cut_off).await;
+    drop(underway);
     // The conversation may have another message, and its shard another conversation.
-    worker.ctx.doorbell.ring(shard);
+    if seated {
+        worker.ctx.doorbell.ring(shard);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::Call;
+
+    #[test]
+    fn a_claim_that_is_asked_again_runs_from_the_first_time() {
+        let (mut call, now) = (Call::new(), Instant::now());
+        let first = call.begin(now);
+        assert_eq!(first.1, now);
+        assert_eq!(call.begin(now + Duration::from_secs(14)), first);
+    }
 }

@@ -17,6 +17,8 @@ use crate::key::LearnedKey;
 use crate::loads::FullChannels;
 use crate::outbound::agent::Agents;
 use crate::outbound::lease::Leases;
+use crate::outbound::places::Places;
+use crate::outbound::quarantine::Quarantine;
 use crate::outbound::refused::Holds;
 use crate::outbound::track::Choice;
 use crate::outbound::twilio::Twilio;
@@ -57,8 +59,8 @@ pub struct Context {
 /// How much and how long a worker works.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Conversations at once; 0 claims nothing.
-    pub workers: u32,
+    /// Turns at once, at most half of them of one channel; 0 claims nothing.
+    pub turns: u32,
     /// After `shutdown`: how long turns may go on before they are given back.
     pub drain: Duration,
 }
@@ -69,12 +71,30 @@ pub(crate) struct Worker {
     /// The store's key, from which buckets are drawn.
     pub(crate) key: StoreKey,
     pub(crate) leases: Leases,
+    pub(crate) places: Arc<Places>,
     pub(crate) holds: Holds,
+    pub(crate) quarantine: Quarantine,
+    /// The turns, those that sleep included.
+    pub(crate) turns: Underway,
     /// The POSTs to Twilio that go on whatever becomes of their turns.
     pub(crate) posts: Underway,
 }
 
 impl Worker {
+    /// A worker that has nothing to do yet.
+    pub(crate) fn new(ctx: Context, key: StoreKey) -> Self {
+        Self {
+            places: Arc::new(Places::new(ctx.settings.turns)),
+            ctx,
+            key,
+            leases: Leases::default(),
+            holds: Holds::default(),
+            quarantine: Quarantine::default(),
+            turns: Underway::default(),
+            posts: Underway::default(),
+        }
+    }
+
     /// The choice as it stands, or stable's, uncounted, while the canary is cut off here.
     pub(crate) fn uncut<'a>(&self, choice: Choice<'a>, route: &'a Route) -> Choice<'a> {
         let canary = &choice.revision.revision;

@@ -22,7 +22,7 @@ use crate::labels::{DeadLetterClass, SendClass};
 use crate::outbound::committed::CommittedReply;
 use crate::outbound::end::End;
 use crate::outbound::owner::{self, Owner};
-use crate::outbound::reply::Reply;
+use crate::outbound::reply::{self, Reply, ReplyError};
 use crate::outbound::segment::{LATER, Segment};
 use crate::outbound::settle::{self, Ambiguous, Leave};
 use crate::outbound::twilio::Account;
@@ -41,6 +41,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 
 /// How long a segment waits for the report that the one before it was handed on.
 const REPORT: Duration = Duration::from_secs(1);
+
+/// Time between two looks at a reply that a newer gateway wrote.
+const NEWER: Duration = Duration::from_secs(30);
 
 /// How a segment came to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,8 +68,7 @@ pub(crate) async fn deliver(
     committed: CommittedReply,
 ) -> Result<(), End> {
     let intent = committed.intent();
-    let reply: Reply =
-        serde_json::from_str(&intent.body).map_err(|_| End::GiveUp(DeadLetterClass::Unreadable))?;
+    let reply = read(&intent.body)?;
     let first = intent.sent.len();
     for (number, text) in (0_u32..).zip(&reply.segments).skip(first) {
         // The store tells of the segment that is next, and of no other.
@@ -77,13 +79,23 @@ pub(crate) async fn deliver(
         let sent = send(&segment).await?;
         if let (Sent::Now, Some(mut report)) = (sent, report) {
             // WhatsApp may show what comes close together in another order.
-            let _ = timeout(REPORT, report.gone()).await;
+            let _ = owner.rest(timeout(REPORT, report.gone())).await;
         }
     }
     match reply.failed {
         Some(class) => Err(End::failed(class)),
         None => Ok(()),
     }
+}
+
+fn read(body: &str) -> Result<Reply, End> {
+    reply::read(body).map_err(|error| match error {
+        ReplyError::Newer => {
+            emit(OutboundEvent::LeftForNewer);
+            End::wait(NEWER)
+        }
+        ReplyError::Unreadable => End::GiveUp(DeadLetterClass::Unreadable),
+    })
 }
 
 async fn send(segment: &Segment<'_>) -> Result<Sent, End> {
@@ -97,7 +109,7 @@ async fn send(segment: &Segment<'_>) -> Result<Sent, End> {
         match post_once(segment).await? {
             Posted::Sent(sent) => return Ok(sent),
             Posted::Refused(refusal) => match in_place(&refusal, repeats.next()) {
-                Some(pause) => sleep(pause).await,
+                Some(pause) => segment.owner.rest(sleep(pause)).await,
                 None => return Err(refused(segment, refusal)),
             },
         }
@@ -136,10 +148,10 @@ async fn pace(segment: &Segment<'_>) -> Result<(), End> {
     // A hash, so that no number stands in the name of a key.
     let sender = route_name(&route.account_sid, &route.sender);
     let sender = route_hash(sender.as_bytes());
-    match segment.owner.reserve(sender, route.limits.outbound_per_second).await {
+    match segment.owner.reserve(sender, route.limits.outbound_per_second).await? {
         Reserved::After(0) => Ok(()),
         Reserved::After(pause_ms) => {
-            sleep(Duration::from_millis(pause_ms)).await;
+            segment.owner.rest(sleep(Duration::from_millis(pause_ms))).await;
             Ok(())
         }
         Reserved::Busy(pause_ms) => Err(End::wait(Duration::from_millis(pause_ms))),
@@ -148,7 +160,7 @@ async fn pace(segment: &Segment<'_>) -> Result<(), End> {
 
 /// Marks the segment for `attempt`, settling a mark of another attempt first.
 async fn mark(segment: &Segment<'_>, attempt: &AttemptId) -> Result<Leave, End> {
-    match segment.mark(attempt, None).await {
+    match segment.mark(attempt, None).await? {
         Marked::Go => Ok(Leave::Post),
         Marked::Sent => Ok(Leave::Sent),
         Marked::Stale => Err(End::Lost),

@@ -39,6 +39,8 @@ pub(crate) enum End {
     GiveUp(DeadLetterClass),
     /// The gateway stops: somebody else does the rest, at once.
     Cut,
+    /// The store's answer makes no sense: somebody looks at the head again later.
+    Damaged,
     /// The lease is, or may be, somebody else's: nothing more may be done.
     Lost,
 }

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::events::emit;
 use crate::events::outbound::OutboundEvent;
-use crate::outbound::context::Worker;
+use crate::store::SharedStore;
 
 /// How long a lease lasts.
 pub const LEASE_MS: u64 = 15_000;
@@ -26,8 +26,8 @@ const EXTEND_EVERY: Duration = Duration::from_secs(5);
 /// Time until the next one after the store gave no answer.
 const EXTEND_AGAIN: Duration = Duration::from_secs(1);
 
-/// Every lease that a turn of this process holds.
-#[derive(Debug, Default)]
+/// Every lease that a turn of this process holds. Cheap to clone.
+#[derive(Clone, Debug, Default)]
 pub struct Leases(Arc<Mutex<HashMap<ConversationId, Entry>>>);
 
 #[derive(Debug)]
@@ -116,19 +116,19 @@ impl Drop for Held {
 }
 
 /// Extends every lease of this process, for ever.
-pub(crate) async fn keep(worker: Arc<Worker>) {
+pub(crate) async fn keep(store: SharedStore, leases: Leases) {
     let mut pause = EXTEND_EVERY;
     loop {
         sleep(pause).await;
         pause = EXTEND_EVERY;
-        let asked = worker.leases.all();
+        let asked = leases.all();
         if asked.is_empty() {
             continue;
         }
         let began = Instant::now();
         let extend = Extend { leases: asked.clone(), lease_ms: LEASE_MS };
-        match worker.ctx.store.run(extend).await {
-            Ok(lost) => worker.leases.extended(&asked, &lost, began),
+        match store.run(extend).await {
+            Ok(lost) => leases.extended(&asked, &lost, began),
             Err(error) => {
                 emit(OutboundEvent::StoreFailed { error: error.to_string() });
                 pause = EXTEND_AGAIN;

@@ -1,12 +1,13 @@
 //! What the owner of a conversation's head asks of the store, a small function a verb.
 //!
 //! Takes a claim under its lease. A verb is repeated until it is answered: whoever runs the turn
-//! ends it when the lease is lost. An answer that says so is the end of the turn.
+//! ends it when the lease is lost. An answer that says so is the end of the turn, and so is one that
+//! makes no sense: asked again it would make none either.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use kanarie_queue::claim::{Head, KeepRun, Release, Retry};
+use kanarie_queue::claim::{Head, Isolate, KeepRun, Release, Retry};
 use kanarie_queue::dead::{Buried, Bury};
 use kanarie_queue::evidence::EndAttempt;
 use kanarie_queue::intent::{Intent, Memo, Post};
@@ -27,14 +28,18 @@ use crate::outbound::committed::CommittedReply;
 use crate::outbound::context::Worker;
 use crate::outbound::end::End;
 use crate::outbound::lease::Held;
+use crate::outbound::places::Place;
 use crate::outbound::wake;
 use crate::store::Store;
+use crate::store::error::StoreError;
 use crate::store::redis::call::Scripted;
 
 /// Time until a verb that was not answered is tried again.
 const STORE_PAUSE: Duration = Duration::from_millis(250);
 /// How long a message waits for a channel that is gone, or for a Twilio that cannot be reached.
 const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long a head is put back whose rows make no sense.
+const DAMAGED_MS: u64 = 30_000;
 /// How long the record of a sent segment is worth trying for: then a listing finds it.
 const RECORD: Duration = Duration::from_secs(30);
 
@@ -44,9 +49,19 @@ pub(crate) struct Owner<'a> {
     pub(crate) claim: &'a Head,
     pub(crate) held: &'a Held,
     pub(crate) began: Instant,
+    /// Its place among the turns; none for a head that is put back because there was none.
+    pub(crate) place: Option<&'a Place>,
 }
 
 impl Owner<'_> {
+    /// Sleeps, the place given back meanwhile.
+    pub(crate) async fn rest<T>(&self, sleep: impl Future<Output = T>) -> T {
+        match self.place {
+            Some(place) => place.rest(sleep).await,
+            None => sleep.await,
+        }
+    }
+
     /// The reply that the head came with.
     pub(crate) fn committed(&self) -> Option<CommittedReply> {
         self.claim.intent.clone().map(CommittedReply::from_store)
@@ -61,7 +76,7 @@ impl Owner<'_> {
     ) -> Result<CommittedReply, End> {
         let lease = self.lease();
         let commit = CommitReply { lease, intent: intent.clone(), evidence, memo };
-        match self.insist(commit).await {
+        match self.insist(commit).await? {
             Committed::Done => Ok(CommittedReply::from_store(intent)),
             Committed::Exists(standing) => Ok(CommittedReply::from_store(*standing)),
             Committed::Stale => Err(End::Lost),
@@ -70,7 +85,7 @@ impl Owner<'_> {
 
     /// Keeps the agent's run with the head, or forgets it.
     pub(crate) async fn keep_run(&self, run: Option<String>) -> Result<(), End> {
-        owned(self.insist(KeepRun { lease: self.lease(), run }).await)
+        owned(self.insist(KeepRun { lease: self.lease(), run }).await?)
     }
 
     /// Records how the first attempt failed and, for a canary, its revision.
@@ -79,38 +94,42 @@ impl Owner<'_> {
         evidence: Option<Evidence>,
         failed_on: Option<RevisionName>,
     ) -> Result<(), End> {
-        owned(self.insist(EndAttempt { lease: self.lease(), evidence, failed_on }).await)
+        owned(self.insist(EndAttempt { lease: self.lease(), evidence, failed_on }).await?)
     }
 
     /// Books one send of `sender`.
-    pub(crate) async fn reserve(&self, sender: RouteHash, per_second: u32) -> Reserved {
+    pub(crate) async fn reserve(
+        &self,
+        sender: RouteHash,
+        per_second: u32,
+    ) -> Result<Reserved, End> {
         self.insist(Reserve { sender, per_second }).await
     }
 
     /// Marks a segment as being sent; `refuted` names the attempt of a mark that listings refuted.
-    pub(crate) async fn mark(&self, post: Post, refuted: Option<AttemptId>) -> Marked {
+    pub(crate) async fn mark(&self, post: Post, refuted: Option<AttemptId>) -> Result<Marked, End> {
         self.insist(MarkSending { lease: self.lease(), post, refuted }).await
     }
 
     /// Notes that a listing missed the POST whose mark stands.
     pub(crate) async fn note_missed(&self, post: Post) -> Result<(), End> {
-        owned(self.insist(NoteMissed { lease: self.lease(), post }).await)
+        owned(self.insist(NoteMissed { lease: self.lease(), post }).await?)
     }
 
     /// Takes a mark back: its POST provably never happened.
     pub(crate) async fn unmark(&self, post: Post) -> Result<(), End> {
-        owned(self.insist(Unmark { lease: self.lease(), post }).await)
+        owned(self.insist(Unmark { lease: self.lease(), post }).await?)
     }
 
     /// Takes the head off, its work done.
     pub(crate) async fn complete(&self, evidence: Option<Evidence>) -> Result<(), End> {
-        owned(self.insist(Complete { lease: self.lease(), evidence }).await)
+        self.leave(Complete { lease: self.lease(), evidence }).await
     }
 
     /// Puts the head back.
     pub(crate) async fn retry(&self, pause: Duration, counted: bool) -> Result<(), End> {
         let delay_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-        owned(self.insist(Retry { lease: self.lease(), delay_ms, counted }).await)
+        self.leave(Retry { lease: self.lease(), delay_ms, counted }).await
     }
 
     /// Puts the head with those that wait for an agent, for `until`; lets one try in `probe`.
@@ -123,7 +142,7 @@ impl Owner<'_> {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let (until_ms, probe_ms) = (millis(until), millis(probe));
         let lease = self.lease();
-        owned(self.insist(ParkHead { lease, revision, until_ms, probe_ms }).await)
+        self.leave(ParkHead { lease, revision, until_ms, probe_ms }).await
     }
 
     /// Makes everything of the channel ready that waits for an agent. Not waited for: what is not
@@ -136,11 +155,25 @@ impl Owner<'_> {
     /// Makes the head a dead letter; false when there is no room for one.
     pub(crate) async fn bury(&self, class: DeadLetterClass) -> Result<bool, End> {
         let bury = Bury { lease: self.lease(), class: class.as_str().to_owned() };
-        match self.insist(bury).await {
+        let told = insist(&self.worker.ctx.store, bury).await?;
+        match told.answer {
             Buried::Done => Ok(true),
             Buried::Full => Ok(false),
+            Buried::Stale if told.again => Ok(true),
             Buried::Stale => Err(End::Lost),
         }
+    }
+
+    /// Notes that this head alone is under suspicion: should its lease expire now, it is the cause.
+    pub(crate) async fn isolate(&self) -> Result<(), End> {
+        owned(self.insist(Isolate { lease: self.lease() }).await?)
+    }
+
+    /// Puts a head back whose rows make no sense. Asked once: else its lease ends by itself.
+    pub(crate) async fn set_aside(&self) {
+        let delay_ms = DAMAGED_MS;
+        let retry = Retry { lease: self.lease(), delay_ms, counted: false };
+        let _ = self.worker.ctx.store.run(retry).await;
     }
 
     /// Gives the lease back. Asked once: without an answer the lease ends by itself.
@@ -163,8 +196,13 @@ impl Owner<'_> {
         self.held.lease().clone()
     }
 
-    async fn insist<V: Scripted>(&self, verb: V) -> V::Answer {
-        insist(&self.worker.ctx.store, verb).await
+    async fn insist<V: Scripted>(&self, verb: V) -> Result<V::Answer, End> {
+        Ok(insist(&self.worker.ctx.store, verb).await?.answer)
+    }
+
+    /// A verb that gives the lease up.
+    async fn leave<V: Scripted<Answer = Owned>>(&self, verb: V) -> Result<(), End> {
+        left(insist(&self.worker.ctx.store, verb).await?)
     }
 }
 
@@ -173,12 +211,34 @@ pub(crate) async fn record(worker: &Worker, sent: MarkSent) {
     let _ = timeout(RECORD, insist(&worker.ctx.store, sent)).await;
 }
 
+/// What a verb gave in the end.
+#[derive(Debug, PartialEq, Eq)]
+struct Told<T> {
+    answer: T,
+    /// Whether an earlier answer was lost: that call may have taken effect.
+    again: bool,
+}
+
+async fn insist<V: Scripted>(store: &Store, verb: V) -> Result<Told<V::Answer>, End> {
+    repeat(|| store.run(verb.clone())).await
+}
+
 /// Asks until there is an answer: a verb may be repeated. Whoever calls sets the end.
-async fn insist<V: Scripted>(store: &Store, verb: V) -> V::Answer {
+async fn repeat<T, F>(ask: impl Fn() -> F) -> Result<Told<T>, End>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let mut again = false;
     loop {
-        match store.run(verb.clone()).await {
-            Ok(answer) => return answer,
-            Err(error) => emit(OutboundEvent::StoreFailed { error: error.to_string() }),
+        let error = match ask().await {
+            Ok(answer) => return Ok(Told { answer, again }),
+            Err(error) => error,
+        };
+        emit(OutboundEvent::StoreFailed { error: error.to_string() });
+        match error {
+            StoreError::Corrupt(_) => return Err(End::Damaged),
+            StoreError::Unavailable(_) => again = true,
+            StoreError::OutOfSpace(_) => {}
         }
         sleep(STORE_PAUSE).await;
     }
@@ -189,5 +249,60 @@ fn owned(answer: Owned) -> Result<(), End> {
     match answer {
         Owned::Done => Ok(()),
         Owned::Stale => Err(End::Lost),
+    }
+}
+
+/// Whether a verb that gives the lease up took effect: stale after an answer that was lost, it was
+/// that call which gave it up.
+fn left(told: Told<Owned>) -> Result<(), End> {
+    if told.again { Ok(()) } else { owned(told.answer) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::future::ready;
+
+    use kanarie_queue::lease::Owned;
+
+    use super::{Told, left, repeat};
+    use crate::outbound::end::End;
+    use crate::store::error::StoreError;
+
+    /// A store that gives these answers, one after the other.
+    async fn asked(
+        mut answers: Vec<Result<Owned, StoreError>>,
+    ) -> (Result<Told<Owned>, End>, usize) {
+        answers.reverse();
+        let (count, answers) = (answers.len(), RefCell::new(answers));
+        let told = repeat(|| ready(answers.borrow_mut().pop().expect("an answer is left"))).await;
+        (told, count - answers.into_inner().len())
+    }
+
+    fn unavailable() -> Result<Owned, StoreError> {
+        Err(StoreError::Unavailable("lost".to_owned()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_completion_whose_answer_was_lost_is_done_when_it_is_stale() {
+        let (told, _) = asked(vec![unavailable(), Ok(Owned::Stale)]).await;
+        assert_eq!(told.and_then(left), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_completion_that_is_stale_at_once_is_somebody_else_s() {
+        let (told, _) = asked(vec![Ok(Owned::Stale)]).await;
+        assert_eq!(told.and_then(left), Err(End::Lost));
+        // A store that had no room did nothing.
+        let full = Err(StoreError::OutOfSpace("full".to_owned()));
+        let (told, _) = asked(vec![full, Ok(Owned::Stale)]).await;
+        assert_eq!(told.and_then(left), Err(End::Lost));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_makes_no_sense_is_not_asked_for_again() {
+        let corrupt = Err(StoreError::Corrupt("a damaged row".to_owned()));
+        let (told, asked) = asked(vec![unavailable(), corrupt, Ok(Owned::Done)]).await;
+        assert_eq!((told, asked), (Err(End::Damaged), 2));
     }
 }

@@ -37,6 +37,58 @@ pub struct Reply {
     pub failed: Option<Class>,
 }
 
+/// Schema of what this version writes; a body without a number is of the first one.
+pub const SCHEMA: u32 = 1;
+
+/// Why the body of an intent is no reply. Neither shows anything of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReplyError {
+    /// A newer version wrote it, which knows how to send it.
+    #[error("a newer gateway wrote this reply: it waits for one")]
+    Newer,
+    /// No version wrote this.
+    #[error("the stored reply cannot be read by any version")]
+    Unreadable,
+}
+
+/// The body of an intent as the store keeps it.
+pub fn write(reply: &Reply) -> String {
+    let numbered = Numbered { schema: SCHEMA, reply };
+    serde_json::to_string(&numbered).expect("a reply has string keys only")
+}
+
+/// Reads the body of an intent.
+///
+/// # Errors
+/// When this version is not the one to send it.
+pub fn read(body: &str) -> Result<Reply, ReplyError> {
+    let head: Head = serde_json::from_str(body).map_err(|_| ReplyError::Unreadable)?;
+    let is_known = head.failed.is_none_or(|class| Class::parse(&class).is_some());
+    if head.schema > SCHEMA || !is_known {
+        return Err(ReplyError::Newer);
+    }
+    serde_json::from_str(body).map_err(|_| ReplyError::Unreadable)
+}
+
+#[derive(Serialize)]
+struct Numbered<'a> {
+    schema: u32,
+    #[serde(flatten)]
+    reply: &'a Reply,
+}
+
+#[derive(Deserialize)]
+struct Head {
+    #[serde(default = "first_schema")]
+    schema: u32,
+    #[serde(default)]
+    failed: Option<String>,
+}
+
+fn first_schema() -> u32 {
+    1
+}
+
 /// The reply with an agent's text, or none when the text is blank or has too many segments.
 pub fn build(text: &str, revision: &RevisionRoute) -> Option<Reply> {
     let segments = split(text);
@@ -142,7 +194,9 @@ mod tests {
 
     use unicode_segmentation::UnicodeSegmentation as _;
 
-    use super::{MAX_SEGMENTS, SEGMENT_LENGTH, build, build_failure, split};
+    use super::{
+        MAX_SEGMENTS, ReplyError, SEGMENT_LENGTH, build, build_failure, read, split, write,
+    };
 
     fn revision(failure_text: &str) -> RevisionRoute {
         RevisionRoute {
@@ -244,6 +298,26 @@ mod tests {
     fn a_failure_text_carries_how_the_agent_failed() {
         let reply = build_failure(Class::Timeout, &revision("Sorry")).unwrap();
         assert_eq!((reply.segments, reply.failed), (vec!["Sorry".into()], Some(Class::Timeout)));
+    }
+
+    #[test]
+    fn a_reply_is_read_back_and_one_of_a_newer_gateway_is_left_alone() {
+        let reply = build_failure(Class::Timeout, &revision("Sorry")).unwrap();
+        let written = write(&reply);
+        assert_eq!(read(&written).as_ref(), Ok(&reply));
+        let newer = written.replacen("\"schema\":1", "\"schema\":2", 1);
+        assert_eq!(read(&newer), Err(ReplyError::Newer));
+        let class = written.replacen("timeout", "a-later-class", 1);
+        assert_eq!(read(&class), Err(ReplyError::Newer));
+    }
+
+    #[test]
+    fn a_body_of_the_first_version_is_read_and_what_is_none_is_unreadable() {
+        let first = r#"{"segments":["Dag"],"validitySeconds":600}"#;
+        assert_eq!(read(first).unwrap().segments, ["Dag"]);
+        for body in ["", "[]", "{}", r#"{"segments":"Dag"}"#] {
+            assert_eq!(read(body), Err(ReplyError::Unreadable), "{body}");
+        }
     }
 
     proptest! {

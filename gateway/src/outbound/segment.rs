@@ -63,7 +63,11 @@ impl Segment<'_> {
     }
 
     /// Marks it as being sent by `attempt`.
-    pub(crate) async fn mark(&self, attempt: &AttemptId, refuted: Option<AttemptId>) -> Marked {
+    pub(crate) async fn mark(
+        &self,
+        attempt: &AttemptId,
+        refuted: Option<AttemptId>,
+    ) -> Result<Marked, End> {
         self.owner.mark(self.post(attempt), refuted).await
     }
 

@@ -73,7 +73,7 @@ pub(crate) async fn settle(
 /// Whether a segment is sent whose POST just had an unknown outcome: its callback may have come
 /// before. Under another attempt's name nothing is marked while a mark stands.
 pub(crate) async fn reported(segment: &Segment<'_>) -> Result<(), End> {
-    match segment.mark(&AttemptId::from_bytes(random::bytes()), None).await {
+    match segment.mark(&AttemptId::from_bytes(random::bytes()), None).await? {
         Marked::Sent => Ok(()),
         Marked::Stale => Err(End::Lost),
         // Whoever claims the head next settles it.
@@ -112,7 +112,7 @@ async fn replace(
     attempt: &AttemptId,
     refuted: &Sending,
 ) -> Result<Leave, End> {
-    match segment.mark(attempt, Some(refuted.attempt.clone())).await {
+    match segment.mark(attempt, Some(refuted.attempt.clone())).await? {
         Marked::Go => Ok(Leave::Post),
         Marked::Sent => Ok(Leave::Sent),
         Marked::Stale => Err(End::Lost),

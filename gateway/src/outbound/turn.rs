@@ -8,11 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kanarie_queue::claim::Head;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
 use crate::ends::{self, MessageEnd};
-use crate::envelope::InboundMessage;
+use crate::envelope::{self, EnvelopeError, InboundMessage};
 use crate::events::emit;
 use crate::events::outbound::OutboundEvent;
 use crate::labels::{DeadLetterClass, Label as _};
@@ -22,30 +22,34 @@ use crate::outbound::context::Worker;
 use crate::outbound::deliver;
 use crate::outbound::end::End;
 use crate::outbound::owner::Owner;
+use crate::outbound::places::Place;
 use crate::outbound::track;
 use crate::random;
 use crate::routes::table::Entry;
 use crate::stop::stopped;
 
-/// Leases on one head that may expire before it is taken for the cause.
-const MAX_CRASHES: u32 = 3;
-/// Time between two looks at a message whose channel is gone.
+/// Leases on one head that expired before it is a suspect.
+const SUSPECT: u32 = 2;
+/// Time between two looks at a message whose channel is gone, or that a newer gateway wrote.
 const PARKED: Duration = Duration::from_secs(30);
 /// Time until a head is looked at again for which there is no room among the dead letters.
 const NO_ROOM: Duration = Duration::from_secs(60);
 
-/// Runs the turn of a claim that was begun at `began`, until its lease is given up or lost.
+/// Runs the turn of a claim that was begun at `began`, until its lease is given up or lost. A head
+/// without a place is put back for so long.
 pub(crate) async fn run(
     worker: Arc<Worker>,
     claim: Head,
     began: Instant,
+    place: Result<Place, Duration>,
     mut cut_off: watch::Receiver<bool>,
 ) {
     let held = worker.leases.hold(&claim, began);
-    let owner = Owner { worker: &worker, claim: &claim, held: &held, began };
+    let (worker, place, crowded) = (&worker, place.as_ref().ok(), place.as_ref().err());
+    let owner = Owner { worker, claim: &claim, held: &held, began, place };
     let how = tokio::select! {
         biased;
-        ended = line(&owner) => ended.err().unwrap_or(End::Done),
+        ended = line(&owner, crowded) => ended.err().unwrap_or(End::Done),
         () = held.lost() => End::Lost,
         () = stopped(&mut cut_off) => End::Cut,
     };
@@ -57,7 +61,9 @@ pub(crate) async fn run(
 }
 
 /// What is done with a head, in order.
-async fn line(owner: &Owner<'_>) -> Result<(), End> {
+async fn line(owner: &Owner<'_>, crowded: Option<&Duration>) -> Result<(), End> {
+    crowded.map_or(Ok(()), |pause| Err(End::at(*pause)))?;
+    let _alone = quarantine(owner).await?;
     let message = read(owner)?;
     let entry = find_channel(owner)?;
     let route = &entry.route;
@@ -92,11 +98,14 @@ async fn end(owner: &Owner<'_>, how: End) {
             owner.release().await;
             Ok(())
         }
+        End::Damaged => Err(End::Damaged),
         End::Lost => Err(End::Lost),
     };
-    // What is stale belongs to somebody else, who does the rest.
-    if carried_out.is_err() {
-        emit(OutboundEvent::LeaseLost);
+    match carried_out {
+        Ok(()) => {}
+        Err(End::Damaged) => owner.set_aside().await,
+        // What is stale belongs to somebody else, who does the rest.
+        Err(_) => emit(OutboundEvent::LeaseLost),
     }
 }
 
@@ -119,17 +128,34 @@ async fn give_up(owner: &Owner<'_>, class: DeadLetterClass) -> Result<(), End> {
 
 /// Tells whoever has just sent this message; one that cannot be read was sent by nobody.
 fn remember(owner: &Owner<'_>, outcome: MessageEnd) {
-    if let Ok(message) = serde_json::from_str::<InboundMessage>(&owner.claim.envelope) {
+    if let Ok(message) = envelope::read(&owner.claim.envelope) {
         ends::remember(message.sid.as_str(), outcome);
     }
 }
 
-fn read(owner: &Owner<'_>) -> Result<InboundMessage, End> {
-    if owner.claim.crashes >= MAX_CRASHES {
+/// A suspect is worked on alone, and buried when even so its lease expired; not when it has a reply,
+/// for then its agent is asked no more.
+async fn quarantine(owner: &Owner<'_>) -> Result<Option<OwnedSemaphorePermit>, End> {
+    let claim = owner.claim;
+    if claim.crashes < SUSPECT {
+        return Ok(None);
+    }
+    if claim.crashed_alone && claim.intent.is_none() {
         return Err(End::GiveUp(DeadLetterClass::Crashed));
     }
-    serde_json::from_str(&owner.claim.envelope)
-        .map_err(|_| End::GiveUp(DeadLetterClass::Unreadable))
+    let place = owner.worker.quarantine.take().map_err(End::at)?;
+    owner.isolate().await?;
+    Ok(Some(place))
+}
+
+fn read(owner: &Owner<'_>) -> Result<InboundMessage, End> {
+    envelope::read(&owner.claim.envelope).map_err(|error| match error {
+        EnvelopeError::Newer => {
+            emit(OutboundEvent::LeftForNewer);
+            End::wait(PARKED)
+        }
+        EnvelopeError::Unreadable => End::GiveUp(DeadLetterClass::Unreadable),
+    })
 }
 
 /// The route of the message's channel, in force.

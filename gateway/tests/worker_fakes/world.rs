@@ -14,7 +14,7 @@ use kanarie_crds::route::{
 use kanarie_gateway::callback::SegmentId;
 use kanarie_gateway::cut::Cuts;
 use kanarie_gateway::doorbell::Doorbell;
-use kanarie_gateway::envelope::{InboundMessage, MessageKind};
+use kanarie_gateway::envelope::{self, InboundMessage, MessageKind};
 use kanarie_gateway::heartbeat::{self, Pulse};
 use kanarie_gateway::key::LearnedKey;
 use kanarie_gateway::loads::{Bounds, FullChannels};
@@ -61,6 +61,8 @@ pub(crate) struct World {
     cuts: Arc<Cuts>,
     full: FullChannels,
     key: LearnedKey,
+    /// Turns at once.
+    pub(crate) turns: u32,
     _still: Still,
 }
 
@@ -93,6 +95,7 @@ impl World {
             cuts: Arc::new(Cuts::new(Silence::begin(Instant::now()))),
             full: FullChannels::default(),
             key: LearnedKey::default(),
+            turns: 64,
             _still: Still(sender),
         };
         world.key.set(world.store.key().await.unwrap());
@@ -117,6 +120,16 @@ impl World {
         let load = Load { channel: UID.parse().unwrap(), messages: 0, bytes: 0, dead_letters };
         let bounds = Bounds { messages: 9, bytes: 9_000, dead_letters: 2 };
         self.full.take(&[load], bounds, &self.routes);
+    }
+
+    /// Adds another channel with a route of its own.
+    pub(crate) fn add_route(&self, uid: &str, route: Route) {
+        let (channel, sender) = (ChannelRef { uid: uid.parse().unwrap(), ..route.channel }, uid);
+        let sender = format!("whatsapp:+{}", sender.len()).parse().unwrap();
+        let route = Route { channel, sender, ..route };
+        let name = route_name(&route.account_sid, &route.sender);
+        let seen = Sighting::Route(Box::new(route), "hash".parse().unwrap());
+        self.routes.update(vec![(name, seen)], Instant::now());
     }
 
     /// Starts a worker that may ask agents on this machine, and waits for its first heartbeat.
@@ -158,7 +171,7 @@ impl World {
             reports: self.reports.clone(),
             agents: Agents::new(allow).unwrap(),
             twilio: Twilio::new(self.twilio.url.parse().unwrap()).unwrap(),
-            settings: Settings { workers: 8, drain: Duration::from_secs(10) },
+            settings: Settings { turns: self.turns, drain: Duration::from_secs(10) },
         };
         let hurry = watch::Sender::new(false);
         let signals = Signals { stop: stop.subscribe(), hurry: hurry.subscribe() };
@@ -173,8 +186,13 @@ impl World {
 
     /// The same, of a customer with this number.
     pub(crate) async fn admit_from(&self, number: &str, customer: u8, sid: &str, text: &str) {
-        let conversation = ConversationId::from_bytes([customer; 16]);
-        let message = InboundMessage {
+        let message = self.message(number, sid, text);
+        self.admit_to(UID, customer, sid, envelope::write(&message)).await;
+    }
+
+    /// A message as the webhook makes one.
+    pub(crate) fn message(&self, number: &str, sid: &str, text: &str) -> InboundMessage {
+        InboundMessage {
             sid: sid.parse().unwrap(),
             account: "AC1".parse().unwrap(),
             sender: SENDER.parse().unwrap(),
@@ -185,12 +203,17 @@ impl World {
             button: None,
             kind: MessageKind::Text,
             received_at: self.now.load(Ordering::SeqCst),
-        };
+        }
+    }
+
+    /// Admits an envelope for a channel.
+    pub(crate) async fn admit_to(&self, uid: &str, customer: u8, sid: &str, envelope: String) {
+        let conversation = ConversationId::from_bytes([customer; 16]);
         let admit = Admit {
-            channel: UID.parse().unwrap(),
+            channel: uid.parse().unwrap(),
             dedup_key: sid.parse().unwrap(),
             conversation: conversation.clone(),
-            envelope: serde_json::to_string(&message).unwrap(),
+            envelope,
             limit: 1_000,
             window_ms: 60_000,
             dedup_ms: 86_400_000,
