@@ -1,4 +1,4 @@
-//! The doorbell: tells the workers of this process that a shard has something to claim.
+//! The doorbell: tells the claimers of this process that a shard has something to claim.
 //!
 //! Takes the shard of a message that was just admitted, wakes the claimer of that shard. A ring
 //! that nobody waits for is kept, one per shard; a ring that is lost costs one sweep. Never says

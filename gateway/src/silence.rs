@@ -2,7 +2,7 @@
 //!
 //! Takes what each heartbeat's answer says of the last control request; knows whether the silence is
 //! long. The store keeps when the last request came and how far it was from the one before, so all
-//! replicas agree, and a restart forgets nothing. Never decides what to do about it.
+//! replicas agree. Never decides what to do about it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -31,7 +31,7 @@ use crate::loads::{self, Bounds, FullChannels};
 use crate::outbound;
 use crate::outbound::agent::Agents;
 use crate::outbound::agent::address::Allow;
-use crate::outbound::context::{Context, Settings};
+use crate::outbound::context::{Context, Pace};
 use crate::outbound::twilio::Twilio;
 use crate::random;
 use crate::reports::Reports;
@@ -166,7 +166,7 @@ impl Gateway {
                 full: full.clone(),
                 agents: self.agents,
                 twilio: self.twilio,
-                settings: Settings { turns: self.config.turns, drain: OUTBOUND_DRAIN },
+                settings: Pace { turns: self.config.turns, drain: OUTBOUND_DRAIN },
             },
             admin: Arc::new(Admin {
                 routes: Arc::clone(&routes),

@@ -26,7 +26,7 @@
 //! | `ParkHead`, `WakeParked` | a worker | `park.rs` |
 //! | `EndAttempt`, `ReadCounts` | a worker; the operator's poller | `evidence.rs` |
 //! | `CommitReply`, `MarkSending`, `NoteMissed`, `Unmark`, `MarkSent`, `Complete` | a worker; a callback | `send.rs` |
-//! | `Bury`, `SumDead`, `SumLoads` | a worker; the poller; the heartbeat | `dead.rs` |
+//! | `Bury`, `SumDead`, `SumLoads` | a worker; the poller; a timer | `dead.rs` |
 //! | `Reserve` | a worker | `reserve.rs` |
 //! | `Sweep` | a timer | `sweep.rs` |
 //!
@@ -57,9 +57,9 @@
 //! - **I22** A try is counted when it is claimed, a crash when its lease is taken back.
 //! - **I25** Both stores give the same answers to the same schedule.
 //!
-//! I18, I21 and I24 belong to the worker, the scripts and the log; I19 and I23 to verbs that do not
-//! exist yet. The machine trusts its caller in two things: that nobody posts without a `Go`, and that
-//! a mark is only refuted by a listing made at least 20 seconds after it.
+//! I18, I21 and I24 belong to the worker, the scripts and the log; I19 and I23 are not used. The
+//! machine trusts its caller in two things: that nobody posts without a `Go`, and that a mark is only
+//! refuted by two listings a minute apart.
 
 pub mod admit;
 pub mod claim;

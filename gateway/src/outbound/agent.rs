@@ -26,7 +26,7 @@ use reqwest::{Client, redirect, retry};
 use tokio::time::Instant;
 
 use crate::outbound::agent::address::Allow;
-use crate::outbound::agent::answer::{Answer, Attempt, Failure, KeepRun, Question};
+use crate::outbound::agent::answer::{Answer, Attempt, Failure, Question, RunKeeper};
 use crate::outbound::agent::breaker::Outage;
 use crate::outbound::agent::langgraph::{Run, Server};
 use crate::outbound::agent::permit::{Breakers, Permit};
@@ -88,7 +88,7 @@ impl Agents {
         question: Question<'_>,
         revision: &RevisionRoute,
         resume: Option<&Run>,
-        keep: &KeepRun<'_>,
+        keep: &RunKeeper<'_>,
     ) -> Attempt {
         let deadline = Instant::now() + Duration::from_millis(revision.timeout_ms);
         match &revision.agent {

@@ -80,12 +80,7 @@ pub(crate) async fn answer(asking: Asking<'_>, choice: Choice<'_>) -> Result<Rea
     if asking.owner.claim.counted && asking.is_overdue() {
         return asking.give_up(choice.revision, Class::Unavailable);
     }
-    let run = asking.owner.claim.run.as_deref().and_then(Run::parse);
-    let (resume, left) = match run {
-        Some(run) if is_asked_of(&run, choice.revision) => (Some(run), None),
-        Some(run) => (None, asking.leave(&run).await),
-        None => (None, None),
-    };
+    let (resume, left) = asking.begun_before(choice.revision).await;
     if let Some(said) = left {
         // Its worker died while it ran, so it is nobody's evidence.
         return ready(said, None);
@@ -203,6 +198,15 @@ impl Asking<'_> {
         let failure = outcome.as_ref().err().map(Failure::to_string);
         emit(OutboundEvent::Asked { class, took, failure });
         Ok((outcome, class))
+    }
+
+    /// The run that the head keeps, if this revision began it; else what it answered when it was left.
+    async fn begun_before(&self, revision: &RevisionRoute) -> (Option<Run>, Option<Option<Said>>) {
+        match self.owner.claim.run.as_deref().and_then(Run::parse) {
+            Some(run) if is_asked_of(&run, revision) => (Some(run), None),
+            Some(run) => (None, self.leave(&run).await),
+            None => (None, None),
+        }
     }
 
     /// Leaves a run of another revision; gives its answer if it had finished.

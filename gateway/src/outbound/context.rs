@@ -53,12 +53,12 @@ pub struct Context {
     /// The client of Twilio.
     pub twilio: Twilio,
     /// How much and how long.
-    pub settings: Settings,
+    pub settings: Pace,
 }
 
 /// How much and how long a worker works.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
+pub struct Pace {
     /// Turns at once, at most half of them of one channel; 0 claims nothing.
     pub turns: u32,
     /// After `shutdown`: how long turns may go on before they are given back.

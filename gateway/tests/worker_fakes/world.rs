@@ -21,7 +21,7 @@ use kanarie_gateway::loads::{Bounds, FullChannels};
 use kanarie_gateway::outbound;
 use kanarie_gateway::outbound::agent::Agents;
 use kanarie_gateway::outbound::agent::address::Allow;
-use kanarie_gateway::outbound::context::{Context, Settings};
+use kanarie_gateway::outbound::context::{Context, Pace};
 use kanarie_gateway::outbound::twilio::Twilio;
 use kanarie_gateway::reports::Reports;
 use kanarie_gateway::routes::table::{RouteTable, Sighting};
@@ -171,7 +171,7 @@ impl World {
             reports: self.reports.clone(),
             agents: Agents::new(allow).unwrap(),
             twilio: Twilio::new(self.twilio.url.parse().unwrap()).unwrap(),
-            settings: Settings { turns: self.turns, drain: Duration::from_secs(10) },
+            settings: Pace { turns: self.turns, drain: Duration::from_secs(10) },
         };
         let hurry = watch::Sender::new(false);
         let signals = Signals { stop: stop.subscribe(), hurry: hurry.subscribe() };

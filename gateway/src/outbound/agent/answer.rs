@@ -34,7 +34,7 @@ pub struct Question<'a> {
 }
 
 /// Keeps the id of a run with the head of the conversation; false when the lease is lost.
-pub type KeepRun<'a> = dyn Fn(String) -> BoxFuture<'a, bool> + Send + Sync + 'a;
+pub type RunKeeper<'a> = dyn Fn(String) -> BoxFuture<'a, bool> + Send + Sync + 'a;
 
 /// What an agent answers. What it says to the customer is not shown.
 #[derive(Clone, PartialEq, Eq)]

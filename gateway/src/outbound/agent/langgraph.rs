@@ -21,7 +21,7 @@ use serde_json::json;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::outbound::agent::answer::{Answer, Attempt, Failure, KeepRun, Question};
+use crate::outbound::agent::answer::{Answer, Attempt, Failure, Question, RunKeeper};
 use crate::outbound::agent::call::{self, Wait};
 use crate::outbound::agent::interrupt::Interrupt;
 use crate::outbound::agent::json::Visit;
@@ -121,7 +121,7 @@ impl Server<'_> {
         assistant: &str,
         question: Question<'_>,
         deadline: Instant,
-        keep: &KeepRun<'_>,
+        keep: &RunKeeper<'_>,
     ) -> Attempt {
         let lost = match begun {
             None if question.may_have_begun => self.begun_before(assistant, question).await,
@@ -203,7 +203,7 @@ impl Server<'_> {
         start: &Start<'_>,
         question: Question<'_>,
         deadline: Instant,
-        keep: &KeepRun<'_>,
+        keep: &RunKeeper<'_>,
     ) -> Attempt {
         let (response, run) = match self.begin(start, question, deadline).await {
             Begun::Answering(response) => {
