@@ -1,7 +1,7 @@
 # The two commands: `make demo` plays the whole story, `make test` passes every test.
 # Both need git, make, Rust and Go, and set up everything else themselves.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint generated images bench bench-neighbour
+.PHONY: help demo test lint generated images bench bench-neighbour outages
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -34,3 +34,8 @@ bench: ## What a webhook and a whole message cost, as ratios against a bare hand
 bench-neighbour: ## What a channel feels while another one's agent hangs, on both stores (15 min)
 	@cargo build --release --workspace --bins
 	@cargo run --quiet --release --bin neighbour
+
+outages: ## Five minutes of every kind of outage of an agent, 20 messages a second each, both stores (15 min)
+	@cargo build --release --workspace --bins
+	@KANARIE_OUTAGE_SECONDS=300 cargo test --release -p kanarie-tests --test patience -- \
+		--include-ignored --nocapture --test-threads 1 meanwhile while_their

@@ -15,7 +15,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::server::{Server, loopback};
 
@@ -60,6 +60,8 @@ pub struct Asked {
     pub idempotency_key: Option<String>,
     /// `Authorization`.
     pub authorization: Option<String>,
+    /// When it came.
+    pub at: Instant,
 }
 
 /// A running agent.
@@ -126,6 +128,7 @@ async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
         text: text_of("text"),
         idempotency_key: header_of("idempotency-key"),
         authorization: header_of("authorization"),
+        at: Instant::now(),
         body: body.clone(),
     };
     let text = asked.text.clone();

@@ -9,6 +9,8 @@ pub mod chaos;
 pub mod control_plane;
 pub mod customer;
 pub mod demo;
+pub mod graph;
+pub mod hand;
 pub mod langgraph;
 pub mod manifest;
 pub mod process;
