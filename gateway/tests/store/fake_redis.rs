@@ -120,6 +120,7 @@ async fn serve(socket: TcpStream, number: u64, shared: Arc<Shared>) {
             (_, "ROLE") => "*1\r\n$6\r\nmaster\r\n",
             (_, "PING") => "+PONG\r\n",
             (_, "EVALSHA") => ":0\r\n",
+            (_, "GET") => "$1\r\n2\r\n",
             (_, "INFO") => "$22\r\nredis_version:7.0.15\r\n\r\n",
             (_, "CONFIG") => "*2\r\n$9\r\nmaxmemory\r\n$1\r\n0\r\n",
             _ => "+OK\r\n",

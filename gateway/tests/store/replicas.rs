@@ -16,6 +16,8 @@ on_both_stores!(
     acknowledgements_are_forgotten_a_minute_after_the_last_heartbeat,
     a_replica_that_was_silent_for_a_minute_still_obeys_what_it_acknowledged,
     an_unknown_replica_has_acknowledged_nothing,
+    a_replica_that_says_goodbye_is_gone_at_once,
+    a_replica_that_said_goodbye_may_come_back,
     a_heartbeat_with_another_key_is_told_so_and_changes_nothing,
     a_canary_that_is_cut_off_is_told_with_its_route,
     a_heartbeat_is_told_when_the_counts_were_last_asked_for,
@@ -82,6 +84,25 @@ async fn a_replica_that_was_silent_for_a_minute_still_obeys_what_it_acknowledged
 
 async fn an_unknown_replica_has_acknowledged_nothing(stage: &Stage) {
     assert_eq!(all(stage).await, []);
+}
+
+async fn a_replica_that_says_goodbye_is_gone_at_once(stage: &Stage) {
+    beat(stage, "gateway-0", "d1", &[("shop", 1, "aa")]).await;
+    beat(stage, "gateway-1", "d1", &[]).await;
+    stage.store.goodbye(id("gateway-0")).await.unwrap();
+    assert_eq!(stage.store.replicas().await.unwrap().1, [state("gateway-1", 0, "d1")]);
+    assert_eq!(all(stage).await, []);
+    // Said again, or by somebody unknown, it is nothing new.
+    stage.store.goodbye(id("gateway-0")).await.unwrap();
+    stage.store.goodbye(id("gateway-9")).await.unwrap();
+    assert_eq!(stage.store.replicas().await.unwrap().1.len(), 1);
+}
+
+async fn a_replica_that_said_goodbye_may_come_back(stage: &Stage) {
+    beat(stage, "gateway-0", "d1", &[("shop", 1, "aa")]).await;
+    stage.store.goodbye(id("gateway-0")).await.unwrap();
+    beat(stage, "gateway-0", "d1", &[("shop", 1, "aa")]).await;
+    assert_eq!(all(stage).await, [route("shop", 1, "aa")]);
 }
 
 async fn a_heartbeat_with_another_key_is_told_so_and_changes_nothing(stage: &Stage) {

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use redis::cmd;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -42,6 +43,28 @@ impl RedisServer {
             }
         }
         panic!("redis-server did not start; run it by hand to see why");
+    }
+
+    /// Starts a server that is the one node of a cluster, with every slot.
+    pub(crate) async fn start_as_cluster() -> Self {
+        let server = Self::start_with(&["--cluster-enabled", "yes"]).await;
+        let client = redis::Client::open(server.url()).expect("its own URL is good");
+        let mut connection =
+            client.get_multiplexed_async_connection().await.expect("the server answers");
+        let mut slots = cmd("CLUSTER");
+        slots.arg("ADDSLOTSRANGE").arg(0).arg(16_383);
+        let _: String = slots.query_async(&mut connection).await.expect("slots are added");
+        let ready = async {
+            loop {
+                let info = cmd("CLUSTER").arg("INFO").query_async::<String>(&mut connection).await;
+                if info.is_ok_and(|info| info.contains("cluster_state:ok")) {
+                    return;
+                }
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(30), ready).await.expect("a cluster of one is soon ready");
+        server
     }
 
     /// The URL of the server.

@@ -1,5 +1,4 @@
 //! What only a real Redis server can show: memory, access lists, slots, several gateways at once.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on panics")]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,17 +23,11 @@ use kanarie_queue::send::{
 };
 use kanarie_queue::sweep::Sweep;
 use kanarie_words::class::Class;
-use kanarie_words::ids::{ConversationId, RevisionName};
+use kanarie_words::ids::{ConversationId, RevisionName, StoreKey};
 use redis::{Cmd, FromRedisValue, cmd};
-use redis_server::RedisServer;
-use stage::{START, canary, id, intent, lease_of, message, post};
 
-#[expect(dead_code, reason = "only tests of the connection stop and start the server")]
-#[path = "common/redis_server.rs"]
-mod redis_server;
-#[expect(dead_code, reason = "these tests open their stores themselves")]
-#[path = "common/stage.rs"]
-mod stage;
+use crate::redis_server::RedisServer;
+use crate::stage::{START, canary, id, intent, lease_of, message, post};
 
 /// Memory of the small server: enough for itself and a few thousand rows.
 const SMALL: [&str; 4] = ["--maxmemory", "8mb", "--maxmemory-policy", "noeviction"];
@@ -178,11 +171,7 @@ async fn the_rows_of_a_drained_shard_are_gone() {
     let server = RedisServer::start().await;
     let store = open(&server).await;
     work_a_message(&store).await;
-    for row in ["conv", "msg", "int", "bod", "rdy", "lse", "dly", "own", "load", "prb", "prk"] {
-        let exists: i64 =
-            raw(&server, cmd("EXISTS").arg(format!("{{gw:00}}:{row}"))).await.unwrap();
-        assert_eq!(exists, 0, "{row}");
-    }
+    assert_eq!(rows_of_a_queue(&server).await, Vec::<String>::new());
     let meta: BTreeMap<String, String> =
         raw(&server, cmd("HGETALL").arg("{gw:00}:meta")).await.unwrap();
     assert_eq!((meta["messages"].as_str(), meta["bytes"].as_str()), ("0", "0"));
@@ -194,29 +183,120 @@ async fn what_is_only_remembered_has_a_time_to_live() {
     let store = open(&server).await;
     work_a_message(&store).await;
     let id = message(1, "SM1").conversation;
-    for key in
-        ["dd:AC1:SM1", &format!("rl:{}", id.as_str()), &format!("at:{}", id.as_str()), "ev:shop"]
-    {
+    let (stamps, sids) = (format!("rl:{id}"), format!("at:{id}"));
+    for key in ["dd:AC1:SM1", &stamps, &sids, "ev:shop", "cu:shop"] {
         let left: i64 = raw(&server, cmd("PTTL").arg(format!("{{gw:00}}:{key}"))).await.unwrap();
         assert!(left > 0, "{key}: {left}");
     }
 }
 
 #[tokio::test]
-async fn a_cluster_node_runs_every_script_so_none_touches_another_slot() {
-    let server = RedisServer::start_with(&["--cluster-enabled", "yes"]).await;
-    let mut slots = cmd("CLUSTER");
-    slots.arg("ADDSLOTSRANGE").arg(0).arg(16_383);
-    raw::<String>(&server, &slots).await.unwrap();
-    let ready = async {
-        while raw::<String>(&server, cmd("CLUSTER").arg("INFO"))
-            .await
-            .is_ok_and(|info| !info.contains("cluster_state:ok"))
-        {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+async fn nothing_that_waited_for_an_agent_leaves_a_row_behind() {
+    let server = RedisServer::start().await;
+    let store = open(&server).await;
+    for number in 1..=3 {
+        store.run(message(number, &format!("SM{number}"))).await.unwrap();
+        let (_, lease) = claim(&store, &format!("a{number}")).await;
+        let park = ParkHead { lease, revision: id("r"), until_ms: 0, probe_ms: 0 };
+        assert_eq!(store.run(park).await.unwrap(), Owned::Done);
+    }
+    for number in 1..=3 {
+        let (_, lease) = claim(&store, &format!("b{number}")).await;
+        assert_eq!(complete(&store, lease).await, Owned::Done);
+    }
+    let idle = Claim { shard: 0, nonce: id("c"), lease_ms: 15_000 };
+    assert_eq!(store.run(idle).await.unwrap(), Claimed::Nothing { next_in_ms: None });
+    assert_eq!(rows_of_a_queue(&server).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn leases_that_are_lost_taken_over_or_buried_leave_no_nonce_behind() {
+    let server = RedisServer::start().await;
+    let (store, clock) = open_at_start(&server).await;
+    for sid in ["SM1", "SM2"] {
+        store.run(message(1, sid)).await.unwrap();
+    }
+    claim(&store, "a").await;
+    clock.fetch_add(15_000, Ordering::Relaxed);
+    let (_, lease) = claim(&store, "b").await;
+    let bury = Bury { lease, class: "budget".to_owned() };
+    assert_eq!(store.run(bury).await.unwrap(), Buried::Done);
+    let (_, lease) = claim(&store, "c").await;
+    assert_eq!(commit(&store, &lease).await, Committed::Done);
+    assert_eq!(complete(&store, lease).await, Owned::Done);
+    assert_eq!(rows_of_a_queue(&server).await, Vec::<String>::new());
+}
+
+/// Commands that the server ran for one claim.
+async fn cost_of_a_claim(server: &RedisServer, store: &Store, nonce: &str) -> u64 {
+    raw::<String>(server, cmd("CONFIG").arg("RESETSTAT")).await.unwrap();
+    store.run(Claim { shard: 0, nonce: id(nonce), lease_ms: 60_000 }).await.unwrap();
+    let info: String = raw(server, cmd("INFO").arg("commandstats")).await.unwrap();
+    let calls = info.lines().filter_map(|line| {
+        let (command, rest) = line.split_once(":calls=")?;
+        // What the test itself and the idle lanes of the store say.
+        let is_other = ["config", "info", "client", "hello", "ping", "command"]
+            .iter()
+            .any(|other| command.starts_with(&format!("cmdstat_{other}")));
+        if is_other { None } else { rest.split(',').next()?.parse::<u64>().ok() }
+    });
+    calls.sum()
+}
+
+#[tokio::test]
+async fn a_claim_costs_the_same_however_many_leases_there_are() {
+    let server = RedisServer::start().await;
+    let store = open(&server).await;
+    let mut costs = Vec::new();
+    for number in 0..=200 {
+        store.run(message(number, &format!("SM{number}"))).await.unwrap();
+        let nonce = format!("n{number}");
+        if [3, 200].contains(&number) {
+            let head = cost_of_a_claim(&server, &store, &nonce).await;
+            let again = cost_of_a_claim(&server, &store, &nonce).await;
+            let nothing = cost_of_a_claim(&server, &store, "idle").await;
+            costs.push([head, again, nothing]);
+        } else {
+            claim(&store, &nonce).await;
         }
-    };
-    tokio::time::timeout(Duration::from_secs(30), ready).await.unwrap();
+    }
+    assert_eq!(costs[0], costs[1]);
+    assert!(costs[0].iter().all(|cost| (5..40).contains(cost)), "{costs:?}");
+}
+
+#[tokio::test]
+async fn a_key_that_the_server_lost_is_brought_back_by_the_next_heartbeat() {
+    let server = RedisServer::start().await;
+    let store = open(&server).await;
+    let key = store.key().await.unwrap();
+    let beat = heartbeat(key);
+    assert_eq!(store.heartbeat(beat.clone()).await.unwrap(), Heard::Done(None));
+    raw::<String>(&server, &cmd("FLUSHALL")).await.unwrap();
+    assert_eq!(store.heartbeat(beat).await.unwrap(), Heard::Done(None));
+    assert_eq!(open(&server).await.key().await.unwrap(), key);
+    assert_eq!(store.acknowledged(id("gateway-0"), None).await.unwrap().len(), 1);
+    let layout: String = raw(&server, cmd("GET").arg("{gw:sys}:layout")).await.unwrap();
+    assert_eq!(layout, "2");
+}
+
+#[tokio::test]
+async fn a_server_that_was_emptied_and_given_another_key_says_so() {
+    let server = RedisServer::start().await;
+    let store = open(&server).await;
+    let old = store.key().await.unwrap();
+    assert_eq!(store.heartbeat(heartbeat(old)).await.unwrap(), Heard::Done(None));
+    raw::<String>(&server, &cmd("FLUSHALL")).await.unwrap();
+    let new = open(&server).await.key().await.unwrap();
+    assert_ne!(new, old);
+    assert_eq!(store.heartbeat(heartbeat(old)).await.unwrap(), Heard::OtherKey);
+    assert_eq!(store.replicas().await.unwrap().1, []);
+    assert_eq!(store.heartbeat(heartbeat(new)).await.unwrap(), Heard::Done(None));
+    assert_eq!(store.replicas().await.unwrap().1.len(), 1);
+}
+
+#[tokio::test]
+async fn a_cluster_node_runs_every_script_so_none_touches_another_slot() {
+    let server = RedisServer::start_as_cluster().await;
     let store = open(&server).await;
     work_a_message(&store).await;
     store.run(message(2, "SM2")).await.unwrap();
@@ -227,18 +307,28 @@ async fn a_cluster_node_runs_every_script_so_none_touches_another_slot() {
     assert_eq!(store.run(SumDead).await.unwrap().len(), 1);
     store.run(Reserve { sender: id("AC1|whatsapp:sender"), per_second: 80 }).await.unwrap();
     let key = store.key().await.unwrap();
-    let obeyed = [(id("shop"), (4, id("hash")))].into();
-    let heartbeat = Heartbeat {
-        replica: id("gateway-0"),
-        key,
-        digest: id("digest"),
-        obeyed,
-        cut: BTreeSet::new(),
-    };
-    assert_eq!(store.heartbeat(heartbeat).await.unwrap(), Heard::Done(None));
+    assert_eq!(store.heartbeat(heartbeat(key)).await.unwrap(), Heard::Done(None));
     assert_eq!(store.replicas().await.unwrap().1.len(), 1);
     assert_eq!(store.acknowledged(id("gateway-0"), None).await.unwrap().len(), 1);
     store.goodbye(id("gateway-0")).await.unwrap();
+}
+
+/// Rows of shard 0 that are there only while something waits.
+async fn rows_of_a_queue(server: &RedisServer) -> Vec<String> {
+    let mut found = Vec::new();
+    for row in ["conv", "msg", "int", "bod", "rdy", "lse", "dly", "own", "load", "prb", "prk"] {
+        let key = format!("{{gw:00}}:{row}");
+        if raw::<bool>(server, cmd("EXISTS").arg(key)).await.unwrap() {
+            found.push(row.to_owned());
+        }
+    }
+    found
+}
+
+/// What `gateway-0` says of itself.
+fn heartbeat(key: StoreKey) -> Heartbeat {
+    let obeyed = [(id("shop"), (4, id("hash")))].into();
+    Heartbeat { replica: id("gateway-0"), key, digest: id("digest"), obeyed, cut: BTreeSet::new() }
 }
 
 /// One message through every verb of an owner, to its end.

@@ -1,6 +1,5 @@
 //! What a failing disk does to the store of one machine: power loss at every sync, failed commits,
 //! no space left. The disk is a model that forgets what was not synced.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -13,15 +13,17 @@ use kanarie_gateway::store::redis::call::Scripted;
 use kanarie_gateway::store::redis::{RedisStore, Settings};
 use kanarie_gateway::store::{SharedStore, Store};
 use kanarie_queue::admit::{Admission, Admit};
-use kanarie_queue::claim::{Claim, Claimed, Extend, Head, KeepRun, Release, Retry};
-use kanarie_queue::dead::{Buried, Bury};
+use kanarie_queue::claim::{Claim, Claimed, Extend, Head, Isolate, KeepRun, Release, Retry};
+use kanarie_queue::dead::{Buried, Bury, SumLoads};
 use kanarie_queue::evidence::{EndAttempt, ReadCounts};
 use kanarie_queue::intent::{Intent, Memo, Post};
-use kanarie_queue::lease::{Lease, Owned};
+use kanarie_queue::lease::{Lease, Owned, Park};
 use kanarie_queue::outcome::Evidence;
+use kanarie_queue::park::{ParkHead, WakeParked};
 use kanarie_queue::send::{
-    CommitReply, Committed, Complete, MarkSending, MarkSent, Marked, Unmark,
+    CommitReply, Committed, Complete, MarkSending, MarkSent, Marked, NoteMissed, Unmark,
 };
+use kanarie_queue::sweep::Sweep;
 use kanarie_words::class::Class;
 use kanarie_words::ids::{ConversationId, InvalidId};
 use kanarie_words::track::Track;
@@ -160,6 +162,24 @@ impl Stage {
         self.run(MarkSending { lease, post, refuted: refuted.map(id) }).await
     }
 
+    /// Commits a reply of one segment that leaves something behind.
+    pub(crate) async fn commit_memo(&self, lease: &Lease, name: &str, memo: &Memo) -> Committed {
+        let (lease, memo) = (lease.clone(), memo.clone());
+        self.run(CommitReply { lease, intent: intent(name, 1), evidence: None, memo }).await
+    }
+
+    /// Notes that a listing missed a post.
+    pub(crate) async fn missed(
+        &self,
+        lease: &Lease,
+        intent: &str,
+        segment: u32,
+        attempt: &str,
+    ) -> Owned {
+        let (lease, post) = (lease.clone(), post(intent, segment, attempt));
+        self.run(NoteMissed { lease, post }).await
+    }
+
     /// Takes a mark back.
     pub(crate) async fn unmark(
         &self,
@@ -198,6 +218,29 @@ impl Stage {
         self.run(Release { lease: lease.clone() }).await
     }
 
+    /// Parks the head: until its own end at the latest, with a probe after so long.
+    pub(crate) async fn park(
+        &self,
+        lease: &Lease,
+        revision: &str,
+        until_ms: u64,
+        probe_ms: u64,
+    ) -> Owned {
+        let (lease, revision) = (lease.clone(), id(revision));
+        self.run(ParkHead { lease, revision, until_ms, probe_ms }).await
+    }
+
+    /// Wakes what waits for a revision of a channel.
+    pub(crate) async fn wake(&self, channel: &str, revision: &str) -> u64 {
+        let park = Park { channel: id(channel), revision: id(revision) };
+        self.run(WakeParked { park }).await
+    }
+
+    /// Notes that the owner runs no other suspect.
+    pub(crate) async fn isolate(&self, lease: &Lease) -> Owned {
+        self.run(Isolate { lease: lease.clone() }).await
+    }
+
     /// Keeps a run, or forgets it.
     pub(crate) async fn keep_run(&self, lease: &Lease, run: Option<&str>) -> Owned {
         self.run(KeepRun { lease: lease.clone(), run: run.map(str::to_owned) }).await
@@ -214,6 +257,11 @@ impl Stage {
         self.run(EndAttempt { lease, evidence, failed_on: failed_on.map(id) }).await
     }
 
+    /// Ends the first attempt without evidence.
+    pub(crate) async fn end_without(&self, lease: &Lease) -> Owned {
+        self.run(EndAttempt { lease: lease.clone(), evidence: None, failed_on: None }).await
+    }
+
     /// Buries the head.
     pub(crate) async fn bury(&self, lease: &Lease, class: &str) -> Buried {
         self.run(Bury { lease: lease.clone(), class: class.to_owned() }).await
@@ -224,6 +272,40 @@ impl Stage {
         let read = self.run(ReadCounts { channels: vec![id(channel)] }).await;
         let counts = read.counts.into_iter().flat_map(|counts| counts.messages);
         counts.map(|count| format!("{}={}", count.evidence.field(), count.messages)).collect()
+    }
+
+    /// Customers of one channel, as `serving:track=conversations/failed`.
+    pub(crate) async fn customers(&self, channel: &str) -> Vec<String> {
+        let read = self.run(ReadCounts { channels: vec![id(channel)] }).await;
+        let customers = read.counts.into_iter().flat_map(|counts| counts.customers);
+        let text = customers.map(|of| {
+            let track = of.track.as_str();
+            format!("{}:{track}={}/{}", of.serving, of.conversations, of.failed)
+        });
+        text.collect()
+    }
+
+    /// What waits, as `channel=messages/bytes/dead letters`.
+    pub(crate) async fn loads(&self) -> Vec<String> {
+        let loads = self.run(SumLoads).await.into_iter();
+        let text = loads
+            .map(|of| format!("{}={}/{}/{}", of.channel, of.messages, of.bytes, of.dead_letters));
+        text.collect()
+    }
+
+    /// Sweeps the one shard that [`conversation`] uses.
+    pub(crate) async fn sweep(&self) {
+        self.run(Sweep { shard: 0 }).await;
+    }
+
+    /// Claims all that is ready and keeps it leased; gives the texts in their order.
+    pub(crate) async fn ready(&self) -> Vec<String> {
+        let mut texts = Vec::new();
+        let now = self.clock.load(Ordering::Relaxed);
+        while let Claimed::Head(head) = self.claimed(&format!("{now}-{}", texts.len())).await {
+            texts.push(head.envelope);
+        }
+        texts
     }
 }
 

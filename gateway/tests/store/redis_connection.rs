@@ -2,13 +2,11 @@
 //!
 //! Each way in which a plain client would stay broken is played by a fake server; stop and start by
 //! a real one. The beat is short: what takes seconds in service takes milliseconds here.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on panics")]
 
 use std::collections::BTreeSet;
 
 use std::time::Duration;
 
-use fake_redis::{FakeRedis, Manner};
 use futures::FutureExt as _;
 use kanarie_gateway::store::Store;
 use kanarie_gateway::store::error::StoreError;
@@ -17,13 +15,10 @@ use kanarie_gateway::store::redis::{RedisStore, Settings};
 use kanarie_queue::admit::{Admission, Admit};
 use kanarie_queue::evidence::ReadCounts;
 use kanarie_words::ids::ConversationId;
-use redis_server::RedisServer;
 use tokio::time::{sleep, timeout};
 
-#[path = "common/fake_redis.rs"]
-mod fake_redis;
-#[path = "common/redis_server.rs"]
-mod redis_server;
+use crate::fake_redis::{FakeRedis, Manner};
+use crate::redis_server::RedisServer;
 
 /// Long enough for an answer on a busy machine.
 const BEAT: Duration = Duration::from_millis(250);

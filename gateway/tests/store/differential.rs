@@ -4,7 +4,6 @@
 //! conversations, nonces, intents and SIDs that they meet. At its end both stores are drained and
 //! must hand out the same heads: so the rows were the same too. The schedules are fixed;
 //! `PROPTEST_CASES` asks for more of them.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on panics")]
 
 use std::collections::BTreeSet;
 
@@ -27,14 +26,8 @@ use kanarie_words::ids::{ChannelUid, InvalidId};
 use kanarie_words::track::Track;
 use proptest::prelude::{Just, Strategy, any, prop_assert_eq, prop_oneof};
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
-use stage::{LEASE_MS, Stage, conversation, id, intent, lease_of, message, post};
 
-#[expect(dead_code, reason = "only tests of the connection stop and start the server")]
-#[path = "common/redis_server.rs"]
-mod redis_server;
-#[expect(dead_code, reason = "a schedule speaks to the stores without the short words")]
-#[path = "common/stage.rs"]
-mod stage;
+use crate::stage::{LEASE_MS, Stage, conversation, id, intent, lease_of, message, post};
 
 const SECOND: u64 = 1_000;
 const DAY: u64 = 86_400 * SECOND;

@@ -1,5 +1,4 @@
 //! The store of one machine: what it keeps, what it refuses, and what a failing disk does to it.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 use std::collections::BTreeSet;
 
