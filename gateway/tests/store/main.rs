@@ -24,6 +24,7 @@ macro_rules! on_both_stores {
 
 mod admission;
 mod customers;
+mod damage;
 mod dead_letters;
 mod differential;
 mod embedded;

@@ -227,6 +227,24 @@ async fn leases_that_are_lost_taken_over_or_buried_leave_no_nonce_behind() {
     assert_eq!(rows_of_a_queue(&server).await, Vec::<String>::new());
 }
 
+#[tokio::test]
+async fn an_empty_envelope_is_counted_like_any_other() {
+    let server = RedisServer::start().await;
+    let store = open(&server).await;
+    let empty = |channel: &str, sid: &str| Admit {
+        channel: id(channel),
+        envelope: String::new(),
+        ..message(1, sid)
+    };
+    store.run(empty("shop", "SM1")).await.unwrap();
+    store.run(empty("anew", "SM2")).await.unwrap();
+    for nonce in ["a", "b"] {
+        let (_, lease) = claim(&store, nonce).await;
+        assert_eq!(complete(&store, lease).await, Owned::Done);
+    }
+    assert_eq!(rows_of_a_queue(&server).await, Vec::<String>::new());
+}
+
 /// Commands that the server ran for one claim.
 async fn cost_of_a_claim(server: &RedisServer, store: &Store, nonce: &str) -> u64 {
     raw::<String>(server, cmd("CONFIG").arg("RESETSTAT")).await.unwrap();

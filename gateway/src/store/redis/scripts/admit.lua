@@ -20,13 +20,23 @@ if #stamps - stale >= limit then
   return first and tonumber(first) + window - now or window
 end
 
-local known = row_of(conversation)
+local known, is_damaged = row_of(conversation)
 -- A damaged row is begun anew, above every sequence that its messages may have.
-local first = redis.call("HEXISTS", CONV, conversation) == 1 and now or 0
+local first = is_damaged and now or 0
 local row = known or { ch = channel, lo = first, hi = first, b = 0, tries = 0, crashes = 0,
   counted = false, lease_ms = 0 }
 local bytes = tonumber(redis.call("HGET", META, "bytes") or 0)
 if row.hi - row.lo >= 200 or bytes + #envelope > 67108864 then return -2 end
+
+if is_damaged then
+  note_damage()
+  redis.call("ZREM", LSE, conversation)
+  redis.call("ZREM", DLY, conversation)
+end
+-- The reply to a head that was lost answers nothing else.
+if not known and redis.call("HDEL", INT, conversation) == 1 then
+  redis.call("HDEL", BOD, conversation)
+end
 
 -- The key's own end is on the server's clock and only frees memory.
 redis.call("SET", DD, digits(now + dedup), "PX", dedup)
@@ -43,7 +53,7 @@ local parked = false
 if row.ch ~= channel then
   parked = row.park ~= nil
   if parked then end_delay(conversation, row) end
-  add_load(row.ch, row.lo - row.hi, -(row.b or 0))
+  add_load(row.ch, row.lo - row.hi, 0 - (row.b or 0))
   add_load(channel, row.hi - row.lo, row.b or 0)
   row.ch = channel
 end

@@ -3,8 +3,11 @@
 -- Gives {now, conversation, its row, message, intent or nil, body or nil, memo or nil}, or {now} and,
 -- with anything leased, delayed or to be probed, the milliseconds until the first of those ends.
 
-local ME = KEYS[14]
+local ME = KEYS[17]
 local nonce, lease_ms = ARGV[2], tonumber(ARGV[3])
+
+-- An entry whose conversation is not where it says is dropped: it must not stop the shard for
+-- everybody.
 
 -- Eight of each a call: a burst of ends must not make one claim long.
 for _, conversation in ipairs(redis.call("ZRANGEBYSCORE", LSE, "-inf", now, "LIMIT", 0, 8)) do
@@ -17,19 +20,19 @@ for _, conversation in ipairs(redis.call("ZRANGEBYSCORE", LSE, "-inf", now, "LIM
     redis.call("ZADD", RDY, row.score, conversation)
     keep(conversation, row)
   else
+    note_damage()
     redis.call("ZREM", LSE, conversation)
-    changed()
   end
 end
 for _, conversation in ipairs(redis.call("ZRANGEBYSCORE", DLY, "-inf", now, "LIMIT", 0, 8)) do
   local row = row_of(conversation)
-  if row then
+  if row and not row.nonce then
     end_delay(conversation, row)
     make_ready(conversation, row)
     keep(conversation, row)
   else
+    note_damage()
     redis.call("ZREM", DLY, conversation)
-    changed()
   end
 end
 -- Of all that wait for one agent a single conversation is let try.
@@ -44,37 +47,60 @@ for _, park in ipairs(redis.call("ZRANGEBYSCORE", PRB, "-inf", now, "LIMIT", 0, 
     make_ready(conversation, row)
     keep(conversation, row)
   elseif first then
+    note_damage()
     redis.call("ZREM", PRK, first)
   else
     redis.call("ZREM", PRB, park)
   end
 end
 
-local function head(conversation, row, message)
+-- The reply of a head and its body, if it has one; nothing at all when they cannot be read.
+local function reply_of(conversation)
+  local intent, text = intent_row(conversation)
+  if not intent then return text == false and {} or nil end
+  local body = redis.call("HGET", BOD, conversation)
+  return body and { text, body } or nil
+end
+
+local function head(conversation, row, message, reply)
   local memo = redis.call("HGET", ME, conversation)
   if memo then
     local ends, kept = string.match(memo, "^(%d+) (.*)$")
-    memo = tonumber(ends) > now and kept
+    memo = ends and tonumber(ends) > now and kept
   end
-  return { digits(now), conversation, cjson.encode(row), message,
-    redis.call("HGET", INT, conversation), redis.call("HGET", BOD, conversation), memo }
+  return { digits(now), conversation, cjson.encode(row), message, reply[1] or false,
+    reply[2] or false, memo }
 end
 
 -- The answer to this very claim may have been lost.
 local mine = redis.call("HGET", OWN, nonce)
 local row = mine and row_of(mine)
 local message = row and row.nonce == nonce and message_of(mine, row)
-if message then return head(mine, row, message) end
+local reply = parts(message) and reply_of(mine)
+if reply then return head(mine, row, message, reply) end
 
--- An entry without its row, or a row without its message, must not stop the shard for everybody.
 while true do
   local first = redis.call("ZRANGE", RDY, 0, 0, "WITHSCORES")
   local conversation = first[1]
   if not conversation then break end
+  redis.call("ZREM", RDY, conversation)
   row = row_of(conversation)
   message = row and message_of(conversation, row)
-  redis.call("ZREM", RDY, conversation)
-  if message then
+  reply = row and reply_of(conversation)
+  if not row or row.nonce then
+    note_damage()
+  elseif not parts(message) then
+    -- A row without its message: the next one is the head.
+    note_damage()
+    pop(conversation, row)
+  elseif not reply then
+    -- Whether that reply was sent nobody can tell any more, so it is neither sent nor made again.
+    note_damage()
+    if not bury(conversation, row, "unreadable") then
+      redis.call("ZADD", DLY, now + 60000, conversation)
+      keep(conversation, row)
+    end
+  else
     local clock = tonumber(redis.call("HGET", VT, "clock") or 0)
     redis.call("HSET", VT, "clock", math.max(clock, tonumber(first[2])))
     redis.call("ZADD", LSE, now + lease_ms, conversation)
@@ -84,11 +110,8 @@ while true do
     row.nonce = nonce
     row.lease_ms = lease_ms
     keep(conversation, row)
-    return head(conversation, row, message)
+    return head(conversation, row, message, reply)
   end
-  redis.call("HINCRBY", META, "damaged", 1)
-  if row then pop(conversation, row) end
-  changed()
 end
 
 local ends = math.huge

@@ -6,11 +6,13 @@ local conversation, id = ARGV[2], ARGV[4]
 local row = owned(conversation, ARGV[3])
 if not row then return { "stale" } end
 
-local text = redis.call("HGET", INT, conversation)
-if text then
-  if cjson.decode(text).id == id then return { "done" } end
+local standing, text = intent_row(conversation)
+if standing then
+  if standing.id == id then return { "done" } end
   return { "exists", text, redis.call("HGET", BOD, conversation) }
 end
+-- One that cannot be read may have been sent: the next claim gives its head up.
+if text then return { "stale" } end
 
 local intent = { id = id, segments = tonumber(ARGV[5]), resent = false }
 redis.call("HSET", INT, conversation, cjson.encode(intent))

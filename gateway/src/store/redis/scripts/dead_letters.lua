@@ -11,7 +11,7 @@ local function first_of_each(command)
     if #page == 0 then return found end
     for at = 1, #page, 2 do
       local channel, class = string.match(page[at], "^%d+ (%S+) (.*)$")
-      if not found[channel] then
+      if channel and not found[channel] then
         found[channel] = { page[at + 1], class }
         missing = missing - 1
       end

@@ -5,10 +5,8 @@ local AT = KEYS[14]
 
 -- The intent of that id, and how many of its segments are sent.
 local function intent_of(conversation, id)
-  local text = redis.call("HGET", INT, conversation)
-  if not text then return nil end
-  local intent = cjson.decode(text)
-  if intent.id ~= id then return nil end
+  local intent = intent_row(conversation)
+  if not intent or intent.id ~= id then return nil end
   return intent, intent.sent and #intent.sent or 0
 end
 

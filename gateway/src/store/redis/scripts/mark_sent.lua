@@ -19,7 +19,7 @@ redis.call("PEXPIRE", AT, 600000)
 keep_intent(conversation, intent)
 if waited and redis.call("ZSCORE", DLY, conversation) then
   local row = row_of(conversation)
-  if row then
+  if row and not row.nonce then
     end_delay(conversation, row)
     make_ready(conversation, row)
     keep(conversation, row)

@@ -26,14 +26,66 @@ local function keep(conversation, row)
   changed()
 end
 
--- The row of a conversation; none when it is absent or damaged. Nobody else must suffer from it.
+local function is_id(text)
+  return type(text) == "string" and string.find(text, "^[!-~]+$") ~= nil
+end
+
+local function is_count(number)
+  return type(number) == "number" and number >= 0 and number < 2 ^ 53 and number % 1 == 0
+end
+
+local function absent_or(value, kind)
+  return value == nil or type(value) == kind
+end
+
+-- Whether a row has all that it must have, and nothing of another kind. Nobody holds more than 200
+-- messages, so a script never runs through more of them.
+local function is_whole(row)
+  return type(row) == "table" and is_id(row.ch) and is_count(row.lo) and is_count(row.hi)
+    and row.lo < row.hi and row.hi - row.lo <= 200 and is_count(row.b or 0) and is_count(row.score)
+    and is_count(row.tries) and is_count(row.crashes) and is_count(row.lease_ms)
+    and type(row.counted) == "boolean" and absent_or(row.nonce, "string")
+    and (row.park == nil or is_id(row.park) and is_count(row.due))
+    and (row.failed_on == nil or is_id(row.failed_on)) and absent_or(row.run, "string")
+    and absent_or(row.alone, "boolean") and absent_or(row.crashed_alone, "boolean")
+end
+
+-- The same of an intent.
+local function is_intent(intent)
+  if type(intent) ~= "table" or not is_id(intent.id) or not is_count(intent.segments)
+    or type(intent.resent) ~= "boolean" or not absent_or(intent.sent, "table") then
+    return false
+  end
+  for _, sid in ipairs(intent.sent or {}) do
+    if not is_id(sid) then return false end
+  end
+  return (intent.attempt == nil or is_id(intent.attempt) and is_count(intent.at))
+    and (intent.missed == nil or is_count(intent.missed))
+end
+
+-- The row of a conversation; none when it is absent, none and true when it makes no sense: then it is
+-- as if it were absent, and nobody else must suffer from it.
 local function row_of(conversation)
   local text = redis.call("HGET", CONV, conversation)
-  if not text then return nil end
+  if not text then return nil, false end
   local good, row = pcall(cjson.decode, text)
-  if good and type(row) == "table" and row.ch and row.lo and row.hi then return row end
+  if good and is_whole(row) then return row end
+  return nil, true
+end
+
+-- The intent of a head and its text, in the same way.
+local function intent_row(conversation)
+  local text = redis.call("HGET", INT, conversation)
+  if not text then return nil, false end
+  local good, intent = pcall(cjson.decode, text)
+  if good and is_intent(intent) then return intent, text end
+  return nil, true
+end
+
+-- Something that could not be read was passed over.
+local function note_damage()
   redis.call("HINCRBY", META, "damaged", 1)
-  return nil
+  changed()
 end
 
 -- The row of a conversation that this nonce owns. An expired lease that nobody took over counts.
@@ -88,11 +140,13 @@ local function add_load(channel, messages, bytes)
   end
 end
 
--- A message row is <admitted_at>:<bytes of the dedup key>:<dedup key><envelope>.
+-- A message row is <admitted_at>:<bytes of the dedup key>:<dedup key><envelope>. Anything else has
+-- no time.
 local function parts(message)
   local at, length, from = string.match(message or "", "^(%d+):(%d+):()")
   if not at then return nil, "", "" end
   length = tonumber(length)
+  if from + length - 1 > #message then return nil, "", "" end
   return tonumber(at), string.sub(message, from, from + length - 1), string.sub(message, from + length)
 end
 
@@ -100,23 +154,27 @@ local function message_of(conversation, row)
   return redis.call("HGET", MSG, conversation .. ":" .. digits(row.lo))
 end
 
--- Takes the head off; the next message, if there is one, starts from nothing.
+-- Takes the head off; the next message, if there is one, starts from nothing. With the last one goes
+-- all that the row counted, whatever of it could not be read; layout 1 counted nothing in a row.
 local function pop(conversation, row)
   local _, _, envelope = parts(message_of(conversation, row))
+  local is_last = row.lo + 1 >= row.hi
+  local bytes = is_last and math.max(row.b or 0, #envelope) or #envelope
   redis.call("HDEL", MSG, conversation .. ":" .. digits(row.lo))
   redis.call("HDEL", INT, conversation)
   redis.call("HDEL", BOD, conversation)
-  add_load(row.ch, -1, -#envelope)
+  -- Not -bytes: a number that is nothing would have a sign.
+  add_load(row.ch, -1, 0 - bytes)
   if row.nonce then end_lease(conversation, row) end
-  local rest = { ch = row.ch, lo = row.lo + 1, hi = row.hi, b = (row.b or 0) - #envelope,
-    tries = 0, crashes = 0, counted = false, lease_ms = row.lease_ms }
-  if rest.lo >= rest.hi then
+  if is_last then
     redis.call("HDEL", CONV, conversation)
     changed()
-  else
-    make_ready(conversation, rest)
-    keep(conversation, rest)
+    return
   end
+  local rest = { ch = row.ch, lo = row.lo + 1, hi = row.hi, b = math.max(0, (row.b or 0) - bytes),
+    tries = 0, crashes = 0, counted = false, lease_ms = row.lease_ms }
+  make_ready(conversation, rest)
+  keep(conversation, rest)
 end
 
 -- An optional argument: "" is none, "=text" is text.

@@ -1,5 +1,6 @@
 -- sweep: dead letters lose their text after 24 hours and are dropped after 14 days, up to 100 of
--- each a call, and conversations forget their last reply after a day. Everything else that ages has a time to live.
+-- each a call, and conversations forget their last reply after a day. Everything else that ages has a
+-- time to live.
 -- ARGV: clock.
 
 local DL, DLZ, DLC, ME, MEZ = KEYS[14], KEYS[15], KEYS[16], KEYS[17], KEYS[18]
@@ -9,7 +10,7 @@ for _, name in ipairs(old) do
   local channel = string.match(name, "^%d+ (%S+)")
   redis.call("HDEL", DL, name)
   redis.call("ZREM", DLZ, name)
-  if redis.call("HINCRBY", DLC, channel, -1) == 0 then
+  if channel and redis.call("HINCRBY", DLC, channel, -1) <= 0 then
     redis.call("HDEL", DLC, channel)
   end
 end
@@ -20,10 +21,13 @@ local candidates = redis.call("ZRANGE", DLZ, stripped, stripped + 99, "WITHSCORE
 for at = 1, #candidates, 2 do
   if tonumber(candidates[at + 1]) + 86400000 > now then break end
   local text = redis.call("HGET", DL, candidates[at])
-  if text then
-    local letter = cjson.decode(text)
+  local good, letter = pcall(cjson.decode, text or "")
+  if good and type(letter) == "table" then
     letter.text = nil
     redis.call("HSET", DL, candidates[at], cjson.encode(letter))
+  elseif text then
+    -- What cannot be read may still hold somebody's words.
+    redis.call("HDEL", DL, candidates[at])
   end
   stripped = stripped + 1
 end

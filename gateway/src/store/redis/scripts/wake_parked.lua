@@ -15,6 +15,7 @@ for _, place in ipairs(waiting) do
     make_ready(conversation, row)
     keep(conversation, row)
   else
+    note_damage()
     redis.call("ZREM", PRK, place)
   end
 end

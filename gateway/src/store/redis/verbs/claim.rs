@@ -16,7 +16,8 @@ use crate::store::redis::call::{
 };
 use crate::store::redis::rows::{intent, json, message};
 
-static CLAIM: LazyLock<Script> = script!(" flags=allow-oom", "shard.lua", "claim.lua");
+static CLAIM: LazyLock<Script> =
+    script!(" flags=allow-oom", "shard.lua", "letters.lua", "claim.lua");
 static EXTEND: LazyLock<Script> = script!(" flags=allow-oom", "shard.lua", "extend.lua");
 static KEEP_RUN: LazyLock<Script> = script!(" flags=allow-oom", "shard.lua", "keep_run.lua");
 static ISOLATE: LazyLock<Script> = script!(" flags=allow-oom", "shard.lua", "isolate.lua");
@@ -41,7 +42,11 @@ struct HeadRow {
 impl Scripted for Claim {
     fn calls(&self) -> Vec<Call> {
         let arguments = vec![self.nonce.to_string(), self.lease_ms.to_string()];
-        vec![Call { script: &CLAIM, keys: keys(self.shard, &["me"]), arguments }]
+        vec![Call {
+            script: &CLAIM,
+            keys: keys(self.shard, &["dl", "dlz", "dlc", "me"]),
+            arguments,
+        }]
     }
 
     fn answer(self, values: Vec<Value>) -> Decoded<Claimed> {
@@ -62,7 +67,8 @@ impl Scripted for Claim {
             (None, None) => None,
             _ => return Err(corrupt("an intent without a body")),
         };
-        let memo = parts.next().flatten().map(|memo| json::<Memo>(&memo)).transpose()?;
+        // What cannot be remembered keeps no message from its answer.
+        let memo = parts.next().flatten().and_then(|memo| json::<Memo>(&memo).ok());
         Ok(Claimed::Head(Box::new(Head {
             conversation: conversation(&second)?,
             nonce: self.nonce,
