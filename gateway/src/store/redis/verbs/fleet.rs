@@ -25,6 +25,10 @@ static ACKNOWLEDGED: LazyLock<Script> = script!(" flags=no-writes", "time.lua", 
 
 /// Key of the last control request.
 const ASKED: &str = "{gw:sys}:asked";
+/// Key of the times of the last heartbeats.
+const REPLICA: &str = "{gw:sys}:rep";
+/// Key of the digests that came with them.
+const DIGEST: &str = "{gw:sys}:dig";
 
 /// What each replica of this process has told the server, as the server confirmed it.
 #[derive(Default)]
@@ -58,9 +62,7 @@ impl Fleet {
     }
 
     pub(crate) async fn note_asked(&self, server: &Server) -> Result<(), StoreError> {
-        let keys = vec![ASKED.to_owned()];
-        let asked = Call { script: &NOTE_ASKED, keys, arguments: Vec::new() };
-        server.call(asked).await.map(drop)
+        server.call(note_asked()).await.map(drop)
     }
 
     pub(crate) async fn goodbye(
@@ -69,17 +71,14 @@ impl Fleet {
         replica: ReplicaName,
     ) -> Result<(), StoreError> {
         self.0.lock().await.remove(&replica);
-        let keys = vec!["{gw:sys}:rep".into(), "{gw:sys}:dig".into(), acknowledgements(&replica)];
-        let arguments = vec![replica.to_string()];
-        server.call(Call { script: &GOODBYE, keys, arguments }).await.map(drop)
+        server.call(goodbye(&replica)).await.map(drop)
     }
 
     pub(crate) async fn replicas(
         &self,
         server: &Server,
     ) -> Result<(Millis, Vec<ReplicaState>), StoreError> {
-        let keys = vec!["{gw:sys}:rep".to_owned(), "{gw:sys}:dig".to_owned()];
-        replicas(server.call(Call { script: &REPLICAS, keys, arguments: Vec::new() }).await?)
+        read_replicas(server.call(replicas()).await?)
     }
 
     pub(crate) async fn acknowledged(
@@ -88,11 +87,7 @@ impl Fleet {
         replica: ReplicaName,
         channels: Option<Vec<ChannelUid>>,
     ) -> Result<Vec<Acknowledgement>, StoreError> {
-        let keys = vec!["{gw:sys}:rep".to_owned(), acknowledgements(&replica)];
-        let scope = if channels.is_some() { "named" } else { "all" };
-        let mut arguments = vec![replica.to_string(), scope.to_owned()];
-        arguments.extend(channels.into_iter().flatten().map(String::from));
-        acknowledged(server.call(Call { script: &ACKNOWLEDGED, keys, arguments }).await?)
+        read_acknowledged(server.call(acknowledged(&replica, channels)).await?)
     }
 
     /// Sets the key if there is none and reads the one that stands, in one command.
@@ -124,10 +119,10 @@ async fn tell(
 }
 
 /// `last` is the account that this one continues; none makes it a complete one.
-fn heartbeat(beat: &Heartbeat, last: Option<(&RouteHash, &Rows)>) -> Call {
+pub(super) fn heartbeat(beat: &Heartbeat, last: Option<(&RouteHash, &Rows)>) -> Call {
     let keys = vec![
-        "{gw:sys}:rep".to_owned(),
-        "{gw:sys}:dig".to_owned(),
+        REPLICA.to_owned(),
+        DIGEST.to_owned(),
         acknowledgements(&beat.replica),
         KEY.to_owned(),
         LAYOUT.to_owned(),
@@ -159,11 +154,33 @@ fn rows(beat: &Heartbeat) -> Rows {
     beat.obeyed.iter().map(|(uid, (serving, hash))| row(uid, *serving, hash)).collect()
 }
 
+pub(super) fn note_asked() -> Call {
+    Call { script: &NOTE_ASKED, keys: vec![ASKED.to_owned()], arguments: Vec::new() }
+}
+
+pub(super) fn goodbye(replica: &ReplicaName) -> Call {
+    let keys = vec![REPLICA.to_owned(), DIGEST.to_owned(), acknowledgements(replica)];
+    Call { script: &GOODBYE, keys, arguments: vec![replica.to_string()] }
+}
+
+pub(super) fn replicas() -> Call {
+    let keys = vec![REPLICA.to_owned(), DIGEST.to_owned()];
+    Call { script: &REPLICAS, keys, arguments: Vec::new() }
+}
+
+pub(super) fn acknowledged(replica: &ReplicaName, channels: Option<Vec<ChannelUid>>) -> Call {
+    let keys = vec![REPLICA.to_owned(), acknowledgements(replica)];
+    let scope = if channels.is_some() { "named" } else { "all" };
+    let mut arguments = vec![replica.to_string(), scope.to_owned()];
+    arguments.extend(channels.into_iter().flatten().map(String::from));
+    Call { script: &ACKNOWLEDGED, keys, arguments }
+}
+
 fn acknowledgements(replica: &ReplicaName) -> String {
     format!("{{gw:sys}}:ack:{replica}")
 }
 
-fn replicas(value: Value) -> Decoded<(Millis, Vec<ReplicaState>)> {
+fn read_replicas(value: Value) -> Decoded<(Millis, Vec<ReplicaState>)> {
     let parts: Vec<String> = plain(value)?;
     let (now, rest) = parts.split_first().ok_or_else(|| corrupt("the replicas"))?;
     let replicas = rest.chunks(3).map(|three| match three {
@@ -179,7 +196,7 @@ fn replicas(value: Value) -> Decoded<(Millis, Vec<ReplicaState>)> {
     Ok((number(Some(now))?, replicas))
 }
 
-fn acknowledged(value: Value) -> Decoded<Vec<Acknowledgement>> {
+fn read_acknowledged(value: Value) -> Decoded<Vec<Acknowledgement>> {
     let routes: BTreeMap<String, String> = plain(value)?;
     // The nameless one only keeps the account from being empty.
     let routes = routes.into_iter().filter(|(channel, _)| !channel.is_empty());
