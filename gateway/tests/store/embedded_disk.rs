@@ -2,6 +2,7 @@
 //! no space left. The disk is a model that forgets what was not synced.
 
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use kanarie_gateway::clock::WallClock;
@@ -10,6 +11,7 @@ use kanarie_gateway::store::embedded::EmbeddedStore;
 use kanarie_gateway::store::error::StoreError;
 use kanarie_queue::admit::{Admission, Admit};
 use kanarie_queue::claim::{Claim, Claimed, Head, Release};
+use kanarie_queue::dead::SumLoads;
 use kanarie_queue::evidence::{EndAttempt, ReadCounts};
 use kanarie_queue::intent::{Intent, Memo};
 use kanarie_queue::lease::Lease;
@@ -50,6 +52,12 @@ struct State {
 impl Disk {
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap()
+    }
+
+    /// A disk with a file on it.
+    fn of(bytes: Vec<u8>) -> Self {
+        let state = State { seen: bytes.clone(), synced: bytes, ..State::default() };
+        Self(Arc::new(Mutex::new(state)))
     }
 
     /// The disk after the power went and came back: of what was not synced any length and any
@@ -285,6 +293,27 @@ async fn whatever_was_answered_survives_a_loss_of_power_at_every_sync() {
         cuts += 1;
     }
     assert!(cuts > 12, "the work has at least one sync a verb: {cuts}");
+}
+
+#[tokio::test]
+async fn a_file_of_layout_1_whose_rewriting_is_cut_at_any_sync_is_rewritten_at_the_next_start() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/layout1/queue.redb");
+    let bytes = std::fs::read(file).unwrap();
+    for syncs in 1.. {
+        let disk = Disk::of(bytes.clone());
+        disk.state().syncs_left = Some(syncs);
+        let storage = disk.clone();
+        let opened = EmbeddedStore::over(move || storage.clone(), clock()).is_ok();
+        for seed in 0..8 {
+            let store = open(&disk.after_power_loss(u64::from(syncs) * 8 + seed));
+            let loads = store.run(SumLoads).await.unwrap();
+            assert_eq!(loads.iter().map(|load| load.messages).sum::<u64>(), 17, "{syncs} {seed}");
+        }
+        if opened {
+            assert!(syncs > 2, "the rewriting has a sync at least: {syncs}");
+            return;
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,22 +1,28 @@
 //! A new connection, and whether the server behind it can be used.
 //!
-//! Takes an address; gives a connection to a writable server that drops nothing by itself, or why
-//! there is none. Reads only, changes no setting of the server.
+//! Takes an address; gives a connection to a writable server that drops nothing by itself and whose
+//! rows this version reads, or why there is none. Changes no setting of the server, and writes one
+//! thing: the number of the layout, where none stands and nothing waits.
 
 use std::collections::BTreeMap;
 use std::sync::Once;
 use std::time::Duration;
 
+use kanarie_words::ids::SHARDS;
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, RedisError, Value, cmd};
+use redis::{AsyncConnectionConfig, Client, RedisError, Value, cmd, pipe};
 use tokio::time::timeout;
 
 use crate::store::redis::address::Address;
+use crate::store::redis::call::{KEY, LAYOUT};
 use crate::store::redis::failure::describe;
 
 /// Commands that wait for the socket in one lane. Enough for every task of a busy gateway to have
 /// one, few enough that the last is still answered within the deadline.
 const IN_FLIGHT: usize = 1_024;
+
+/// The layout of the rows that this version reads and writes.
+const READS: u64 = 2;
 
 /// A server that answers and must not be used: nobody is helped by waiting.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -39,6 +45,26 @@ pub enum Unfit {
         server: String,
         /// Its version.
         version: String,
+    },
+    /// Messages wait in rows that this version does not read.
+    #[error(
+        "messages of version 0.1.0 still wait in the Redis server {server}: let the gateways of that \
+         version answer them, end those gateways, and start this version again"
+    )]
+    Undrained {
+        /// Host and port.
+        server: String,
+    },
+    /// Its rows are of a layout that this version does not know.
+    #[error(
+        "the rows in the Redis server {server} are of layout {found}, written by a newer version: \
+         this one reads layout {READS}; run that version, or use another server"
+    )]
+    Newer {
+        /// Host and port.
+        server: String,
+        /// The number that stands there.
+        found: String,
     },
 }
 
@@ -84,6 +110,14 @@ async fn inspect(connection: &mut MultiplexedConnection, server: &str) -> Result
         let (server, version) = (server.to_owned(), version.to_owned());
         return Err(Failed::Unfit(Unfit::TooOld { server, version }));
     }
+    look_at_memory(connection, server).await?;
+    look_at_layout(connection, server).await
+}
+
+async fn look_at_memory(
+    connection: &mut MultiplexedConnection,
+    server: &str,
+) -> Result<(), Failed> {
     let memory = cmd("CONFIG").arg("GET").arg("maxmemory*").query_async(connection).await;
     let Some(settings) = allowed::<BTreeMap<String, String>>(memory)? else {
         static ONCE: Once = Once::new();
@@ -100,6 +134,39 @@ async fn inspect(connection: &mut MultiplexedConnection, server: &str) -> Result
         Some(policy) => Err(Failed::Unfit(Unfit::Evicts { server: server.to_owned(), policy })),
         None => Ok(()),
     }
+}
+
+/// A server with a key and no number is of layout 1: it is taken over once nothing waits in it.
+async fn look_at_layout(
+    connection: &mut MultiplexedConnection,
+    server: &str,
+) -> Result<(), Failed> {
+    let server = server.to_owned();
+    let found: Option<Option<String>> =
+        allowed(cmd("GET").arg(LAYOUT).query_async(connection).await)?;
+    match found {
+        // Not allowed to read it: neither will a verb be.
+        None => return Ok(()),
+        Some(Some(found)) if found == READS.to_string() => return Ok(()),
+        Some(Some(found)) => return Err(Failed::Unfit(Unfit::Newer { server, found })),
+        Some(None) => {}
+    }
+    let of_key = cmd("EXISTS").arg(KEY).query_async(connection).await;
+    if allowed::<bool>(of_key)? == Some(true) && anything_waits(connection).await? {
+        return Err(Failed::Unfit(Unfit::Undrained { server }));
+    }
+    let set = cmd("SET").arg(LAYOUT).arg(READS).arg("NX").query_async(connection).await;
+    allowed::<Value>(set).map(drop)
+}
+
+/// One key a command, which a node of a cluster asks for, and one trip.
+async fn anything_waits(connection: &mut MultiplexedConnection) -> Result<bool, Failed> {
+    let mut commands = pipe();
+    for shard in 0..SHARDS {
+        commands.cmd("EXISTS").arg(format!("{{gw:{shard:02}}}:conv"));
+    }
+    let found: Option<Vec<bool>> = allowed(commands.query_async(connection).await)?;
+    Ok(found.is_some_and(|found| found.contains(&true)))
 }
 
 /// A command that an access list or a provider may forbid: then it tells nothing.
