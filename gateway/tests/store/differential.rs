@@ -5,8 +5,6 @@
 //! must hand out the same heads: so the rows were the same too. The schedules are fixed;
 //! `PROPTEST_CASES` asks for more of them.
 
-use std::collections::BTreeSet;
-
 use std::str::FromStr;
 
 use kanarie_gateway::store::fleet::Heartbeat;
@@ -59,7 +57,8 @@ enum Step {
     Bury { lease: u8, class: u8 },
     Reserve { sender: u8, per_second: u32 },
     Sweep,
-    Heartbeat { replica: u8, digest: u8, obeyed: u8 },
+    Heartbeat { replica: u8, digest: u8, obeyed: u8, cut: u8 },
+    NoteAsked,
     Goodbye { replica: u8 },
     Replicas,
     Acknowledged { replica: u8, channel: Option<u8> },
@@ -102,7 +101,19 @@ async fn compare(schedule: Vec<Step>) -> Result<(), TestCaseError> {
         prop_assert_eq!(one, other, "at {} ms: {:?}", elapsed, step);
         leases.extend(given);
     }
-    drain(&embedded, &redis, elapsed).await
+    same_sums(&embedded, &redis).await?;
+    drain(&embedded, &redis, elapsed).await?;
+    same_sums(&embedded, &redis).await
+}
+
+/// What was counted, buried and waits is the same, however the schedule ended.
+async fn same_sums(embedded: &Stage, redis: &Stage) -> Result<(), TestCaseError> {
+    for step in [Step::Counts, Step::DeadLetters, Step::Loads] {
+        let (one, _) = take(embedded, &step, &[]).await;
+        let (other, _) = take(redis, &step, &[]).await;
+        prop_assert_eq!(one, other, "at the end: {:?}", step);
+    }
+    Ok(())
 }
 
 /// Takes every head there is, whatever it waits for.
@@ -248,17 +259,22 @@ async fn take_free(stage: &Stage, step: Step) -> String {
 async fn take_fleet(stage: &Stage, step: Step) -> String {
     let store = &stage.store;
     match step {
-        Step::Heartbeat { replica, digest, obeyed } => {
+        Step::Heartbeat { replica, digest, obeyed, cut } => {
             let route = (u64::from(digest), id("hash"));
-            let obeyed = (0..3).filter(|channel| obeyed & (1 << channel) != 0);
+            let of = |bits: u8| (0..3).filter(move |channel| bits & (1 << channel) != 0);
+            let of = |bits| of(bits).map(|channel| named::<ChannelUid>("channel", channel));
             let heartbeat = Heartbeat {
                 replica: named("gateway", replica),
                 key: store.key().await.unwrap(),
                 digest: named("digest", digest),
-                obeyed: obeyed.map(|channel| (named("channel", channel), route.clone())).collect(),
-                cut: BTreeSet::new(),
+                obeyed: of(obeyed).map(|channel| (channel, route.clone())).collect(),
+                cut: of(cut).collect(),
             };
             text(store.heartbeat(heartbeat).await.unwrap())
+        }
+        Step::NoteAsked => {
+            store.note_asked().await.unwrap();
+            String::new()
         }
         Step::Goodbye { replica } => {
             store.goodbye(named("gateway", replica)).await.unwrap();
@@ -359,11 +375,10 @@ fn of_the_fleet() -> impl Strategy<Value = Step> {
         (0..2_u8, 2..90_u32)
             .prop_map(|(sender, per_second)| { Step::Reserve { sender, per_second } }),
         Just(Step::Sweep),
-        (0..2_u8, 0..3_u8, 0..8_u8).prop_map(|(replica, digest, obeyed)| Step::Heartbeat {
-            replica,
-            digest,
-            obeyed,
+        (0..2_u8, 0..3_u8, 0..8_u8, 0..8_u8).prop_map(|(replica, digest, obeyed, cut)| {
+            Step::Heartbeat { replica, digest, obeyed, cut }
         }),
+        Just(Step::NoteAsked),
         (0..2_u8).prop_map(|replica| Step::Goodbye { replica }),
         (0..3_u8, 0..2_u8).prop_map(|(channel, revision)| Step::Wake { channel, revision }),
         Just(Step::Replicas),
