@@ -91,7 +91,10 @@ async fn customers_are_told_apart_for_seven_days_after_the_last_count(stage: &St
     ends(stage, 2, canary(3, Class::Http)).await;
     ends(stage, 1, canary(3, Class::Http)).await;
     assert_eq!(stage.customers("shop").await, ["3:canary=2/2"]);
-    stage.at(2 * WEEK_MS - 1);
+    stage.at(2 * WEEK_MS - 2);
+    ends(stage, 1, canary(3, Class::Http)).await;
+    assert_eq!(stage.customers("shop").await, ["3:canary=2/2"]);
+    stage.at(3 * WEEK_MS - 2);
     ends(stage, 1, canary(3, Class::Http)).await;
     assert_eq!(stage.customers("shop").await, ["3:canary=3/3"]);
 }

@@ -379,6 +379,8 @@ async fn a_dead_letter_that_is_no_letter_does_not_stop_the_sweep() {
     add_member(&stage, "dlz", START, "no such letter").await;
     stage.pass(86_400_000);
     stage.sweep().await;
+    let text: Option<String> = raw(&stage, cmd("HGET").arg(key("dl")).arg(&names[0])).await;
+    assert_eq!(text, None, "it may hold somebody's words");
     stage.pass(13 * 86_400_000);
     stage.sweep().await;
     assert_eq!(stage.run(SumDead).await, []);

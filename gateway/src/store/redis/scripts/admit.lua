@@ -34,9 +34,7 @@ if is_damaged then
   redis.call("ZREM", DLY, conversation)
 end
 -- The reply to a head that was lost answers nothing else.
-if not known and redis.call("HDEL", INT, conversation) == 1 then
-  redis.call("HDEL", BOD, conversation)
-end
+if not known then redis.call("HDEL", INT, conversation) end
 
 -- The key's own end is on the server's clock and only frees memory.
 redis.call("SET", DD, digits(now + dedup), "PX", dedup)
