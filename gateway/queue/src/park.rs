@@ -5,7 +5,7 @@
 //! try when a probe is due; whoever finds the agent well wakes them all. No wait is without an end.
 
 use kanarie_words::Millis;
-use kanarie_words::ids::RevisionName;
+use kanarie_words::ids::{ConversationId, RevisionName};
 
 use crate::claim::give_back;
 use crate::lease::{Lease, Owned, Park};
@@ -69,10 +69,10 @@ fn wake_all(shard: &mut Shard, now: Millis, park: &Park) -> u64 {
         return 0;
     }
     let now = shard.time(now);
+    let first = (park.clone(), 0, ConversationId::from_bytes([0; 16]));
     let waiting: Vec<_> = shard
         .parked
-        .iter()
-        .skip_while(|(of, _, _)| of != park)
+        .range(first..)
         .take_while(|(of, _, _)| of == park)
         .take(WOKEN)
         .map(|(_, _, id)| id.clone())

@@ -1,4 +1,4 @@
-//! A store of layout 1, as version 0.1.0 left it (`fixtures/layout1`): taken over with all that it
+//! A store of layout 1, as an earlier version left it (`fixtures/layout1`): taken over with all that it
 //! holds, or refused with a word of what to do; and a store of a newer layout is left alone.
 
 use std::collections::BTreeMap;
@@ -43,7 +43,7 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/layout1").join(name)
 }
 
-/// The file of version 0.1.0 in a directory of its own.
+/// The file of layout 1 in a directory of its own.
 fn old_file() -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     std::fs::copy(fixture("queue.redb"), directory.path().join("queue.redb")).unwrap();
@@ -101,7 +101,7 @@ fn all_that_waits() -> Vec<(u8, Vec<u64>)> {
     ]
 }
 
-/// A message of the shop as it came to version 0.1.0.
+/// A message of the shop as it came to the earlier version.
 fn message(conversation: &str, number: u64, limit: u32) -> Admit {
     Admit {
         channel: id(SHOP),
@@ -320,7 +320,7 @@ async fn a_server_in_which_old_messages_wait_is_refused_with_a_word_of_what_to_d
     tell(&server, "redis-waiting.txt").await;
     let before: u64 = raw(&server, &cmd("DBSIZE")).await;
     let error = try_open(&server, END).await.err().unwrap();
-    assert!(error.contains("version 0.1.0 still wait"), "{error}");
+    assert!(error.contains("rows of layout 1 still wait"), "{error}");
     assert!(error.contains("let the gateways of that version answer them"), "{error}");
     assert_eq!(raw::<u64>(&server, &cmd("DBSIZE")).await, before);
     assert_eq!(layout(&server).await, None);

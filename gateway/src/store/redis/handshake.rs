@@ -48,8 +48,8 @@ pub enum Unfit {
     },
     /// Messages wait in rows that this version does not read.
     #[error(
-        "messages of version 0.1.0 still wait in the Redis server {server}: let the gateways of that \
-         version answer them, end those gateways, and start this version again"
+        "messages in rows of layout 1 still wait in the Redis server {server}: let the gateways that \
+         wrote them answer them, end those gateways, and start this one again"
     )]
     Undrained {
         /// Host and port.
