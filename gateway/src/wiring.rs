@@ -21,13 +21,14 @@ use crate::admin::shared::Admin;
 use crate::clock::{WallClock, system_clock};
 use crate::config::{Config, StoreChoice};
 use crate::cut::Cuts;
+use crate::doorbell::Doorbell;
 use crate::events::{Event, emit};
 use crate::heartbeat::{self, Pulse};
 use crate::inbound::admission::Gate;
 use crate::inbound::{self, Inbound};
 use crate::key::{self, LearnedKey};
 use crate::labels::LifecycleChange;
-use crate::loads::{self, Bounds, FullChannels};
+use crate::loads::{self, FullChannels};
 use crate::outbound;
 use crate::outbound::agent::Agents;
 use crate::outbound::agent::address::Allow;
@@ -35,8 +36,8 @@ use crate::outbound::context::{Context, Pace};
 use crate::outbound::twilio::Twilio;
 use crate::random;
 use crate::reports::Reports;
+use crate::routes;
 use crate::routes::table::RouteTable;
-use crate::routes::{self, Source};
 use crate::server;
 use crate::server::limits::ClientLimits;
 use crate::silence::Silence;
@@ -69,10 +70,9 @@ pub async fn bind(config: Config) -> anyhow::Result<Gateway> {
         agents: agents.context("cannot make the client of the agents")?,
         twilio: twilio.context("cannot make the client of Twilio")?,
         replica: replica(config.host.as_deref()),
-        routes: Arc::new(RouteTable::default()),
+        shared: Shared::over(store),
         config,
         client,
-        store,
         clock,
     })
 }
@@ -84,11 +84,23 @@ pub struct Gateway {
     agents: Agents,
     twilio: Twilio,
     replica: ReplicaName,
-    routes: Arc<RouteTable>,
     config: Config,
     client: Option<kube::Client>,
-    store: SharedStore,
     clock: WallClock,
+    shared: Shared,
+}
+
+/// What the parts of a gateway know each other by.
+struct Shared {
+    store: SharedStore,
+    routes: Arc<RouteTable>,
+    key: LearnedKey,
+    pulse: Pulse,
+    claimers: Living,
+    cuts: Arc<Cuts>,
+    doorbell: Arc<Doorbell>,
+    reports: Reports,
+    full: FullChannels,
 }
 
 /// For turns that run when the gateway is told to stop. With five more for a POST that was begun at
@@ -124,9 +136,8 @@ impl Gateway {
     /// # Errors
     /// When a task ends that the gateway cannot do without; what was claimed is given back then too.
     pub async fn run(self, signals: Signals) -> Result<(), Ended> {
-        let parts = self.parts(&signals.stop);
         emit(Event::Lifecycle { change: LifecycleChange::Started });
-        let finished = parts.run(signals).await;
+        let finished = self.supervise(signals).await;
         match &finished {
             Ok(()) => emit(Event::Lifecycle { change: LifecycleChange::Stopped }),
             Err(ended) => emit(Event::TaskEnded { error: ended.to_string() }),
@@ -134,99 +145,13 @@ impl Gateway {
         finished
     }
 
-    /// Hands each line what it works with.
-    fn parts(self, shutdown: &watch::Receiver<bool>) -> Parts {
-        let Self { store, routes, clock, .. } = self;
-        let (pulse, key, doorbell) = (Pulse::default(), LearnedKey::default(), Arc::default());
-        let cuts = Arc::new(Cuts::new(Silence::begin(Instant::now())));
-        let (claimers, full) = (Living::default(), FullChannels::default());
-        let reports = Reports::default();
-        Parts {
-            inbound: Arc::new(Inbound {
-                routes: Arc::clone(&routes),
-                store: Arc::clone(&store),
-                key: key.clone(),
-                doorbell: Arc::clone(&doorbell),
-                reports: reports.clone(),
-                clock,
-                limits: ClientLimits::default(),
-                gate: Gate::default(),
-                pulse: pulse.clone(),
-                full: full.clone(),
-            }),
-            outbound: Context {
-                store: Arc::clone(&store),
-                key: key.clone(),
-                routes: Arc::clone(&routes),
-                pulse: pulse.clone(),
-                claimers: claimers.clone(),
-                cuts: Arc::clone(&cuts),
-                doorbell,
-                reports,
-                full: full.clone(),
-                agents: self.agents,
-                twilio: self.twilio,
-                settings: Pace { turns: self.config.turns, drain: OUTBOUND_DRAIN },
-            },
-            admin: Arc::new(Admin {
-                routes: Arc::clone(&routes),
-                store: Arc::clone(&store),
-                key: key.clone(),
-                pulse: pulse.clone(),
-                claimers: (self.config.turns > 0).then_some(claimers),
-                shutdown: shutdown.clone(),
-            }),
-            public: self.public,
-            beside: Beside {
-                admin: self.admin,
-                source: (self.config.source, self.client),
-                bounds: self.config.bounds,
-                replica: self.replica,
-                routes,
-                store,
-                pulse,
-                cuts,
-                key,
-                full,
-            },
-        }
-    }
-}
-
-/// A gateway whose parts know each other.
-struct Parts {
-    inbound: Arc<Inbound>,
-    outbound: Context,
-    admin: Arc<Admin>,
-    public: TcpListener,
-    beside: Beside,
-}
-
-/// What goes on beside both lines.
-struct Beside {
-    admin: TcpListener,
-    source: (Source, Option<kube::Client>),
-    bounds: Bounds,
-    replica: ReplicaName,
-    routes: Arc<RouteTable>,
-    store: SharedStore,
-    pulse: Pulse,
-    cuts: Arc<Cuts>,
-    key: LearnedKey,
-    full: FullChannels,
-}
-
-impl Parts {
     /// The two lines end when they are told to; what they need goes on until the last turn is over.
-    async fn run(self, mut signals: Signals) -> Result<(), Ended> {
+    async fn supervise(self, mut signals: Signals) -> Result<(), Ended> {
         let (stop, stopping) = watch::channel(false);
         let (hurry, hurrying) = watch::channel(false);
         let (end, ending) = watch::channel(false);
-        let mut beside = self.beside.start(self.admin, &ending);
-        let mut lines = Tasks::default();
         let told = Signals { stop: stopping, hurry: hurrying };
-        lines.spawn("public port", receive(self.public, self.inbound, told.clone()));
-        lines.supervise("outbound line", outbound::run(self.outbound, told));
+        let (mut lines, mut beside) = self.start(&told, &ending);
 
         let mut stop_told = signals.stop.clone();
         let failed = tokio::select! {
@@ -249,28 +174,92 @@ impl Parts {
         end.send_replace(true);
         failed.and(drained).and(beside.finish().await)
     }
+
+    /// The list of tasks: the two lines, and what goes on beside them.
+    fn start(self, told: &Signals, ending: &watch::Receiver<bool>) -> (Tasks, Tasks) {
+        let Self { config, shared, .. } = self;
+        let mut lines = Tasks::default();
+        let inbound = shared.inbound(self.clock);
+        lines.spawn("public port", receive(self.public, inbound, told.clone()));
+        let outbound = shared.outbound(self.agents, self.twilio, config.turns);
+        lines.supervise("outbound line", outbound::run(outbound, told.clone()));
+
+        let mut beside = Tasks::default();
+        let admin = admin::router(shared.admin(config.turns, told.stop.clone()));
+        let limits = ClientLimits { connections: ADMIN_CONNECTIONS, ..ClientLimits::default() };
+        beside.spawn("admin port", server::run(self.admin, admin, limits, ending.clone()));
+        let Shared { store, routes, key, pulse, cuts, full, .. } = shared;
+        let table = Arc::clone(&routes);
+        let follow = routes::follow(config.source, self.client, table, ending.clone());
+        beside.spawn("routes", follow);
+        let learn = key::learn(Arc::clone(&store), key.clone(), ending.clone());
+        beside.spawn("store's key", learn);
+        let (table, asked) = (Arc::clone(&routes), Arc::clone(&store));
+        let beat = heartbeat::beat(self.replica, key, table, asked, pulse, cuts, ending.clone());
+        beside.spawn("heartbeat", beat);
+        let watch = loads::watch(store, config.bounds, full, routes, ending.clone());
+        beside.spawn("bounds of channels", watch);
+        (lines, beside)
+    }
 }
 
-impl Beside {
-    /// The list of tasks: routes, key, heartbeat, bounds, admin port.
-    fn start(self, admin: Arc<Admin>, ending: &watch::Receiver<bool>) -> Tasks {
-        let Self { store, routes, key, .. } = self;
-        let mut tasks = Tasks::default();
-        let (source, client) = self.source;
-        let table = Arc::clone(&routes);
-        tasks.spawn("routes", routes::follow(source, client, table, ending.clone()));
-        let learn = key::learn(Arc::clone(&store), key.clone(), ending.clone());
-        tasks.spawn("store's key", learn);
-        let (table, asked) = (Arc::clone(&routes), Arc::clone(&store));
-        let (pulse, cuts) = (self.pulse, self.cuts);
-        let beat = heartbeat::beat(self.replica, key, table, asked, pulse, cuts, ending.clone());
-        tasks.spawn("heartbeat", beat);
-        let watch = loads::watch(store, self.bounds, self.full, routes, ending.clone());
-        tasks.spawn("bounds of channels", watch);
-        let limits = ClientLimits { connections: ADMIN_CONNECTIONS, ..ClientLimits::default() };
-        let admin = server::run(self.admin, admin::router(admin), limits, ending.clone());
-        tasks.spawn("admin port", admin);
-        tasks
+impl Shared {
+    /// The parts over a store, before anything happened.
+    fn over(store: SharedStore) -> Self {
+        Self {
+            store,
+            routes: Arc::default(),
+            key: LearnedKey::default(),
+            pulse: Pulse::default(),
+            claimers: Living::default(),
+            cuts: Arc::new(Cuts::new(Silence::begin(Instant::now()))),
+            doorbell: Arc::default(),
+            reports: Reports::default(),
+            full: FullChannels::default(),
+        }
+    }
+
+    fn inbound(&self, clock: WallClock) -> Arc<Inbound> {
+        Arc::new(Inbound {
+            routes: Arc::clone(&self.routes),
+            store: Arc::clone(&self.store),
+            key: self.key.clone(),
+            pulse: self.pulse.clone(),
+            doorbell: Arc::clone(&self.doorbell),
+            reports: self.reports.clone(),
+            full: self.full.clone(),
+            clock,
+            limits: ClientLimits::default(),
+            gate: Gate::default(),
+        })
+    }
+
+    fn outbound(&self, agents: Agents, twilio: Twilio, turns: u32) -> Context {
+        Context {
+            store: Arc::clone(&self.store),
+            key: self.key.clone(),
+            routes: Arc::clone(&self.routes),
+            pulse: self.pulse.clone(),
+            claimers: self.claimers.clone(),
+            cuts: Arc::clone(&self.cuts),
+            doorbell: Arc::clone(&self.doorbell),
+            reports: self.reports.clone(),
+            full: self.full.clone(),
+            agents,
+            twilio,
+            settings: Pace { turns, drain: OUTBOUND_DRAIN },
+        }
+    }
+
+    fn admin(&self, turns: u32, shutdown: watch::Receiver<bool>) -> Arc<Admin> {
+        Arc::new(Admin {
+            routes: Arc::clone(&self.routes),
+            store: Arc::clone(&self.store),
+            key: self.key.clone(),
+            pulse: self.pulse.clone(),
+            claimers: (turns > 0).then(|| self.claimers.clone()),
+            shutdown,
+        })
     }
 }
 
@@ -299,8 +288,9 @@ mod tests {
     use clap::Parser as _;
     use tokio::sync::watch;
 
-    use super::{Source, bind};
+    use super::bind;
     use crate::config::{Flags, config};
+    use crate::routes::Source;
     use crate::stop::Signals;
 
     #[derive(clap::Parser)]
