@@ -92,8 +92,12 @@ impl Claimer {
                     self.call = Call::new();
                     let began = if began < now { self.renew(&claim, began).await } else { began };
                     let place = self.worker.places.seat(free, &claim.channel, now);
-                    // Claims go round the channels: whoever meets the same one twice has met all
-                    // that was ready, and would only put its heads back one after the other.
+                    // Claims go round the channels: whoever meets a full one twice, and gave no
+                    // place in between, has met all that was ready and would only put the heads of
+                    // full ones back.
+                    if place.is_ok() {
+                        crowded.clear();
+                    }
                     let met_all = place.is_err() && !crowded.insert(claim.channel.clone());
                     let (worker, cut_off) = (Arc::clone(&self.worker), self.cut_off.clone());
                     tokio::spawn(work(worker, *claim, began, place, cut_off));

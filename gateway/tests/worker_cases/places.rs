@@ -5,7 +5,7 @@ use std::time::Duration;
 use kanarie_gateway::envelope;
 
 use crate::agents::{HttpAgent, Next};
-use crate::world::{World, eventually, http, route};
+use crate::world::{UID, World, eventually, http, route};
 use crate::{one_agent, replies};
 
 /// A channel whose agent hangs, and a neighbour with an agent of its own.
@@ -35,6 +35,30 @@ async fn a_channel_whose_agent_hangs_leaves_half_of_the_places_to_its_neighbour(
     admit_neighbour(&world, 225, "SM9").await;
     assert_eq!(replies(&world, 1).await, ["well: Hoi"]);
     assert_eq!((hanging.asked().len(), well.asked().len()), (4, 1));
+}
+
+#[tokio::test]
+async fn a_neighbour_with_many_messages_is_not_held_up_by_a_full_channel() {
+    let (world, hanging, well) = neighbours(16).await;
+    (0..20).for_each(|_| hanging.next(Next::Hang));
+    (0..4).for_each(|_| well.next(Next::Hang));
+    world.admit(1, "SM0", "Hallo").await;
+    // The hanging channel takes its share in other shards, and waits in this one.
+    for customer in 1..=7 {
+        world.admit(customer + 1, &format!("SM{customer}"), "Hallo").await;
+    }
+    let _running = world.work().await;
+    eventually("the questions", || hanging.asked().len() == 8).await;
+    for (uid, customers) in [(UID, [33, 65, 97]), ("neighbour", [129, 161, 193])] {
+        for customer in customers {
+            let sid = format!("SM{customer}");
+            let message = envelope::write(&world.message("whatsapp:+14010009999", &sid, "Hoi"));
+            world.admit_elsewhere(uid, customer, &sid, message).await;
+        }
+    }
+    admit_neighbour(&world, 225, "SM225").await;
+    eventually("every question of the neighbour", || well.asked().len() == 4).await;
+    assert_eq!(hanging.asked().len(), 8);
 }
 
 #[tokio::test]
