@@ -321,7 +321,7 @@ async fn a_server_in_which_old_messages_wait_is_refused_with_a_word_of_what_to_d
     let before: u64 = raw(&server, &cmd("DBSIZE")).await;
     let error = try_open(&server, END).await.err().unwrap();
     assert!(error.contains("rows of layout 1 still wait"), "{error}");
-    assert!(error.contains("let the gateways of that version answer them"), "{error}");
+    assert!(error.contains("let the gateways that wrote them answer them"), "{error}");
     assert_eq!(raw::<u64>(&server, &cmd("DBSIZE")).await, before);
     assert_eq!(layout(&server).await, None);
 }
