@@ -154,7 +154,10 @@ fn meaning(status: u16) -> &'static str {
              configuration"
         }
         429 => "this customer sent too many messages; wait a minute",
-        503 => "it is not ready, or its store does not answer: see /readyz on the admin port",
+        503 => {
+            "it is not ready, its store does not answer, or the channel holds as much of the queue \
+             as it may: see /readyz on the admin port and the log"
+        }
         _ => "that is no Kanarie gateway, or something stands before it",
     }
 }
