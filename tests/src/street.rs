@@ -51,11 +51,19 @@ impl Street {
     /// # Errors
     /// It does not become ready.
     pub async fn gateway(&self, store: Option<String>) -> Result<Program> {
+        self.gateway_with(store, &[]).await
+    }
+
+    /// The same with more arguments.
+    ///
+    /// # Errors
+    /// It does not become ready.
+    pub async fn gateway_with(&self, store: Option<String>, arguments: &[&str]) -> Result<Program> {
         let gateway = Program::gateway(&GatewayOptions {
             store,
             routes: Routes::Folder(self.folder.path().to_owned()),
             twilio: self.twilio.url(),
-            arguments: Vec::new(),
+            arguments: arguments.iter().map(|word| (*word).to_owned()).collect(),
         })
         .await?;
         let authority = gateway.authority();

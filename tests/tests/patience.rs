@@ -202,3 +202,28 @@ async fn an_agent_that_says_when_to_come_again_is_asked_then_and_not_before() {
     let [first, second] = agent.asked().try_into().unwrap();
     assert!(second.at - first.at >= Duration::from_secs(20), "after {:?}", second.at - first.at);
 }
+
+/// Many customers write to two gateways while their agent is away; one gateway dies meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_an_agent_outlives_the_gateway_that_asked() {
+    let redis = RedisServer::start().await.unwrap();
+    let agent = FakeAgent::start(Behaviour::Fail(503)).await.unwrap();
+    let street = Street::new(&[http_agent(&agent.url())]).await.unwrap();
+    let dies = street.gateway(Some(redis.url())).await.unwrap();
+    let lives = street.gateway(Some(redis.url())).await.unwrap();
+    let mut owed = Owed::new();
+    for number in 0..120 {
+        let gateway = if number % 2 == 0 { &dies } else { &lives };
+        let (who, text) = (customer(number % 40), format!("vraag #{number}"));
+        assert_eq!(street.say(gateway, 0, &who, &text).await.unwrap().status, 200);
+        owed.insert((who, format!("re: {text}")));
+    }
+    sleep(WELL).await;
+    dies.kill();
+    agent.behave(Behaviour::Echo("re: ".to_owned()));
+    street.twilio.wait_for_sent(owed.len(), AT_MOST).await;
+    assert_eq!(street.told(0).into_iter().collect::<Owed>(), owed);
+    assert_eq!(street.twilio.sent_twice(), []);
+    assert_eq!(street.twilio.out_of_order(), []);
+    assert_eq!(buried(&lives).await, Vec::<String>::new());
+}
