@@ -24,7 +24,11 @@ use crate::stop::stopped;
 use crate::store::error::StoreError;
 
 /// Longest time between two looks at a shard.
-pub(crate) const SWEEP: Duration = Duration::from_millis(250);
+const SWEEP: Duration = Duration::from_millis(250);
+
+/// Time until a shard is looked at again, by itself, in which full channels have messages: a place
+/// that gets free rings, and so does a message of another channel.
+const CROWDED: Duration = Duration::from_secs(1);
 
 /// Claims the conversations of one shard.
 pub(crate) struct Claimer {
@@ -102,7 +106,7 @@ impl Claimer {
                     let (worker, cut_off) = (Arc::clone(&self.worker), self.cut_off.clone());
                     tokio::spawn(work(worker, *claim, began, place, cut_off));
                     if met_all {
-                        return sweep;
+                        return random::jittered(CROWDED);
                     }
                 }
                 Ok(Claimed::Nothing { next_in_ms }) => {
