@@ -39,6 +39,8 @@ const REPEATS: [Duration; 3] =
 /// Longest pause that Twilio may name.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 
+/// Shortest and longest time until a reply looks again at the pace of a sender that is booked out.
+const BOOKED_OUT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 /// How long a segment waits for the report that the one before it was handed on.
 const REPORT: Duration = Duration::from_secs(1);
 
@@ -154,7 +156,11 @@ async fn pace(segment: &Segment<'_>) -> Result<(), End> {
             segment.owner.rest(sleep(Duration::from_millis(pause_ms))).await;
             Ok(())
         }
-        Reserved::Busy(pause_ms) => Err(End::wait(Duration::from_millis(pause_ms))),
+        Reserved::Busy(pause_ms) => {
+            // Each look costs the store a claim: the longer the queue, the more rarely.
+            let rest = (segment.owner.age() / 4).clamp(BOOKED_OUT.0, BOOKED_OUT.1);
+            Err(End::wait(rest.max(Duration::from_millis(pause_ms))))
+        }
     }
 }
 

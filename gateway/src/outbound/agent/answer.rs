@@ -152,7 +152,10 @@ impl Attempt {
         Some(match self.outcome {
             Ok(_) if self.late => Health::Ill(None),
             Ok(_) => Health::Well,
-            Err(Failure::LeaseLost | Failure::Url) => return None,
+            // A thread that is busy says nothing of the server.
+            Err(Failure::LeaseLost | Failure::Url | Failure::Busy { status: 409, .. }) => {
+                return None;
+            }
             Err(Failure::Busy { retry_after, .. }) => Health::Ill(retry_after),
             Err(Failure::Status(status)) if status < 500 => Health::Well,
             Err(

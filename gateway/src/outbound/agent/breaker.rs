@@ -18,6 +18,9 @@ const FIRST_PAUSE: Duration = Duration::from_secs(5);
 /// Longest time it stays open, unless the agent asks for longer: one question in so long hurts
 /// nobody, and customers wait no longer than that for an agent that is back.
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// Longest time for which an agent's own word keeps it open: one customer's long ban says little about
+/// the others. That customer's message waits as long as it was told.
+const LONGEST_ASKED: Duration = Duration::from_secs(60);
 /// A breaker that has been due for so long is one that nobody asks about any more.
 const FORGOTTEN: Duration = Duration::from_secs(600);
 /// Shortest time between two words that what waits may be woken.
@@ -121,7 +124,7 @@ impl Breaker {
                     open.earliest = now + FIRST_PAUSE;
                 }
                 // A call from before it opened says nothing new, but for what the agent asks.
-                let rest = now + asked.unwrap_or_default();
+                let rest = now + asked.unwrap_or_default().min(LONGEST_ASKED);
                 open.outage.until = open.outage.until.max(rest);
                 open.earliest = open.earliest.max(rest);
                 Change::None
@@ -326,15 +329,15 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_that_asks_to_be_left_alone_is() {
+    fn an_agent_that_asks_to_be_left_alone_is_for_a_minute_at_the_most() {
         let now = Instant::now();
         let mut breaker = failing(4, now);
-        breaker.record(Health::Ill(Some(seconds(90))), None, false, now);
+        breaker.record(Health::Ill(Some(seconds(40))), None, false, now);
         let until = |breaker: &Breaker| breaker.outage().unwrap().until;
-        assert_eq!(until(&breaker), now + seconds(90));
-        breaker.record(Health::Ill(Some(seconds(120))), None, false, now);
-        assert_eq!(until(&breaker), now + seconds(120));
-        let later = now + seconds(120);
+        assert_eq!(until(&breaker), now + seconds(40));
+        breaker.record(Health::Ill(Some(seconds(3_600))), None, false, now);
+        assert_eq!(until(&breaker), now + seconds(60));
+        let later = now + seconds(60);
         let number = probe(&mut breaker, later);
         breaker.record(Health::Ill(Some(seconds(3))), number, false, later);
         assert_eq!(until(&breaker), later + seconds(10), "never before its own pause is over");
@@ -366,9 +369,9 @@ mod tests {
     fn a_message_that_has_waited_does_not_try_before_the_agent_wants_it() {
         let now = Instant::now();
         let mut breaker = failing(4, now);
-        breaker.record(Health::Ill(Some(seconds(90))), None, false, now);
-        assert!(matches!(breaker.permit(true, now + seconds(89)), Permission::Wait(_)));
-        assert!(matches!(breaker.permit(true, now + seconds(90)), Permission::Go(Some(_))));
+        breaker.record(Health::Ill(Some(seconds(40))), None, false, now);
+        assert!(matches!(breaker.permit(true, now + seconds(39)), Permission::Wait(_)));
+        assert!(matches!(breaker.permit(true, now + seconds(40)), Permission::Go(Some(_))));
     }
 
     #[test]
