@@ -143,6 +143,7 @@ impl Inbound {
             limit: route.limits.inbound_messages,
             window_ms: route.limits.inbound_window_ms,
             dedup_ms: route.limits.dedup_ms,
+            lease: None,
         }));
         let admission = admission.await.map_err(store_down)?;
         if admission == Admission::Queued {

@@ -290,6 +290,7 @@ impl Port {
             limit: 50,
             window_ms: 60_000,
             dedup_ms: 300_000,
+            lease: None,
         };
         self.store.run(admit).await.unwrap();
         let nonce: Nonce = "n".parse().unwrap();

@@ -448,7 +448,8 @@ impl Gateway {
                 let lease = lease(&head);
                 let intent = Intent::fresh("abc".parse().unwrap(), 1, String::new());
                 let (evidence, memo) = (None, Memo::default());
-                let commit = CommitReply { lease: lease.clone(), intent, evidence, memo };
+                let commit =
+                    CommitReply { lease: lease.clone(), intent, evidence, memo, mark: None };
                 self.store.run(commit).await.unwrap();
                 let (conversation, intent) = (head.conversation, "abc".parse().unwrap());
                 let id = SegmentId { conversation, intent, segment: 0 };

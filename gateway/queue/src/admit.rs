@@ -1,13 +1,17 @@
 //! Admission: duplicate, then limit, then capacity, then append.
 //!
-//! Takes a message; gives one of four answers. Only `Queued` changes anything, so a refusal never
-//! makes a later copy a duplicate and costs no quota (I5, I6, I7, I13).
+//! Takes a message; gives one of five answers. Only `Queued` and `Leased` change anything, so a
+//! refusal never makes a later copy a duplicate and costs no quota (I5, I6, I7, I13). A message that
+//! comes alone to a shard where nothing is ready may be leased to whoever brings it: the claim that
+//! would come next, in the same step (I4, I15, I22).
 
 use std::collections::VecDeque;
 
 use kanarie_words::Millis;
 use kanarie_words::ids::{ChannelUid, ConversationId, DedupKey};
 
+use crate::claim::{self, Claimed, Head};
+use crate::lease::NewLease;
 use crate::queue::Queue;
 use crate::shard::{Conversation, Key, Memory, Message, Place, Progress, Shard};
 use crate::verb::Verb;
@@ -36,13 +40,19 @@ pub struct Admit {
     pub window_ms: u64,
     /// How long a repetition is recognised.
     pub dedup_ms: u64,
+    /// The lease that whoever brings it wants at once. Should the answer be lost, it ends by itself,
+    /// or is given back.
+    pub lease: Option<NewLease>,
 }
 
 /// The answer to an admission.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// Durable, and answered in its turn.
     Queued,
+    /// Durable, and claimed by the lease that was asked for: its conversation had no message and
+    /// nothing else was ready in its shard.
+    Leased(Box<Head>),
     /// Admitted before; nothing changed.
     Duplicate,
     /// Over the limit; nothing changed.
@@ -70,8 +80,19 @@ impl Verb for Admit {
         }
         shard.touch(now);
         remember(shard, now, &self);
+        let (id, lease) = (self.conversation.clone(), self.lease.clone());
+        let is_alone = shard.ready.is_empty() && !shard.conversations.contains_key(&id);
         append(shard, now, self);
-        Admission::Queued
+        lease.filter(|_| is_alone).map_or(Admission::Queued, |lease| claim(shard, &id, lease, now))
+    }
+}
+
+/// Claims what was just made ready, as a claim that comes next would.
+fn claim(shard: &mut Shard, id: &ConversationId, lease: NewLease, now: Millis) -> Admission {
+    let start = shard.conversations.get(id).map_or(0, |conversation| conversation.score);
+    match claim::take(shard, id, start, lease, now) {
+        Claimed::Head(head) => Admission::Leased(head),
+        Claimed::Nothing { .. } => Admission::Queued,
     }
 }
 

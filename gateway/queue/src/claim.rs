@@ -8,7 +8,7 @@ use kanarie_words::Millis;
 use kanarie_words::ids::{ChannelUid, ConversationId, Nonce, RevisionName};
 
 use crate::intent::{Intent, Memo};
-use crate::lease::{Lease, Owned};
+use crate::lease::{Lease, NewLease, Owned};
 use crate::queue::Queue;
 use crate::shard::{Conversation, Key, Place, Shard};
 use crate::verb::Verb;
@@ -137,18 +137,8 @@ impl Verb for Claim {
         let Some((start, id)) = shard.ready.first().cloned() else {
             return Claimed::Nothing { next_in_ms: next_end(shard, now) };
         };
-        shard.touch(now);
-        if start > shard.clock {
-            shard.clock = start;
-            shard.dirty.insert(Key::Meta);
-        }
-        if let Some(conversation) = shard.conversations.get_mut(&id) {
-            conversation.progress.tries = conversation.progress.tries.saturating_add(1);
-        }
-        let until = now.saturating_add(self.lease_ms);
-        let nonce = self.nonce.clone();
-        shard.put(&id, Place::Leased { nonce, until, lease_ms: self.lease_ms });
-        head(shard, &id, self.nonce, now)
+        let lease = NewLease { nonce: self.nonce, lease_ms: self.lease_ms };
+        take(shard, &id, start, lease, now)
     }
 }
 
@@ -226,6 +216,29 @@ impl Verb for Release {
         shard.put(&self.lease.conversation, Place::Ready);
         Owned::Done
     }
+}
+
+/// Leases a ready conversation whose turn starts at `start`. Its try is counted before any work, so
+/// that a death cannot loop for ever.
+pub(crate) fn take(
+    shard: &mut Shard,
+    id: &ConversationId,
+    start: u64,
+    lease: NewLease,
+    now: Millis,
+) -> Claimed {
+    shard.touch(now);
+    if start > shard.clock {
+        shard.clock = start;
+        shard.dirty.insert(Key::Meta);
+    }
+    if let Some(conversation) = shard.conversations.get_mut(id) {
+        conversation.progress.tries = conversation.progress.tries.saturating_add(1);
+    }
+    let NewLease { nonce, lease_ms } = lease;
+    let until = now.saturating_add(lease_ms);
+    shard.put(id, Place::Leased { nonce: nonce.clone(), until, lease_ms });
+    head(shard, id, nonce, now)
 }
 
 /// Ends the work of an owner who lives: no crash, and no try that does not count.

@@ -1,4 +1,4 @@
-//! What an owner of a head shows, is told, and may wait for.
+//! What an owner of a head asks for, shows, is told, and may wait for.
 
 use kanarie_words::ids::{ChannelUid, ConversationId, Nonce, RevisionName};
 
@@ -11,6 +11,15 @@ pub struct Lease {
     pub conversation: ConversationId,
     /// The proof.
     pub nonce: Nonce,
+}
+
+/// A lease that is asked for: of a head that is claimed, or of a message that is admitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewLease {
+    /// Random, new for each lease.
+    pub nonce: Nonce,
+    /// How long it lasts.
+    pub lease_ms: u64,
 }
 
 /// Whether a verb of an owner took effect.

@@ -19,6 +19,9 @@
 //!                                           └─ Complete, Bury ─► next message ready, or (none)
 //! ```
 //!
+//! Three verbs take two of these ways at once, for a message that meets no obstacle: `Admit` with a
+//! lease, `CommitReply` with a mark, and `Finish`.
+//!
 //! | verb | who | file |
 //! |---|---|---|
 //! | `Admit` | the webhook | `admit.rs` |
@@ -26,6 +29,7 @@
 //! | `ParkHead`, `WakeParked` | a worker | `park.rs` |
 //! | `EndAttempt`, `ReadCounts` | a worker; the operator's poller | `evidence.rs` |
 //! | `CommitReply`, `MarkSending`, `NoteMissed`, `Unmark`, `MarkSent`, `Complete` | a worker; a callback | `send.rs` |
+//! | `Finish`: `MarkSent`, `Complete` and `Claim` in one | a worker | `finish.rs` |
 //! | `Bury`, `SumDead`, `SumLoads` | a worker; the poller; a timer | `dead.rs` |
 //! | `Reserve` | a worker | `reserve.rs` |
 //! | `Sweep` | a timer | `sweep.rs` |
@@ -65,6 +69,7 @@ pub mod admit;
 pub mod claim;
 pub mod dead;
 pub mod evidence;
+pub mod finish;
 pub mod intent;
 pub mod lease;
 pub mod load;

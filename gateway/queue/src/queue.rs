@@ -7,13 +7,14 @@ use kanarie_words::Millis;
 use kanarie_words::ids::{ConversationId, Epoch, RouteHash, SHARDS, StoreKey};
 
 use crate::load::{self, LoadError, Table};
+use crate::reserve::Booked;
 use crate::rows::{self, Row};
 use crate::shard::{Key, Shard};
 
 /// The message machine. Its verbs are values: see [`crate::verb::Verb`].
 pub struct Queue {
     pub(crate) shards: Vec<Shard>,
-    pub(crate) paces: std::collections::BTreeMap<RouteHash, u64>,
+    pub(crate) paces: std::collections::BTreeMap<RouteHash, Booked>,
     key: Option<StoreKey>,
     key_changed: bool,
 }

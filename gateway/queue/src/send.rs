@@ -22,18 +22,21 @@ const ATTRIBUTED_MS: u64 = 600_000;
 /// How long a conversation remembers its last reply: a day.
 const MEMO_MS: u64 = 86_400_000;
 
-/// Makes the reply durable, counts the attempt that gave it, forgets the run and renews the lease.
-/// An intent that exists wins; the same one again is `Done`.
+/// Makes the reply durable, counts the attempt that gave it, forgets the run and renews the lease;
+/// marks its first segment as being sent, if an attempt is to post it at once. An intent that exists
+/// wins, and nothing of it is marked; the same one again is `Done`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommitReply {
     /// The owner's.
     pub lease: Lease,
-    /// The reply; it starts with nothing sent, whatever stands here.
+    /// The reply; it starts with nothing sent and no other mark, whatever stands here.
     pub intent: Intent,
     /// How the attempt that gave it counts.
     pub evidence: Option<Evidence>,
     /// What the conversation remembers from now on.
     pub memo: Memo,
+    /// The attempt that posts the first segment after this answer.
+    pub mark: Option<AttemptId>,
 }
 
 /// The answer to a commit.
@@ -136,7 +139,10 @@ impl Verb for CommitReply {
         }
         let Intent { id, segments, body, .. } = self.intent;
         conversation.progress.run = None;
-        conversation.progress.intent = Some(Intent::fresh(id, segments, body));
+        let mut intent = Intent::fresh(id, segments, body);
+        let mark = self.mark.filter(|_| segments > 0);
+        intent.sending = mark.map(|attempt| Sending { attempt, at: now, missed_at: None });
+        conversation.progress.intent = Some(intent);
         let mut place = conversation.place.clone();
         if let Place::Leased { until, lease_ms, .. } = &mut place {
             *until = now.saturating_add(*lease_ms);

@@ -12,7 +12,7 @@ use crate::inbound::message::Malformed;
 use crate::labels::WebhookOutcome;
 
 /// How a webhook ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response {
     /// The store has decided about a message.
     Admitted(Admission),
@@ -44,7 +44,7 @@ impl Response {
     /// The word for it in metrics.
     pub fn outcome(&self) -> WebhookOutcome {
         match self {
-            Self::Admitted(Admission::Queued) => WebhookOutcome::Queued,
+            Self::Admitted(Admission::Queued | Admission::Leased(_)) => WebhookOutcome::Queued,
             Self::Admitted(Admission::Duplicate) => WebhookOutcome::Duplicate,
             Self::Admitted(Admission::Limited { .. }) => WebhookOutcome::Limited,
             Self::Admitted(Admission::Full) => WebhookOutcome::Full,
@@ -64,7 +64,8 @@ impl Response {
 impl IntoResponse for Response {
     fn into_response(self) -> axum::response::Response {
         match self {
-            Self::Admitted(Admission::Queued | Admission::Duplicate) | Self::Ignored => {
+            Self::Admitted(Admission::Queued | Admission::Leased(_) | Admission::Duplicate)
+            | Self::Ignored => {
                 let twiml = HeaderValue::from_static("text/xml; charset=utf-8");
                 (StatusCode::OK, [(CONTENT_TYPE, twiml)], EMPTY_TWIML).into_response()
             }
@@ -113,7 +114,10 @@ mod tests {
     async fn what_is_accepted_is_acknowledged_with_an_empty_twiml() {
         for admission in [Admission::Queued, Admission::Duplicate] {
             let answer = Response::Admitted(admission);
-            assert_eq!(answer.into_response().headers()[CONTENT_TYPE], "text/xml; charset=utf-8");
+            assert_eq!(
+                answer.clone().into_response().headers()[CONTENT_TYPE],
+                "text/xml; charset=utf-8"
+            );
             let (status, body) = told(answer).await;
             assert_eq!(status, 200);
             assert!(body.ends_with("<Response></Response>"), "{body}");
@@ -124,7 +128,7 @@ mod tests {
     async fn too_many_messages_are_told_when_to_come_back_in_whole_seconds() {
         for (ms, seconds) in [(0, "1"), (1, "1"), (1000, "1"), (1001, "2"), (60_000, "60")] {
             let answer = Response::Admitted(Admission::Limited { retry_after_ms: ms });
-            assert_eq!(answer.into_response().headers()[RETRY_AFTER], seconds);
+            assert_eq!(answer.clone().into_response().headers()[RETRY_AFTER], seconds);
             let text = "Too many requests, please slow down";
             assert_eq!(told(answer).await, (429, text.to_owned()));
         }
@@ -149,7 +153,7 @@ mod tests {
             (Response::TooSlow, 408),
             (Response::TooLarge, 413),
         ] {
-            assert_eq!(told(answer).await.0, status, "{answer:?}");
+            assert_eq!(told(answer.clone()).await.0, status, "{answer:?}");
         }
     }
 }

@@ -75,7 +75,7 @@ impl Owner<'_> {
         evidence: Option<Evidence>,
     ) -> Result<CommittedReply, End> {
         let lease = self.lease();
-        let commit = CommitReply { lease, intent: intent.clone(), evidence, memo };
+        let commit = CommitReply { lease, intent: intent.clone(), evidence, memo, mark: None };
         match self.insist(commit).await? {
             Committed::Done => Ok(CommittedReply::from_store(intent)),
             Committed::Exists(standing) => Ok(CommittedReply::from_store(*standing)),
@@ -103,7 +103,7 @@ impl Owner<'_> {
         sender: RouteHash,
         per_second: u32,
     ) -> Result<Reserved, End> {
-        self.insist(Reserve { sender, per_second }).await
+        self.insist(Reserve { sender, per_second, count: 1 }).await
     }
 
     /// Marks a segment as being sent; `refuted` names the attempt of a mark that listings refuted.

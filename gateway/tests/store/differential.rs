@@ -8,10 +8,11 @@
 use std::str::FromStr;
 
 use kanarie_gateway::store::fleet::Heartbeat;
-use kanarie_queue::admit::Admit;
+use kanarie_queue::admit::{Admission, Admit};
 use kanarie_queue::claim::{Claim, Claimed, Extend, Isolate, KeepRun, Release, Retry};
 use kanarie_queue::dead::{Bury, SumDead, SumLoads};
 use kanarie_queue::evidence::{EndAttempt, ReadCounts};
+use kanarie_queue::finish::Finish;
 use kanarie_queue::intent::{Intent, Memo};
 use kanarie_queue::lease::{Lease, Park};
 use kanarie_queue::outcome::Evidence;
@@ -25,7 +26,7 @@ use kanarie_words::track::Track;
 use proptest::prelude::{Just, Strategy, any, prop_assert_eq, prop_oneof};
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
-use crate::stage::{LEASE_MS, Stage, conversation, id, intent, lease_of, message, post};
+use crate::stage::{LEASE_MS, Stage, conversation, id, intent, lease_of, message, new_lease, post};
 
 const SECOND: u64 = 1_000;
 const DAY: u64 = 86_400 * SECOND;
@@ -38,30 +39,118 @@ const LONGEST: u64 = 80 * DAY;
 enum Step {
     Pass(u64),
     Back(u64),
-    Admit { conversation: u8, sid: u8, channel: u8, limit: u32 },
-    Claim { nonce: u8 },
-    Extend { lease: u8 },
-    KeepRun { lease: u8, run: Option<u8> },
-    Isolate { lease: u8 },
-    EndAttempt { lease: u8, evidence: Option<Evidence>, failed_on: Option<u8> },
-    Commit { lease: u8, intent: u8, segments: u32, evidence: Option<Evidence>, memo: Memo },
-    Mark { lease: u8, intent: u8, segment: u32, attempt: u8, refuted: Option<u8> },
-    Missed { lease: u8, intent: u8, segment: u32, attempt: u8 },
-    Unmark { lease: u8, intent: u8, segment: u32, attempt: u8 },
-    Sent { conversation: u8, intent: u8, segment: u32, sid: u8 },
-    Complete { lease: u8, evidence: Option<Evidence> },
-    Retry { lease: u8, delay_ms: u64, counted: bool },
-    Release { lease: u8 },
-    Park { lease: u8, revision: u8, until_ms: u64, probe_ms: u64 },
-    Wake { channel: u8, revision: u8 },
-    Bury { lease: u8, class: u8 },
-    Reserve { sender: u8, per_second: u32 },
+    Admit {
+        conversation: u8,
+        sid: u8,
+        channel: u8,
+        limit: u32,
+        nonce: Option<u16>,
+    },
+    Claim {
+        nonce: u8,
+    },
+    Extend {
+        lease: u8,
+    },
+    KeepRun {
+        lease: u8,
+        run: Option<u8>,
+    },
+    Isolate {
+        lease: u8,
+    },
+    EndAttempt {
+        lease: u8,
+        evidence: Option<Evidence>,
+        failed_on: Option<u8>,
+    },
+    Commit {
+        lease: u8,
+        intent: u8,
+        segments: u32,
+        evidence: Option<Evidence>,
+        memo: Memo,
+        mark: Option<u8>,
+    },
+    Mark {
+        lease: u8,
+        intent: u8,
+        segment: u32,
+        attempt: u8,
+        refuted: Option<u8>,
+    },
+    Missed {
+        lease: u8,
+        intent: u8,
+        segment: u32,
+        attempt: u8,
+    },
+    Unmark {
+        lease: u8,
+        intent: u8,
+        segment: u32,
+        attempt: u8,
+    },
+    Sent {
+        conversation: u8,
+        intent: u8,
+        segment: u32,
+        sid: u8,
+    },
+    Complete {
+        lease: u8,
+        evidence: Option<Evidence>,
+    },
+    Finish {
+        lease: u8,
+        intent: u8,
+        segment: u32,
+        sid: u8,
+        nonce: Option<u8>,
+    },
+    Retry {
+        lease: u8,
+        delay_ms: u64,
+        counted: bool,
+    },
+    Release {
+        lease: u8,
+    },
+    Park {
+        lease: u8,
+        revision: u8,
+        until_ms: u64,
+        probe_ms: u64,
+    },
+    Wake {
+        channel: u8,
+        revision: u8,
+    },
+    Bury {
+        lease: u8,
+        class: u8,
+    },
+    Reserve {
+        sender: u8,
+        per_second: u32,
+        count: u32,
+    },
     Sweep,
-    Heartbeat { replica: u8, digest: u8, obeyed: u8, cut: u8 },
+    Heartbeat {
+        replica: u8,
+        digest: u8,
+        obeyed: u8,
+        cut: u8,
+    },
     NoteAsked,
-    Goodbye { replica: u8 },
+    Goodbye {
+        replica: u8,
+    },
     Replicas,
-    Acknowledged { replica: u8, channel: Option<u8> },
+    Acknowledged {
+        replica: u8,
+        channel: Option<u8>,
+    },
     Counts,
     DeadLetters,
     Loads,
@@ -144,14 +233,8 @@ async fn take(stage: &Stage, step: &Step, leases: &[Lease]) -> (String, Option<L
     };
     let answer = match step.clone() {
         Step::Pass(_) | Step::Back(_) => String::new(),
-        Step::Claim { nonce } => {
-            let claim = Claim { shard: 0, nonce: named("nonce", nonce), lease_ms: LEASE_MS };
-            let claimed = stage.run(claim).await;
-            let given = match &claimed {
-                Claimed::Head(head) => Some(lease_of(head)),
-                Claimed::Nothing { .. } => None,
-            };
-            return (text(claimed), given);
+        Step::Claim { .. } | Step::Admit { .. } | Step::Finish { .. } => {
+            return take_claim(stage, step.clone(), of).await;
         }
         Step::Extend { lease } => {
             let lease = of(lease);
@@ -190,15 +273,71 @@ async fn take(stage: &Stage, step: &Step, leases: &[Lease]) -> (String, Option<L
     (answer, None)
 }
 
+/// The verbs that may give a lease.
+async fn take_claim(
+    stage: &Stage,
+    step: Step,
+    of: impl Fn(u8) -> Lease,
+) -> (String, Option<Lease>) {
+    match step {
+        Step::Claim { nonce } => {
+            let claim = Claim { shard: 0, nonce: named("nonce", nonce), lease_ms: LEASE_MS };
+            let claimed = stage.run(claim).await;
+            let given = given(Some(&claimed));
+            (text(claimed), given)
+        }
+        Step::Admit { .. } => {
+            let admission = admit(stage, step).await;
+            let given = match &admission {
+                Admission::Leased(head) => Some(lease_of(head)),
+                _ => None,
+            };
+            (text(admission), given)
+        }
+        Step::Finish { lease, intent, segment, sid, nonce } => {
+            let (lease, intent) = (of(lease), named("intent", intent));
+            let next = nonce.map(|nonce| new_lease(named("nonce", nonce)));
+            let sid = named("SMout", sid);
+            let finished = stage.run(Finish { lease, intent, segment, sid, next }).await;
+            let given = given(finished.next.as_ref());
+            (text(finished), given)
+        }
+        other => panic!("{other:?} gives no lease"),
+    }
+}
+
+/// The lease that a claim gave.
+fn given(claimed: Option<&Claimed>) -> Option<Lease> {
+    match claimed? {
+        Claimed::Head(head) => Some(lease_of(head)),
+        Claimed::Nothing { .. } => None,
+    }
+}
+
+async fn admit(stage: &Stage, step: Step) -> Admission {
+    let Step::Admit { conversation, sid, channel, limit, nonce } = step else {
+        panic!("{step:?} is no admission")
+    };
+    let message = Admit {
+        channel: named("channel", channel),
+        limit,
+        dedup_ms: 300 * SECOND,
+        lease: nonce.map(|nonce| new_lease(id(&format!("admission-{nonce}")))),
+        ..message(conversation, &format!("SM{sid}"))
+    };
+    stage.run(message).await
+}
+
 /// The verbs of an owner that send a reply.
 async fn take_reply(stage: &Stage, step: Step, lease: Lease) -> String {
     let of = |intent: u8, segment, attempt: u8| {
         post(&format!("intent-{intent}"), segment, &format!("attempt-{attempt}"))
     };
     match step {
-        Step::Commit { intent: id, segments, evidence, memo, .. } => {
+        Step::Commit { intent: id, segments, evidence, memo, mark, .. } => {
             let intent = Intent { resent: true, ..intent(&format!("intent-{id}"), segments) };
-            text(stage.run(CommitReply { lease, intent, evidence, memo }).await)
+            let mark = mark.map(|attempt| named("attempt", attempt));
+            text(stage.run(CommitReply { lease, intent, evidence, memo, mark }).await)
         }
         Step::Mark { intent, segment, attempt, refuted, .. } => {
             let post = of(intent, segment, attempt);
@@ -220,15 +359,6 @@ async fn take_reply(stage: &Stage, step: Step, lease: Lease) -> String {
 /// The verbs that need no lease.
 async fn take_free(stage: &Stage, step: Step) -> String {
     match step {
-        Step::Admit { conversation, sid, channel, limit } => {
-            let message = Admit {
-                channel: named("channel", channel),
-                limit,
-                dedup_ms: 300 * SECOND,
-                ..message(conversation, &format!("SM{sid}"))
-            };
-            text(stage.run(message).await)
-        }
         Step::Sent { conversation: of, intent, segment, sid } => {
             let (conversation, intent) = (conversation(of), named("intent", intent));
             let sid = named("SMout", sid);
@@ -238,8 +368,8 @@ async fn take_free(stage: &Stage, step: Step) -> String {
             let (channel, revision) = (named("channel", channel), named("revision", revision));
             text(stage.run(WakeParked { park: Park { channel, revision } }).await)
         }
-        Step::Reserve { sender, per_second } => {
-            text(stage.run(Reserve { sender: named("sender", sender), per_second }).await)
+        Step::Reserve { sender, per_second, count } => {
+            text(stage.run(Reserve { sender: named("sender", sender), per_second, count }).await)
         }
         Step::Sweep => {
             stage.run(Sweep { shard: 0 }).await;
@@ -301,8 +431,10 @@ fn text(answer: impl std::fmt::Debug) -> String {
 fn steps() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => time(),
-        8 => (0..4_u8, 0..24_u8, 0..3_u8, 1..8_u32).prop_map(
-            |(conversation, sid, channel, limit)| Step::Admit { conversation, sid, channel, limit }
+        8 => (0..4_u8, 0..24_u8, 0..3_u8, 1..8_u32, proptest::option::of(any::<u16>())).prop_map(
+            |(conversation, sid, channel, limit, nonce)| {
+                Step::Admit { conversation, sid, channel, limit, nonce }
+            }
         ),
         8 => (0..6_u8).prop_map(|nonce| Step::Claim { nonce }),
         14 => of_an_owner(),
@@ -346,10 +478,16 @@ fn of_an_owner() -> impl Strategy<Value = Step> {
 
 fn of_a_reply() -> impl Strategy<Value = Step> {
     let post = || (0..2_u8, 0..2_u8, 0..3_u32, 0..3_u8);
+    let few = || proptest::option::of(0..3_u8);
     prop_oneof![
-        (0..2_u8, 0..2_u8, 1..4_u32, proptest::option::of(evidence()), memo()).prop_map(
-            |(lease, intent, segments, evidence, memo)| {
-                Step::Commit { lease, intent, segments, evidence, memo }
+        (0..2_u8, 0..2_u8, 1..4_u32, proptest::option::of(evidence()), memo(), few()).prop_map(
+            |(lease, intent, segments, evidence, memo, mark)| {
+                Step::Commit { lease, intent, segments, evidence, memo, mark }
+            }
+        ),
+        (0..3_u8, 0..2_u8, 0..3_u32, 0..9_u8, proptest::option::of(0..6_u8)).prop_map(
+            |(lease, intent, segment, sid, nonce)| {
+                Step::Finish { lease, intent, segment, sid, nonce }
             }
         ),
         (post(), proptest::option::of(0..3_u8)).prop_map(
@@ -372,8 +510,9 @@ fn of_a_reply() -> impl Strategy<Value = Step> {
 fn of_the_fleet() -> impl Strategy<Value = Step> {
     let few = || proptest::option::of(0..3_u8);
     prop_oneof![
-        (0..2_u8, 2..90_u32)
-            .prop_map(|(sender, per_second)| { Step::Reserve { sender, per_second } }),
+        (0..2_u8, 2..90_u32, 0..10_u32).prop_map(|(sender, per_second, count)| {
+            Step::Reserve { sender, per_second, count }
+        }),
         Just(Step::Sweep),
         (0..2_u8, 0..3_u8, 0..8_u8, 0..8_u8).prop_map(|(replica, digest, obeyed, cut)| {
             Step::Heartbeat { replica, digest, obeyed, cut }

@@ -48,6 +48,7 @@ fn message(sid: &str) -> Admit {
         limit: 50,
         window_ms: 60_000,
         dedup_ms: 86_400_000,
+        lease: None,
     }
 }
 

@@ -179,6 +179,7 @@ fn message(sid: u32) -> Admit {
         limit: u32::MAX,
         window_ms: 60_000,
         dedup_ms: 86_400_000,
+        lease: None,
     }
 }
 
@@ -239,7 +240,9 @@ async fn work(store: &Store, promised: &mut Promised) -> Result<(), StoreError> 
     }
     let Some((_, lease)) = claim(store).await? else { return Ok(()) };
     let intent = Intent::fresh("reply".parse().unwrap(), 1, "body".repeat(300));
-    store.run(CommitReply { lease, intent, evidence: None, memo: Memo::default() }).await?;
+    store
+        .run(CommitReply { lease, intent, evidence: None, memo: Memo::default(), mark: None })
+        .await?;
     promised.intent = true;
     Ok(())
 }

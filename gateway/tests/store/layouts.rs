@@ -111,6 +111,7 @@ fn message(conversation: &str, number: u64, limit: u32) -> Admit {
         limit,
         window_ms: 60_000,
         dedup_ms: DAY,
+        lease: None,
     }
 }
 

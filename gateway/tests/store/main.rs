@@ -31,6 +31,7 @@ mod embedded;
 mod embedded_disk;
 mod evidence;
 mod fake_redis;
+mod fast;
 mod layouts;
 mod leases;
 mod loads;

@@ -55,7 +55,8 @@ async fn senders_do_not_wait_for_each_other(stage: &Stage) {
     for _ in 0..10 {
         reserve(stage, 10).await;
     }
-    let other = stage.run(Reserve { sender: id("AC1|whatsapp:other"), per_second: 10 }).await;
+    let other =
+        stage.run(Reserve { sender: id("AC1|whatsapp:other"), per_second: 10, count: 1 }).await;
     assert_eq!(other, Reserved::After(0));
 }
 
@@ -71,5 +72,5 @@ async fn a_clock_that_stepped_back_blocks_a_sender_for_two_seconds_at_most(stage
 }
 
 async fn reserve(stage: &Stage, per_second: u32) -> Reserved {
-    stage.run(Reserve { sender: id("AC1|whatsapp:sender"), per_second }).await
+    stage.run(Reserve { sender: id("AC1|whatsapp:sender"), per_second, count: 1 }).await
 }

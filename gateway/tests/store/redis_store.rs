@@ -323,7 +323,10 @@ async fn a_cluster_node_runs_every_script_so_none_touches_another_slot() {
     store.run(Sweep { shard: 0 }).await.unwrap();
     store.run(ReadCounts { channels: vec![id("shop"), id("bar")] }).await.unwrap();
     assert_eq!(store.run(SumDead).await.unwrap().len(), 1);
-    store.run(Reserve { sender: id("AC1|whatsapp:sender"), per_second: 80 }).await.unwrap();
+    store
+        .run(Reserve { sender: id("AC1|whatsapp:sender"), per_second: 80, count: 1 })
+        .await
+        .unwrap();
     let key = store.key().await.unwrap();
     assert_eq!(store.heartbeat(heartbeat(key)).await.unwrap(), Heard::Done(None));
     assert_eq!(store.replicas().await.unwrap().1.len(), 1);
@@ -401,7 +404,7 @@ async fn claim(store: &Store, nonce: &str) -> (Head, Lease) {
 /// Commits reply `i`, of one segment.
 async fn commit(store: &Store, lease: &Lease) -> Committed {
     let (lease, memo) = (lease.clone(), Memo::default());
-    let commit = CommitReply { lease, intent: intent("i", 1), evidence: None, memo };
+    let commit = CommitReply { lease, intent: intent("i", 1), evidence: None, memo, mark: None };
     store.run(commit).await.unwrap()
 }
 

@@ -17,7 +17,7 @@ use kanarie_queue::claim::{Claim, Claimed, Extend, Head, Isolate, KeepRun, Relea
 use kanarie_queue::dead::{Buried, Bury, SumLoads};
 use kanarie_queue::evidence::{EndAttempt, ReadCounts};
 use kanarie_queue::intent::{Intent, Memo, Post};
-use kanarie_queue::lease::{Lease, Owned, Park};
+use kanarie_queue::lease::{Lease, NewLease, Owned, Park};
 use kanarie_queue::outcome::Evidence;
 use kanarie_queue::park::{ParkHead, WakeParked};
 use kanarie_queue::send::{
@@ -25,7 +25,7 @@ use kanarie_queue::send::{
 };
 use kanarie_queue::sweep::Sweep;
 use kanarie_words::class::Class;
-use kanarie_words::ids::{ConversationId, InvalidId};
+use kanarie_words::ids::{ConversationId, InvalidId, Nonce};
 use kanarie_words::track::Track;
 
 use crate::redis_server::RedisServer;
@@ -135,7 +135,7 @@ impl Stage {
         evidence: Option<Evidence>,
     ) -> Committed {
         let (lease, memo) = (lease.clone(), Memo::default());
-        self.run(CommitReply { lease, intent, evidence, memo }).await
+        self.run(CommitReply { lease, intent, evidence, memo, mark: None }).await
     }
 
     /// Marks a segment.
@@ -165,7 +165,8 @@ impl Stage {
     /// Commits a reply of one segment that leaves something behind.
     pub(crate) async fn commit_memo(&self, lease: &Lease, name: &str, memo: &Memo) -> Committed {
         let (lease, memo) = (lease.clone(), memo.clone());
-        self.run(CommitReply { lease, intent: intent(name, 1), evidence: None, memo }).await
+        self.run(CommitReply { lease, intent: intent(name, 1), evidence: None, memo, mark: None })
+            .await
     }
 
     /// Notes that a listing missed a post.
@@ -336,6 +337,7 @@ pub(crate) fn message(number: u8, sid: &str) -> Admit {
         limit: 50,
         window_ms: 60_000,
         dedup_ms: 86_400_000,
+        lease: None,
     }
 }
 
@@ -351,6 +353,11 @@ pub(crate) fn lease_of(head: &Head) -> Lease {
         conversation: head.conversation.clone(),
         nonce: head.nonce.clone(),
     }
+}
+
+/// A lease that is wanted, by its nonce.
+pub(crate) fn new_lease(nonce: Nonce) -> NewLease {
+    NewLease { nonce, lease_ms: LEASE_MS }
 }
 
 /// An outcome of the canary.

@@ -93,7 +93,7 @@ async fn a_post_that_is_repeated_books_its_own_place_in_the_pace() {
     tokio::time::advance(Duration::from_secs(2)).await;
     replies(&world, 1).await;
     let mut left = 0;
-    let reserve = Reserve { sender, per_second: 1 };
+    let reserve = Reserve { sender, per_second: 1, count: 1 };
     while world.store.run(reserve.clone()).await.unwrap() == Reserved::After(0) {
         left += 1;
     }

@@ -90,7 +90,7 @@ async fn a_mark_left_by_a_dead_worker_is_settled_twenty_seconds_after_it_was_set
     let intent = Intent::fresh("reply".parse().unwrap(), 1, body);
     let post = Post { intent: intent.id.clone(), segment: 0, attempt: "attempt".parse().unwrap() };
     let (evidence, memo) = (None, Memo::default());
-    let commit = CommitReply { lease: lease.clone(), intent, evidence, memo };
+    let commit = CommitReply { lease: lease.clone(), intent, evidence, memo, mark: None };
     world.store.run(commit).await.unwrap();
     let marked = world.store.run(MarkSending { lease, post, refuted: None });
     assert_eq!(marked.await.unwrap(), Marked::Go);

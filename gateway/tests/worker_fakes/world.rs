@@ -229,6 +229,7 @@ impl World {
             limit: 1_000,
             window_ms: 60_000,
             dedup_ms: 86_400_000,
+            lease: None,
         };
         assert_eq!(self.store.run(admit).await.unwrap(), Admission::Queued);
     }

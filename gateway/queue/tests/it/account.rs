@@ -15,7 +15,9 @@ use kanarie_words::ids::{ChannelUid, ConversationId, IntentId, Nonce};
 use kanarie_words::track::Track;
 
 use crate::schedule::WINDOW_MS;
-use crate::words::{LEASE_MS, Words as _, channel, conversation, lease_of, message, nonce};
+use crate::words::{
+    LEASE_MS, Words as _, channel, conversation, lease_of, message, new_lease, nonce,
+};
 
 const DEDUP_MS: u64 = 300_000;
 const LIMIT: usize = 3;
@@ -127,15 +129,20 @@ impl World {
         }
     }
 
-    /// A message always comes to the same conversation; its channel may have been made anew.
-    pub(crate) fn admit(&mut self, sid: u32, anew: bool) {
+    /// A message always comes to the same conversation; its channel may have been made anew. An idle
+    /// worker that brings it wants its lease.
+    pub(crate) fn admit(&mut self, sid: u32, anew: bool, worker: Option<usize>) {
         let number = sid as usize % 3;
+        let worker = worker.filter(|worker| self.workers[*worker].is_none());
+        let lease = worker.map(|_| new_lease(&self.fresh("nonce")));
+        let gets_lease = lease.is_some() && self.is_alone(&customer(number));
         let admit = Admit {
             channel: channel(&format!("channel-{number}{}", if anew { "-anew" } else { "" })),
             conversation: customer(number),
             limit: u32::try_from(LIMIT).unwrap_or(u32::MAX),
             window_ms: WINDOW_MS,
             dedup_ms: DEDUP_MS,
+            lease,
             ..message(0, &sid.to_string())
         };
         let id = admit.conversation.clone();
@@ -144,8 +151,9 @@ impl World {
         let known = self.admitted.get(&sid).is_some_and(|at| at + DEDUP_MS > self.now);
         let stamps = self.stamps.entry(id.clone()).or_default();
         stamps.retain(|stamp| stamp + WINDOW_MS > self.now);
-        match first {
-            Admission::Queued => {
+        let is_admitted = matches!(first, Admission::Queued | Admission::Leased(_));
+        match &first {
+            Admission::Queued | Admission::Leased(_) => {
                 assert!(!known, "I5: admitted twice in its window");
                 assert!(stamps.len() < LIMIT, "I6: over the limit");
                 assert_eq!(second, Admission::Duplicate);
@@ -159,7 +167,18 @@ impl World {
             Admission::Limited { .. } => assert!(!known && stamps.len() == LIMIT, "I7"),
             Admission::Full => unreachable!("so few messages fill nothing"),
         }
-        assert!(first == Admission::Queued || before == self.rows, "I7: a refusal changed a row");
+        assert!(is_admitted || before == self.rows, "I7: a refusal changed a row");
+        assert_eq!(matches!(first, Admission::Leased(_)), is_admitted && gets_lease, "I14, I15");
+        if let (Admission::Leased(head), Some(worker)) = (first, worker) {
+            self.workers[worker] = Some(self.note_claim(*head));
+        }
+    }
+
+    /// Whether a message of this conversation would wait behind nothing.
+    fn is_alone(&self, id: &ConversationId) -> bool {
+        let waiting = self.owed.iter().filter(|(_, owed)| !owed.is_empty());
+        let mut beside = waiting.map(|(other, _)| other).filter(|of| of.shard() == id.shard());
+        beside.all(|other| other != id && self.place(other) != "rdy")
     }
 
     pub(crate) fn claim(&mut self, worker: usize, shard: u8) {
@@ -170,7 +189,12 @@ impl World {
         let (first, second) =
             self.twice(|queue, now| queue.claim(now, shard, nonce.clone(), LEASE_MS));
         assert_eq!(first, second, "I20: a repeated claim gives the same head");
-        if let Claimed::Head(head) = first {
+        self.note_found(worker, shard, first);
+    }
+
+    /// What a claim found for a worker that has nothing to do.
+    pub(crate) fn note_found(&mut self, worker: usize, shard: u8, found: Claimed) {
+        if let Claimed::Head(head) = found {
             self.workers[worker] = Some(self.note_claim(*head));
         } else {
             let ready =

@@ -3,6 +3,7 @@
 
 mod account;
 mod customers;
+mod fast;
 mod leases;
 mod limits;
 mod model;

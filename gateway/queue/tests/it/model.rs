@@ -37,6 +37,8 @@ struct Rules {
     relist_ms: Option<u64>,
     /// How long after its mark a POST may leave.
     send_deadline_ms: u64,
+    /// Whether workers mark with the commit, and claim with the end.
+    in_a_hurry: bool,
 }
 
 const CONTRACT: Rules = Rules {
@@ -45,6 +47,7 @@ const CONTRACT: Rules = Rules {
     settle_ms: 10_000,
     relist_ms: Some(5_000),
     send_deadline_ms: 5_000,
+    in_a_hurry: false,
 };
 
 /// The bounds of a check.
@@ -127,6 +130,10 @@ impl Small {
     fn claim(state: &mut State, worker: usize) -> Option<Phase> {
         let own = nonce(&format!("{worker}-at-{}-after-{}-faults", state.now, state.faults));
         let claimed = Self::run(state, |queue, now| queue.claim(now, 0, own, LEASE_MS));
+        Self::claimed(state, claimed)
+    }
+
+    fn claimed(state: &mut State, claimed: Claimed) -> Option<Phase> {
         let Claimed::Head(head) = claimed else { return None };
         state.took_over |= head.crashes > 0;
         let message = head.envelope.parse().expect("an envelope is its number");
@@ -150,6 +157,9 @@ impl Small {
                     return Phase::Holds { nonce, message, intent: Some(intent) };
                 }
                 state.posts.push((message, LISTING_LAG_MS));
+                if self.rules.in_a_hurry {
+                    return self.finish(state, &nonce, message, &intent);
+                }
                 Self::sent(state, &intent);
                 self.complete(state, &nonce, message)
             }
@@ -160,7 +170,15 @@ impl Small {
     fn commit_or_complete(&self, state: &mut State, nonce: Nonce, message: u8) -> Phase {
         let reply = intent(&format!("{message}-by-{nonce}"), 1);
         let (id, lease) = (reply.id.clone(), self.lease(state, &nonce));
-        match Self::run(state, |queue, now| queue.commit_reply(now, &lease, reply, None)) {
+        let mark = attempt(&id, &nonce).attempt;
+        let committed = Self::run(state, |queue, now| match self.rules.in_a_hurry {
+            true => queue.commit_marked(now, &lease, reply, mark.as_str()),
+            false => queue.commit_reply(now, &lease, reply, None),
+        });
+        match committed {
+            Committed::Done if self.rules.in_a_hurry => {
+                Phase::Marked { nonce, message, intent: id, at: state.now }
+            }
             Committed::Done => Phase::Holds { nonce, message, intent: Some(id) },
             Committed::Exists(standing) if standing.sent.is_empty() => {
                 Phase::Holds { nonce, message, intent: Some(standing.id) }
@@ -213,6 +231,19 @@ impl Small {
     fn sent(state: &mut State, intent: &IntentId) {
         let id = intent.as_str();
         Self::run(state, |queue, now| queue.mark_sent(now, &conversation(), id, 0, "S"));
+    }
+
+    /// The end of a head, and the claim of the next one by a nonce that comes after this one.
+    fn finish(&self, state: &mut State, nonce: &Nonce, message: u8, intent: &IntentId) -> Phase {
+        let (lease, next) = (self.lease(state, nonce), format!("{nonce}-next"));
+        let finished = Self::run(state, |queue, now| {
+            queue.finish(now, &lease, intent.as_str(), 0, Some(&next))
+        });
+        if finished.completed == Owned::Done {
+            state.completed.push(message);
+        }
+        let next = finished.next.and_then(|found| Self::claimed(state, found));
+        next.unwrap_or(Phase::Idle)
     }
 
     fn complete(&self, state: &mut State, nonce: &Nonce, message: u8) -> Phase {
@@ -360,6 +391,19 @@ fn under_the_contract_no_interleaving_loses_doubles_or_reorders_a_reply() {
     let checker = small.checker().threads(2).spawn_bfs().join();
     println!("{} states", checker.unique_state_count());
     checker.assert_properties();
+}
+
+#[test]
+fn nor_does_one_of_workers_that_mark_with_the_commit_and_claim_with_the_end() {
+    let rules = Rules { in_a_hurry: true, ..CONTRACT };
+    let small = Small { rules, until: 20_000, faults: 1 };
+    small.checker().threads(2).spawn_bfs().join().assert_properties();
+}
+
+#[test]
+fn in_a_hurry_a_blind_resend_posts_twice_as_well() {
+    let rules = Rules { in_a_hurry: true, settles: false, ..CONTRACT };
+    assert!(is_broken(rules, 30_000, 1));
 }
 
 #[test]

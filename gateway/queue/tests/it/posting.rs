@@ -19,13 +19,19 @@ const SEND_DEADLINE_MS: u64 = 5_000;
 const LISTING_LAG_MS: u64 = SETTLE_MS + RELIST_MS - SEND_DEADLINE_MS;
 
 impl World {
-    pub(crate) fn work(&mut self, worker: usize, luck: Luck) {
+    pub(crate) fn work(&mut self, worker: usize, luck: Luck, hurry: bool) {
         let Some(mut held) = self.workers[worker].take() else { return };
         let goes_on = match &held.intent {
-            None => self.commit(&mut held),
+            None => self.commit(&mut held, hurry),
             Some(intent) if (intent.sent.len() as u32) < intent.segments => {
                 match held.marked.take() {
-                    Some((post, at)) => self.post(&mut held, &post, at, luck),
+                    Some((post, at)) if self.post(&held, &post, at, luck) => {
+                        if hurry && post.segment + 1 == intent.segments {
+                            return self.finish(worker, &held, &post);
+                        }
+                        self.note_sent(&mut held, &post)
+                    }
+                    Some((post, at)) => self.unposted(&held, &post, at, luck),
                     None => self.mark(&mut held),
                 }
             }
@@ -42,19 +48,24 @@ impl World {
         }
     }
 
-    fn commit(&mut self, held: &mut Held) -> bool {
+    fn commit(&mut self, held: &mut Held, hurry: bool) -> bool {
         let id = self.fresh("intent");
         let segments = if id.ends_with(['0', '2', '4', '6', '8']) { 2 } else { 1 };
         let intent = Intent::fresh(intent_id(&id), segments, id);
-        let lease = held.lease.clone();
-        let (first, _) =
-            self.twice(|queue, now| queue.commit_reply(now, &lease, intent.clone(), None));
+        let (lease, attempt) = (held.lease.clone(), self.fresh("attempt"));
+        let (first, _) = self.twice(|queue, now| match hurry {
+            true => queue.commit_marked(now, &lease, intent.clone(), &attempt),
+            false => queue.commit_reply(now, &lease, intent.clone(), None),
+        });
         match first {
             Committed::Done => {
                 self.renew(&lease);
                 let owed = self.head(&lease);
                 assert_eq!(owed.sid, held.sid, "I3: committed out of order");
                 assert_eq!(owed.intent.replace(intent.id.clone()), None, "I9");
+                let attempt = attempt_id(&attempt);
+                let post = Post { intent: intent.id.clone(), segment: 0, attempt };
+                held.marked = hurry.then_some((post, self.now));
                 held.intent = Some(intent);
                 true
             }
@@ -119,29 +130,55 @@ impl World {
         false
     }
 
-    fn post(&mut self, held: &mut Held, post: &Post, at: Millis, luck: Luck) -> bool {
-        let lease = held.lease.clone();
-        let sent = posted(&lease, &post.intent, post.segment);
-        if self.now > at + SEND_DEADLINE_MS || matches!(luck, Luck::NeverLeft) {
-            let (answer, _) = self.twice(|queue, now| queue.unmark(now, &lease, post));
-            return answer == Owned::Done;
+    /// Posts, if that is still allowed; true when Twilio's answer comes.
+    fn post(&mut self, held: &Held, post: &Post, at: Millis, luck: Luck) -> bool {
+        if self.is_unposted(at, luck) {
+            return false;
         }
+        let sent = posted(&held.lease, &post.intent, post.segment);
         let before = Posted { segment: post.segment.wrapping_sub(1), ..sent.clone() };
         let in_order = post.segment == 0 || self.posts.contains_key(&before);
         assert!(in_order, "I12: posted out of order");
         let twice = self.posts.insert(sent, self.now + LISTING_LAG_MS);
         assert_eq!(twice, None, "a segment was posted twice");
-        match luck {
-            Luck::DiedAfter => return false,
-            Luck::AnswerLost => return self.wait(&lease, SETTLE_MS),
-            Luck::Answered | Luck::NeverLeft => {}
+        matches!(luck, Luck::Answered)
+    }
+
+    fn is_unposted(&self, at: Millis, luck: Luck) -> bool {
+        self.now > at + SEND_DEADLINE_MS || matches!(luck, Luck::NeverLeft)
+    }
+
+    /// What becomes of a head whose POST never left, or left without an answer.
+    fn unposted(&mut self, held: &Held, post: &Post, at: Millis, luck: Luck) -> bool {
+        let lease = held.lease.clone();
+        if self.is_unposted(at, luck) {
+            let (answer, _) = self.twice(|queue, now| queue.unmark(now, &lease, post));
+            return answer == Owned::Done;
         }
-        let (id, intent) = (lease.conversation, post.intent.as_str());
+        matches!(luck, Luck::AnswerLost) && self.wait(&lease, SETTLE_MS)
+    }
+
+    fn note_sent(&mut self, held: &mut Held, post: &Post) -> bool {
+        let (id, intent) = (held.lease.conversation.clone(), post.intent.as_str());
         let verb = |queue: &mut Queue, now| queue.mark_sent(now, &id, intent, post.segment, "S");
         let (_, again) = self.twice(verb);
         assert!(!again, "a segment has one SID");
         held.intent.iter_mut().for_each(|intent| intent.sent.push(sid("S")));
         true
+    }
+
+    /// The last segment was sent: the head ends and the worker gets the next one, in one step.
+    fn finish(&mut self, worker: usize, held: &Held, post: &Post) {
+        let (lease, next, intent) = (&held.lease, self.fresh("nonce"), post.intent.as_str());
+        let verb =
+            |queue: &mut Queue, now| queue.finish(now, lease, intent, post.segment, Some(&next));
+        let (first, again) = self.twice(verb);
+        assert_eq!(again.completed, Owned::Stale);
+        assert_eq!(again.next, first.next, "I20: a repeated claim gives the same head");
+        self.end_head(held, first.completed == Owned::Done);
+        if let Some(found) = first.next {
+            self.note_found(worker, lease.conversation.shard(), found);
+        }
     }
 
     /// A late report of a POST: it may come for a reply that is long gone.

@@ -14,9 +14,9 @@ use crate::words::{LEASE_MS, Words as _, lease_of, nonce};
 impl World {
     fn run(&mut self, step: &Step) {
         match *step {
-            Step::Admit { sid, anew } => self.admit(sid, anew),
+            Step::Admit { sid, anew, worker } => self.admit(sid, anew, worker),
             Step::Claim { worker, shard } => self.claim(worker, shard),
-            Step::Work { worker, luck } => self.work(worker, luck),
+            Step::Work { worker, luck, hurry } => self.work(worker, luck, hurry),
             Step::Retry { worker, delay_ms, counted } => {
                 self.give_back(worker, counted, |queue, now, lease| {
                     queue.retry(now, lease, delay_ms, counted)
@@ -57,7 +57,7 @@ impl World {
             self.now += 1_000;
             for worker in 0..3 {
                 self.claim(worker, 1 + (worker as u8 & 1));
-                self.work(worker, Luck::Answered);
+                self.work(worker, Luck::Answered, false);
             }
         }
         unreachable!("I14: something is never answered");

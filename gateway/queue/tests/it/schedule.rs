@@ -16,20 +16,60 @@ pub(crate) const RELIST_MS: u64 = 60_000;
 /// One step of a schedule; numbers are taken modulo what there is.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
-    Admit { sid: u32, anew: bool },
-    Claim { worker: usize, shard: u8 },
-    Work { worker: usize, luck: Luck },
-    Retry { worker: usize, delay_ms: u64, counted: bool },
-    Release { worker: usize },
-    Park { worker: usize, until_ms: u64, probe_ms: u64 },
-    Wake { number: usize },
-    Isolate { worker: usize },
-    EndAttempt { worker: usize, evidence: Option<Evidence> },
-    Bury { worker: usize },
-    Extend { worker: usize },
-    Crash { worker: usize },
-    Callback { post: usize },
-    Pass { ms: u64 },
+    /// A worker that brings the message wants its lease at once.
+    Admit {
+        sid: u32,
+        anew: bool,
+        worker: Option<usize>,
+    },
+    Claim {
+        worker: usize,
+        shard: u8,
+    },
+    /// In a hurry, it marks with the commit and claims with the end.
+    Work {
+        worker: usize,
+        luck: Luck,
+        hurry: bool,
+    },
+    Retry {
+        worker: usize,
+        delay_ms: u64,
+        counted: bool,
+    },
+    Release {
+        worker: usize,
+    },
+    Park {
+        worker: usize,
+        until_ms: u64,
+        probe_ms: u64,
+    },
+    Wake {
+        number: usize,
+    },
+    Isolate {
+        worker: usize,
+    },
+    EndAttempt {
+        worker: usize,
+        evidence: Option<Evidence>,
+    },
+    Bury {
+        worker: usize,
+    },
+    Extend {
+        worker: usize,
+    },
+    Crash {
+        worker: usize,
+    },
+    Callback {
+        post: usize,
+    },
+    Pass {
+        ms: u64,
+    },
     Restart,
     Sweep,
 }
@@ -53,10 +93,11 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
     let pass = prop_oneof![0..3_000_u64, Just(LEASE_MS), Just(SETTLE_MS), Just(WINDOW_MS)];
     let worker = || 0..3_usize;
     prop_oneof![
-        6 => (0..12_u32, proptest::bool::weighted(0.2))
-            .prop_map(|(sid, anew)| Step::Admit { sid, anew }),
+        6 => (0..12_u32, proptest::bool::weighted(0.2), proptest::option::of(worker()))
+            .prop_map(|(sid, anew, worker)| Step::Admit { sid, anew, worker }),
         6 => (worker(), 1..3_u8).prop_map(|(worker, shard)| Step::Claim { worker, shard }),
-        12 => (worker(), luck).prop_map(|(worker, luck)| Step::Work { worker, luck }),
+        12 => (worker(), luck, proptest::bool::ANY)
+            .prop_map(|(worker, luck, hurry)| Step::Work { worker, luck, hurry }),
         1 => (worker(), 0..30_000_u64, proptest::bool::ANY)
             .prop_map(|(worker, delay_ms, counted)| Step::Retry { worker, delay_ms, counted }),
         1 => worker().prop_map(|worker| Step::Release { worker }),

@@ -6,8 +6,9 @@ use kanarie_queue::admit::{Admission, Admit};
 use kanarie_queue::claim::{Claim, Claimed, Extend, Head, Isolate, KeepRun, Release, Retry};
 use kanarie_queue::dead::{Buried, Bury, DeadSum, Load, SumDead, SumLoads};
 use kanarie_queue::evidence::{EndAttempt, ReadCounts};
+use kanarie_queue::finish::{Finish, Finished};
 use kanarie_queue::intent::{Intent, Memo, Post};
-use kanarie_queue::lease::{Lease, Owned, Park};
+use kanarie_queue::lease::{Lease, NewLease, Owned, Park};
 use kanarie_queue::outcome::{Counts, Evidence};
 use kanarie_queue::park::{ParkHead, WakeParked};
 use kanarie_queue::queue::Queue;
@@ -69,6 +70,7 @@ pub(crate) fn message(number: u8, sid: &str) -> Admit {
         limit: 50,
         window_ms: 60_000,
         dedup_ms: DAY,
+        lease: None,
     }
 }
 
@@ -79,6 +81,11 @@ pub(crate) fn lease_of(head: &Head) -> Lease {
         conversation: head.conversation.clone(),
         nonce: head.nonce.clone(),
     }
+}
+
+/// A lease that is wanted, by its nonce.
+pub(crate) fn new_lease(word: &str) -> NewLease {
+    NewLease { nonce: nonce(word), lease_ms: LEASE_MS }
 }
 
 /// A reply of which nothing was sent.
@@ -213,13 +220,41 @@ pub(crate) trait Words {
         evidence: Option<&Evidence>,
     ) -> Committed {
         let (lease, evidence) = (lease.clone(), evidence.cloned());
-        self.machine().run(now, CommitReply { lease, intent, evidence, memo: Memo::default() })
+        self.machine()
+            .run(now, CommitReply { lease, intent, evidence, memo: Memo::default(), mark: None })
     }
 
     fn commit_memo(&mut self, now: Millis, lease: &Lease, intent: Intent, memo: &Memo) {
         let (lease, memo) = (lease.clone(), memo.clone());
-        let verb = CommitReply { lease, intent, evidence: None, memo };
+        let verb = CommitReply { lease, intent, evidence: None, memo, mark: None };
         assert_eq!(self.machine().run(now, verb), Committed::Done);
+    }
+
+    /// A commit that marks the first segment.
+    fn commit_marked(
+        &mut self,
+        now: Millis,
+        lease: &Lease,
+        intent: Intent,
+        mark: &str,
+    ) -> Committed {
+        let (lease, mark) = (lease.clone(), Some(attempt_id(mark)));
+        let verb = CommitReply { lease, intent, evidence: None, memo: Memo::default(), mark };
+        self.machine().run(now, verb)
+    }
+
+    /// The end of a reply and a claim by the nonce `next`, if one is given.
+    fn finish(
+        &mut self,
+        now: Millis,
+        lease: &Lease,
+        intent: &str,
+        segment: u32,
+        next: Option<&str>,
+    ) -> Finished {
+        let (lease, intent, sid) = (lease.clone(), intent_id(intent), sid("S"));
+        let next = next.map(new_lease);
+        self.machine().run(now, Finish { lease, intent, segment, sid, next })
     }
 
     fn mark_sending(
@@ -270,7 +305,7 @@ pub(crate) trait Words {
     }
 
     fn reserve(&mut self, now: Millis, of: &str, per_second: u32) -> Reserved {
-        self.machine().run(now, Reserve { sender: sender(of), per_second })
+        self.machine().run(now, Reserve { sender: sender(of), per_second, count: 1 })
     }
 
     fn sweep(&mut self, now: Millis, shard: u8) {

@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
-use kanarie_queue::lease::{Lease, Owned};
+use kanarie_queue::lease::{Lease, NewLease, Owned};
 use kanarie_queue::verb::Verb;
 use redis::{FromRedisValue, Script, Value, from_redis_value};
 
@@ -80,6 +80,12 @@ pub(super) fn owner<const N: usize>(
     let mut arguments = vec![lease.conversation.to_string(), lease.nonce.to_string()];
     arguments.extend(rest);
     vec![Call { script, keys: keys(lease.conversation.shard(), own), arguments }]
+}
+
+/// The nonce of a lease that is wanted and its length; "" and 0 when none is.
+pub(super) fn new_lease(lease: Option<&NewLease>) -> [String; 2] {
+    let (nonce, lease_ms) = lease.map_or(("", 0), |of| (of.nonce.as_str(), of.lease_ms));
+    [nonce.to_owned(), lease_ms.to_string()]
 }
 
 /// "" is none, "=text" is text.

@@ -1,6 +1,6 @@
 //! Rows as the scripts write them, read back.
 
-use kanarie_queue::intent::{Intent, Sending};
+use kanarie_queue::intent::{Intent, Memo, Sending};
 use kanarie_words::Millis;
 use kanarie_words::ids::{AttemptId, IntentId, MessageSid};
 use serde::Deserialize;
@@ -32,6 +32,11 @@ pub(super) fn intent(row: &str, body: String) -> Decoded<Intent> {
     let sending = attempt.zip(at);
     let sending = sending.map(|(attempt, at)| Sending { attempt, at, missed_at: missed });
     Ok(Intent { id, segments, body, sent, sending, resent })
+}
+
+/// What a conversation remembers; what cannot be read keeps no message from its answer.
+pub(super) fn memo(row: Option<&str>) -> Memo {
+    row.and_then(|row| json(row).ok()).unwrap_or_default()
 }
 
 pub(super) fn json<'a, T: Deserialize<'a>>(text: &'a str) -> Decoded<T> {

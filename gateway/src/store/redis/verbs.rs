@@ -4,6 +4,7 @@ mod admit;
 mod claim;
 mod dead;
 mod evidence;
+mod finish;
 pub(super) mod fleet;
 mod reserve;
 mod send;
@@ -17,6 +18,7 @@ mod tests {
     use kanarie_queue::claim::{Claim, Extend, Isolate, KeepRun, Release, Retry};
     use kanarie_queue::dead::{Bury, SumDead, SumLoads};
     use kanarie_queue::evidence::{EndAttempt, ReadCounts};
+    use kanarie_queue::finish::Finish;
     use kanarie_queue::intent::{Intent, Memo, Post};
     use kanarie_queue::lease::{Lease, Park};
     use kanarie_queue::park::{ParkHead, WakeParked};
@@ -141,7 +143,7 @@ mod tests {
             ReadCounts { channels }.calls(),
             SumDead.calls(),
             SumLoads.calls(),
-            Reserve { sender: id("AC1|whatsapp:+31"), per_second: 80 }.calls(),
+            Reserve { sender: id("AC1|whatsapp:+31"), per_second: 80, count: 1 }.calls(),
             of_the_fleet(),
         ]);
         calls.into_iter().flatten().collect()
@@ -157,14 +159,18 @@ mod tests {
             limit: 1,
             window_ms: 1,
             dedup_ms: 1,
+            lease: None,
         };
         let reply = CommitReply {
             lease: lease.clone(),
             intent: Intent::fresh(id("i"), 1, String::new()),
             evidence: None,
             memo: Memo::default(),
+            mark: None,
         };
         let leases = vec![(conversation.clone(), nonce.clone())];
+        let (intent, sid) = (id("i"), id("S"));
+        let finish = Finish { lease: lease.clone(), intent, segment: 0, sid, next: None };
         vec![
             message.calls(),
             Claim { shard, nonce, lease_ms: 1 }.calls(),
@@ -172,6 +178,7 @@ mod tests {
             reply.calls(),
             MarkSent { conversation, intent: id("i"), segment: 0, sid: id("S") }.calls(),
             Complete { lease: lease.clone(), evidence: None }.calls(),
+            finish.calls(),
         ]
     }
 

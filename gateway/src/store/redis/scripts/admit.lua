@@ -1,8 +1,10 @@
 -- admit: duplicate, then limit, then capacity, then append. Nothing is written before the append.
--- ARGV: clock, conversation, channel, dedup key, envelope, limit, window ms, dedup ms, an epoch.
--- Gives 0 queued, -1 duplicate, -2 full, or the milliseconds until the limit lets one more in.
+-- ARGV: clock, conversation, channel, dedup key, envelope, limit, window ms, dedup ms, an epoch, the
+-- nonce of a lease that is wanted at once or "", its ms.
+-- Gives 0 queued, -1 duplicate, -2 full, or the milliseconds until the limit lets one more in; and
+-- {now, memo or nil} when it is leased: then all else that a claim tells is what was just admitted.
 
-local DD, RL = KEYS[14], KEYS[15]
+local DD, RL, ME = KEYS[14], KEYS[15], KEYS[16]
 local conversation, channel, dedup_key, envelope = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local limit, window, dedup = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 
@@ -58,6 +60,12 @@ end
 add_load(channel, 1, #envelope)
 row.hi = row.hi + 1
 row.b = (row.b or 0) + #envelope
+-- Alone in its conversation and in what is ready, it may be worked on at once.
+if not known and not is_damaged and ARGV[10] ~= "" and redis.call("EXISTS", RDY) == 0 then
+  book_turn(row)
+  lease(conversation, row, row.score, ARGV[10], tonumber(ARGV[11]))
+  return { digits(now), in_force(redis.call("HGET", ME, conversation)) }
+end
 if not known or parked then make_ready(conversation, row) end
 keep(conversation, row)
 return 0

@@ -1,5 +1,6 @@
 -- commit_reply: makes the reply durable, once for a head.
--- ARGV: clock, conversation, nonce, intent's id, its segments, its body, evidence or "", memo or "".
+-- ARGV: clock, conversation, nonce, intent's id, its segments, its body, evidence or "", memo or "", the
+-- attempt that posts its first segment or none.
 -- Gives {"done"}, {"stale"}, or {"exists", intent, body}.
 
 local conversation, id = ARGV[2], ARGV[4]
@@ -15,6 +16,8 @@ end
 if text then return { "stale" } end
 
 local intent = { id = id, segments = tonumber(ARGV[5]), resent = false }
+if intent.segments > 0 then intent.attempt = optional(ARGV[9]) end
+if intent.attempt then intent.at = now end
 redis.call("HSET", INT, conversation, cjson.encode(intent))
 redis.call("HSET", BOD, conversation, ARGV[6])
 redis.call("ZADD", LSE, now + row.lease_ms, conversation)

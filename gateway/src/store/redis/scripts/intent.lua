@@ -1,7 +1,7 @@
--- The intent of a conversation, for the verbs that send it. Their next key is the list of SIDs.
+-- The intent of a conversation, for the verbs that send it. Their last key is the list of SIDs.
 -- `sent` is absent while it is empty: an empty table has no JSON list.
 
-local AT = KEYS[14]
+local AT = KEYS[#KEYS]
 
 -- The intent of that id, and how many of its segments are sent.
 local function intent_of(conversation, id)

@@ -121,12 +121,34 @@ local function end_delay(conversation, row)
 end
 
 -- Start-time fair queueing: a channel's turns lie one apart, and none starts before the clock.
-local function make_ready(conversation, row)
-  local clock = tonumber(redis.call("HGET", VT, "clock") or 0)
-  local finish = tonumber(redis.call("HGET", VT, row.ch) or 0)
-  row.score = math.max(clock, finish)
+local function book_turn(row)
+  local times = redis.call("HMGET", VT, "clock", row.ch)
+  row.score = math.max(tonumber(times[1] or 0), tonumber(times[2] or 0))
   redis.call("HSET", VT, row.ch, row.score + 1)
+end
+
+local function make_ready(conversation, row)
+  book_turn(row)
   redis.call("ZADD", RDY, row.score, conversation)
+end
+
+-- Leases a conversation that waits in no set any more and whose turn starts then. The try is counted
+-- before any work, so that a death cannot loop for ever.
+local function lease(conversation, row, start, nonce, lease_ms)
+  local clock = tonumber(redis.call("HGET", VT, "clock") or 0)
+  if start > clock then redis.call("HSET", VT, "clock", start) end
+  redis.call("ZADD", LSE, now + lease_ms, conversation)
+  redis.call("HSET", OWN, nonce, conversation)
+  row.tries = row.tries + 1
+  row.nonce = nonce
+  row.lease_ms = lease_ms
+  keep(conversation, row)
+end
+
+-- What a conversation remembers of its last reply, unless the time of that is over.
+local function in_force(memo)
+  local ends, kept = string.match(memo or "", "^(%d+) (.*)$")
+  return ends and tonumber(ends) > now and kept
 end
 
 -- Counts what a channel has waiting; its two fields go with its last message.

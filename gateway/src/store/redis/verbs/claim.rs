@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use kanarie_queue::claim::{Claim, Claimed, Extend, Head, Isolate, KeepRun, Release, Retry};
-use kanarie_queue::intent::Memo;
 use kanarie_queue::lease::Owned;
 use kanarie_queue::park::{ParkHead, WakeParked};
 use kanarie_words::ids::{ChannelUid, ConversationId, Nonce, RevisionName, SHARDS};
@@ -14,10 +13,10 @@ use serde::Deserialize;
 use crate::store::redis::call::{
     Call, Decoded, Scripted, corrupt, keys, number, only, optional, owned, owner, plain, script,
 };
-use crate::store::redis::rows::{intent, json, message};
+use crate::store::redis::rows::{intent, json, memo, message};
 
 static CLAIM: LazyLock<Script> =
-    script!(" flags=allow-oom", "shard.lua", "letters.lua", "claim.lua");
+    script!(" flags=allow-oom", "shard.lua", "letters.lua", "next.lua", "claim.lua");
 static EXTEND: LazyLock<Script> = script!(" flags=allow-oom", "shard.lua", "extend.lua");
 static KEEP_RUN: LazyLock<Script> = script!(" flags=allow-oom", "shard.lua", "keep_run.lua");
 static ISOLATE: LazyLock<Script> = script!(" flags=allow-oom", "shard.lua", "isolate.lua");
@@ -50,42 +49,46 @@ impl Scripted for Claim {
     }
 
     fn answer(self, values: Vec<Value>) -> Decoded<Claimed> {
-        let parts: Vec<Option<String>> = plain(only(values))?;
-        let mut parts = parts.into_iter();
-        let now = number(parts.next().flatten().as_deref())?;
-        let Some(second) = parts.next().flatten() else {
-            return Ok(Claimed::Nothing { next_in_ms: None });
-        };
-        let Some(row) = parts.next().flatten() else {
-            return Ok(Claimed::Nothing { next_in_ms: Some(number(Some(&second))?) });
-        };
-        let row: HeadRow = json(&row)?;
-        let text = parts.next().flatten().ok_or_else(|| corrupt("a head without a message"))?;
-        let (admitted_at, envelope) = message(&text).ok_or_else(|| corrupt("a message"))?;
-        let intent = match (parts.next().flatten(), parts.next().flatten()) {
-            (Some(row), Some(body)) => Some(intent(&row, body)?),
-            (None, None) => None,
-            _ => return Err(corrupt("an intent without a body")),
-        };
-        // What cannot be remembered keeps no message from its answer.
-        let memo = parts.next().flatten().and_then(|memo| json::<Memo>(&memo).ok());
-        Ok(Claimed::Head(Box::new(Head {
-            conversation: conversation(&second)?,
-            nonce: self.nonce,
-            channel: row.ch,
-            envelope: envelope.to_owned(),
-            admitted_at,
-            now,
-            tries: row.tries,
-            crashes: row.crashes,
-            crashed_alone: row.crashed_alone,
-            counted: row.counted,
-            failed_on: row.failed_on,
-            run: row.run,
-            intent,
-            memo: memo.unwrap_or_default(),
-        })))
+        claimed(only(values), self.nonce)
     }
+}
+
+/// What a claim with this nonce found.
+pub(super) fn claimed(value: Value, nonce: Nonce) -> Decoded<Claimed> {
+    let parts: Vec<Option<String>> = plain(value)?;
+    let mut parts = parts.into_iter();
+    let now = number(parts.next().flatten().as_deref())?;
+    let Some(second) = parts.next().flatten() else {
+        return Ok(Claimed::Nothing { next_in_ms: None });
+    };
+    let Some(row) = parts.next().flatten() else {
+        return Ok(Claimed::Nothing { next_in_ms: Some(number(Some(&second))?) });
+    };
+    let row: HeadRow = json(&row)?;
+    let text = parts.next().flatten().ok_or_else(|| corrupt("a head without a message"))?;
+    let (admitted_at, envelope) = message(&text).ok_or_else(|| corrupt("a message"))?;
+    let intent = match (parts.next().flatten(), parts.next().flatten()) {
+        (Some(row), Some(body)) => Some(intent(&row, body)?),
+        (None, None) => None,
+        _ => return Err(corrupt("an intent without a body")),
+    };
+    let memo = memo(parts.next().flatten().as_deref());
+    Ok(Claimed::Head(Box::new(Head {
+        conversation: conversation(&second)?,
+        nonce,
+        channel: row.ch,
+        envelope: envelope.to_owned(),
+        admitted_at,
+        now,
+        tries: row.tries,
+        crashes: row.crashes,
+        crashed_alone: row.crashed_alone,
+        counted: row.counted,
+        failed_on: row.failed_on,
+        run: row.run,
+        intent,
+        memo,
+    })))
 }
 
 impl Scripted for Extend {

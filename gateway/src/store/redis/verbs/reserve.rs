@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use kanarie_queue::reserve::{Reserve, Reserved};
+use kanarie_queue::reserve::{MOST, Reserve, Reserved};
 use redis::{Script, Value};
 
 use crate::store::redis::call::{Call, Decoded, Scripted, corrupt, only, plain, script};
@@ -12,7 +12,9 @@ static RESERVE: LazyLock<Script> = script!(" flags=allow-oom", "time.lua", "rese
 impl Scripted for Reserve {
     fn calls(&self) -> Vec<Call> {
         let keys = vec![format!("{{snd:{}}}:tat", self.sender)];
-        vec![Call { script: &RESERVE, keys, arguments: vec![self.per_second.max(1).to_string()] }]
+        let count = self.count.clamp(1, MOST);
+        let arguments = vec![self.per_second.max(1).to_string(), count.to_string()];
+        vec![Call { script: &RESERVE, keys, arguments }]
     }
 
     fn answer(self, values: Vec<Value>) -> Decoded<Reserved> {

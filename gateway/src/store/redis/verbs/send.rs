@@ -26,7 +26,7 @@ static NOTE_MISSED: LazyLock<Script> =
 static UNMARK: LazyLock<Script> =
     script!(" flags=allow-oom", "shard.lua", "intent.lua", "unmark.lua");
 static MARK_SENT: LazyLock<Script> =
-    script!(" flags=allow-oom", "shard.lua", "intent.lua", "mark_sent.lua");
+    script!(" flags=allow-oom", "shard.lua", "intent.lua", "sent.lua", "mark_sent.lua");
 static COMPLETE: LazyLock<Script> =
     script!(" flags=allow-oom", "shard.lua", "evidence.lua", "memo.lua", "complete.lua");
 
@@ -43,6 +43,7 @@ impl Scripted for CommitReply {
             self.intent.body.clone(),
             field(self.evidence.as_ref()),
             memo,
+            optional(self.mark.as_ref().map(AttemptId::as_str)),
         ];
         let (ev, cu) = (format!("ev:{}", self.lease.channel), format!("cu:{}", self.lease.channel));
         owner(&COMMIT_REPLY, &self.lease, &[&ev, &cu, "me", "mez"], rest)
