@@ -17,6 +17,7 @@ pub mod context;
 mod deliver;
 mod end;
 pub mod lease;
+mod limit;
 mod owner;
 mod places;
 mod quarantine;

@@ -4,6 +4,7 @@
 //! request. Never decides what a right reply is: the tests do.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -35,6 +36,8 @@ pub enum Behaviour {
     RefuseFor(u16, u32),
     /// Does not answer as long as it behaves so.
     Hang,
+    /// Echoes after a time, and refuses with 429 while it does so for so many others.
+    Room(u32, Duration, String),
     /// Does as the inner one says, after a time.
     Slow(Duration, Box<Behaviour>),
     /// Answers 200 with something that is no JSON.
@@ -74,6 +77,7 @@ pub struct FakeAgent {
 #[derive(Debug)]
 struct Shared {
     behaviour: watch::Sender<Behaviour>,
+    inside: AtomicU32,
     asked: Mutex<Vec<Asked>>,
 }
 
@@ -92,7 +96,11 @@ impl FakeAgent {
     /// The address is taken.
     pub async fn start_at(address: SocketAddr, behaviour: Behaviour) -> Result<Self> {
         let behaviour = watch::Sender::new(behaviour);
-        let shared = Arc::new(Shared { behaviour, asked: Mutex::new(Vec::new()) });
+        let shared = Arc::new(Shared {
+            behaviour,
+            inside: AtomicU32::new(0),
+            asked: Mutex::new(Vec::new()),
+        });
         let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
         Ok(Self { server: Server::start(address, router).await?, shared })
     }
@@ -146,6 +154,14 @@ async fn decided(shared: &Shared) -> Behaviour {
                 sleep(time).await;
                 *inner
             }
+            Behaviour::Room(room, time, prefix) => {
+                let before = shared.inside.fetch_add(1, Ordering::SeqCst);
+                if before < room {
+                    sleep(time).await;
+                }
+                shared.inside.fetch_sub(1, Ordering::SeqCst);
+                return if before < room { Behaviour::Echo(prefix) } else { Behaviour::Fail(429) };
+            }
             Behaviour::Hang => {
                 if told.changed().await.is_err() {
                     // The agent is gone; its connections go with it.
@@ -176,8 +192,8 @@ fn behave(behaviour: Behaviour, text: &str) -> Response {
         }
         Behaviour::Blank => say("  ".to_owned()),
         Behaviour::Silence => StatusCode::NO_CONTENT.into_response(),
-        // What was decided is neither.
-        Behaviour::Slow(..) | Behaviour::Hang => status(500).into_response(),
+        // What was decided is none of these.
+        Behaviour::Room(..) | Behaviour::Slow(..) | Behaviour::Hang => status(500).into_response(),
     }
 }
 

@@ -203,6 +203,27 @@ async fn an_agent_that_says_when_to_come_again_is_asked_then_and_not_before() {
     assert!(second.at - first.at >= Duration::from_secs(20), "after {:?}", second.at - first.at);
 }
 
+/// Three hundred customers write at once to an agent that answers ten at a time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_with_room_for_few_answers_all_and_is_not_stormed() {
+    let behaviour = Behaviour::Room(10, Duration::from_millis(200), "re: ".to_owned());
+    let agent = FakeAgent::start(behaviour).await.unwrap();
+    let street = Street::new(&[http_agent(&agent.url())]).await.unwrap();
+    let gateway = street.gateway(None).await.unwrap();
+    let begun = Instant::now();
+    let says = (0..300).map(|number| {
+        let (street, gateway) = (&street, &gateway);
+        async move { street.say(gateway, 0, &customer(number), "vraag").await.unwrap().status }
+    });
+    let accepted = futures::future::join_all(says).await;
+    assert_eq!(accepted, [200; 300]);
+    assert_eq!(street.twilio.wait_for_sent(300, AT_MOST).await, 300);
+    let told: Owed = street.told(0).into_iter().collect();
+    assert_eq!(told, (0..300).map(|number| (customer(number), "re: vraag".to_owned())).collect());
+    println!("{} questions for 300 answers in {:?}", agent.count(), begun.elapsed());
+    assert!(agent.count() < 600, "{} questions", agent.count());
+}
+
 /// Many customers write to two gateways while their agent is away; one gateway dies meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waits_for_an_agent_outlives_the_gateway_that_asked() {

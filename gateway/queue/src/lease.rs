@@ -32,7 +32,7 @@ pub enum Owned {
 }
 
 /// What waits for one agent: the channel and the revision to be asked.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Park {
     /// UID of the channel.
     pub channel: ChannelUid,

@@ -46,7 +46,8 @@ impl Gate {
         let answer = tokio::time::timeout(DEADLINE, question).await;
         let answer = answer
             .unwrap_or_else(|_| Err(StoreError::Unavailable("nothing within a second".to_owned())));
-        self.learn(answer.is_ok());
+        // A row that makes no sense is one conversation's trouble: the store is there.
+        self.learn(matches!(answer, Ok(_) | Err(StoreError::Corrupt(_))));
         answer
     }
 
@@ -111,6 +112,16 @@ mod tests {
         ask_failing(&gate, &asked).await;
         ask_failing(&gate, &asked).await;
         assert_eq!(asked.get(), 5, "one more probe");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_damaged_row_is_no_trouble_of_the_store() {
+        let gate = Gate::default();
+        for _ in 0..10 {
+            let damaged = StoreError::Corrupt("a damaged row".to_owned());
+            let answer = gate.ask(async { Err::<(), _>(damaged.clone()) }).await;
+            assert_eq!(answer, Err(damaged));
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -20,7 +20,9 @@ pub(crate) mod room;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kanarie_crds::route::{AgentRoute, ChannelRef, RevisionRoute, SecretText};
+use kanarie_crds::route::{AgentRoute, RevisionRoute, SecretText};
+use kanarie_queue::lease::Park;
+use kanarie_words::ids::ConversationId;
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::{Client, redirect, retry};
 use tokio::time::Instant;
@@ -65,21 +67,21 @@ impl Agents {
         Ok(Self { client, allow, breakers: Breakers::default(), rooms: Rooms::default() })
     }
 
-    /// The permit to ask the agent of a revision about a message, which may have `waited` before;
+    /// The permit to ask an agent about a message of `conversation`, which may have `waited` before;
     /// or since when and until when it is left alone. Who is asked whatever became of others, as a
     /// canary is, needs none.
     pub fn permit(
         &self,
-        channel: &ChannelRef,
-        revision: &RevisionRoute,
+        agent: Park,
+        conversation: ConversationId,
         waited: bool,
     ) -> Result<Permit, Outage> {
-        self.breakers.permit(channel, revision, waited)
+        self.breakers.permit(agent, conversation, waited)
     }
 
-    /// Since when and until when the agent of a revision is left alone, if it is.
-    pub fn outage(&self, channel: &ChannelRef, revision: &RevisionRoute) -> Option<Outage> {
-        self.breakers.outage(channel, revision)
+    /// Since when and until when an agent is left alone, if it is.
+    pub fn outage(&self, agent: &Park) -> Option<Outage> {
+        self.breakers.outage(agent)
     }
 
     /// Asks, or with `resume` waits for a run that was begun before.
@@ -102,7 +104,7 @@ impl Agents {
             }
             AgentRoute::Http { url, token } => match address::check_url(url, &self.allow) {
                 Ok(url) => {
-                    let room = self.rooms.room(&question.channel.uid, deadline);
+                    let room = self.rooms.room(&question.channel.namespace);
                     http::ask(&self.client, url, token.as_ref(), question, room, deadline).await
                 }
                 Err(failure) => Attempt::failed(failure),

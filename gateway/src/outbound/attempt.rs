@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures::FutureExt as _;
 use kanarie_crds::route::{AgentRoute, RevisionRoute, Route, SecretText};
 use kanarie_queue::intent::{Intent, Memo};
+use kanarie_queue::lease::Park;
 use kanarie_queue::outcome::Evidence;
 use kanarie_words::class::Class;
 use kanarie_words::ids::IntentId;
@@ -19,12 +20,13 @@ use tokio::time::Instant;
 use crate::envelope::InboundMessage;
 use crate::events::emit;
 use crate::events::outbound::OutboundEvent;
-use crate::outbound::agent::answer::{Answer, Failure, Question};
+use crate::outbound::agent::answer::{Answer, Attempt, Failure, Question};
 use crate::outbound::agent::breaker::{Change, Outage};
 use crate::outbound::agent::interrupt::Interrupt;
 use crate::outbound::agent::langgraph::Run;
 use crate::outbound::agent::permit::Permit;
 use crate::outbound::end::End;
+use crate::outbound::limit::Sign;
 use crate::outbound::owner::Owner;
 use crate::outbound::reply::{self, Reply};
 use crate::outbound::track::Choice;
@@ -159,16 +161,39 @@ impl Asking<'_> {
         }
     }
 
+    /// Notes how stable is and how much room it has; wakes what waits for it when it is well.
+    fn learn_of_stable(&self, permit: Permit, attempt: &Attempt) {
+        let (worker, stable) = (self.owner.worker, &self.route.stable);
+        let change = permit.record(attempt);
+        if matches!(change, Change::Closed | Change::Well) {
+            self.owner.wake(stable.revision.clone());
+        }
+        let is_away = self.outage(stable).is_some();
+        let sign = match (change, &attempt.outcome) {
+            (Change::Closed, _) => Sign::Back,
+            (Change::Opened, _) => Sign::Away,
+            (_, Ok(_)) => Sign::Answered,
+            (_, Err(failure)) if failure.is_busy() && !is_away => Sign::Busy,
+            (_, Err(_)) => return,
+        };
+        worker.places.learn(&self.route.channel.uid, sign, Instant::now());
+    }
+
     /// The permit to ask stable, or since when and until when it is left alone.
     fn permit(&self) -> Result<Permit, Outage> {
-        let agents = &self.owner.worker.ctx.agents;
-        agents.permit(&self.route.channel, &self.route.stable, self.owner.claim.counted)
+        let (agents, claim) = (&self.owner.worker.ctx.agents, self.owner.claim);
+        agents.permit(self.agent(&self.route.stable), claim.conversation.clone(), claim.counted)
     }
 
     /// Since when and until when the agent of a revision is left alone, if it is.
     fn outage(&self, revision: &RevisionRoute) -> Option<Outage> {
         // A canary is not: it has no breaker, so none is ever found open.
-        self.owner.worker.ctx.agents.outage(&self.route.channel, revision)
+        self.owner.worker.ctx.agents.outage(&self.agent(revision))
+    }
+
+    /// The agent of a revision of this channel.
+    fn agent(&self, revision: &RevisionRoute) -> Park {
+        Park { channel: self.route.channel.uid.clone(), revision: revision.revision.clone() }
     }
 
     async fn ask(
@@ -184,8 +209,8 @@ impl Asking<'_> {
         let attempt =
             agents.ask(self.question(begun.may_be_lost), revision, begun.run, &keep).await;
         let took = began.elapsed();
-        if permit.is_some_and(|permit| permit.record(&attempt) == Change::Well) {
-            self.owner.wake(revision.revision.clone());
+        if let Some(permit) = permit {
+            self.learn_of_stable(permit, &attempt);
         }
         let Some(mut class) = attempt.class() else { return Err(End::Lost) };
         let outcome = attempt.outcome.and_then(|answer| prepared(answer, revision));

@@ -70,7 +70,7 @@ pub(crate) async fn deliver(
     committed: CommittedReply,
 ) -> Result<(), End> {
     let intent = committed.intent();
-    let reply = read(&intent.body)?;
+    let reply = read(owner, &intent.body)?;
     let first = intent.sent.len();
     for (number, text) in (0_u32..).zip(&reply.segments).skip(first) {
         // The store tells of the segment that is next, and of no other.
@@ -90,11 +90,11 @@ pub(crate) async fn deliver(
     }
 }
 
-fn read(body: &str) -> Result<Reply, End> {
+fn read(owner: &Owner<'_>, body: &str) -> Result<Reply, End> {
     reply::read(body).map_err(|error| match error {
         ReplyError::Newer => {
             emit(OutboundEvent::LeftForNewer);
-            End::wait(NEWER)
+            End::wait(owner.rarely(NEWER))
         }
         ReplyError::Unreadable => End::GiveUp(DeadLetterClass::Unreadable),
     })
@@ -103,7 +103,7 @@ fn read(body: &str) -> Result<Reply, End> {
 async fn send(segment: &Segment<'_>) -> Result<Sent, End> {
     let holds = &segment.owner.worker.holds;
     if let Some(pause) = holds.wait(segment.route, Instant::now()) {
-        return Err(End::wait(pause));
+        return Err(End::wait(segment.owner.rarely(pause)));
     }
     let mut repeats = REPEATS.into_iter();
     loop {

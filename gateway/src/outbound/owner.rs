@@ -38,6 +38,8 @@ use crate::store::redis::call::Scripted;
 const STORE_PAUSE: Duration = Duration::from_millis(250);
 /// How long a message waits for a channel that is gone, or for a Twilio that cannot be reached.
 const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+/// Longest time between two looks at a message that waits for somebody's hand.
+const RAREST: Duration = Duration::from_secs(300);
 /// How long a head is put back whose rows make no sense.
 const DAMAGED_MS: u64 = 30_000;
 /// How long the record of a sent segment is worth trying for: then a listing finds it.
@@ -192,6 +194,12 @@ impl Owner<'_> {
         if self.age() < PATIENCE { End::wait(pause) } else { End::GiveUp(class) }
     }
 
+    /// `pause`, or longer for a message that has waited for long: each look costs the store a claim,
+    /// and a whole channel may wait for somebody's hand.
+    pub(crate) fn rarely(&self, pause: Duration) -> Duration {
+        rarely(pause, self.age())
+    }
+
     fn lease(&self) -> Lease {
         self.held.lease().clone()
     }
@@ -204,6 +212,10 @@ impl Owner<'_> {
     async fn leave<V: Scripted<Answer = Owned>>(&self, verb: V) -> Result<(), End> {
         left(insist(&self.worker.ctx.store, verb).await?)
     }
+}
+
+fn rarely(pause: Duration, age: Duration) -> Duration {
+    pause.max((age / 4).min(RAREST))
 }
 
 /// Records what is known to be sent; gives up in time, for a listing finds it as well.
@@ -262,10 +274,11 @@ fn left(told: Told<Owned>) -> Result<(), End> {
 mod tests {
     use std::cell::RefCell;
     use std::future::ready;
+    use std::time::Duration;
 
     use kanarie_queue::lease::Owned;
 
-    use super::{Told, left, repeat};
+    use super::{Told, left, rarely, repeat};
     use crate::outbound::end::End;
     use crate::store::error::StoreError;
 
@@ -304,5 +317,13 @@ mod tests {
         let corrupt = Err(StoreError::Corrupt("a damaged row".to_owned()));
         let (told, asked) = asked(vec![unavailable(), corrupt, Ok(Owned::Done)]).await;
         assert_eq!((told, asked), (Err(End::Damaged), 2));
+    }
+
+    #[test]
+    fn what_waits_for_long_is_looked_at_rarely() {
+        let seconds = Duration::from_secs;
+        for (age, pause) in [(0, 30), (120, 30), (400, 100), (1_200, 300), (86_400, 300)] {
+            assert_eq!(rarely(seconds(30), seconds(age)), seconds(pause), "{age}");
+        }
     }
 }

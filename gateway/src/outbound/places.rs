@@ -1,4 +1,6 @@
-//! The places for the turns of this process: so many at once, and at most half of them of one channel.
+//! The places for the turns of this process: so many at once, and never more of one channel than it
+//! leaves free. Alone it has half of them; however many channels hang, another finds some. A channel
+//! whose agent has room for few has as many.
 //!
 //! Takes claimed heads, gives each a place, or a pause when its channel has its share. A turn that
 //! sleeps gives its place back meanwhile. Never claims, and never puts a head back.
@@ -11,14 +13,21 @@ use kanarie_words::ids::ChannelUid;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
+use crate::outbound::limit::{Limit, Sign};
 use crate::outbound::returns::Returns;
 
 /// Every place, and who has them.
 pub(crate) struct Places {
+    turns: u32,
     free: Arc<Semaphore>,
-    /// Most places of one channel.
-    share: u32,
-    channels: Mutex<HashMap<ChannelUid, Channel>>,
+    seats: Mutex<Seats>,
+}
+
+/// The places that are taken.
+#[derive(Default)]
+struct Seats {
+    taken: u32,
+    channels: HashMap<ChannelUid, Channel>,
 }
 
 /// A place that is free for whoever is claimed next.
@@ -36,16 +45,14 @@ pub(crate) struct Place {
 struct Channel {
     places: u32,
     returns: Returns,
+    limit: Option<Limit>,
 }
 
 impl Places {
     /// So many places.
     pub(crate) fn new(turns: u32) -> Self {
-        Self {
-            free: Arc::new(Semaphore::new(turns as usize)),
-            share: turns.div_ceil(2),
-            channels: Mutex::default(),
-        }
+        let free = Arc::new(Semaphore::new(turns as usize));
+        Self { turns, free, seats: Mutex::default() }
     }
 
     /// Waits for a free place.
@@ -60,18 +67,30 @@ impl Places {
         channel: &ChannelUid,
         now: Instant,
     ) -> Result<Place, Duration> {
-        let mut channels = self.channels();
+        let mut seats = self.seats();
+        let Seats { taken, channels } = &mut *seats;
         let of_channel = channels.entry(channel.clone()).or_default();
-        if of_channel.places >= self.share {
+        let has_share = of_channel.places + *taken >= self.turns;
+        let is_limited = of_channel.limit.is_some_and(|limit| !limit.allows(of_channel.places));
+        if has_share || is_limited {
             return Err(of_channel.returns.book(now));
         }
         of_channel.places += 1;
+        *taken += 1;
         let taken = Mutex::new(Some(free.0));
         Ok(Place { places: Arc::clone(self), channel: channel.clone(), taken })
     }
 
-    fn channels(&self) -> MutexGuard<'_, HashMap<ChannelUid, Channel>> {
-        self.channels.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Learns how much room the agent of a channel has.
+    pub(crate) fn learn(&self, channel: &ChannelUid, sign: Sign, now: Instant) {
+        let mut seats = self.seats();
+        if let Some(of_channel) = seats.channels.get_mut(channel) {
+            of_channel.limit = Limit::after(of_channel.limit, sign, of_channel.places, now);
+        }
+    }
+
+    fn seats(&self) -> MutexGuard<'_, Seats> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -82,7 +101,10 @@ impl Place {
         self.leave();
         let slept = sleep.await;
         if let Ok(permit) = Arc::clone(&self.places.free).try_acquire_owned() {
-            self.places.channels().entry(self.channel.clone()).or_default().places += 1;
+            let mut seats = self.places.seats();
+            seats.taken += 1;
+            seats.channels.entry(self.channel.clone()).or_default().places += 1;
+            drop(seats);
             *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
         }
         slept
@@ -93,11 +115,13 @@ impl Place {
         if taken.is_none() {
             return;
         }
-        let mut channels = self.places.channels();
-        if let Some(channel) = channels.get_mut(&self.channel) {
+        let mut seats = self.places.seats();
+        seats.taken = seats.taken.saturating_sub(1);
+        if let Some(channel) = seats.channels.get_mut(&self.channel) {
             channel.places = channel.places.saturating_sub(1);
-            if channel.places == 0 && channel.returns.is_over(Instant::now()) {
-                channels.remove(&self.channel);
+            let is_over = channel.limit.is_none() && channel.returns.is_over(Instant::now());
+            if channel.places == 0 && is_over {
+                seats.channels.remove(&self.channel);
             }
         }
     }
@@ -118,6 +142,7 @@ mod tests {
     use tokio::time::Instant;
 
     use super::{Place, Places};
+    use crate::outbound::limit::Sign;
 
     fn channel(name: &str) -> ChannelUid {
         name.parse().unwrap()
@@ -134,7 +159,16 @@ mod tests {
         let places = Arc::new(Places::new(4));
         let held: Vec<_> = ["a", "a", "a", "b", "b", "b"].map(|name| seat(&places, name)).into();
         let seated: Vec<bool> = held.iter().map(Option::is_some).collect();
-        assert_eq!(seated, [true, true, false, true, true, false]);
+        assert_eq!(seated, [true, true, false, true, false, false]);
+    }
+
+    #[test]
+    fn channels_that_hang_leave_places_for_another() {
+        let places = Arc::new(Places::new(2_000));
+        let held: Vec<_> =
+            (0..8_000).filter_map(|turn| seat(&places, ["a", "b", "c", "d"][turn % 4])).collect();
+        assert_eq!(held.len(), 1_600, "a fifth each");
+        assert!(seat(&places, "e").is_some());
     }
 
     #[test]
@@ -144,7 +178,20 @@ mod tests {
         assert!(first.is_some() && seat(&places, "a").is_none());
         drop(first);
         assert!(seat(&places, "b").is_some());
-        assert!(places.channels().is_empty(), "nothing is kept of who left");
+        assert!(places.seats().channels.is_empty(), "nothing is kept of who left");
+    }
+
+    #[test]
+    fn a_channel_has_as_many_places_as_its_agent_has_room_for() {
+        let (places, now) = (Arc::new(Places::new(2_000)), Instant::now());
+        let mut held: Vec<_> = (0..100).filter_map(|_| seat(&places, "a")).collect();
+        places.learn(&channel("a"), Sign::Busy, now);
+        assert!(seat(&places, "a").is_none() && seat(&places, "b").is_some());
+        held.truncate(49);
+        assert!(seat(&places, "a").is_some());
+        places.learn(&channel("a"), Sign::Away, now);
+        held.extend((0..100).filter_map(|_| seat(&places, "a")));
+        assert_eq!(held.len(), 149);
     }
 
     #[tokio::test]

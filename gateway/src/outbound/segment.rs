@@ -82,6 +82,6 @@ impl Segment<'_> {
             let channel = format!("{}/{}", self.route.channel.namespace, self.route.channel.name);
             emit(OutboundEvent::CredentialsRefused { channel, code });
         }
-        End::wait(LATER)
+        End::wait(self.owner.rarely(LATER))
     }
 }

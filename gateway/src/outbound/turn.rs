@@ -152,7 +152,7 @@ fn read(owner: &Owner<'_>) -> Result<InboundMessage, End> {
     envelope::read(&owner.claim.envelope).map_err(|error| match error {
         EnvelopeError::Newer => {
             emit(OutboundEvent::LeftForNewer);
-            End::wait(PARKED)
+            End::wait(owner.rarely(PARKED))
         }
         EnvelopeError::Unreadable => End::GiveUp(DeadLetterClass::Unreadable),
     })
@@ -163,5 +163,5 @@ fn find_channel(owner: &Owner<'_>) -> Result<Arc<Entry>, End> {
     let entry = owner.worker.ctx.routes.find_channel(owner.claim.channel.as_str());
     entry
         .filter(|entry| entry.gone_since.is_none())
-        .ok_or_else(|| owner.wait_for(DeadLetterClass::NoChannel, PARKED))
+        .ok_or_else(|| owner.wait_for(DeadLetterClass::NoChannel, owner.rarely(PARKED)))
 }

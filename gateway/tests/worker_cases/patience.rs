@@ -193,6 +193,20 @@ async fn a_message_that_stable_s_breaker_delays_counts_once_as_unavailable() {
 }
 
 #[tokio::test]
+async fn a_customer_whose_thread_is_broken_makes_nobody_else_wait() {
+    let (world, agent) = patient_for(900, "").await;
+    let _running = world.work().await;
+    agent.always(Some(Next::Status(500)));
+    world.admit(1, "SM1", "Hallo").await;
+    within(&world, 60, "six failures", || agent.asked().len() == 6).await;
+    agent.always(None);
+    world.admit(2, "SM2", "Hoi").await;
+    eventually("the other's reply", || world.twilio.created().len() == 1).await;
+    within(&world, 60, "his own", || world.twilio.created().len() == 2).await;
+    assert_eq!(world.twilio.bodies(), ["stable: Hoi", "stable: Hallo"]);
+}
+
+#[tokio::test]
 async fn what_waits_for_an_agent_goes_on_as_soon_as_one_message_is_answered() {
     let (world, agent) = patient_for(900, "").await;
     let _running = world.work().await;

@@ -152,10 +152,8 @@ impl Attempt {
         Some(match self.outcome {
             Ok(_) if self.late => Health::Ill(None),
             Ok(_) => Health::Well,
-            // A thread that is busy says nothing of the server.
-            Err(Failure::LeaseLost | Failure::Url | Failure::Busy { status: 409, .. }) => {
-                return None;
-            }
+            Err(Failure::LeaseLost | Failure::Url) => return None,
+            Err(failure @ Failure::Busy { .. }) if !failure.is_busy() => return None,
             Err(Failure::Busy { retry_after, .. }) => Health::Ill(retry_after),
             Err(Failure::Status(status)) if status < 500 => Health::Well,
             Err(
@@ -178,6 +176,11 @@ impl Attempt {
 }
 
 impl Failure {
+    /// Whether the agent has no room for more now. A thread that is busy says nothing of its server.
+    pub(crate) fn is_busy(self) -> bool {
+        matches!(self, Self::Busy { status, .. } if status != 409)
+    }
+
     /// How it counts as evidence; none for an attempt that its own worker cut off.
     pub fn class(self) -> Option<Class> {
         Some(match self {

@@ -1,15 +1,20 @@
 //! A breaker: when an agent that fails is left alone for a while, and when it is tried again.
 //!
-//! Takes outcomes and the time they came at, gives whether a call may go out. Pure: `now` comes
-//! from the caller. Never counts evidence: an open breaker is no attempt. Never has two probes out.
+//! Takes outcomes, whose conversation they are of and the time they came at; gives whether a call may
+//! go out. Pure: `now` comes from the caller. Never counts evidence: an open breaker is no attempt.
+//! Never has two probes out, and never opens for what ails one or two customers only.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
+use kanarie_words::ids::ConversationId;
 use tokio::time::Instant;
 
 /// Failures in a row that open it.
-const IN_A_ROW: u32 = 5;
+const IN_A_ROW: usize = 5;
+/// Customers that those failures are of, at least: one whose thread is broken writes again and again,
+/// and his messages wait by themselves.
+const CUSTOMERS: usize = 3;
 /// Outcomes that the rate is taken over; it opens when more than half of them are failures.
 const WINDOW: usize = 20;
 /// How long it stays open at first, doubling with every probe that fails; and the shortest time
@@ -29,11 +34,16 @@ const WAKING: Duration = Duration::from_secs(1);
 /// The state of one dependency.
 #[derive(Clone, Debug, Default)]
 pub struct Breaker {
-    recent: VecDeque<bool>,
-    in_a_row: u32,
+    recent: VecDeque<Outcome>,
     open: Option<Open>,
     probes: u64,
     woke: Option<Instant>,
+}
+
+#[derive(Clone, Debug)]
+struct Outcome {
+    conversation: ConversationId,
+    succeeded: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +83,17 @@ pub enum Health {
     Ill(Option<Duration>),
 }
 
+/// A call that was permitted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// Whose message it is about.
+    pub conversation: ConversationId,
+    /// Whether that message has waited for the agent before.
+    pub waited: bool,
+    /// Its number, when it is the probe.
+    pub probe: Option<u64>,
+}
+
 /// What an outcome changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
@@ -80,7 +101,9 @@ pub enum Change {
     None,
     /// The agent is left alone from now on.
     Opened,
-    /// It is well: what waits for it, here or in another replica's memory, is to be woken.
+    /// It is no longer left alone: what waits for it is to be woken.
+    Closed,
+    /// It is well: what waits for it in another replica's memory is to be woken.
     Well,
 }
 
@@ -103,18 +126,13 @@ impl Breaker {
         Permission::Go(open.probe)
     }
 
-    /// Takes the outcome of a call that was permitted, with the number that it got.
-    pub fn record(
-        &mut self,
-        health: Health,
-        probe: Option<u64>,
-        waited: bool,
-        now: Instant,
-    ) -> Change {
+    /// Takes the outcome of a call that was permitted.
+    pub fn record(&mut self, call: Call, health: Health, now: Instant) -> Change {
+        let Call { conversation, waited, probe } = call;
         match (&mut self.open, health) {
             (Some(_), Health::Well) => {
                 *self = Self { probes: self.probes, woke: Some(now), ..Self::default() };
-                Change::Well
+                Change::Closed
             }
             (Some(open), Health::Ill(asked)) => {
                 if probe.is_some() && open.probe == probe {
@@ -130,7 +148,7 @@ impl Breaker {
                 Change::None
             }
             (None, health) => {
-                let change = self.count(health, now);
+                let change = self.count(conversation, health, now);
                 if health == Health::Well && waited { self.wakes(now) } else { change }
             }
         }
@@ -163,20 +181,20 @@ impl Breaker {
     pub fn is_idle(&self, now: Instant) -> bool {
         match &self.open {
             Some(open) => open.probe.is_none() && now > open.outage.until + FORGOTTEN,
-            None => self.recent.iter().all(|succeeded| *succeeded),
+            None => self.recent.iter().all(|outcome| outcome.succeeded),
         }
     }
 
-    fn count(&mut self, health: Health, now: Instant) -> Change {
-        let succeeded = health == Health::Well;
-        self.in_a_row = if succeeded { 0 } else { self.in_a_row + 1 };
+    fn count(&mut self, conversation: ConversationId, health: Health, now: Instant) -> Change {
         if self.recent.len() == WINDOW {
             self.recent.pop_front();
         }
-        self.recent.push_back(succeeded);
-        let failures = self.recent.iter().filter(|succeeded| !**succeeded).count();
-        let mostly_failing = self.recent.len() == WINDOW && failures * 2 > WINDOW;
-        if self.in_a_row < IN_A_ROW && !mostly_failing {
+        self.recent.push_back(Outcome { conversation, succeeded: health == Health::Well });
+        let in_a_row = self.recent.iter().rev().take_while(|outcome| !outcome.succeeded);
+        let failed = self.recent.iter().filter(|outcome| !outcome.succeeded);
+        let is_full = self.recent.len() == WINDOW;
+        let is_ill = are_many(in_a_row, IN_A_ROW) || is_full && are_many(failed, WINDOW / 2 + 1);
+        if !is_ill {
             return Change::None;
         }
         let asked = match health {
@@ -190,18 +208,59 @@ impl Breaker {
     }
 }
 
+/// Whether there are so many failures, and of several customers.
+fn are_many<'a>(failures: impl Iterator<Item = &'a Outcome>, least: usize) -> bool {
+    let customers: Vec<_> = failures.map(|outcome| &outcome.conversation).collect();
+    let distinct: HashSet<_> = customers.iter().collect();
+    customers.len() >= least && distinct.len() >= CUSTOMERS
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
+    use kanarie_words::ids::ConversationId;
     use tokio::time::Instant;
 
-    use super::{Breaker, Change, Health, Outage, Permission};
+    use super::{Breaker, Call, Change, Health, Outage, Permission};
 
     const ILL: Health = Health::Ill(None);
 
-    fn failing(count: u32, now: Instant) -> Breaker {
-        let mut breaker = Breaker::default();
+    /// A breaker, and a customer for every outcome that it takes.
+    #[derive(Default)]
+    struct Asked(Breaker, u8);
+
+    impl Asked {
+        fn permit(&mut self, waited: bool, now: Instant) -> Permission {
+            self.0.permit(waited, now)
+        }
+
+        fn record(
+            &mut self,
+            health: Health,
+            probe: Option<u64>,
+            waited: bool,
+            now: Instant,
+        ) -> Change {
+            self.1 = self.1.wrapping_add(1);
+            self.of(self.1, health, probe, waited, now)
+        }
+
+        fn of(
+            &mut self,
+            customer: u8,
+            health: Health,
+            probe: Option<u64>,
+            waited: bool,
+            now: Instant,
+        ) -> Change {
+            let conversation = ConversationId::from_bytes([customer; 16]);
+            self.0.record(Call { conversation, waited, probe }, health, now)
+        }
+    }
+
+    fn failing(count: u32, now: Instant) -> Asked {
+        let mut breaker = Asked::default();
         (0..count).for_each(|_| {
             breaker.record(ILL, None, false, now);
         });
@@ -217,7 +276,7 @@ mod tests {
     }
 
     /// The number of the probe that goes out.
-    fn probe(breaker: &mut Breaker, now: Instant) -> Option<u64> {
+    fn probe(breaker: &mut Asked, now: Instant) -> Option<u64> {
         match breaker.permit(false, now) {
             Permission::Go(probe) => Some(probe.expect("a probe has a number")),
             Permission::Wait(_) => None,
@@ -237,13 +296,13 @@ mod tests {
         assert_eq!(breaker.record(ILL, None, false, now), Change::Opened);
         let outage = Outage { since: now, until: now + seconds(5) };
         assert_eq!(breaker.permit(false, now + seconds(2)), Permission::Wait(outage));
-        assert_eq!(breaker.outage(), Some(outage));
+        assert_eq!(breaker.0.outage(), Some(outage));
     }
 
     #[test]
     fn more_than_half_of_the_last_twenty_open_it() {
         let now = Instant::now();
-        let mut breaker = Breaker::default();
+        let mut breaker = Asked::default();
         // Two failures, one success: never three in a row, and two thirds fail.
         (0..19).for_each(|index| {
             breaker.record(health(index % 3 == 0), None, false, now);
@@ -253,9 +312,19 @@ mod tests {
     }
 
     #[test]
+    fn what_ails_one_or_two_customers_never_opens_it() {
+        let now = Instant::now();
+        let mut breaker = Asked::default();
+        (0..100).for_each(|index| {
+            assert_eq!(breaker.of(index % 2, ILL, None, false, now), Change::None);
+        });
+        assert_eq!(breaker.of(2, ILL, None, false, now), Change::Opened, "a third one is ill too");
+    }
+
+    #[test]
     fn exactly_half_of_the_last_twenty_leave_it_closed() {
         let now = Instant::now();
-        let mut breaker = Breaker::default();
+        let mut breaker = Asked::default();
         (0..40).for_each(|index| {
             breaker.record(health(index % 2 == 0), None, false, now);
         });
@@ -267,11 +336,11 @@ mod tests {
         let now = Instant::now();
         let mut breaker = failing(1, now);
         breaker.record(Health::Well, None, false, now);
-        assert!(!breaker.is_idle(now));
+        assert!(!breaker.0.is_idle(now));
         (0..20).for_each(|_| {
             breaker.record(Health::Well, None, false, now);
         });
-        assert!(breaker.is_idle(now));
+        assert!(breaker.0.is_idle(now));
     }
 
     #[test]
@@ -289,8 +358,8 @@ mod tests {
         let now = Instant::now();
         let mut breaker = failing(5, now);
         let number = probe(&mut breaker, now + seconds(5));
-        assert_eq!(breaker.record(Health::Well, number, false, now + seconds(6)), Change::Well);
-        assert!(breaker.is_idle(now));
+        assert_eq!(breaker.record(Health::Well, number, false, now + seconds(6)), Change::Closed);
+        assert!(breaker.0.is_idle(now));
         assert_eq!(breaker.record(Health::Well, None, false, now + seconds(6)), Change::None);
     }
 
@@ -321,9 +390,9 @@ mod tests {
         let now = Instant::now();
         let mut breaker = failing(5, now);
         let first = probe(&mut breaker, now + seconds(5)).unwrap();
-        breaker.give_back(first);
+        breaker.0.give_back(first);
         let second = probe(&mut breaker, now + seconds(5)).unwrap();
-        breaker.give_back(first);
+        breaker.0.give_back(first);
         assert_eq!(probe(&mut breaker, now + seconds(5)), None, "only its own is given back");
         assert_ne!(first, second);
     }
@@ -333,7 +402,7 @@ mod tests {
         let now = Instant::now();
         let mut breaker = failing(4, now);
         breaker.record(Health::Ill(Some(seconds(40))), None, false, now);
-        let until = |breaker: &Breaker| breaker.outage().unwrap().until;
+        let until = |breaker: &Asked| breaker.0.outage().unwrap().until;
         assert_eq!(until(&breaker), now + seconds(40));
         breaker.record(Health::Ill(Some(seconds(3_600))), None, false, now);
         assert_eq!(until(&breaker), now + seconds(60));
@@ -347,7 +416,7 @@ mod tests {
     fn one_that_nobody_asks_about_any_more_is_idle() {
         let now = Instant::now();
         let breaker = failing(5, now);
-        assert!(!breaker.is_idle(now + seconds(600)) && breaker.is_idle(now + seconds(606)));
+        assert!(!breaker.0.is_idle(now + seconds(600)) && breaker.0.is_idle(now + seconds(606)));
     }
 
     #[test]
@@ -376,8 +445,8 @@ mod tests {
 
     #[test]
     fn the_answer_to_a_message_that_has_waited_wakes_the_others_once_a_second() {
-        let (now, mut breaker) = (Instant::now(), Breaker::default());
-        let well = |breaker: &mut Breaker, now| breaker.record(Health::Well, None, true, now);
+        let (now, mut breaker) = (Instant::now(), Asked::default());
+        let well = |breaker: &mut Asked, now| breaker.record(Health::Well, None, true, now);
         assert_eq!(well(&mut breaker, now), Change::Well);
         assert_eq!(well(&mut breaker, now), Change::None);
         assert_eq!(well(&mut breaker, now + seconds(1)), Change::Well);

@@ -22,8 +22,12 @@ use crate::outbound::agent::room::Room;
 
 /// Most bytes of an answer, when it is no longer compressed.
 const LARGEST: u64 = 256 * 1024 * 1024;
-/// What is read before others have their turn: compressed, it may be a thousand times as long.
+/// What is handed to the reader at once.
 const PIECE: usize = 8 * 1024;
+/// The same of what is compressed: it may become a thousand times as long.
+const SMALL_PIECE: usize = 64;
+/// What is read, no longer compressed, before others have their turn.
+const SLICE: u64 = 32 * 1024;
 /// What a decoder holds besides.
 const DECODER: usize = 80 * 1024;
 /// Longest time that an agent may ask to be left alone.
@@ -103,20 +107,26 @@ fn date(text: &str) -> Option<Timestamp> {
     Some(rfc2822::parse(text).ok()?.timestamp())
 }
 
-/// Reads the body.
+/// Reads the body. What it waits for a place in memory is not taken from its time.
 pub(crate) async fn read<V: Visit>(
     mut response: Response,
     visitor: &mut V,
-    wait: Wait,
+    mut wait: Wait,
     mut room: Room<'_>,
 ) -> Result<(), Failure> {
     let encoded = is_encoded(response.headers());
     let mut body = Body::Fresh(Json::new(visitor, LARGEST));
+    let (mut come, mut paused_at) = (0, 0);
     while let Some(chunk) = next(&mut response, wait).await? {
-        for piece in chunk.as_ref().chunks(PIECE) {
-            body = body.on(piece).map_err(|unread| meaning(unread, encoded))?;
-            room.hold(body.held()).await?;
-            if piece.len() == PIECE {
+        let chunk = chunk.as_ref();
+        body = body.begin(chunk);
+        come += chunk.len();
+        // What is passed over has come all the same: it stands in the connection's buffer.
+        wait.deadline += room.hold(come + body.decoder()).await?;
+        for piece in chunk.chunks(body.piece()) {
+            body.feed(piece).map_err(|unread| meaning(unread, encoded))?;
+            if body.read() - paused_at >= SLICE {
+                paused_at = body.read();
                 tokio::task::yield_now().await;
             }
         }
@@ -179,32 +189,50 @@ enum Body<'v, V: Visit> {
     Gzip(Box<MultiGzDecoder<Json<'v, V>>>),
 }
 
-impl<'v, V: Visit> Body<'v, V> {
-    fn on(self, bytes: &[u8]) -> Result<Self, Unread> {
+impl<V: Visit> Body<'_, V> {
+    /// Looks at the first byte, when there is one.
+    fn begin(self, bytes: &[u8]) -> Self {
+        match (self, bytes.first()) {
+            (Self::Fresh(json), Some(&GZIP)) => Self::Gzip(Box::new(MultiGzDecoder::new(json))),
+            (Self::Fresh(json), Some(_)) => Self::Plain(json),
+            (body, _) => body,
+        }
+    }
+
+    fn feed(&mut self, bytes: &[u8]) -> Result<(), Unread> {
         match self {
-            Self::Fresh(json) if bytes.first() == Some(&GZIP) => {
-                Self::Gzip(Box::new(MultiGzDecoder::new(json))).on(bytes)
-            }
-            Self::Fresh(json) if !bytes.is_empty() => Self::Plain(json).on(bytes),
-            Self::Fresh(json) => Ok(Self::Fresh(json)),
-            Self::Plain(mut json) => {
-                json.feed(bytes)?;
-                Ok(Self::Plain(json))
-            }
-            Self::Gzip(mut decoder) => {
+            Self::Fresh(json) | Self::Plain(json) => json.feed(bytes),
+            Self::Gzip(decoder) => {
                 let written = decoder.write_all(bytes);
                 match (written, decoder.get_ref().failed()) {
-                    (Ok(()), None) => Ok(Self::Gzip(decoder)),
+                    (Ok(()), None) => Ok(()),
                     (_, unread) => Err(unread.unwrap_or(Unread::Malformed)),
                 }
             }
         }
     }
 
-    fn held(&self) -> usize {
+    /// How many bytes are handed on at once.
+    fn piece(&self) -> usize {
         match self {
-            Self::Fresh(json) | Self::Plain(json) => json.held(),
-            Self::Gzip(decoder) => decoder.get_ref().held() + DECODER,
+            Self::Fresh(_) | Self::Plain(_) => PIECE,
+            Self::Gzip(_) => SMALL_PIECE,
+        }
+    }
+
+    /// How many bytes were read, no longer compressed.
+    fn read(&self) -> u64 {
+        match self {
+            Self::Fresh(json) | Self::Plain(json) => json.read(),
+            Self::Gzip(decoder) => decoder.get_ref().read(),
+        }
+    }
+
+    /// What the decoder holds.
+    fn decoder(&self) -> usize {
+        match self {
+            Self::Fresh(_) | Self::Plain(_) => 0,
+            Self::Gzip(_) => DECODER,
         }
     }
 
@@ -223,13 +251,13 @@ impl<'v, V: Visit> Body<'v, V> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
     use std::io::Write as _;
     use std::time::Duration;
 
     use axum::http;
     use flate2::Compression;
     use flate2::write::GzEncoder;
-    use kanarie_words::ids::ChannelUid;
     use reqwest::Response;
     use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
     use tokio::time::Instant;
@@ -253,10 +281,6 @@ mod tests {
         fn string(&mut self, _: Path<'_>, text: &str, _: bool) {
             text.clone_into(&mut self.0);
         }
-
-        fn held(&self) -> usize {
-            self.0.len()
-        }
     }
 
     fn gzip(text: &str) -> Vec<u8> {
@@ -272,9 +296,8 @@ mod tests {
         }
         let response = Response::from(response.body(body).unwrap());
         let (mut last, deadline) = (Last::default(), Instant::now() + Duration::from_secs(1));
-        let (rooms, channel) = (Rooms::default(), "u".parse::<ChannelUid>().unwrap());
-        let wait = Wait { deadline, idle: None };
-        read(response, &mut last, wait, rooms.room(&channel, deadline)).await?;
+        let (rooms, wait) = (Rooms::default(), Wait { deadline, idle: None });
+        read(response, &mut last, wait, rooms.room("shop")).await?;
         Ok(last.0)
     }
 
@@ -308,8 +331,30 @@ mod tests {
         let bomb = gzip(&" ".repeat(4_000_000));
         assert!(bomb.len() < 8_000);
         let mut last = Last::default();
-        let body = Body::Fresh(Json::new(&mut last, 1_000_000));
-        assert!(matches!(body.on(&bomb), Err(Unread::TooLarge)));
+        let mut body = Body::Fresh(Json::new(&mut last, 1_000_000)).begin(&bomb);
+        assert_eq!(body.feed(&bomb), Err(Unread::TooLarge));
+    }
+
+    #[tokio::test]
+    async fn whatever_a_body_becomes_others_have_their_turn_while_it_is_read() {
+        for body_of in [
+            format!("[\"Dag\"{}]", " ".repeat(20_000_000)).into_bytes(),
+            gzip(&format!("[\"Dag\"{}]", " ".repeat(20_000_000))),
+        ] {
+            let turns = Cell::new(0);
+            let others = async {
+                loop {
+                    turns.set(turns.get() + 1);
+                    tokio::task::yield_now().await;
+                }
+            };
+            let read = tokio::select! {
+                read = body("", body_of) => read,
+                () = others => unreachable!(),
+            };
+            assert_eq!(read, Ok("Dag".to_owned()));
+            assert!(turns.get() > 200, "{} turns", turns.get());
+        }
     }
 
     #[tokio::test]

@@ -168,10 +168,6 @@ impl Visit for Said {
         self.is_object |= path.is_empty() && nest == Nest::Object;
         self.is_other |= path == ["text"];
     }
-
-    fn held(&self) -> usize {
-        self.text.len()
-    }
 }
 
 impl AgentRequest {

@@ -46,9 +46,6 @@ pub(crate) trait Visit {
 
     /// It ends.
     fn close(&mut self, _path: Path<'_>, _nest: Nest) {}
-
-    /// About how many bytes it holds.
-    fn held(&self) -> usize;
 }
 
 /// What holds other values.
@@ -71,6 +68,7 @@ pub(crate) enum Unread {
 #[derive(Debug)]
 pub(crate) struct Json<'v, V> {
     visitor: &'v mut V,
+    most: u64,
     left: u64,
     failed: Option<Unread>,
     at: At,
@@ -99,7 +97,7 @@ impl<'v, V: Visit> Json<'v, V> {
     /// Reads at most `most` bytes for a visitor.
     pub(crate) fn new(visitor: &'v mut V, most: u64) -> Self {
         let text = Text::default();
-        Self { visitor, left: most, failed: None, at: At::Start, path: Vec::new(), text }
+        Self { visitor, most, left: most, failed: None, at: At::Start, path: Vec::new(), text }
     }
 
     /// Reads on.
@@ -123,6 +121,11 @@ impl<'v, V: Visit> Json<'v, V> {
         Ok(())
     }
 
+    /// How many bytes were read.
+    pub(crate) fn read(&self) -> u64 {
+        self.most - self.left
+    }
+
     /// Tells whether what was read is whole.
     pub(crate) fn finish(&mut self) -> Result<(), Unread> {
         if self.at == At::Word && self.path.is_empty() {
@@ -138,11 +141,6 @@ impl<'v, V: Visit> Json<'v, V> {
     /// Why reading stopped, if it did while something was written.
     pub(crate) fn failed(&self) -> Option<Unread> {
         self.failed
-    }
-
-    /// About how many bytes are held for it.
-    pub(crate) fn held(&self) -> usize {
-        self.visitor.held() + self.text.bytes.capacity()
     }
 
     fn step(&mut self, at: At, byte: u8) -> Result<(), Unread> {
@@ -345,10 +343,6 @@ mod tests {
 
         fn close(&mut self, _: Path<'_>, nest: Nest) {
             self.0 += if nest == Nest::List { "] " } else { "} " };
-        }
-
-        fn held(&self) -> usize {
-            self.0.len()
         }
     }
 

@@ -326,7 +326,7 @@ impl Server<'_> {
     ) -> Result<Answer, Failure> {
         let mut values = Values::new(question.message.sid.as_str());
         let wait = Wait { deadline, idle: Some(IDLE) };
-        let room = self.rooms.room(&question.channel.uid, deadline);
+        let room = self.rooms.room(&question.channel.namespace);
         call::read(response, &mut values, wait, room).await?;
         let said = match values.found() {
             Found::Failed => return Err(Failure::Graph),
@@ -413,7 +413,7 @@ impl Server<'_> {
         deadline: Instant,
     ) -> Result<(), Failure> {
         let response = accepted(call::send(request, deadline).await?)?;
-        let room = self.rooms.room(&question.channel.uid, deadline);
+        let room = self.rooms.room(&question.channel.namespace);
         call::read(response, visitor, Wait { deadline, idle: Some(IDLE) }, room).await
     }
 

@@ -1,60 +1,92 @@
 //! The memory for all answers that are being read at once, in this process.
 //!
-//! Takes what a reader holds, gives it a place when that is more than a little. A place is as large
-//! as the most that a reader can hold and is taken in one step, so nobody holds a part while
-//! waiting for the rest. One channel has at most half of the places: agents of others that answer
-//! at length and slowly do not stop it. Never counts what is passed over.
+//! Takes how much of an answer has come, gives its reader a place when that is more than a little. A
+//! place is as large as the most that a reader and its connection hold and is taken in one step, so
+//! nobody holds a part while waiting for the rest. One namespace has no more places than are free:
+//! however many channels and slow agents it has, others find some. Says how long was waited, for
+//! that is not the agent's time.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use kanarie_words::ids::ChannelUid;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout};
 
 use crate::outbound::agent::answer::Failure;
 
-/// What each reader may hold without a place.
+/// What may come to each reader without a place.
 const LITTLE: usize = 16 * 1024;
 /// The most that a reader holds: two texts of 128,000 bytes and one that is being read, a question
-/// as JSON, a decoder.
-const PLACE: usize = 512 * 1024;
+/// as JSON, a decoder; and what its connection has read ahead, 408 KiB.
+const PLACE: usize = 1024 * 1024;
 /// Memory of all places.
 const BUDGET: usize = 64 * 1024 * 1024;
+/// Longest wait for a place. Who waits so long waits for readers of its own namespace.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// The places.
 #[derive(Debug)]
-pub(crate) struct Rooms {
-    all: Arc<Semaphore>,
-    of_each: usize,
-    channels: Mutex<HashMap<ChannelUid, Arc<Semaphore>>>,
-}
+pub(crate) struct Rooms(Mutex<Table>);
 
 /// What one reader may hold, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Room<'a> {
     rooms: &'a Rooms,
-    channel: &'a ChannelUid,
-    deadline: Instant,
-    place: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
+    namespace: &'a str,
+    has_place: bool,
+}
+
+#[derive(Debug)]
+struct Table {
+    free: usize,
+    namespaces: HashMap<String, Namespace>,
+}
+
+#[derive(Debug, Default)]
+struct Namespace {
+    held: usize,
+    freed: Arc<Notify>,
 }
 
 impl Rooms {
-    /// A little for each reader of an answer to `channel`; more of it has `deadline` to come.
-    pub(crate) fn room<'a>(&'a self, channel: &'a ChannelUid, deadline: Instant) -> Room<'a> {
-        Room { rooms: self, channel, deadline, place: None }
+    /// A little for each reader of an answer to a channel of `namespace`.
+    pub(crate) fn room<'a>(&'a self, namespace: &'a str) -> Room<'a> {
+        Room { rooms: self, namespace, has_place: false }
     }
 
-    fn with_places(places: usize) -> Self {
-        let of_each = places.div_ceil(2);
-        Self { all: Arc::new(Semaphore::new(places)), of_each, channels: Mutex::default() }
+    fn with_places(free: usize) -> Self {
+        Self(Mutex::new(Table { free, namespaces: HashMap::new() }))
     }
 
-    fn of(&self, channel: &ChannelUid) -> Arc<Semaphore> {
-        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        channels.retain(|_, places| Arc::strong_count(places) > 1);
-        let places = channels.entry(channel.clone());
-        Arc::clone(places.or_insert_with(|| Arc::new(Semaphore::new(self.of_each))))
+    /// Takes a place, or says what rings when it is worth trying again.
+    fn take(&self, namespace: &str) -> Result<(), Arc<Notify>> {
+        let mut table = self.table();
+        let free = table.free;
+        let entry = table.namespaces.entry(namespace.to_owned()).or_default();
+        if entry.held >= free {
+            return Err(Arc::clone(&entry.freed));
+        }
+        entry.held += 1;
+        // There may be one for the next as well: one ring stands for several places.
+        entry.freed.notify_one();
+        table.free -= 1;
+        Ok(())
+    }
+
+    fn give_back(&self, namespace: &str) {
+        let mut table = self.table();
+        table.free += 1;
+        if let Some(entry) = table.namespaces.get_mut(namespace) {
+            entry.held = entry.held.saturating_sub(1);
+        }
+        table.namespaces.retain(|_, entry| entry.held > 0 || Arc::strong_count(&entry.freed) > 1);
+        // One more is free for each of them.
+        table.namespaces.values().for_each(|entry| entry.freed.notify_one());
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -65,17 +97,30 @@ impl Default for Rooms {
 }
 
 impl Room<'_> {
-    /// Goes on with so many bytes held; waits for a place when they are more than a little.
-    pub(crate) async fn hold(&mut self, bytes: usize) -> Result<(), Failure> {
-        if self.place.is_some() || bytes <= LITTLE {
-            return Ok(());
+    /// Goes on when so many bytes have come; waits for a place when they are more than a little.
+    /// Gives how long it waited.
+    pub(crate) async fn hold(&mut self, bytes: usize) -> Result<Duration, Failure> {
+        if self.has_place || bytes <= LITTLE {
+            return Ok(Duration::ZERO);
         }
-        // Its own channel's first: who waits there holds nothing of the others'.
-        let (own, all) = (self.rooms.of(self.channel), Arc::clone(&self.rooms.all));
-        let both =
-            async { Some((own.acquire_owned().await.ok()?, all.acquire_owned().await.ok()?)) };
-        self.place = timeout_at(self.deadline, both).await.map_err(|_| Failure::Deadline)?;
-        Ok(())
+        let began = Instant::now();
+        let (rooms, namespace) = (self.rooms, self.namespace);
+        let taken = async {
+            while let Err(freed) = rooms.take(namespace) {
+                freed.notified().await;
+            }
+        };
+        timeout(LONGEST_WAIT, taken).await.map_err(|_| Failure::Deadline)?;
+        self.has_place = true;
+        Ok(began.elapsed())
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        if self.has_place {
+            self.rooms.give_back(self.namespace);
+        }
     }
 }
 
@@ -83,41 +128,85 @@ impl Room<'_> {
 mod tests {
     use std::time::Duration;
 
-    use kanarie_words::ids::ChannelUid;
-    use tokio::time::Instant;
+    use tokio::time::{sleep, timeout};
 
-    use super::{LITTLE, Rooms};
+    use super::{LITTLE, Room, Rooms};
     use crate::outbound::agent::answer::Failure;
 
-    fn channel(uid: &str) -> ChannelUid {
-        uid.parse().unwrap()
-    }
+    const MUCH: usize = LITTLE + 1;
 
-    fn soon() -> Instant {
-        Instant::now() + Duration::from_secs(1)
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_little_is_free_and_more_waits_for_a_place_until_its_deadline() {
-        let (rooms, a, b) = (Rooms::with_places(1), channel("a"), channel("b"));
-        let mut first = rooms.room(&a, soon());
-        assert_eq!(first.hold(LITTLE + 1).await, Ok(()));
-        let mut second = rooms.room(&b, soon());
-        assert_eq!(second.hold(LITTLE).await, Ok(()));
-        assert_eq!(second.hold(LITTLE + 1).await, Err(Failure::Deadline));
-        drop(first);
-        let mut third = rooms.room(&b, soon());
-        assert_eq!(third.hold(LITTLE + 1).await, Ok(()));
-        assert_eq!(third.hold(usize::MAX).await, Ok(()), "it has its place");
+    /// Rooms of a namespace that have a place, until it gets no more.
+    async fn all<'a>(rooms: &'a Rooms, namespace: &'a str) -> Vec<Room<'a>> {
+        let mut all = Vec::new();
+        loop {
+            let mut room = rooms.room(namespace);
+            match room.hold(MUCH).await {
+                Ok(_) => all.push(room),
+                Err(failure) => {
+                    assert_eq!(failure, Failure::Deadline);
+                    return all;
+                }
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn one_channel_has_half_of_the_places() {
-        let (rooms, a, b) = (Rooms::with_places(4), channel("a"), channel("b"));
-        let mut of_a: Vec<_> = (0..3).map(|_| rooms.room(&a, soon())).collect();
-        assert_eq!(of_a[0].hold(LITTLE + 1).await, Ok(()));
-        assert_eq!(of_a[1].hold(LITTLE + 1).await, Ok(()));
-        assert_eq!(of_a[2].hold(LITTLE + 1).await, Err(Failure::Deadline));
-        assert_eq!(rooms.room(&b, soon()).hold(LITTLE + 1).await, Ok(()));
+    async fn a_little_is_free_and_more_waits_for_a_place() {
+        let rooms = Rooms::with_places(1);
+        let mut first = rooms.room("a");
+        assert_eq!(first.hold(MUCH).await, Ok(Duration::ZERO));
+        assert_eq!(first.hold(usize::MAX).await, Ok(Duration::ZERO), "it has its place");
+        let mut second = rooms.room("b");
+        assert_eq!(second.hold(LITTLE).await, Ok(Duration::ZERO));
+        let (waited, ()) = tokio::join!(second.hold(MUCH), async {
+            sleep(Duration::from_secs(3)).await;
+            drop(first);
+        });
+        assert_eq!(waited, Ok(Duration::from_secs(3)));
+        assert_eq!(rooms.room("a").hold(MUCH).await, Err(Failure::Deadline));
+        drop(second);
+        assert!(rooms.table().namespaces.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_namespace_has_as_many_places_as_it_leaves() {
+        let rooms = Rooms::with_places(64);
+        let one = all(&rooms, "a").await;
+        let two = all(&rooms, "b").await;
+        assert_eq!((one.len(), two.len()), (32, 16));
+        assert_eq!(rooms.room("c").hold(MUCH).await, Ok(Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn whoever_waits_is_rung_for_every_place_that_comes_back() {
+        let rooms = Rooms::with_places(8);
+        let mut of_a = all(&rooms, "a").await;
+        let of_b = all(&rooms, "b").await;
+        assert_eq!((of_a.len(), of_b.len()), (4, 2));
+        let (mut c, mut d) = (rooms.room("c"), rooms.room("c"));
+        let (mut e, mut f) = (rooms.room("c"), rooms.room("b"));
+        assert_eq!(c.hold(MUCH).await, Ok(Duration::ZERO));
+        let (d, e, f, ()) = tokio::join!(d.hold(MUCH), e.hold(MUCH), f.hold(MUCH), async {
+            sleep(Duration::from_secs(1)).await;
+            of_a.clear();
+        });
+        assert!(d.is_ok() && e.is_ok() && f.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_stops_waiting_takes_no_ring_with_it() {
+        let rooms = Rooms::with_places(2);
+        let first = all(&rooms, "a").await;
+        let (mut impatient, mut patient) = (rooms.room("a"), rooms.room("a"));
+        let (gone, waited, ()) = tokio::join!(
+            timeout(Duration::from_secs(1), impatient.hold(MUCH)),
+            patient.hold(MUCH),
+            async {
+                sleep(Duration::from_secs(2)).await;
+                drop(first);
+            },
+        );
+        assert!(gone.is_err());
+        assert_eq!(waited, Ok(Duration::from_secs(2)));
     }
 }

@@ -98,8 +98,4 @@ impl Message {
             self.is_cut = self.block.was_cut;
         }
     }
-
-    pub(crate) fn held(&self) -> usize {
-        self.text.len()
-    }
 }

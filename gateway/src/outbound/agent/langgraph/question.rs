@@ -99,10 +99,6 @@ impl Draft {
         }
     }
 
-    pub(crate) fn held(&self) -> usize {
-        self.json.len() + self.text.as_ref().map_or(0, |(_, text)| text.len())
-    }
-
     fn offer(&mut self, key: &str, text: &str) {
         let place = TEXTS.iter().position(|known| *known == key);
         let Some(place) = place.filter(|_| !text.trim().is_empty()) else { return };

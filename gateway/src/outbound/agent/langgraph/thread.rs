@@ -85,10 +85,6 @@ impl Visit for Open {
             self.ids.push(self.id.clone());
         }
     }
-
-    fn held(&self) -> usize {
-        self.ids.iter().map(String::len).sum()
-    }
 }
 
 fn is_question(path: Path<'_>) -> bool {
@@ -146,10 +142,6 @@ impl Visit for Marked<'_> {
             self.found = Some(self.id.clone());
         }
     }
-
-    fn held(&self) -> usize {
-        self.id.len()
-    }
 }
 
 impl<'a> Earlier<'a> {
@@ -196,10 +188,6 @@ impl Visit for Earlier<'_> {
             Some(below) => self.message.close(below),
             None => {}
         }
-    }
-
-    fn held(&self) -> usize {
-        self.message.held()
     }
 }
 

@@ -131,12 +131,6 @@ impl Visit for Values<'_> {
             _ => {}
         }
     }
-
-    fn held(&self) -> usize {
-        let said = self.said.as_ref().map_or(0, |said| said.text.len());
-        let asked = self.asked.as_ref().map_or(0, |asked| asked.text.len());
-        self.message.held() + said + self.draft.held() + asked
-    }
 }
 
 #[cfg(test)]
