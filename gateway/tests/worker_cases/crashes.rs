@@ -112,17 +112,31 @@ async fn a_message_that_no_version_wrote_is_buried() {
     assert_eq!(agent.asked().len(), 0);
 }
 
-#[tokio::test]
-async fn a_reply_of_a_newer_gateway_is_left_for_it() {
-    let (world, _agent) = one_agent().await;
+/// A head that another gateway left with a reply of this body.
+async fn with_reply(world: &World, body: &str) {
     world.admit(1, "SM1", "Hallo").await;
     let lease = world.claim(1).await;
-    let body = r#"{"schema":99,"parts":["Dag"]}"#.to_owned();
-    let intent = Intent::fresh("reply".parse().unwrap(), 1, body);
+    let intent = Intent::fresh("reply".parse().unwrap(), 1, body.to_owned());
     let commit = CommitReply { lease, intent, evidence: None, memo: Memo::default(), mark: None };
     world.store.run(commit).await.unwrap();
     world.skip(16_000);
+}
+
+#[tokio::test]
+async fn a_reply_of_a_newer_gateway_is_left_for_it() {
+    let (world, _agent) = one_agent().await;
+    with_reply(&world, r#"{"schema":99,"parts":["Dag"]}"#).await;
     let _running = world.work().await;
     world.pass(70).await;
     assert_eq!((world.twilio.posts(), world.dead().await), (0, None));
+}
+
+#[tokio::test]
+async fn a_reply_that_is_none_is_buried_and_neither_sent_nor_made_again() {
+    let (world, agent) = one_agent().await;
+    // So it comes from a store that cannot read it.
+    with_reply(&world, "").await;
+    let _running = world.work().await;
+    assert_eq!(world.buried().await, "unreadable");
+    assert_eq!((agent.asked().len(), world.twilio.posts()), (0, 0));
 }

@@ -1,4 +1,7 @@
 //! Rows as the scripts write them, read back.
+//!
+//! Takes the text of a row, gives the value that the machine knows. What cannot be read is
+//! `Corrupt`, or none. Never writes a row: the scripts do. Never puts a row's text into an error.
 
 use kanarie_queue::intent::{Intent, Memo, Sending};
 use kanarie_words::Millis;
@@ -37,6 +40,12 @@ pub(super) fn intent(row: &str, body: String) -> Decoded<Intent> {
 /// What a conversation remembers; what cannot be read keeps no message from its answer.
 pub(super) fn memo(row: Option<&str>) -> Memo {
     row.and_then(|row| json(row).ok()).unwrap_or_default()
+}
+
+/// Stands for an intent that cannot be read. It has no body, which no reply is without, so whoever
+/// owns the head gives it up.
+pub(super) fn lost_intent() -> Intent {
+    Intent::fresh(IntentId::from_bytes([0; 16]), 0, String::new())
 }
 
 pub(super) fn json<'a, T: Deserialize<'a>>(text: &'a str) -> Decoded<T> {

@@ -1,6 +1,7 @@
 -- acknowledged: the routes that a replica obeys, of some channels or of all.
 -- ARGV: clock, replica, "all" or "named", then the names.
--- Gives {channel, "<serving> <hash>", ...}; nothing when its last heartbeat is a minute old.
+-- Gives {channel, "<serving> <hash>", ...}, with " cut" behind a hash whose canary is cut off
+-- there; nothing when its last heartbeat is a minute old.
 
 local REP, ACK = KEYS[1], KEYS[2]
 local seen = redis.call("ZSCORE", REP, ARGV[2])

@@ -1,6 +1,6 @@
 -- admit: duplicate, then limit, then capacity, then append. Nothing is written before the append.
--- ARGV: clock, conversation, channel, dedup key, envelope, limit, window ms, dedup ms, an epoch, the
--- nonce of a lease that is wanted at once or "", its ms.
+-- ARGV: clock, conversation, channel, dedup key, envelope, limit, window ms, dedup ms, an epoch,
+-- the nonce of a lease that is wanted at once or "", its ms.
 -- Gives 0 queued, -1 duplicate, -2 full, or the milliseconds until the limit lets one more in; and
 -- {now, memo or nil} when it is leased: then all else that a claim tells is what was just admitted.
 
@@ -31,7 +31,6 @@ local bytes = tonumber(redis.call("HGET", META, "bytes") or 0)
 if row.hi - row.lo >= 200 or bytes + #envelope > 67108864 then return -2 end
 
 if is_damaged then
-  note_damage()
   redis.call("ZREM", LSE, conversation)
   redis.call("ZREM", DLY, conversation)
 end
@@ -47,8 +46,8 @@ redis.call("PEXPIRE", RL, window)
 local head = string.format("%.0f:%d:", now, #dedup_key)
 redis.call("HSET", MSG, conversation .. ":" .. digits(row.hi), head .. dedup_key .. envelope)
 redis.call("HSETNX", META, "epoch", ARGV[9])
--- A channel made anew with the same sender inherits, and is counted for, what waits; what waited for
--- an agent of the former one waits no more.
+-- A channel made anew with the same sender inherits, and is counted for, what waits; what waited
+-- for an agent of the former one waits no more.
 local parked = false
 if row.ch ~= channel then
   parked = row.park ~= nil

@@ -1,6 +1,6 @@
 -- commit_reply: makes the reply durable, once for a head.
--- ARGV: clock, conversation, nonce, intent's id, its segments, its body, evidence or "", memo or "", the
--- attempt that posts its first segment or none.
+-- ARGV: clock, conversation, nonce, intent's id, its segments, its body, evidence or "", memo or
+-- "", the attempt that posts its first segment or none.
 -- Gives {"done"}, {"stale"}, or {"exists", intent, body}.
 
 local conversation, id = ARGV[2], ARGV[4]
@@ -12,7 +12,7 @@ if standing then
   if standing.id == id then return { "done" } end
   return { "exists", text, redis.call("HGET", BOD, conversation) }
 end
--- One that cannot be read may have been sent: the next claim gives its head up.
+-- One that cannot be read may have been sent: whoever claims its head next gives that up.
 if text then return { "stale" } end
 
 local intent = { id = id, segments = tonumber(ARGV[5]), resent = false }

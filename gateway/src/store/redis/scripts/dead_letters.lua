@@ -24,8 +24,8 @@ end
 local oldest, newest = first_of_each("ZRANGE"), first_of_each("ZREVRANGE")
 local answer = {}
 for channel, first in pairs(oldest) do
-  local last = newest[channel]
-  for _, value in ipairs({ channel, redis.call("HGET", DLC, channel), first[1], last[1], last[2] }) do
+  local count, last = redis.call("HGET", DLC, channel), newest[channel]
+  for _, value in ipairs({ channel, count, first[1], last[1], last[2] }) do
     answer[#answer + 1] = value
   end
 end

@@ -1,16 +1,18 @@
 -- heartbeat: a replica announces itself and the routes that it obeys.
 -- ARGV: clock, replica, digest, the digest it announced last or "" for a first and complete
--- account, the store's key, number of acknowledgements, then channel and "<serving> <hash>" of each, then the
--- channels whose route is gone.
+-- account, the store's key, number of acknowledgements, then of each the channel and "<serving>
+-- <hash>", with " cut" behind it while its canary is cut off here, then the channels whose route is
+-- gone.
 -- Gives three numbers. First 1, or 0 when the last account is not what stands here: then nothing
--- changed, and the replica gives a complete one; or -1 when the store has another key. Then how long
--- ago the counts were asked for, -1 for never, and how long after the time before.
+-- changed, and the replica gives a complete one; or -1 when the store has another key. Then how
+-- long ago the counts were asked for, -1 for never, and how long after the time before.
 
 local REP, DIG, ACK, KEY, LAYOUT = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local ASKED = KEYS[6]
 local replica, digest, last = ARGV[2], ARGV[3], ARGV[4]
 
--- A server that was emptied under a fleet must not draw a key of its own: one customer would be two.
+-- A server that was emptied under a fleet must not draw a key of its own: one customer would be
+-- two.
 local key = redis.call("GET", KEY)
 if key and key ~= ARGV[5] then return { -1, -1, 0 } end
 if not key then redis.call("SET", KEY, ARGV[5]) end

@@ -3,7 +3,8 @@
 
 local REP, DIG = KEYS[1], KEYS[2]
 local answer = { string.format("%.0f", now) }
-local live = redis.call("ZRANGEBYSCORE", REP, "(" .. string.format("%.0f", now - 10000), "+inf", "WITHSCORES")
+local since = "(" .. string.format("%.0f", now - 10000)
+local live = redis.call("ZRANGEBYSCORE", REP, since, "+inf", "WITHSCORES")
 for at = 1, #live, 2 do
   answer[#answer + 1] = live[at]
   answer[#answer + 1] = live[at + 1]

@@ -1,7 +1,7 @@
 -- The record of a sent segment, for the verbs that make one.
 
--- A segment has its SID. Evidence and no control, so it needs no lease; a conversation that waited to
--- learn it becomes ready. False when the intent is gone or this is not its next segment.
+-- A segment has its SID. Evidence and no control, so it needs no lease; a conversation that waited
+-- to learn it becomes ready. False when the intent is gone or this is not its next segment.
 local function note_sent(conversation, id, segment, sid)
   local intent, sent = intent_of(conversation, id)
   if not intent or segment ~= sent or segment >= intent.segments then return false end

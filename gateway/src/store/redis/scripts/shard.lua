@@ -63,8 +63,8 @@ local function is_intent(intent)
     and (intent.missed == nil or is_count(intent.missed))
 end
 
--- The row of a conversation; none when it is absent, none and true when it makes no sense: then it is
--- as if it were absent, and nobody else must suffer from it.
+-- The row of a conversation; none when it is absent, none and true when it makes no sense: then it
+-- is as if it were absent, and nobody else must suffer from it.
 local function row_of(conversation)
   local text = redis.call("HGET", CONV, conversation)
   if not text then return nil, false end
@@ -80,12 +80,6 @@ local function intent_row(conversation)
   local good, intent = pcall(cjson.decode, text)
   if good and is_intent(intent) then return intent, text end
   return nil, true
-end
-
--- Something that could not be read was passed over.
-local function note_damage()
-  redis.call("HINCRBY", META, "damaged", 1)
-  changed()
 end
 
 -- The row of a conversation that this nonce owns. An expired lease that nobody took over counts.
@@ -132,8 +126,8 @@ local function make_ready(conversation, row)
   redis.call("ZADD", RDY, row.score, conversation)
 end
 
--- Leases a conversation that waits in no set any more and whose turn starts then. The try is counted
--- before any work, so that a death cannot loop for ever.
+-- Leases a conversation that waits in no set any more and whose turn starts then. The try is
+-- counted before any work, so that a death cannot loop for ever.
 local function lease(conversation, row, start, nonce, lease_ms)
   local clock = tonumber(redis.call("HGET", VT, "clock") or 0)
   if start > clock then redis.call("HSET", VT, "clock", start) end
@@ -169,15 +163,17 @@ local function parts(message)
   if not at then return nil, "", "" end
   length = tonumber(length)
   if from + length - 1 > #message then return nil, "", "" end
-  return tonumber(at), string.sub(message, from, from + length - 1), string.sub(message, from + length)
+  local envelope = string.sub(message, from + length)
+  return tonumber(at), string.sub(message, from, from + length - 1), envelope
 end
 
 local function message_of(conversation, row)
   return redis.call("HGET", MSG, conversation .. ":" .. digits(row.lo))
 end
 
--- Takes the head off; the next message, if there is one, starts from nothing. With the last one goes
--- all that the row counted, whatever of it could not be read; layout 1 counted nothing in a row.
+-- Takes the head off; the next message, if there is one, starts from nothing. With the last one
+-- goes all that the row counted, whatever of it could not be read; layout 1 counted nothing in a
+-- row.
 local function pop(conversation, row)
   local _, _, envelope = parts(message_of(conversation, row))
   local is_last = row.lo + 1 >= row.hi

@@ -1,7 +1,7 @@
 -- sweep: dead letters lose their text after 24 hours and are dropped after 14 days, up to 100 of
--- each a call, and conversations forget their last reply after a day. Everything else that ages has a
--- time to live.
--- ARGV: clock.
+-- each a call, and conversations forget their last reply after a day. Everything else that ages has
+-- a time to live.
+-- ARGV: clock. Gives 1.
 
 local DL, DLZ, DLC, ME, MEZ = KEYS[14], KEYS[15], KEYS[16], KEYS[17], KEYS[18]
 

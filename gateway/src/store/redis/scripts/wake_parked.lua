@@ -4,7 +4,8 @@
 
 local park = ARGV[2] .. " " .. ARGV[3]
 if not redis.call("ZSCORE", PRB, park) then return 0 end
-local waiting = redis.call("ZRANGEBYLEX", PRK, "[" .. park .. " ", "[" .. park .. " \255", "LIMIT", 0, 200)
+local from, to = "[" .. park .. " ", "[" .. park .. " \255"
+local waiting = redis.call("ZRANGEBYLEX", PRK, from, to, "LIMIT", 0, 200)
 if #waiting < 200 then redis.call("ZREM", PRB, park) end
 changed()
 for _, place in ipairs(waiting) do
@@ -15,7 +16,6 @@ for _, place in ipairs(waiting) do
     make_ready(conversation, row)
     keep(conversation, row)
   else
-    note_damage()
     redis.call("ZREM", PRK, place)
   end
 end

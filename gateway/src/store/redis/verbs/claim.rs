@@ -1,4 +1,9 @@
 //! Leases and waiting, as calls.
+//!
+//! Takes the verbs of `claim.rs` and `park.rs` of the queue, gives their calls; reads a claim's
+//! answer into a head, with its message, its intent and its memo. Never leases anything by itself.
+//! A head that cannot be read is `Corrupt`; a reply that cannot is no reply, for its owner to give
+//! up, and a memo that cannot is none.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -13,10 +18,9 @@ use serde::Deserialize;
 use crate::store::redis::call::{
     Call, Decoded, Scripted, corrupt, keys, number, only, optional, owned, owner, plain, script,
 };
-use crate::store::redis::rows::{intent, json, memo, message};
+use crate::store::redis::rows::{intent, json, lost_intent, memo, message};
 
-static CLAIM: LazyLock<Script> =
-    script!(" flags=allow-oom", "shard.lua", "letters.lua", "next.lua", "claim.lua");
+static CLAIM: LazyLock<Script> = script!(" flags=allow-oom", "shard.lua", "next.lua", "claim.lua");
 static EXTEND: LazyLock<Script> = script!(" flags=allow-oom", "shard.lua", "extend.lua");
 static KEEP_RUN: LazyLock<Script> = script!(" flags=allow-oom", "shard.lua", "keep_run.lua");
 static ISOLATE: LazyLock<Script> = script!(" flags=allow-oom", "shard.lua", "isolate.lua");
@@ -41,11 +45,7 @@ struct HeadRow {
 impl Scripted for Claim {
     fn calls(&self) -> Vec<Call> {
         let arguments = vec![self.nonce.to_string(), self.lease_ms.to_string()];
-        vec![Call {
-            script: &CLAIM,
-            keys: keys(self.shard, &["dl", "dlz", "dlc", "me"]),
-            arguments,
-        }]
+        vec![Call { script: &CLAIM, keys: keys(self.shard, &["me"]), arguments }]
     }
 
     fn answer(self, values: Vec<Value>) -> Decoded<Claimed> {
@@ -68,7 +68,7 @@ pub(super) fn claimed(value: Value, nonce: Nonce) -> Decoded<Claimed> {
     let text = parts.next().flatten().ok_or_else(|| corrupt("a head without a message"))?;
     let (admitted_at, envelope) = message(&text).ok_or_else(|| corrupt("a message"))?;
     let intent = match (parts.next().flatten(), parts.next().flatten()) {
-        (Some(row), Some(body)) => Some(intent(&row, body)?),
+        (Some(row), Some(body)) => Some(intent(&row, body).unwrap_or_else(|_| lost_intent())),
         (None, None) => None,
         _ => return Err(corrupt("an intent without a body")),
     };

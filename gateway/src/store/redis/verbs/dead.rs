@@ -1,4 +1,7 @@
 //! Dead letters, loads and the sweep, as calls.
+//!
+//! Takes a burial or a sweep of one shard, or a question to all of them; gives the calls and, of
+//! the questions, sums by channel. Never reads a dead letter's text.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -12,7 +15,7 @@ use crate::store::redis::call::{
     Call, Decoded, Scripted, corrupt, flag, id, keys, number, only, owner, plain, script,
 };
 
-static BURY: LazyLock<Script> = script!(" flags=allow-oom", "shard.lua", "letters.lua", "bury.lua");
+static BURY: LazyLock<Script> = script!(" flags=allow-oom", "shard.lua", "bury.lua");
 static SWEEP: LazyLock<Script> = script!(" flags=allow-oom", "shard.lua", "sweep.lua");
 static DEAD_LETTERS: LazyLock<Script> =
     script!(" flags=no-writes", "shard.lua", "dead_letters.lua");

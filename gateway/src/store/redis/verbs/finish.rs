@@ -11,15 +11,8 @@ use crate::store::redis::call::{
 };
 use crate::store::redis::verbs::claim::claimed;
 
-static FINISH: LazyLock<Script> = script!(
-    " flags=allow-oom",
-    "shard.lua",
-    "letters.lua",
-    "next.lua",
-    "intent.lua",
-    "sent.lua",
-    "finish.lua"
-);
+static FINISH: LazyLock<Script> =
+    script!(" flags=allow-oom", "shard.lua", "next.lua", "intent.lua", "sent.lua", "finish.lua");
 
 impl Scripted for Finish {
     fn calls(&self) -> Vec<Call> {
@@ -32,7 +25,7 @@ impl Scripted for Finish {
             nonce,
             lease_ms,
         ];
-        owner(&FINISH, &self.lease, &["dl", "dlz", "dlc", "me", &attributed], rest)
+        owner(&FINISH, &self.lease, &["me", &attributed], rest)
     }
 
     fn answer(self, values: Vec<Value>) -> Decoded<Finished> {
