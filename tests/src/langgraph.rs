@@ -73,6 +73,30 @@ impl LangGraphServer {
         Ok(messages.iter().map(|m| (text(&m["type"]), text(&m["content"]))).collect())
     }
 
+    /// Waits until a run of a thread is under way.
+    ///
+    /// # Errors
+    /// None is before the time is up.
+    pub async fn wait_until_running(&self, thread: &str, within: Duration) -> Result<()> {
+        let (client, deadline) = (http_client()?, Instant::now() + within);
+        let url = format!("{}/threads/{thread}/runs", self.url);
+        loop {
+            let runs: Value = match client.get(&url).send().await?.error_for_status() {
+                Ok(response) => response.json().await?,
+                // The thread is made with its first run.
+                Err(_) => Value::Null,
+            };
+            let mut runs = runs.as_array().into_iter().flatten();
+            if runs.any(|run| run["status"] == "running") {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("no run of thread {thread} is under way:\n{}", self.process.log_tail());
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     async fn wait_until_ready(&mut self) -> Result<()> {
         let client = http_client()?;
         let deadline = Instant::now() + Duration::from_secs(60);

@@ -7,7 +7,6 @@ use std::time::Duration;
 use futures::future::join_all;
 use kanarie_tests::agent::Behaviour;
 use kanarie_tests::customer::{self, Answer, customer, message_sid};
-use kanarie_tests::product::Program;
 use kanarie_tests::redis_server::RedisServer;
 use kanarie_tests::signer;
 use kanarie_tests::stage::Stage;
@@ -73,21 +72,22 @@ async fn a_hundred_copies_at_two_gateways_are_one_admission_and_a_hundred_times_
     assert_eq!(stage.agent.count(), 2);
 }
 
-async fn sixty_at_once(stage: &Stage, gateway: &Program) -> Vec<Answer> {
+/// A stage whose channel has the limits of everybody who sets none.
+async fn with_usual_limits() -> Stage {
+    let stage = Stage::new().await.unwrap();
     let mut manifest = stage.manifest();
     manifest.limits = json!({});
     stage.apply(&manifest).unwrap();
-    tokio::time::sleep(Duration::from_millis(2_500)).await; // the folder is read each second
-    let writer = customer(1);
-    let posts = (0..60).map(|_| stage.say(gateway, &writer, "hallo"));
-    join_all(posts).await.into_iter().map(Result::unwrap).collect()
+    stage
 }
 
 #[tokio::test]
 async fn sixty_messages_at_once_from_one_sender_are_fifty_accepted_and_ten_refused() {
-    let stage = Stage::new().await.unwrap();
+    let stage = with_usual_limits().await;
     let gateway = stage.gateway(None).await.unwrap();
-    let answers = sixty_at_once(&stage, &gateway).await;
+    let writer = customer(1);
+    let posts = (0..60).map(|_| stage.say(&gateway, &writer, "hallo"));
+    let answers: Vec<Answer> = join_all(posts).await.into_iter().map(Result::unwrap).collect();
     assert_eq!(tally(&answers), BTreeMap::from([(200, 50), (429, 10)]));
     let refused = answers.iter().find(|answer| answer.status == 429).unwrap();
     assert_eq!(refused.body, "Too many requests, please slow down");
@@ -96,10 +96,7 @@ async fn sixty_messages_at_once_from_one_sender_are_fifty_accepted_and_ten_refus
 #[tokio::test]
 async fn the_limit_holds_over_two_gateways_on_one_redis() {
     let redis = RedisServer::start().await.unwrap();
-    let stage = Stage::new().await.unwrap();
-    let mut manifest = stage.manifest();
-    manifest.limits = json!({});
-    stage.apply(&manifest).unwrap();
+    let stage = with_usual_limits().await;
     let one = stage.gateway(Some(redis.url())).await.unwrap();
     let two = stage.gateway(Some(redis.url())).await.unwrap();
     let writer = customer(1);

@@ -7,7 +7,6 @@ use kanarie_tests::customer::customer;
 use kanarie_tests::langgraph::LangGraphServer;
 use kanarie_tests::manifest::lang_graph_agent;
 use kanarie_tests::stage::Stage;
-use tokio::time::sleep;
 use uuid::Uuid;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -50,7 +49,7 @@ async fn a_gateway_killed_in_the_middle_of_a_run_leaves_one_answer_and_one_turn(
     stage.apply(&manifest).unwrap();
     let gateway = stage.gateway(None).await.unwrap();
     stage.say(&gateway, &customer(1), "een traag antwoord graag").await.unwrap();
-    sleep(Duration::from_secs(3)).await; // the run takes six seconds: it is under way
+    server.wait_until_running(&thread(&stage, &customer(1)), SOON).await.unwrap();
     gateway.kill();
     gateway.start().await.unwrap();
     assert_eq!(stage.twilio.wait_for_sent(1, Duration::from_secs(90)).await, 1);

@@ -1,7 +1,7 @@
 //! What the client of the agents reads, waits for and finds again: without a store, in real time.
 
 use std::io::Write as _;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use kanarie_words::ids::ConversationId;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use crate::agents::{HttpAgent, LangGraph, Next, NextRun};
 use crate::world::{graph, http, revision};
@@ -308,10 +308,10 @@ async fn a_run_that_was_begun_unheard_is_cancelled_at_the_deadline() {
 }
 
 /// When a server closes a connection that it kept.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone)]
 enum Closes {
-    /// When it is used again after so much idle time, and unread.
-    Unread(Duration),
+    /// When the next one is used again after this was set, and unread. It is taken back then.
+    Unread(Arc<AtomicBool>),
     /// After so much idle time.
     After(Duration),
 }
@@ -325,6 +325,7 @@ async fn proxy(behind: &str, closes: Closes) -> (String, Arc<AtomicUsize>) {
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let (count, behind) = (Arc::clone(&requests), counted.clone());
+            let closes = closes.clone();
             tokio::spawn(async move {
                 while let Some(request) = read_message(&mut stream).await {
                     count.fetch_add(1, Ordering::SeqCst);
@@ -332,17 +333,17 @@ async fn proxy(behind: &str, closes: Closes) -> (String, Arc<AtomicUsize>) {
                     onward.write_all(&request).await.unwrap();
                     let answer = read_message(&mut onward).await.unwrap();
                     stream.write_all(&answer).await.unwrap();
-                    let (mut first, answered) = ([0], Instant::now());
+                    let mut first = [0];
                     let next = stream.peek(&mut first).map(drop);
-                    match closes {
-                        Closes::Unread(idle) => {
+                    let is_over = match &closes {
+                        Closes::Unread(now) => {
                             next.await;
-                            if answered.elapsed() >= idle {
-                                return;
-                            }
+                            now.swap(false, Ordering::SeqCst)
                         }
-                        Closes::After(idle) if timeout(idle, next).await.is_err() => return,
-                        Closes::After(_) => {}
+                        Closes::After(idle) => timeout(*idle, next).await.is_err(),
+                    };
+                    if is_over {
+                        return;
                     }
                 }
             });
@@ -369,9 +370,11 @@ async fn read_message(stream: &mut TcpStream) -> Option<Vec<u8>> {
 #[tokio::test]
 async fn a_kept_connection_that_the_other_end_closed_costs_no_try_and_no_doubled_question() {
     let agent = HttpAgent::start("agent").await;
-    let (url, requests) = proxy(&agent.url, Closes::Unread(Duration::ZERO)).await;
+    let closed = Arc::new(AtomicBool::new(false));
+    let (url, requests) = proxy(&agent.url, Closes::Unread(Arc::clone(&closed))).await;
     let asker = Asker::new(http(&url));
     for _ in 0..4 {
+        closed.store(true, Ordering::SeqCst);
         assert_eq!(asker.ask("SM1", "Hallo").await, text("agent: Hallo"));
     }
     assert_eq!((agent.asked().len(), requests.load(Ordering::SeqCst)), (4, 4));
@@ -380,13 +383,14 @@ async fn a_kept_connection_that_the_other_end_closed_costs_no_try_and_no_doubled
 #[tokio::test]
 async fn a_run_on_a_connection_that_the_other_end_closed_is_begun_once() {
     let server = LangGraph::start().await;
-    let (url, _) = proxy(&server.url, Closes::Unread(Duration::from_millis(200))).await;
+    let closed = Arc::new(AtomicBool::new(false));
+    let (url, _) = proxy(&server.url, Closes::Unread(Arc::clone(&closed))).await;
     let asker = Asker::new(graph(&url, "agent"));
-    for sid in ["SM1", "SM2"] {
-        assert_eq!(asker.ask(sid, "Hallo").await, text("agent answers"));
-        sleep(Duration::from_millis(250)).await;
-    }
+    assert_eq!(asker.ask("SM1", "Hallo").await, text("agent answers"));
+    closed.store(true, Ordering::SeqCst);
+    assert_eq!(asker.ask("SM2", "Hallo").await, text("agent answers"));
     assert_eq!(server.calls(), ["wait agent", "runs", "wait agent"], "it was looked for first");
+    assert!(!closed.load(Ordering::SeqCst), "a connection was closed");
 }
 
 #[tokio::test]
