@@ -1,4 +1,7 @@
 //! How the first agent attempt of a message ended: the agent's own classes.
+//!
+//! Takes a word, gives its class, and the way back. Never weighs one class against another: all but
+//! success are failures.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +21,8 @@ pub enum Class {
     NoAnswer,
     /// With an answer over the latency limit.
     Slow,
-    /// It could not be asked: its breaker was open, its Secret missing, its address refused.
+    /// It could not be asked: stable's breaker was open, or its address is refused or its URL
+    /// unusable.
     Unavailable,
 }
 

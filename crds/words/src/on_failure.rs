@@ -1,4 +1,7 @@
 //! What happens to a revision that fails.
+//!
+//! Takes nothing, gives the two words of the channel's spec; without one it is `Rollback`. Never
+//! decides whether a revision has failed.
 
 #[cfg(feature = "schema")]
 use schemars::JsonSchema;

@@ -1,4 +1,7 @@
 //! A point in time, given from outside: the operator's clock or the store's, never read here.
+//!
+//! Takes Unix milliseconds, gives distances and later times. Never goes below zero or over the end
+//! of the numbers, and never compares two clocks.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,6 @@
 //! The two tracks of a channel.
+//!
+//! Takes a word, gives its track, and the way back. Never knows which revision a track has.
 
 use serde::{Deserialize, Serialize};
 

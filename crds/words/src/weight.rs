@@ -1,4 +1,7 @@
 //! A weight: a percentage that cannot be wrong once it exists.
+//!
+//! Takes a number, gives a weight of 0 to 100 or says which number is none. Never rounds and never
+//! cuts off.
 
 use std::fmt;
 

@@ -1,4 +1,7 @@
 //! A reply, durable before its first byte leaves, and what is remembered of the one before.
+//!
+//! Takes an id, the number of segments and a body; gives the values that the verbs of `send.rs`
+//! keep. Never reads a body, and never decides whether a segment may be posted.
 
 use kanarie_words::Millis;
 use kanarie_words::ids::{AttemptId, IntentId, MessageSid};

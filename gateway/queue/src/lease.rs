@@ -1,4 +1,7 @@
 //! What an owner of a head asks for, shows, is told, and may wait for.
+//!
+//! Takes channel, conversation and nonce from a claim; gives the proof that every verb of an owner
+//! carries, and its two answers. Never says whether a lease still stands: only the shard knows.
 
 use kanarie_words::ids::{ChannelUid, ConversationId, Nonce, RevisionName};
 

@@ -1,4 +1,7 @@
 //! Outcomes of first attempts, and what was counted of them.
+//!
+//! Takes an outcome, gives the field that it is counted under, and sums of such fields by channel.
+//! A field that it cannot read is none. Never decides what an attempt was worth.
 
 use std::collections::BTreeMap;
 

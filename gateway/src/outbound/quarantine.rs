@@ -1,8 +1,8 @@
 //! The one place for heads on which workers died: each of them alone, so that the guilty one shows.
 //!
-//! Gives the place to one turn at a time, and the others a pause. A lease expires for many reasons,
-//! and whatever kills a process takes the leases of every other turn with it; only the suspect whose
-//! lease expires while it is here did it. Never says who is a suspect.
+//! Takes the turn of a suspect, gives it the place or a pause: one turn has it at a time. A lease
+//! expires for many reasons, and whatever kills a process takes the leases of every other turn with
+//! it; only the suspect whose lease expires while it is here did it. Never says who is a suspect.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;

@@ -1,4 +1,7 @@
 //! Why the store gave no answer.
+//!
+//! Takes what a store met, gives one of three words to act on: ask again, make room, set the head
+//! aside. Never says that a verb had no effect, and never repeats an argument of one.
 
 /// Why there is no answer. The verb may have taken effect all the same.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

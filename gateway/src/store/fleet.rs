@@ -1,4 +1,8 @@
 //! What replicas tell the store of themselves, and what it knows of them.
+//!
+//! Takes a heartbeat, gives what became of it; what live replicas obey and when the counts were
+//! last asked for are values as well. Never keeps one: that is the work of each store. Never holds
+//! a secret, only hashes of routes.
 
 use std::collections::{BTreeMap, BTreeSet};
 

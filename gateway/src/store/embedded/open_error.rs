@@ -1,4 +1,8 @@
 //! Why the embedded store cannot be opened, and what to do about it.
+//!
+//! Takes what directory, database and rows have to say, gives one sentence for whoever starts the
+//! gateway; to a store that is open already the same is a `StoreError`. Never shows what a row
+//! holds.
 
 use std::io;
 use std::path::PathBuf;

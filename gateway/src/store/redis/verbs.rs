@@ -1,4 +1,7 @@
 //! Every verb of the machine as a call of its script, a file a group.
+//!
+//! Takes nothing and gives nothing by itself: it lists the groups, and its tests hold every call to
+//! the keys and arguments that its script declares. Never calls Redis.
 
 mod admit;
 mod claim;

@@ -1,7 +1,7 @@
 -- finish: the last segment has its SID, so the head is done, and the next head of the shard is
 -- claimed.
--- ARGV: clock, conversation, nonce, intent's id, segment, SID, the nonce of a claim or "", its lease
--- ms.
+-- ARGV: clock, conversation, nonce, intent's id, segment, SID, the nonce of a claim or "", the ms
+-- of its lease.
 -- Gives {1, or 0 for a head that is somebody else's or not all sent; what the claim found, if any}.
 
 local conversation, id = ARGV[2], ARGV[4]

@@ -1,4 +1,8 @@
 //! Admission, as a call.
+//!
+//! Takes a message with its limits, gives the call of `admit.lua` and reads its answer: one of the
+//! four, or the head that was leased at once. Brings an epoch for a shard that has none yet. Never
+//! refuses a message by itself: the script decides.
 
 use std::sync::LazyLock;
 

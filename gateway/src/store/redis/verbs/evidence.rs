@@ -1,4 +1,8 @@
 //! Evidence, as calls.
+//!
+//! Takes the end of a first attempt, or the channels that are asked about; gives the calls, and the
+//! counts summed over the shards with the epoch of each. Never counts anything by itself, and never
+//! passes over a counter that it cannot read.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;

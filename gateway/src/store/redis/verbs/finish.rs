@@ -1,4 +1,7 @@
 //! The end of a reply and the next head, as one call.
+//!
+//! Takes the SID of a last segment and, if one is wanted, a lease; gives the call, and reads whether
+//! the head is done and what was claimed. Never takes a head for a lease that nobody asked for.
 
 use std::sync::LazyLock;
 

@@ -1,4 +1,7 @@
 //! The outbound pace, as a call.
+//!
+//! Takes a sender, its rate and how many sends, gives the call that books them and the wait that it
+//! answers. Its key belongs to the sender and to no shard. Never waits.
 
 use std::sync::LazyLock;
 

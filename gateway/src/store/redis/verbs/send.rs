@@ -1,4 +1,8 @@
 //! The reply, as calls.
+//!
+//! Takes what an owner does with a reply and what Twilio reports of it; gives the calls, and reads
+//! whether a segment may be posted. An answer that no script gives is `Corrupt`: never leave to
+//! post.
 
 use std::sync::LazyLock;
 
