@@ -7,7 +7,7 @@
 //! received, never trusts a forwarded header, and has no switch that turns it off.
 //!
 //! The rules are those of Twilio's security documentation and of its own libraries, without the
-//! libraries' quirks; `tests/signature_vectors.rs` names each of those.
+//! libraries' quirks; `tests/signature_vectors/refused.rs` names each of those.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;

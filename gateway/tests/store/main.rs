@@ -44,5 +44,6 @@ mod redis_store;
 mod replicas;
 mod replies;
 mod stage;
+mod steps;
 mod suspects;
 mod turns;

@@ -1,0 +1,99 @@
+//! A model check of rollouts under everything that goes wrong: two operators that read late, write
+//! late, lose writes and crash; replicas that obey late; counts, edits and commands at any moment;
+//! the loss of the route with its rebuild. Every order of these within the bounds is tried.
+//!
+//! The real `decide` and the real `rebuild` run inside. Invariants are checked on every
+//! write that takes effect, against what really happened and not against what the state believes.
+//! Three broken operators show that the invariants can fail.
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
+
+mod rollouts;
+mod world;
+
+use stateright::{Checker as _, Model as _};
+
+use crate::rollouts::{Operator, Rollouts};
+
+/// Little of everything; the tests below add what they are about.
+fn calm(operator: Operator) -> Rollouts {
+    Rollouts {
+        operator,
+        replicas: 1,
+        edits: 0,
+        ticks: 3,
+        crashes: 0,
+        losses: 0,
+        pauses: 0,
+        command: None,
+    }
+}
+
+fn holds(model: Rollouts) {
+    let whole = model.ticks >= 3;
+    let checker = model.checker().threads(2).spawn_bfs().join();
+    println!("{} states", checker.unique_state_count());
+    checker.assert_no_discovery("nothing is broken");
+    checker.assert_any_discovery("a canary is rolled back");
+    if whole {
+        checker.assert_any_discovery("a canary is promoted");
+    }
+}
+
+fn breaks(model: Rollouts) -> &'static str {
+    let checker = model.checker().threads(2).spawn_bfs().join();
+    let path = checker.assert_any_discovery("nothing is broken");
+    let actions = path.clone().into_actions();
+    println!("{} states; {} actions: {actions:?}", checker.unique_state_count(), actions.len());
+    path.into_states().pop().unwrap().broken.unwrap()
+}
+
+#[test]
+fn it_holds_under_late_lost_and_competing_writes() {
+    holds(Rollouts { crashes: 1, replicas: 2, ..calm(Operator::Right) });
+}
+
+#[test]
+fn it_holds_when_the_spec_changes_at_any_moment() {
+    holds(Rollouts { edits: 1, crashes: 1, ..calm(Operator::Right) });
+    holds(Rollouts { edits: 2, ticks: 1, ..calm(Operator::Right) });
+}
+
+#[test]
+fn it_holds_when_the_route_is_lost() {
+    holds(Rollouts { losses: 1, ..calm(Operator::Right) });
+    holds(Rollouts { losses: 1, edits: 1, ticks: 1, ..calm(Operator::Right) });
+}
+
+#[test]
+fn it_holds_when_paused_and_resumed() {
+    holds(Rollouts { pauses: 2, ..calm(Operator::Right) });
+}
+
+#[test]
+fn it_holds_under_every_command() {
+    for verb in ["retry", "abort", "promote-full"] {
+        holds(Rollouts { command: Some(verb), ..calm(Operator::Right) });
+    }
+}
+
+#[test]
+fn a_standing_command_is_not_executed_again_after_a_loss() {
+    holds(Rollouts { command: Some("retry"), losses: 1, ticks: 1, ..calm(Operator::Right) });
+}
+
+#[test]
+fn an_unconditional_write_breaks_it() {
+    breaks(calm(Operator::WritesUnconditionally));
+}
+
+#[test]
+fn a_clock_that_starts_before_the_acknowledgement_breaks_it() {
+    let fault = breaks(calm(Operator::StartsClockBeforeAcknowledgement));
+    assert!(fault.contains("cut short") || fault.contains("without a passed bake"), "{fault}");
+}
+
+#[test]
+fn a_rebuild_that_forgets_rejections_breaks_it() {
+    let model = Rollouts { losses: 1, ..calm(Operator::ForgetsRejectionsInRebuild) };
+    assert_eq!(breaks(model), "a rejected revision got traffic");
+}

@@ -1,0 +1,236 @@
+//! The world as it really is: the route, what everybody knows of it, and what must never be.
+
+use std::sync::LazyLock;
+
+use kanarie_rollout::observation::{Command, LiveReplica, Mode, Observation, StoreAnswer};
+use kanarie_rollout::policy::Policy;
+use kanarie_rollout::state::{CommandAnswer, CommandResult, Phase, RejectedRevision, Stage, State};
+use kanarie_rollout::steps::{Step, Steps};
+use kanarie_rollout::tally::{ServingTally, Tally};
+use kanarie_words::ids::{EpochDigest, ReplicaName, RevisionName};
+use kanarie_words::on_failure::OnFailure;
+use kanarie_words::timestamp::Timestamp;
+use kanarie_words::weight::Weight;
+
+const HOLD_SECONDS: u64 = 1;
+
+/// Every replica is called so; only its `serving` matters.
+static GATEWAY: LazyLock<ReplicaName> = LazyLock::new(|| "gateway".parse().unwrap());
+static EPOCH: LazyLock<EpochDigest> = LazyLock::new(|| "epoch".parse().unwrap());
+
+/// The world, and what is known of it for the invariants only.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct World {
+    pub(crate) route: Option<State>,
+    pub(crate) reported: Reported,
+    pub(crate) desired: u8,
+    pub(crate) paused: bool,
+    pub(crate) command: Option<&'static str>,
+    pub(crate) acknowledged: Vec<u64>,
+    pub(crate) at: u64,
+    pub(crate) evidence: (u64, Counted),
+    pub(crate) operators: [Worker; 2],
+    pub(crate) edits: u8,
+    pub(crate) crashes: u8,
+    pub(crate) losses: u8,
+    pub(crate) pauses: u8,
+    /// Since when every replica has really acknowledged the route.
+    pub(crate) in_force_since: Option<u64>,
+    /// Highest `serving` that was ever written.
+    pub(crate) highest: u64,
+    /// Revisions that were really rejected.
+    pub(crate) rejected: Vec<RevisionName>,
+    pub(crate) broken: Option<&'static str>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Counted {
+    Nothing,
+    Good,
+    Bad,
+}
+
+/// One operator: the route as it last read it, and a write on its way.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Worker {
+    pub(crate) read: Option<State>,
+    /// Whether nobody has written since: what comparing versions tells the API server.
+    pub(crate) is_newest: bool,
+    pub(crate) writes: Option<State>,
+}
+
+/// What status tells of the route.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Reported {
+    pub(crate) stable: RevisionName,
+    pub(crate) rejected: Vec<RejectedRevision>,
+    pub(crate) last_command: Option<CommandAnswer>,
+    pub(crate) transition: u64,
+}
+
+impl World {
+    pub(crate) fn observation(&self) -> Observation {
+        let replicas = self
+            .acknowledged
+            .iter()
+            .map(|serving| LiveReplica { name: GATEWAY.clone(), serving: Some(*serving) });
+        let (serving, counted) = self.evidence;
+        let canary = match counted {
+            Counted::Nothing => Tally::default(),
+            Counted::Good => Tally { success: 1, ..Tally::default() },
+            Counted::Bad => Tally { http: 20, ..Tally::default() },
+        };
+        Observation {
+            desired: name(self.desired),
+            policy: policy(),
+            mode: Mode::Automatic,
+            paused: self.paused,
+            command: self.command.map(|verb| Command::new("c1", verb)),
+            store: Some(StoreAnswer {
+                epoch: EPOCH.clone(),
+                at: Timestamp(self.at * 1000),
+                replicas: replicas.collect(),
+                evidence: vec![ServingTally { serving, stable: Tally::default(), canary }],
+            }),
+        }
+    }
+
+    pub(crate) fn read(&mut self, index: usize) {
+        let worker = &mut self.operators[index];
+        worker.read.clone_from(&self.route);
+        worker.is_newest = true;
+    }
+
+    pub(crate) fn counted(&self, serving: u64) -> Counted {
+        if self.evidence.0 == serving { self.evidence.1 } else { Counted::Nothing }
+    }
+
+    pub(crate) fn is_stable(&self, revision: u8) -> bool {
+        self.route.as_ref().is_some_and(|state| {
+            let split = state.split();
+            *split.stable == name(revision) && split.canary.is_none()
+        })
+    }
+
+    /// A write that takes effect: checked against what really happened, then in force.
+    pub(crate) fn take_effect(&mut self, old: &State, new: &State) {
+        self.broken = self.broken.or_else(|| self.fault(old, new));
+        let retried = executed(new, "retry") && !executed(old, "retry");
+        if retried {
+            self.rejected.clear();
+        }
+        for rejection in &new.rejected {
+            if !self.rejected.contains(&rejection.revision) {
+                self.rejected.push(rejection.revision.clone());
+            }
+        }
+        let split = new.split();
+        if split.canary.into_iter().chain([split.stable]).any(|one| self.rejected.contains(one)) {
+            self.broken = Some("a rejected revision got traffic");
+        }
+        self.put(new.clone());
+    }
+
+    pub(crate) fn put(&mut self, state: State) {
+        if self.route.as_ref().is_none_or(|old| old.serving != state.serving) {
+            self.in_force_since = None;
+        }
+        self.highest = self.highest.max(state.serving);
+        self.route = Some(state);
+        for worker in &mut self.operators {
+            worker.is_newest = false;
+        }
+    }
+
+    /// Whatever was not reported goes with the route; that much is declared.
+    pub(crate) fn lose_route(&mut self) {
+        self.losses += 1;
+        self.route = None;
+        for worker in &mut self.operators {
+            worker.is_newest = false;
+        }
+        self.rejected = self.reported.rejected.iter().map(|one| one.revision.clone()).collect();
+    }
+
+    fn fault(&self, old: &State, new: &State) -> Option<&'static str> {
+        if new.serving < old.serving || new.transition < old.transition {
+            return Some("numbers went back");
+        }
+        if (old.split() != new.split()) != (old.serving != new.serving) {
+            return Some("serving changed without weight or revisions, or they without it");
+        }
+        let held = self.in_force_since.is_some_and(|since| self.at - since >= HOLD_SECONDS);
+        let moved = |index: usize| if held { index + 1 } else { index };
+        match (&old.phase, &new.phase) {
+            (Phase::Rolling(from), Phase::Rolling(to)) if from.canary != to.canary => {
+                Some("a revision followed another without weight 0 between them")
+            }
+            (Phase::Rolling(from), Phase::Rolling(to)) => match (&from.stage, &to.stage) {
+                (Stage::Step { index: from, .. }, Stage::Step { index: to, .. })
+                    if *to > moved(*from) =>
+                {
+                    Some("a step was skipped or cut short")
+                }
+                _ => None,
+            },
+            (Phase::Clearing { .. }, Phase::Rolling(_)) if self.in_force_since.is_none() => {
+                Some("a rollout started before weight 0 was acknowledged")
+            }
+            (_, Phase::Rolling(to)) if to.step_index() != Some(0) => {
+                Some("a rollout did not start at its first step")
+            }
+            (Phase::Rolling(from), Phase::Stable { stable }) if *stable == from.canary => {
+                let baked = from.step_index() == Some(2) && held;
+                let good = self.counted(old.serving) == Counted::Good;
+                (!(baked && good || executed(new, "promote-full")))
+                    .then_some("a canary was promoted without a passed bake")
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Reported {
+    pub(crate) fn of(state: &State) -> Self {
+        Self {
+            stable: state.split().stable.clone(),
+            rejected: state.rejected.clone(),
+            last_command: state.last_command.clone(),
+            transition: state.transition,
+        }
+    }
+}
+
+fn executed(state: &State, verb: &str) -> bool {
+    matches!(
+        &state.last_command,
+        Some(CommandAnswer { verb: last, result: CommandResult::Executed, .. }) if last == verb
+    )
+}
+
+/// Drops what no decision reads, so that equal situations are one state of the model.
+pub(crate) fn forgotten(mut state: State) -> State {
+    state.history.clear();
+    for RejectedRevision { message, .. } in &mut state.rejected {
+        message.clear();
+    }
+    state
+}
+
+pub(crate) fn name(number: u8) -> RevisionName {
+    format!("r{number}").parse().unwrap()
+}
+
+fn policy() -> Policy {
+    let step = |weight| Step { weight: Weight::new(weight).unwrap(), hold_seconds: 1 };
+    Policy {
+        steps: Steps::new([10, 50, 100].map(step).to_vec()).unwrap(),
+        max_error_basis_points: 100,
+        min_messages: 1,
+        max_latency_ms: None,
+        interval_seconds: 5,
+        on_failure: OnFailure::Rollback,
+        retry_on_stable: true,
+        progress_deadline_seconds: 86_400,
+    }
+}

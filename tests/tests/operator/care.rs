@@ -1,0 +1,58 @@
+//! The channel `care` of every test, and what its owner does with it.
+
+use kanarie_tests::bench::Bench;
+use kanarie_tests::world::condition;
+use kanarie_words::class::Class;
+use kanarie_words::track::Track;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+
+pub(crate) const OLD: &str = "https://old.example.com/";
+pub(crate) const NEW: &str = "https://new.example.com/";
+
+/// A channel that is served, with nothing under way.
+pub(crate) async fn served(bench: &Bench) -> Value {
+    bench.apply(&bench.manifest("care", OLD)).await.unwrap();
+    bench.until("care", |channel| condition(channel, "Ready") == Some("True")).await.unwrap()
+}
+
+/// The channel asks for another agent; gives the serving of its first step.
+pub(crate) async fn rolling(bench: &Bench) -> u64 {
+    served(bench).await;
+    bench.apply(&bench.manifest("care", NEW)).await.unwrap();
+    let (route, _) = bench.until_route(|route| route.weight.percent() == 10).await.unwrap();
+    step_runs(bench).await;
+    route.serving
+}
+
+/// Waits until the clock of the present step runs.
+pub(crate) async fn step_runs(bench: &Bench) {
+    let started = |channel: &Value| channel["status"]["rollout"]["stepStartedAt"].is_string();
+    bench.until("care", started).await.unwrap();
+}
+
+/// Counts for both tracks of a serving.
+pub(crate) fn count(bench: &Bench, serving: u64, canary: (u64, u64), stable: u64) {
+    let (good, bad) = canary;
+    bench.script(|script| {
+        let counts = vec![
+            (Track::Canary, Class::Success, good),
+            (Track::Canary, Class::Http, bad),
+            (Track::Stable, Class::Success, stable),
+        ];
+        script.counts.insert(serving, counts);
+    });
+}
+
+pub(crate) async fn annotate(bench: &Bench, annotations: Value) {
+    let patch = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
+    bench.channels().patch("care", &PatchParams::default(), &patch).await.unwrap();
+}
+
+pub(crate) fn command(verb: &str, id: &str) -> Value {
+    json!({"kanarie.dev/command": verb, "kanarie.dev/command-id": id})
+}
+
+pub(crate) fn revision(channel: &Value, track: &str) -> String {
+    channel["status"][track]["revision"].as_str().unwrap_or_default().to_owned()
+}

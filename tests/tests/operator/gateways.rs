@@ -1,0 +1,67 @@
+//! What the gateways say, and what their silence means.
+
+use kanarie_tests::bench::Bench;
+use kanarie_tests::world::{condition, reason};
+use serde_json::Value;
+
+use crate::care::{NEW, count, rolling, served, step_runs};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_waits_for_every_live_gateway() {
+    let bench = Bench::start().await.unwrap();
+    served(&bench).await;
+    bench.script(|script| script.obedient = false);
+    bench.apply(&bench.manifest("care", NEW)).await.unwrap();
+    bench.until_route(|route| route.weight.percent() == 10).await.unwrap();
+    bench.pass(100_000);
+    let waits = |channel: &Value| reason(channel, "RolledOut") == Some("WaitingForGateways");
+    let channel = bench.until("care", waits).await.unwrap();
+    assert_eq!(reason(&channel, "Routed"), Some("NotAcknowledged"));
+    assert_eq!(condition(&channel, "Ready"), Some("True"), "the former route still serves");
+    assert_eq!(channel["status"]["gateway"]["summary"], "0/1");
+    bench.script(|script| script.obedient = true);
+    step_runs(&bench).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silence_of_the_gateways_is_no_evidence() {
+    let bench = Bench::start().await.unwrap();
+    let serving = rolling(&bench).await;
+    count(&bench, serving, (60, 0), 500);
+    bench.script(|script| script.silent = true);
+    bench.pass(100_000);
+    let unknown = |channel: &Value| reason(channel, "Routed") == Some("GatewayUnreachable");
+    let channel = bench.until("care", unknown).await.unwrap();
+    assert_eq!(condition(&channel, "Ready"), Some("Unknown"));
+    assert_eq!(bench.route().await.unwrap().0.weight.percent(), 10);
+    bench.script(|script| script.silent = false);
+    bench.until_route(|route| route.weight.percent() == 50).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_live_gateway_a_channel_is_not_ready() {
+    let bench = Bench::start().await.unwrap();
+    served(&bench).await;
+    bench.script(|script| script.replicas.clear());
+    let none = |channel: &Value| reason(channel, "Ready") == Some("NoGateway");
+    bench.until("care", none).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_letters_are_counted_in_status_and_told_once() {
+    let bench = Bench::start().await.unwrap();
+    let channel = served(&bench).await;
+    let uid = channel["metadata"]["uid"].as_str().unwrap().parse().unwrap();
+    bench.script(|script| {
+        script.dead_letters = vec![kanarie_crds::control::ChannelDeadLetters {
+            uid,
+            count: 3,
+            oldest_at_ms: 5_000,
+            class: "agent-failed".to_owned(),
+        }];
+    });
+    let counted = |channel: &Value| channel["status"]["deadLetters"]["count"] == 3;
+    bench.until("care", counted).await.unwrap();
+    let told = bench.events("care").await.unwrap();
+    assert_eq!(told.iter().filter(|reason| *reason == "DeadLettersWaiting").count(), 1);
+}

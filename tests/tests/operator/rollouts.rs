@@ -1,0 +1,150 @@
+//! A change on its way up, and what stops it.
+
+use kanarie_tests::bench::Bench;
+use kanarie_tests::manifest::http_agent;
+use kanarie_tests::world::{condition, reason};
+use serde_json::{Value, json};
+
+use crate::care::{NEW, annotate, command, count, rolling, served, step_runs};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_goes_up_by_the_stores_clock_and_ends_as_stable() {
+    let bench = Bench::start().await.unwrap();
+    let mut serving = rolling(&bench).await;
+    for (hold, next) in [(3600, 50), (7200, 100), (3600, 0)] {
+        count(&bench, serving, (60, 0), 500);
+        bench.pass(hold);
+        let (route, _) = bench.until_route(|route| route.weight.percent() == next).await.unwrap();
+        assert!(route.serving > serving, "a new weight has a new serving");
+        serving = route.serving;
+        if next > 0 {
+            step_runs(&bench).await;
+        }
+    }
+    let done = |channel: &Value| reason(channel, "RolledOut") == Some("Completed");
+    let channel = bench.until("care", done).await.unwrap();
+    assert_eq!(channel["status"]["stable"]["agent"], "http new.example.com/");
+    assert!(channel["status"]["canary"].is_null() && channel["status"]["rollout"].is_null());
+    let events = bench.events("care").await.unwrap();
+    let steps = ["FirstRevision", "RolloutStarted", "StepAdvanced", "StepAdvanced", "Completed"];
+    let told: Vec<&String> = events.iter().filter(|one| steps.contains(&one.as_str())).collect();
+    assert_eq!(told, steps);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_advances_before_the_hold_has_run_or_without_messages() {
+    let bench = Bench::start().await.unwrap();
+    let serving = rolling(&bench).await;
+    count(&bench, serving, (60, 0), 500);
+    bench.pass(3599);
+    let holding = |channel: &Value| {
+        channel["status"]["analysis"]["canaryMessages"] == 60
+            && reason(channel, "RolledOut") == Some("Holding")
+    };
+    let channel = bench.until("care", holding).await.unwrap();
+    let waiting = channel["status"]["rollout"]["waiting"].as_str().unwrap();
+    assert!(waiting.starts_with("60/5 messages, 0 failed; next step not before"), "{waiting}");
+    count(&bench, serving, (4, 0), 500);
+    bench.pass(10);
+    let starved = |channel: &Value| reason(channel, "RolledOut") == Some("WaitingForTraffic");
+    bench.until("care", starved).await.unwrap();
+    assert_eq!(bench.route().await.unwrap().0.weight.percent(), 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_canary_is_taken_back_and_stays_rejected_until_retry() {
+    let bench = Bench::start().await.unwrap();
+    let serving = rolling(&bench).await;
+    let bad = bench.route().await.unwrap().1.rollout.split().canary.unwrap().to_string();
+    count(&bench, serving, (0, 8), 500);
+    bench.until_route(|route| route.canary.is_none()).await.unwrap();
+    let back = |channel: &Value| reason(channel, "RolledOut") == Some("RolledBack");
+    let channel = bench.until("care", back).await.unwrap();
+    assert_eq!(condition(&channel, "RolledOut"), Some("False"));
+    assert_eq!(condition(&channel, "Stalled"), Some("True"));
+    assert_eq!(channel["status"]["rejected"], json!([bad]));
+    assert_eq!(channel["status"]["lastRollback"]["revision"], json!(bad));
+    assert!(bench.events("care").await.unwrap().contains(&"RolledBack".to_owned()));
+
+    // Policy does not bring it back; only `retry` does.
+    let mut patient = bench.manifest("care", NEW);
+    patient.rollout["analysis"]["maxErrorBasisPoints"] = json!(900);
+    bench.apply(&patient).await.unwrap();
+    let generation = channel["metadata"]["generation"].as_i64().unwrap();
+    let seen =
+        |channel: &Value| channel["status"]["observedGeneration"].as_i64() > Some(generation);
+    let channel = bench.until("care", seen).await.unwrap();
+    assert_eq!(reason(&channel, "RolledOut"), Some("RolledBack"));
+    annotate(&bench, command("retry", "1")).await;
+    let (route, _) = bench.until_route(|route| route.weight.percent() == 10).await.unwrap();
+    assert!(route.serving > serving);
+    let answered = |channel: &Value| channel["status"]["lastCommand"]["id"] == "1";
+    let channel = bench.until("care", answered).await.unwrap();
+    assert_eq!(channel["status"]["lastCommand"]["result"], "Executed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_rollout_holds_its_weight_and_still_rolls_back() {
+    let bench = Bench::start().await.unwrap();
+    let serving = rolling(&bench).await;
+    let mut paused = bench.manifest("care", NEW);
+    paused.rollout["state"] = json!("Paused");
+    bench.apply(&paused).await.unwrap();
+    count(&bench, serving, (60, 0), 500);
+    bench.pass(10_000);
+    let is_paused = |channel: &Value| {
+        reason(channel, "RolledOut") == Some("Paused")
+            && channel["status"]["analysis"]["canaryMessages"] == 60
+    };
+    bench.until("care", is_paused).await.unwrap();
+    assert_eq!(bench.route().await.unwrap().0.weight.percent(), 10);
+    count(&bench, serving, (60, 40), 500);
+    bench.until_route(|route| route.canary.is_none()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_commands_abort_and_promote_full_are_obeyed_once() {
+    let bench = Bench::start().await.unwrap();
+    rolling(&bench).await;
+    annotate(&bench, command("abort", "a")).await;
+    bench.until_route(|route| route.canary.is_none()).await.unwrap();
+    let aborted = |channel: &Value| reason(channel, "RolledOut") == Some("Aborted");
+    bench.until("care", aborted).await.unwrap();
+    annotate(&bench, command("retry", "b")).await;
+    bench.until_route(|route| route.weight.percent() == 10).await.unwrap();
+    annotate(&bench, command("promote-full", "c")).await;
+    let promoted = |channel: &Value| reason(channel, "RolledOut") == Some("PromotedInFull");
+    let channel = bench.until("care", promoted).await.unwrap();
+    assert_eq!(channel["status"]["lastCommand"]["id"], "c");
+    assert_eq!(channel["status"]["stable"]["agent"], "http new.example.com/");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_manual_mode_the_weight_is_obeyed_as_written() {
+    let bench = Bench::start().await.unwrap();
+    served(&bench).await;
+    for weight in [30, 5, 70] {
+        let mut manual = bench.manifest("care", NEW);
+        manual.rollout["mode"] = json!("Manual");
+        manual.rollout["weight"] = json!(weight);
+        bench.apply(&manual).await.unwrap();
+        bench.until_route(|route| route.weight.percent() == weight).await.unwrap();
+    }
+    let waits = |channel: &Value| reason(channel, "RolledOut") == Some("AwaitingPromotion");
+    bench.until("care", waits).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_revision_goes_through_weight_0_and_starts_at_the_first_step() {
+    let bench = Bench::start().await.unwrap();
+    let serving = rolling(&bench).await;
+    let mut newer = bench.manifest("care", NEW);
+    newer.agent = http_agent("https://newer.example.com/");
+    bench.apply(&newer).await.unwrap();
+    let is_newer = |channel: &Value| {
+        channel["status"]["canary"]["agent"] == "http newer.example.com/"
+            && channel["status"]["rollout"]["weight"] == 10
+    };
+    bench.until("care", is_newer).await.unwrap();
+    assert_eq!(bench.route().await.unwrap().0.serving, serving + 2, "off, then on");
+}
