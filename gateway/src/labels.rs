@@ -31,6 +31,17 @@ macro_rules! label {
     };
 }
 
+/// Its words stand where it does: counts, labels and logs say the same.
+impl Label for Class {
+    const ALL: &'static [Self] = &Class::ALL;
+    fn as_str(self) -> &'static str {
+        Class::as_str(self)
+    }
+    fn index(self) -> usize {
+        self as usize
+    }
+}
+
 /// Why a message could not be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DeadLetterClass {
@@ -190,15 +201,6 @@ label!(CloseReason {
     SlowAnswer => "slow-answer",
     Drained => "drained",
 });
-label!(Class {
-    Success => "success",
-    Timeout => "timeout",
-    Http => "http",
-    Invalid => "invalid",
-    NoAnswer => "no-answer",
-    Slow => "slow",
-    Unavailable => "unavailable",
-});
 label!(SendClass {
     Retry => "retry",
     RetryAfter => "retry-after",
@@ -234,12 +236,15 @@ label!(LifecycleChange { Started => "started", Draining => "draining", Stopped =
 
 #[cfg(test)]
 mod tests {
-    use super::{Label as _, LifecycleChange, WebhookOutcome};
+    use super::{Class, Label, LifecycleChange, WebhookOutcome};
 
     #[test]
     fn a_label_finds_its_own_place() {
         for (place, outcome) in WebhookOutcome::ALL.iter().enumerate() {
             assert_eq!(outcome.index(), place);
+        }
+        for (place, class) in <Class as Label>::ALL.iter().enumerate() {
+            assert_eq!(class.index(), place);
         }
         assert_eq!(LifecycleChange::Stopped.index(), LifecycleChange::ALL.len() - 1);
     }
