@@ -17,7 +17,7 @@ use crate::events::emit;
 use crate::events::outbound::OutboundEvent;
 use crate::outbound::context::Worker;
 use crate::outbound::lease::LEASE_MS;
-use crate::outbound::places::Place;
+use crate::outbound::places::Seat;
 use crate::outbound::turn;
 use crate::random;
 use crate::stop::stopped;
@@ -144,7 +144,7 @@ async fn work(
     worker: Arc<Worker>,
     claim: Head,
     began: Instant,
-    place: Result<Place, Duration>,
+    place: Result<Seat, Duration>,
     cut_off: watch::Receiver<bool>,
 ) {
     let (shard, underway, seated) =

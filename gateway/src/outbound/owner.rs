@@ -28,7 +28,7 @@ use crate::outbound::committed::CommittedReply;
 use crate::outbound::context::Worker;
 use crate::outbound::end::End;
 use crate::outbound::lease::Held;
-use crate::outbound::places::Place;
+use crate::outbound::places::Seat;
 use crate::outbound::wake;
 use crate::store::Store;
 use crate::store::error::StoreError;
@@ -52,7 +52,7 @@ pub(crate) struct Owner<'a> {
     pub(crate) held: &'a Held,
     pub(crate) began: Instant,
     /// Its place among the turns; none for a head that is put back because there was none.
-    pub(crate) place: Option<&'a Place>,
+    pub(crate) place: Option<&'a Seat>,
 }
 
 impl Owner<'_> {

@@ -33,8 +33,8 @@ struct Seats {
 /// A place that is free for whoever is claimed next.
 pub(crate) struct Free(OwnedSemaphorePermit);
 
-/// The place of a turn.
-pub(crate) struct Place {
+/// A place that a turn has taken.
+pub(crate) struct Seat {
     places: Arc<Places>,
     channel: ChannelUid,
     taken: Mutex<Option<OwnedSemaphorePermit>>,
@@ -66,7 +66,7 @@ impl Places {
         free: Free,
         channel: &ChannelUid,
         now: Instant,
-    ) -> Result<Place, Duration> {
+    ) -> Result<Seat, Duration> {
         let mut seats = self.seats();
         let Seats { taken, channels } = &mut *seats;
         let of_channel = channels.entry(channel.clone()).or_default();
@@ -78,7 +78,7 @@ impl Places {
         of_channel.places += 1;
         *taken += 1;
         let taken = Mutex::new(Some(free.0));
-        Ok(Place { places: Arc::clone(self), channel: channel.clone(), taken })
+        Ok(Seat { places: Arc::clone(self), channel: channel.clone(), taken })
     }
 
     /// Learns how much room the agent of a channel has.
@@ -94,9 +94,10 @@ impl Places {
     }
 }
 
-impl Place {
-    /// Gives the place back until `sleep` is over. Then the turn takes one again, or goes on without
-    /// when there is none: it has a reply to send, and what it still does is short.
+impl Seat {
+    /// Gives the place back until `sleep` is over. Then the turn takes one again, even above the
+    /// share of its channel, or goes on without when there is none: it has a reply to send, and what
+    /// it still does is short.
     pub(crate) async fn rest<T>(&self, sleep: impl Future<Output = T>) -> T {
         self.leave();
         let slept = sleep.await;
@@ -127,7 +128,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Seat {
     fn drop(&mut self) {
         self.leave();
     }
@@ -141,7 +142,7 @@ mod tests {
     use kanarie_words::ids::ChannelUid;
     use tokio::time::Instant;
 
-    use super::{Place, Places};
+    use super::{Places, Seat};
     use crate::outbound::limit::Sign;
 
     fn channel(name: &str) -> ChannelUid {
@@ -149,7 +150,7 @@ mod tests {
     }
 
     /// A place for a head of this channel, if there is one.
-    fn seat(places: &Arc<Places>, name: &str) -> Option<Place> {
+    fn seat(places: &Arc<Places>, name: &str) -> Option<Seat> {
         let free = places.free().now_or_never()??;
         places.seat(free, &channel(name), Instant::now()).ok()
     }

@@ -22,7 +22,7 @@ use crate::outbound::context::Worker;
 use crate::outbound::deliver;
 use crate::outbound::end::End;
 use crate::outbound::owner::Owner;
-use crate::outbound::places::Place;
+use crate::outbound::places::Seat;
 use crate::outbound::track;
 use crate::random;
 use crate::routes::table::Entry;
@@ -41,7 +41,7 @@ pub(crate) async fn run(
     worker: Arc<Worker>,
     claim: Head,
     began: Instant,
-    place: Result<Place, Duration>,
+    place: Result<Seat, Duration>,
     mut cut_off: watch::Receiver<bool>,
 ) {
     let held = worker.leases.hold(&claim, began);
