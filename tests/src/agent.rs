@@ -151,7 +151,10 @@ async fn decided(shared: &Shared) -> Behaviour {
     loop {
         behaviour = match behaviour {
             Behaviour::Slow(time, inner) => {
-                sleep(time).await;
+                // A sleep of nothing still takes up to a millisecond.
+                if !time.is_zero() {
+                    sleep(time).await;
+                }
                 *inner
             }
             Behaviour::Room(room, time, prefix) => {

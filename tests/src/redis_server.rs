@@ -52,6 +52,14 @@ impl RedisServer {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
+    /// The id of its process, to measure it by.
+    ///
+    /// # Errors
+    /// It is not running.
+    pub fn pid(&self) -> Result<u32> {
+        Ok(self.process.as_ref().context("redis-server is not running")?.id())
+    }
+
     /// Stops it in an orderly way; its port refuses connections until it is resumed.
     ///
     /// # Errors
