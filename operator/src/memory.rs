@@ -126,7 +126,7 @@ mod tests {
         CommandAnswer, CommandResult, Phase, RejectedRevision, Rolling, Stage, Transition,
     };
     use kanarie_rollout::steps::{Step, Steps};
-    use kanarie_rollout::tally::{Finished, Sum};
+    use kanarie_rollout::tally::{FinishedStep, Sum};
     use kanarie_words::on_failure::OnFailure;
     use kanarie_words::timestamp::Timestamp;
     use kanarie_words::weight::Weight;
@@ -208,7 +208,7 @@ mod tests {
         let steps = (81..=100).map(|percent| Step { weight: weight(percent), hold_seconds: MAX });
         // More judged messages than a channel has in a year of eighty a second.
         let sum = Sum(9_999_999_999, 9_999_999_999);
-        let finished = |percent| Finished { weight: weight(percent), stable: sum, canary: sum };
+        let finished = |percent| FinishedStep { weight: weight(percent), stable: sum, canary: sum };
         Rolling {
             stable: name(0),
             canary: name(1),

@@ -8,7 +8,7 @@ use std::fmt;
 use kanarie_words::weight::Weight;
 
 use crate::policy::Policy;
-use crate::tally::{Finished, ServingTally, Sum, Tally};
+use crate::tally::{FinishedStep, ServingTally, Sum, Tally};
 
 /// Evidence against equal error rates at which a rollout fails: 1 / alpha, with alpha 1 %.
 const THRESHOLD: f64 = 100.0;
@@ -30,7 +30,7 @@ pub struct Case<'a> {
     /// The policy as it was when the rollout started.
     pub policy: &'a Policy,
     /// Counts of earlier servings of the rollout.
-    pub finished: &'a [Finished],
+    pub finished: &'a [FinishedStep],
     /// Weight of the present serving.
     pub weight: Weight,
     /// Counts of the present serving.
@@ -118,7 +118,7 @@ pub fn judge(case: &Case<'_>) -> Verdict {
         stable_failures: stable.failures(),
         needed: policy.min_messages.max(1),
     };
-    let now = Finished { weight, stable: stable.sum(), canary: canary.sum() };
+    let now = FinishedStep { weight, stable: stable.sum(), canary: canary.sum() };
     let samples = || finished.iter().copied().chain([now]);
     if let Some(explanation) = comparative_failure(samples(), policy, canary.sum())
         .or_else(|| fixed_rate_failure(samples(), policy))
@@ -147,7 +147,7 @@ pub fn judge(case: &Case<'_>) -> Verdict {
 /// course of weights (Robbins 1970; Ville's inequality). Mixed over how much worse the canary is,
 /// and over the step from which on it is worse: else a good first step would excuse a dead second.
 fn comparative_failure(
-    samples: impl Iterator<Item = Finished> + Clone,
+    samples: impl Iterator<Item = FinishedStep> + Clone,
     policy: &Policy,
     present: Sum,
 ) -> Option<String> {
@@ -178,7 +178,7 @@ fn comparative_failure(
 }
 
 /// The logarithm of the likelihood ratio against equal error rates, for each ratio.
-fn comparative(samples: impl Iterator<Item = Finished>) -> [f64; RATIOS.len()] {
+fn comparative(samples: impl Iterator<Item = FinishedStep>) -> [f64; RATIOS.len()] {
     let mut logs = [0.0; RATIOS.len()];
     for sample in samples {
         let share = sample.weight.share();
@@ -200,7 +200,10 @@ fn is_material(sum: Sum) -> bool {
 
 /// The canary against the limit of the policy, where there is little or no stable traffic.
 /// Against an error rate not over the limit it is an e-process by the same reasoning.
-fn fixed_rate_failure(samples: impl Iterator<Item = Finished>, policy: &Policy) -> Option<String> {
+fn fixed_rate_failure(
+    samples: impl Iterator<Item = FinishedStep>,
+    policy: &Policy,
+) -> Option<String> {
     let canary = samples
         .filter(|one| one.weight.percent() >= FIXED_RATE_FROM)
         .fold(Sum::default(), |sum, one| sum.plus(one.canary));

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use crate::bounds::{MAX_HISTORY, MAX_MESSAGE_CHARS, MAX_REJECTED};
 use crate::policy::Policy;
-use crate::tally::{Finished, ServingTally, Tally};
+use crate::tally::{FinishedStep, ServingTally, Tally};
 use crate::why::Why;
 
 /// Everything that is remembered of a channel.
@@ -66,7 +66,7 @@ pub struct Rolling {
     /// Step or weight.
     pub stage: Stage,
     /// Counts of earlier servings of this rollout, one entry a weight.
-    pub finished: Vec<Finished>,
+    pub finished: Vec<FinishedStep>,
 }
 
 /// Step or weight of a rollout.
@@ -367,7 +367,7 @@ impl Rolling {
             same.stable = same.stable.plus(seen.stable.sum());
             same.canary = same.canary.plus(seen.canary.sum());
         } else {
-            self.finished.push(Finished {
+            self.finished.push(FinishedStep {
                 weight,
                 stable: seen.stable.sum(),
                 canary: seen.canary.sum(),
@@ -385,7 +385,7 @@ struct RawRolling {
     policy: Policy,
     stage: Stage,
     #[serde(default)]
-    finished: Vec<Finished>,
+    finished: Vec<FinishedStep>,
 }
 
 impl TryFrom<RawRolling> for Rolling {

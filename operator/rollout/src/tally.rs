@@ -102,7 +102,7 @@ impl Tally {
 /// Counts of the servings of a rollout that had one weight and are over.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
-pub struct Finished {
+pub struct FinishedStep {
     /// Their weight.
     pub weight: Weight,
     /// Messages asked of stable.

@@ -85,7 +85,7 @@ pub enum Health {
 
 /// A call that was permitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Call {
+pub struct Permitted {
     /// Whose message it is about.
     pub conversation: ConversationId,
     /// Whether that message has waited for the agent before.
@@ -127,8 +127,8 @@ impl Breaker {
     }
 
     /// Takes the outcome of a call that was permitted.
-    pub fn record(&mut self, call: Call, health: Health, now: Instant) -> Change {
-        let Call { conversation, waited, probe } = call;
+    pub fn record(&mut self, call: Permitted, health: Health, now: Instant) -> Change {
+        let Permitted { conversation, waited, probe } = call;
         match (&mut self.open, health) {
             (Some(_), Health::Well) => {
                 *self = Self { probes: self.probes, woke: Some(now), ..Self::default() };
@@ -222,7 +222,7 @@ mod tests {
     use kanarie_words::ids::ConversationId;
     use tokio::time::Instant;
 
-    use super::{Breaker, Call, Change, Health, Outage, Permission};
+    use super::{Breaker, Change, Health, Outage, Permission, Permitted};
 
     const ILL: Health = Health::Ill(None);
 
@@ -255,7 +255,7 @@ mod tests {
             now: Instant,
         ) -> Change {
             let conversation = ConversationId::from_bytes([customer; 16]);
-            self.0.record(Call { conversation, waited, probe }, health, now)
+            self.0.record(Permitted { conversation, waited, probe }, health, now)
         }
     }
 

@@ -15,7 +15,7 @@ use kanarie_words::ids::ConversationId;
 use tokio::time::Instant;
 
 use crate::outbound::agent::answer::Attempt;
-use crate::outbound::agent::breaker::{Breaker, Call, Change, Outage, Permission};
+use crate::outbound::agent::breaker::{Breaker, Change, Outage, Permission, Permitted};
 
 /// From so many breakers on, those without trouble are forgotten.
 const MANY: usize = 1_024;
@@ -30,7 +30,7 @@ pub(crate) struct Breakers(Arc<Mutex<HashMap<Park, Breaker>>>);
 pub struct Permit {
     breakers: Breakers,
     agent: Park,
-    call: Call,
+    call: Permitted,
 }
 
 impl Breakers {
@@ -48,7 +48,7 @@ impl Breakers {
         };
         match permission {
             Permission::Go(probe) => {
-                let call = Call { conversation, waited, probe };
+                let call = Permitted { conversation, waited, probe };
                 Ok(Permit { breakers: self.clone(), agent, call })
             }
             Permission::Wait(outage) => Err(outage),
