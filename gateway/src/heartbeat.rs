@@ -40,8 +40,8 @@ enum Beat {
     /// Nothing yet.
     #[default]
     Never,
-    /// It heard the heartbeat that was begun then.
-    Heard(Instant),
+    /// It heard the heartbeat that was begun then, and that many replicas live.
+    Heard(Instant, u64),
     /// It has another key.
     OtherKey,
 }
@@ -50,7 +50,7 @@ impl Pulse {
     /// Whether the last successful heartbeat is young enough to claim.
     pub fn is_fresh(&self) -> bool {
         match self.beat() {
-            Beat::Heard(at) => at.elapsed() < STALE_AFTER,
+            Beat::Heard(at, _) => at.elapsed() < STALE_AFTER,
             Beat::Never | Beat::OtherKey => false,
         }
     }
@@ -59,6 +59,11 @@ impl Pulse {
     /// for two: nothing may be admitted or claimed.
     pub fn has_other_key(&self) -> bool {
         matches!(self.beat(), Beat::OtherKey)
+    }
+
+    /// Whether no other replica lived when the store last heard this one, which was not long ago.
+    pub fn is_alone(&self) -> bool {
+        self.is_fresh() && matches!(self.beat(), Beat::Heard(_, 1))
     }
 
     fn beat(&self) -> Beat {
@@ -91,8 +96,8 @@ pub async fn beat(
             let (digest, cut) = (digest(&obeyed), cuts.all(began).into_iter().collect());
             let heartbeat = Heartbeat { replica: replica.clone(), key, digest, obeyed, cut };
             match store.heartbeat(heartbeat).await {
-                Ok(Heard::Done(asked)) => {
-                    pulse.learn(Beat::Heard(began));
+                Ok(Heard::Done { asked, live }) => {
+                    pulse.learn(Beat::Heard(began, live));
                     cuts.silence().learn(asked, Instant::now());
                 }
                 Ok(Heard::OtherKey) => {
@@ -156,7 +161,7 @@ mod tests {
     async fn a_pulse_is_fresh_for_five_seconds_and_not_before_the_first_heartbeat() {
         let pulse = Pulse::default();
         assert!(!pulse.is_fresh());
-        pulse.learn(Beat::Heard(Instant::now()));
+        pulse.learn(Beat::Heard(Instant::now(), 1));
         tokio::time::advance(STALE_AFTER - Duration::from_millis(1)).await;
         assert!(pulse.is_fresh());
         tokio::time::advance(Duration::from_millis(1)).await;

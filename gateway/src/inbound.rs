@@ -29,6 +29,7 @@ use crate::clock::WallClock;
 use crate::doorbell::Doorbell;
 use crate::envelope::{self, InboundMessage};
 use crate::events::{Event, emit};
+use crate::handover::{Handover, KeptPlace};
 use crate::heartbeat::Pulse;
 use crate::inbound::admission::Gate;
 use crate::inbound::channel::Absent;
@@ -59,6 +60,8 @@ pub struct Inbound {
     pub key: LearnedKey,
     /// What the store last said to this replica.
     pub pulse: Pulse,
+    /// Brings a message that comes alone to a turn of this process.
+    pub handover: Handover,
     /// Wakes a worker of this process.
     pub doorbell: Arc<Doorbell>,
     /// Tells a turn of this process that its segment is on its way.
@@ -135,21 +138,35 @@ impl Inbound {
         let conversation =
             key::conversation(key, &message.account, &message.sender, &message.customer);
         let shard = conversation.shard();
-        let admission = self.gate.ask(self.store.run(Admit {
-            channel: route.channel.uid.clone(),
-            dedup_key: message.dedup_key(),
-            conversation,
-            envelope,
-            limit: route.limits.inbound_messages,
-            window_ms: route.limits.inbound_window_ms,
-            dedup_ms: route.limits.dedup_ms,
-            lease: None,
-        }));
-        let admission = admission.await.map_err(store_down)?;
-        if admission == Admission::Queued {
-            self.doorbell.ring(shard);
+        let channel = &route.channel.uid;
+        let asked = self.gate.ask(async {
+            // Dropped without an answer, it gives back the lease that the store may have given.
+            let place = self.handover.keep_place(channel, &conversation);
+            let admit = Admit {
+                channel: channel.clone(),
+                dedup_key: message.dedup_key(),
+                conversation,
+                envelope,
+                limit: route.limits.inbound_messages,
+                window_ms: route.limits.inbound_window_ms,
+                dedup_ms: route.limits.dedup_ms,
+                lease: place.as_ref().map(|place| place.lease()),
+            };
+            Ok((self.store.run(admit).await?, place))
+        });
+        match asked.await.map_err(store_down)? {
+            (Admission::Leased(head), Some(place)) => {
+                place.begin(*head);
+                Ok(Response::Admitted(Admission::Queued))
+            }
+            (admission, place) => {
+                place.into_iter().for_each(KeptPlace::leave);
+                if admission == Admission::Queued {
+                    self.doorbell.ring(shard);
+                }
+                Ok(Response::Admitted(admission))
+            }
         }
-        Ok(Response::Admitted(admission))
     }
 
     /// Any callback proves that Twilio has the reply, whatever became of it: its conversation goes on.

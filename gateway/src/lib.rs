@@ -35,6 +35,7 @@ pub mod doorbell;
 pub mod ends;
 pub mod envelope;
 pub mod events;
+pub mod handover;
 pub mod heartbeat;
 pub mod inbound;
 pub mod key;

@@ -18,7 +18,9 @@ mod deliver;
 mod end;
 pub mod lease;
 mod limit;
+mod next;
 mod owner;
+mod pace;
 mod places;
 mod quarantine;
 pub mod refused;
@@ -26,11 +28,15 @@ pub mod reply;
 mod returns;
 mod segment;
 mod settle;
+mod start;
+mod told;
 pub mod track;
 mod turn;
 pub mod twilio;
+mod unbegun;
 mod underway;
 mod wake;
+mod work;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,6 +50,7 @@ use crate::events::emit;
 use crate::events::outbound::OutboundEvent;
 use crate::outbound::claimer::Claimer;
 use crate::outbound::context::{Context, Worker};
+use crate::outbound::work::Workshop;
 use crate::random;
 use crate::stop::{Signals, stopped};
 use crate::tasks::{Ended, Tasks};
@@ -66,10 +73,12 @@ pub async fn run(ctx: Context, mut signals: Signals) -> Result<(), Ended> {
         key = ctx.key.wait() => key,
         () = stopped(&mut signals.stop) => return Ok(()),
     };
-    let worker = Arc::new(Worker::new(ctx, key));
+    let worker = Arc::new(Worker::new(ctx, key, signals.stop.clone()));
     let (cut, cut_off) = watch::channel(false);
+    let workshop = Arc::new(Workshop::new(&worker, &cut_off));
+    worker.ctx.handover.open(&workshop);
     let mut background = background(&worker);
-    let mut claimers = claimers(&worker, &cut_off, &signals.stop);
+    let mut claimers = claimers(&worker, &workshop, &signals.stop);
     let mut stop_told = signals.stop.clone();
     let told = tokio::select! {
         told = claimers.until(&mut signals.stop) => told,
@@ -96,14 +105,10 @@ fn background(worker: &Arc<Worker>) -> Tasks {
 }
 
 /// A claimer for each shard.
-fn claimers(
-    worker: &Arc<Worker>,
-    cut_off: &watch::Receiver<bool>,
-    stop: &watch::Receiver<bool>,
-) -> Tasks {
+fn claimers(worker: &Arc<Worker>, workshop: &Workshop, stop: &watch::Receiver<bool>) -> Tasks {
     let mut tasks = Tasks::default();
     for shard in 0..SHARDS {
-        let claimer = Claimer::new(worker, cut_off, shard).run(stop.clone());
+        let claimer = Claimer::new(worker, workshop, shard).run(stop.clone());
         let alive = worker.ctx.claimers.one();
         tasks.spawn(&format!("claimer of shard {shard}"), async move {
             claimer.await;

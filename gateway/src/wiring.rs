@@ -23,6 +23,7 @@ use crate::config::{Config, StoreChoice};
 use crate::cut::Cuts;
 use crate::doorbell::Doorbell;
 use crate::events::{Event, emit};
+use crate::handover::Handover;
 use crate::heartbeat::{self, Pulse};
 use crate::inbound::admission::Gate;
 use crate::inbound::{self, Inbound};
@@ -99,6 +100,7 @@ struct Shared {
     claimers: Living,
     cuts: Arc<Cuts>,
     doorbell: Arc<Doorbell>,
+    handover: Handover,
     reports: Reports,
     full: FullChannels,
 }
@@ -214,6 +216,7 @@ impl Shared {
             claimers: Living::default(),
             cuts: Arc::new(Cuts::new(Silence::begin(Instant::now()))),
             doorbell: Arc::default(),
+            handover: Handover::default(),
             reports: Reports::default(),
             full: FullChannels::default(),
         }
@@ -226,6 +229,7 @@ impl Shared {
             key: self.key.clone(),
             pulse: self.pulse.clone(),
             doorbell: Arc::clone(&self.doorbell),
+            handover: self.handover.clone(),
             reports: self.reports.clone(),
             full: self.full.clone(),
             clock,
@@ -243,6 +247,7 @@ impl Shared {
             claimers: self.claimers.clone(),
             cuts: Arc::clone(&self.cuts),
             doorbell: Arc::clone(&self.doorbell),
+            handover: self.handover.clone(),
             reports: self.reports.clone(),
             full: self.full.clone(),
             agents,

@@ -12,14 +12,21 @@ mod crashes;
 mod patience;
 #[path = "worker_cases/places.rs"]
 mod places;
+#[expect(dead_code, reason = "the tests of the store need more of it")]
+#[path = "store/redis_server.rs"]
+mod redis_server;
 #[path = "worker_cases/runs.rs"]
 mod runs;
 #[path = "worker_cases/segments.rs"]
 mod segments;
 #[path = "worker_cases/sending.rs"]
 mod sending;
+#[path = "worker_cases/trips.rs"]
+mod trips;
 #[path = "worker_fakes/twilio.rs"]
 mod twilio;
+#[path = "worker_fakes/webhook.rs"]
+mod webhook;
 #[path = "worker_fakes/world.rs"]
 mod world;
 

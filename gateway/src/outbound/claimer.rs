@@ -17,8 +17,7 @@ use crate::events::emit;
 use crate::events::outbound::OutboundEvent;
 use crate::outbound::context::Worker;
 use crate::outbound::lease::LEASE_MS;
-use crate::outbound::places::Seat;
-use crate::outbound::turn;
+use crate::outbound::work::Workshop;
 use crate::random;
 use crate::stop::stopped;
 use crate::store::error::StoreError;
@@ -33,7 +32,7 @@ const CROWDED: Duration = Duration::from_secs(1);
 /// Claims the conversations of one shard.
 pub(crate) struct Claimer {
     worker: Arc<Worker>,
-    cut_off: watch::Receiver<bool>,
+    workshop: Workshop,
     shard: u8,
     call: Call,
 }
@@ -46,8 +45,8 @@ struct Call {
 }
 
 impl Claimer {
-    pub(crate) fn new(worker: &Arc<Worker>, cut_off: &watch::Receiver<bool>, shard: u8) -> Self {
-        Self { worker: Arc::clone(worker), cut_off: cut_off.clone(), shard, call: Call::new() }
+    pub(crate) fn new(worker: &Arc<Worker>, workshop: &Workshop, shard: u8) -> Self {
+        Self { worker: Arc::clone(worker), workshop: workshop.clone(), shard, call: Call::new() }
     }
 
     /// Claims until told to stop.
@@ -103,8 +102,7 @@ impl Claimer {
                         crowded.clear();
                     }
                     let met_all = place.is_err() && !crowded.insert(claim.channel.clone());
-                    let (worker, cut_off) = (Arc::clone(&self.worker), self.cut_off.clone());
-                    tokio::spawn(work(worker, *claim, began, place, cut_off));
+                    self.workshop.start(*claim, began, place);
                     if met_all {
                         return random::jittered(CROWDED);
                     }
@@ -136,24 +134,6 @@ impl Call {
     /// What is asked at `now`, and since when.
     fn begin(&mut self, now: Instant) -> (Nonce, Instant) {
         (self.nonce.clone(), *self.began.get_or_insert(now))
-    }
-}
-
-/// A turn in its place.
-async fn work(
-    worker: Arc<Worker>,
-    claim: Head,
-    began: Instant,
-    place: Result<Seat, Duration>,
-    cut_off: watch::Receiver<bool>,
-) {
-    let (shard, underway, seated) =
-        (claim.conversation.shard(), worker.turns.begin(), place.is_ok());
-    turn::run(Arc::clone(&worker), claim, began, place, cut_off).await;
-    drop(underway);
-    // The conversation may have another message, and its shard another conversation.
-    if seated {
-        worker.ctx.doorbell.ring(shard);
     }
 }
 

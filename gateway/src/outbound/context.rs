@@ -8,15 +8,18 @@ use std::time::Duration;
 use kanarie_crds::route::Route;
 use kanarie_words::ids::StoreKey;
 use kanarie_words::track::Track;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::cut::Cuts;
 use crate::doorbell::Doorbell;
+use crate::handover::Handover;
 use crate::heartbeat::Pulse;
 use crate::key::LearnedKey;
 use crate::loads::FullChannels;
 use crate::outbound::agent::Agents;
 use crate::outbound::lease::Leases;
+use crate::outbound::pace::Senders;
 use crate::outbound::places::Places;
 use crate::outbound::quarantine::Quarantine;
 use crate::outbound::refused::Holds;
@@ -44,6 +47,8 @@ pub struct Context {
     pub cuts: Arc<Cuts>,
     /// Rung with the shard of every message that this replica admits, and of every report.
     pub doorbell: Arc<Doorbell>,
+    /// Tells the first line of the turns of this process.
+    pub handover: Handover,
     /// What Twilio reports to this replica.
     pub reports: Reports,
     /// The channels that hold as much as they may.
@@ -73,25 +78,29 @@ pub(crate) struct Worker {
     pub(crate) leases: Leases,
     pub(crate) places: Arc<Places>,
     pub(crate) holds: Holds,
+    pub(crate) senders: Senders,
     pub(crate) quarantine: Quarantine,
     /// The turns, those that sleep included.
     pub(crate) turns: Underway,
     /// The POSTs to Twilio that go on whatever becomes of their turns.
     pub(crate) posts: Underway,
+    stop: watch::Receiver<bool>,
 }
 
 impl Worker {
     /// A worker that has nothing to do yet.
-    pub(crate) fn new(ctx: Context, key: StoreKey) -> Self {
+    pub(crate) fn new(ctx: Context, key: StoreKey, stop: watch::Receiver<bool>) -> Self {
         Self {
             places: Arc::new(Places::new(ctx.settings.turns)),
             ctx,
             key,
             leases: Leases::default(),
             holds: Holds::default(),
+            senders: Senders::new(Instant::now()),
             quarantine: Quarantine::default(),
             turns: Underway::default(),
             posts: Underway::default(),
+            stop,
         }
     }
 
@@ -107,8 +116,8 @@ impl Worker {
         }
     }
 
-    /// Whether the routes are loaded and the store has heard this replica.
+    /// Whether the routes are loaded, the store has heard this replica, and it is not told to stop.
     pub(crate) fn may_claim(&self) -> bool {
-        self.ctx.routes.ready() && self.ctx.pulse.is_fresh()
+        !*self.stop.borrow() && self.ctx.routes.ready() && self.ctx.pulse.is_fresh()
     }
 }

@@ -1,57 +1,63 @@
-//! From a committed reply to a sent one: pace, mark, post.
+//! From a committed reply to a sent one: pace, mark, post, and for the last segment the end of its head.
 //!
 //! Takes the ticket of the store, sends its segments in order, each when the one before it was
 //! reported as handed on, or a second later. A segment is posted only under a fresh mark of its own
-//! attempt, and each POST books its own place in the sender's pace; a mark of another attempt goes to
-//! `settle` first. Never posts a segment that may have been sent.
+//! attempt, and each POST books its own place in the sender's pace; a first segment whose pace says "now"
+//! is marked with the commit. A mark of another attempt goes to `settle` first. Never posts a segment
+//! that may have been sent.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use kanarie_crds::route::{Route, route_hash, route_name};
-use kanarie_queue::reserve::Reserved;
-use kanarie_queue::send::{MarkSent, Marked};
+use kanarie_crds::route::Route;
+use kanarie_queue::send::Marked;
 use kanarie_words::ids::AttemptId;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::callback::SegmentId;
 use crate::envelope::InboundMessage;
 use crate::events::emit;
 use crate::events::outbound::OutboundEvent;
 use crate::labels::{DeadLetterClass, SendClass};
 use crate::outbound::committed::CommittedReply;
 use crate::outbound::end::End;
-use crate::outbound::owner::{self, Owner};
+use crate::outbound::next::{Ending, Record};
+use crate::outbound::owner::Owner;
 use crate::outbound::reply::{self, Reply, ReplyError};
 use crate::outbound::segment::{LATER, Segment};
 use crate::outbound::settle::{self, Ambiguous, Leave};
+use crate::outbound::start::{self, Mark, Start};
 use crate::outbound::twilio::Account;
 use crate::outbound::twilio::classify::{classify_code, is_lasting};
 use crate::outbound::twilio::create::{Create, Created, Refusal};
 use crate::random;
 
-/// From the mark to the end of the POST: well under the time after which a mark is settled, so
-/// that a POST never comes after the listing that missed it.
-const SEND_DEADLINE: Duration = Duration::from_secs(5);
 /// Pauses between repeats of a POST that was not processed.
 const REPEATS: [Duration; 3] =
     [Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 /// Longest pause that Twilio may name.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3_600);
 
-/// Shortest and longest time until a reply looks again at the pace of a sender that is booked out.
-const BOOKED_OUT: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(15));
 /// How long a segment waits for the report that the one before it was handed on.
 const REPORT: Duration = Duration::from_secs(1);
 
 /// Time between two looks at a reply that a newer gateway wrote.
 const NEWER: Duration = Duration::from_secs(30);
 
+/// How a reply was delivered.
+pub(crate) enum Delivered {
+    /// All of it is sent; its head is still to be taken off.
+    Sent,
+    /// That is done, with the record of the last segment.
+    Finished(Ending),
+}
+
 /// How a segment came to be sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sent {
     /// Twilio took it just now.
     Now,
+    /// The same, and its head is finished.
+    Last(Ending),
     /// Somebody knew that it was sent.
     Before,
 }
@@ -68,7 +74,8 @@ pub(crate) async fn deliver(
     route: &Route,
     message: &InboundMessage,
     committed: CommittedReply,
-) -> Result<(), End> {
+    mut start: Start,
+) -> Result<Delivered, End> {
     let intent = committed.intent();
     let reply = read(owner, &intent.body)?;
     let first = intent.sent.len();
@@ -78,15 +85,18 @@ pub(crate) async fn deliver(
         let (customer, reply, intent) = (message.customer.as_str(), &reply, &intent.id);
         let segment = Segment { owner, route, customer, reply, intent, number, text, resent };
         let report = (!segment.is_last()).then(|| owner.worker.ctx.reports.expect(segment.id()));
-        let sent = send(&segment).await?;
-        if let (Sent::Now, Some(mut report)) = (sent, report) {
-            // WhatsApp may show what comes close together in another order.
-            let _ = owner.rest(timeout(REPORT, report.gone())).await;
+        match (send(&segment, std::mem::take(&mut start)).await?, report) {
+            (Sent::Last(ending), _) => return Ok(Delivered::Finished(ending)),
+            (Sent::Now, Some(mut report)) => {
+                // WhatsApp may show what comes close together in another order.
+                let _ = owner.rest(timeout(REPORT, report.gone())).await;
+            }
+            (Sent::Now | Sent::Before, _) => {}
         }
     }
     match reply.failed {
         Some(class) => Err(End::failed(class)),
-        None => Ok(()),
+        None => Ok(Delivered::Sent),
     }
 }
 
@@ -100,66 +110,51 @@ fn read(owner: &Owner<'_>, body: &str) -> Result<Reply, End> {
     })
 }
 
-async fn send(segment: &Segment<'_>) -> Result<Sent, End> {
-    let holds = &segment.owner.worker.holds;
-    if let Some(pause) = holds.wait(segment.route, Instant::now()) {
-        return Err(End::wait(segment.owner.rarely(pause)));
-    }
+async fn send(segment: &Segment<'_>, start: Start) -> Result<Sent, End> {
+    let (owner, route) = (segment.owner, segment.route);
+    let mut mark = start.ready(owner, route).await?;
     let mut repeats = REPEATS.into_iter();
     loop {
-        pace(segment).await?;
-        match post_once(segment).await? {
+        match post_once(segment, mark.take()).await? {
             Posted::Sent(sent) => return Ok(sent),
             Posted::Refused(refusal) => match in_place(&refusal, repeats.next()) {
-                Some(pause) => segment.owner.rest(sleep(pause)).await,
+                Some(pause) => owner.rest(sleep(pause)).await,
                 None => return Err(refused(segment, refusal)),
             },
         }
+        let slot = start::pace(owner, route).await?;
+        start::wait(owner, slot).await;
     }
 }
 
-/// Marks and posts the segment once. A mark stays only where the outcome is unknown.
-async fn post_once(segment: &Segment<'_>) -> Result<Posted, End> {
-    let attempt = AttemptId::from_bytes(random::bytes());
-    let deadline = Instant::now() + SEND_DEADLINE;
-    if mark(segment, &attempt).await? == Leave::Sent {
-        return Ok(Posted::Sent(Sent::Before));
-    }
+/// Posts the segment once, under a mark that stands or one of its own. It stays only where the outcome
+/// is unknown.
+async fn post_once(segment: &Segment<'_>, mark: Option<Mark>) -> Result<Posted, End> {
+    let mark = match mark {
+        Some(mark) if mark.is_young() => mark,
+        older => {
+            let mark = Mark::renewed(older);
+            if self::mark(segment, &mark.attempt).await? == Leave::Sent {
+                return Ok(Posted::Sent(Sent::Before));
+            }
+            mark
+        }
+    };
     if !segment.owner.held.is_ours() {
         return Err(End::Lost);
     }
-    match post(segment, deadline).await {
-        Created::Sent(_) => {
+    match post(segment, mark.deadline()).await {
+        (Created::Sent(_), ending) => {
             segment.owner.worker.holds.accept(segment.route);
-            Ok(Posted::Sent(Sent::Now))
+            Ok(Posted::Sent(ending.map_or(Sent::Now, Sent::Last)))
         }
-        Created::Unknown { .. } => {
+        (Created::Unknown { .. }, _) => {
             settle::reported(segment).await?;
             Ok(Posted::Sent(Sent::Before))
         }
-        Created::Refused(refusal) => {
-            segment.owner.unmark(segment.post(&attempt)).await?;
+        (Created::Refused(refusal), _) => {
+            segment.owner.unmark(segment.post(&mark.attempt)).await?;
             Ok(Posted::Refused(refusal))
-        }
-    }
-}
-
-/// Waits for the sender's pace, unless it is booked out.
-async fn pace(segment: &Segment<'_>) -> Result<(), End> {
-    let route = segment.route;
-    // A hash, so that no number stands in the name of a key.
-    let sender = route_name(&route.account_sid, &route.sender);
-    let sender = route_hash(sender.as_bytes());
-    match segment.owner.reserve(sender, route.limits.outbound_per_second).await? {
-        Reserved::After(0) => Ok(()),
-        Reserved::After(pause_ms) => {
-            segment.owner.rest(sleep(Duration::from_millis(pause_ms))).await;
-            Ok(())
-        }
-        Reserved::Busy(pause_ms) => {
-            // Each look costs the store a claim: the longer the queue, the more rarely.
-            let rest = (segment.owner.age() / 4).clamp(BOOKED_OUT.0, BOOKED_OUT.1);
-            Err(End::wait(rest.max(Duration::from_millis(pause_ms))))
         }
     }
 }
@@ -176,18 +171,19 @@ async fn mark(segment: &Segment<'_>, attempt: &AttemptId) -> Result<Leave, End> 
     }
 }
 
-/// Posts, and records the SID. Once begun it goes on even when the turn is cut off: what it learns
-/// is worth more than the turn.
-async fn post(segment: &Segment<'_>, deadline: Instant) -> Created {
+/// Posts, and records what it learns. Once begun it goes on even when the turn is cut off: what it
+/// learns is worth more than the turn.
+async fn post(segment: &Segment<'_>, deadline: Instant) -> (Created, Option<Ending>) {
     let route = segment.route;
     let worker = Arc::clone(segment.owner.worker);
-    let id = segment.id();
-    let callback = route.webhook_urls.first().map(|url| id.callback_url(url));
+    let callback = route.webhook_urls.first().map(|url| segment.id().callback_url(url));
     let (account, credentials) = (route.account_sid.clone(), route.credentials.clone());
     let (from, to) = (route.sender.clone(), segment.customer.to_owned());
     let (text, reply) = (segment.text.to_owned(), segment.reply.clone());
+    let record = Record::of(segment);
     let underway = worker.posts.begin();
-    let post = async move {
+    let (turn, told) = oneshot::channel();
+    tokio::spawn(async move {
         let message = Create {
             from: from.as_str(),
             to: &to,
@@ -201,15 +197,15 @@ async fn post(segment: &Segment<'_>, deadline: Instant) -> Created {
         let (refused, code) = (created.refused(), created.code());
         let known = code.is_some_and(|code| classify_code(code).is_some());
         emit(OutboundEvent::Posted { refused, code, known });
-        if let Created::Sent(sid) = &created {
-            let SegmentId { conversation, intent, segment } = id;
-            let sent = MarkSent { conversation, intent, segment, sid: sid.clone() };
-            owner::record(&worker, sent).await;
-        }
+        let ending = match &created {
+            Created::Sent(sid) => record.keep(&worker, sid.clone(), !turn.is_closed()).await,
+            Created::Refused(_) | Created::Unknown { .. } => None,
+        };
         drop(underway);
-        created
-    };
-    tokio::spawn(post).await.unwrap_or(Created::Unknown { status: None })
+        // For a turn that is gone nobody begins the next one: its head is given back.
+        let _ = turn.send((created, ending));
+    });
+    told.await.unwrap_or((Created::Unknown { status: None }, None))
 }
 
 /// What becomes of a head whose segment was refused and is not repeated in place.

@@ -19,31 +19,25 @@ use kanarie_queue::send::{
     CommitReply, Committed, Complete, MarkSending, MarkSent, Marked, NoteMissed, Unmark,
 };
 use kanarie_words::ids::{AttemptId, RevisionName, RouteHash};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, timeout};
 
-use crate::events::emit;
-use crate::events::outbound::OutboundEvent;
 use crate::labels::{DeadLetterClass, Label as _};
 use crate::outbound::committed::CommittedReply;
 use crate::outbound::context::Worker;
 use crate::outbound::end::End;
 use crate::outbound::lease::Held;
+use crate::outbound::pace::Slot;
 use crate::outbound::places::Seat;
+use crate::outbound::told::{RECORD, insist, left, owned};
 use crate::outbound::wake;
-use crate::store::Store;
-use crate::store::error::StoreError;
 use crate::store::redis::call::Scripted;
 
-/// Time until a verb that was not answered is tried again.
-const STORE_PAUSE: Duration = Duration::from_millis(250);
 /// How long a message waits for a channel that is gone, or for a Twilio that cannot be reached.
 const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 /// Longest time between two looks at a message that waits for somebody's hand.
 const RAREST: Duration = Duration::from_secs(300);
 /// How long a head is put back whose rows make no sense.
 const DAMAGED_MS: u64 = 30_000;
-/// How long the record of a sent segment is worth trying for: then a listing finds it.
-const RECORD: Duration = Duration::from_secs(30);
 
 /// The owner of a head: its claim, and the lease that it is worked on under.
 pub(crate) struct Owner<'a> {
@@ -69,18 +63,20 @@ impl Owner<'_> {
         self.claim.intent.clone().map(CommittedReply::from_store)
     }
 
-    /// Makes a reply durable; one that the head has already wins.
+    /// Makes a reply durable and marks its first segment for an attempt, if there is one; a reply that
+    /// the head has already wins, and nothing of it is marked. True when it is marked.
     pub(crate) async fn commit(
         &self,
         intent: Intent,
         memo: Memo,
         evidence: Option<Evidence>,
-    ) -> Result<CommittedReply, End> {
-        let lease = self.lease();
-        let commit = CommitReply { lease, intent: intent.clone(), evidence, memo, mark: None };
+        mark: Option<AttemptId>,
+    ) -> Result<(CommittedReply, bool), End> {
+        let (lease, is_marked) = (self.lease(), mark.is_some());
+        let commit = CommitReply { lease, intent: intent.clone(), evidence, memo, mark };
         match self.insist(commit).await? {
-            Committed::Done => Ok(CommittedReply::from_store(intent)),
-            Committed::Exists(standing) => Ok(CommittedReply::from_store(*standing)),
+            Committed::Done => Ok((CommittedReply::from_store(intent), is_marked)),
+            Committed::Exists(standing) => Ok((CommittedReply::from_store(*standing), false)),
             Committed::Stale => Err(End::Lost),
         }
     }
@@ -99,13 +95,29 @@ impl Owner<'_> {
         owned(self.insist(EndAttempt { lease: self.lease(), evidence, failed_on }).await?)
     }
 
-    /// Books one send of `sender`.
+    /// Books one send of `sender`: here when no other replica sends, else with the store.
     pub(crate) async fn reserve(
         &self,
         sender: RouteHash,
         per_second: u32,
     ) -> Result<Reserved, End> {
-        self.insist(Reserve { sender, per_second, count: 1 }).await
+        let (senders, now) = (&self.worker.senders, Instant::now());
+        if self.worker.ctx.pulse.is_alone() {
+            return Ok(senders.alone(&sender, per_second, now));
+        }
+        let count = match senders.shared(&sender, now) {
+            Slot::Ask(count) => count,
+            Slot::After(wait) => {
+                return Ok(Reserved::After(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)));
+            }
+        };
+        let reserve = Reserve { sender: sender.clone(), per_second, count };
+        let reserved = self.insist(reserve).await?;
+        if let Reserved::After(wait_ms) = reserved {
+            let from = Instant::now() + Duration::from_millis(wait_ms);
+            senders.booked(&sender, count, now, from);
+        }
+        Ok(reserved)
     }
 
     /// Marks a segment as being sent; `refuted` names the attempt of a mark that listings refuted.
@@ -223,101 +235,11 @@ pub(crate) async fn record(worker: &Worker, sent: MarkSent) {
     let _ = timeout(RECORD, insist(&worker.ctx.store, sent)).await;
 }
 
-/// What a verb gave in the end.
-#[derive(Debug, PartialEq, Eq)]
-struct Told<T> {
-    answer: T,
-    /// Whether an earlier answer was lost: that call may have taken effect.
-    again: bool,
-}
-
-async fn insist<V: Scripted>(store: &Store, verb: V) -> Result<Told<V::Answer>, End> {
-    repeat(|| store.run(verb.clone())).await
-}
-
-/// Asks until there is an answer: a verb may be repeated. Whoever calls sets the end.
-async fn repeat<T, F>(ask: impl Fn() -> F) -> Result<Told<T>, End>
-where
-    F: Future<Output = Result<T, StoreError>>,
-{
-    let mut again = false;
-    loop {
-        let error = match ask().await {
-            Ok(answer) => return Ok(Told { answer, again }),
-            Err(error) => error,
-        };
-        emit(OutboundEvent::StoreFailed { error: error.to_string() });
-        match error {
-            StoreError::Corrupt(_) => return Err(End::Damaged),
-            StoreError::Unavailable(_) => again = true,
-            StoreError::OutOfSpace(_) => {}
-        }
-        sleep(STORE_PAUSE).await;
-    }
-}
-
-/// Whether a verb of an owner took effect.
-fn owned(answer: Owned) -> Result<(), End> {
-    match answer {
-        Owned::Done => Ok(()),
-        Owned::Stale => Err(End::Lost),
-    }
-}
-
-/// Whether a verb that gives the lease up took effect: stale after an answer that was lost, it was
-/// that call which gave it up.
-fn left(told: Told<Owned>) -> Result<(), End> {
-    if told.again { Ok(()) } else { owned(told.answer) }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-    use std::future::ready;
     use std::time::Duration;
 
-    use kanarie_queue::lease::Owned;
-
-    use super::{Told, left, rarely, repeat};
-    use crate::outbound::end::End;
-    use crate::store::error::StoreError;
-
-    /// A store that gives these answers, one after the other.
-    async fn asked(
-        mut answers: Vec<Result<Owned, StoreError>>,
-    ) -> (Result<Told<Owned>, End>, usize) {
-        answers.reverse();
-        let (count, answers) = (answers.len(), RefCell::new(answers));
-        let told = repeat(|| ready(answers.borrow_mut().pop().expect("an answer is left"))).await;
-        (told, count - answers.into_inner().len())
-    }
-
-    fn unavailable() -> Result<Owned, StoreError> {
-        Err(StoreError::Unavailable("lost".to_owned()))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_completion_whose_answer_was_lost_is_done_when_it_is_stale() {
-        let (told, _) = asked(vec![unavailable(), Ok(Owned::Stale)]).await;
-        assert_eq!(told.and_then(left), Ok(()));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_completion_that_is_stale_at_once_is_somebody_else_s() {
-        let (told, _) = asked(vec![Ok(Owned::Stale)]).await;
-        assert_eq!(told.and_then(left), Err(End::Lost));
-        // A store that had no room did nothing.
-        let full = Err(StoreError::OutOfSpace("full".to_owned()));
-        let (told, _) = asked(vec![full, Ok(Owned::Stale)]).await;
-        assert_eq!(told.and_then(left), Err(End::Lost));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn an_answer_that_makes_no_sense_is_not_asked_for_again() {
-        let corrupt = Err(StoreError::Corrupt("a damaged row".to_owned()));
-        let (told, asked) = asked(vec![unavailable(), corrupt, Ok(Owned::Done)]).await;
-        assert_eq!((told, asked), (Err(End::Damaged), 2));
-    }
+    use super::rarely;
 
     #[test]
     fn what_waits_for_long_is_looked_at_rarely() {

@@ -68,17 +68,27 @@ impl Places {
         now: Instant,
     ) -> Result<Seat, Duration> {
         let mut seats = self.seats();
-        let Seats { taken, channels } = &mut *seats;
-        let of_channel = channels.entry(channel.clone()).or_default();
-        let has_share = of_channel.places + *taken >= self.turns;
-        let is_limited = of_channel.limit.is_some_and(|limit| !limit.allows(of_channel.places));
-        if has_share || is_limited {
-            return Err(of_channel.returns.book(now));
+        if seats.take(channel, self.turns) {
+            Ok(self.seated(free, channel))
+        } else {
+            Err(seats.channels.entry(channel.clone()).or_default().returns.book(now))
         }
-        of_channel.places += 1;
-        *taken += 1;
+    }
+
+    /// The same at once, and without a pause to book; none when there is no place for this channel.
+    pub(crate) fn seat_at_once(self: &Arc<Self>, channel: &ChannelUid) -> Option<Seat> {
+        let free = Arc::clone(&self.free).try_acquire_owned().ok().map(Free)?;
+        self.seats().take(channel, self.turns).then(|| self.seated(free, channel))
+    }
+
+    /// Whether a place is free: while none is, somebody may wait for one.
+    pub(crate) fn has_free(&self) -> bool {
+        self.free.available_permits() > 0
+    }
+
+    fn seated(self: &Arc<Self>, free: Free, channel: &ChannelUid) -> Seat {
         let taken = Mutex::new(Some(free.0));
-        Ok(Seat { places: Arc::clone(self), channel: channel.clone(), taken })
+        Seat { places: Arc::clone(self), channel: channel.clone(), taken }
     }
 
     /// Learns how much room the agent of a channel has.
@@ -94,12 +104,27 @@ impl Places {
     }
 }
 
+impl Seats {
+    /// Takes one of so many places for a channel, unless it has its share.
+    fn take(&mut self, channel: &ChannelUid, turns: u32) -> bool {
+        let (places, limit) =
+            self.channels.get(channel).map_or((0, None), |of| (of.places, of.limit));
+        let has_share = places + self.taken >= turns;
+        if has_share || limit.is_some_and(|limit| !limit.allows(places)) {
+            return false;
+        }
+        self.channels.entry(channel.clone()).or_default().places += 1;
+        self.taken += 1;
+        true
+    }
+}
+
 impl Seat {
     /// Gives the place back until `sleep` is over. Then the turn takes one again, even above the
     /// share of its channel, or goes on without when there is none: it has a reply to send, and what
     /// it still does is short.
     pub(crate) async fn rest<T>(&self, sleep: impl Future<Output = T>) -> T {
-        self.leave();
+        drop(self.leave());
         let slept = sleep.await;
         if let Ok(permit) = Arc::clone(&self.places.free).try_acquire_owned() {
             let mut seats = self.places.seats();
@@ -111,11 +136,29 @@ impl Seat {
         slept
     }
 
-    fn leave(&self) {
-        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if taken.is_none() {
-            return;
+    /// Whether the turn has it now: one that slept may go on without.
+    pub(crate) fn is_taken(&self) -> bool {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Passes the place on to a head of a channel, or gives the pause after which that is claimed
+    /// again.
+    pub(crate) fn pass_on(self, channel: &ChannelUid, now: Instant) -> Result<Self, Duration> {
+        let places = Arc::clone(&self.places);
+        let free = self.leave();
+        drop(self);
+        match free.or_else(|| Arc::clone(&places.free).try_acquire_owned().ok()) {
+            Some(permit) => places.seat(Free(permit), channel, now),
+            None => {
+                let mut seats = places.seats();
+                Err(seats.channels.entry(channel.clone()).or_default().returns.book(now))
+            }
         }
+    }
+
+    /// Gives the place up; whoever calls may still pass it on.
+    fn leave(&self) -> Option<OwnedSemaphorePermit> {
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         let mut seats = self.places.seats();
         seats.taken = seats.taken.saturating_sub(1);
         if let Some(channel) = seats.channels.get_mut(&self.channel) {
@@ -125,12 +168,13 @@ impl Seat {
                 seats.channels.remove(&self.channel);
             }
         }
+        Some(taken)
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.leave();
+        drop(self.leave());
     }
 }
 
@@ -193,6 +237,28 @@ mod tests {
         places.learn(&channel("a"), Sign::Away, now);
         held.extend((0..100).filter_map(|_| seat(&places, "a")));
         assert_eq!(held.len(), 149);
+    }
+
+    #[test]
+    fn a_place_is_passed_on_to_a_head_of_any_channel_that_may_have_it() {
+        let (places, now) = (Arc::new(Places::new(2)), Instant::now());
+        let (first, second) = (seat(&places, "a").unwrap(), seat(&places, "b").unwrap());
+        let first = first.pass_on(&channel("a"), now).ok().unwrap();
+        assert!(first.pass_on(&channel("b"), now).is_err(), "b has its share");
+        assert!(places.has_free(), "what is not passed on is free");
+        let passed = second.pass_on(&channel("c"), now).ok().unwrap();
+        assert!(seat(&places, "c").is_none() && seat(&places, "b").is_some());
+        drop(passed);
+    }
+
+    #[test]
+    fn a_place_is_had_at_once_or_not_at_all() {
+        let places = Arc::new(Places::new(2));
+        let held = places.seat_at_once(&channel("a"));
+        assert!(held.is_some() && places.seat_at_once(&channel("a")).is_none());
+        let other = places.seat_at_once(&channel("b"));
+        assert!(other.is_some() && !places.has_free());
+        assert!(places.seat_at_once(&channel("c")).is_none());
     }
 
     #[tokio::test]

@@ -62,6 +62,11 @@ impl Segment<'_> {
         MarkSent { conversation, intent, segment: self.number, sid }
     }
 
+    /// Whether its head is done once it is sent.
+    pub(crate) fn ends_well(&self) -> bool {
+        self.is_last() && self.reply.failed.is_none()
+    }
+
     /// Marks it as being sent by `attempt`.
     pub(crate) async fn mark(
         &self,

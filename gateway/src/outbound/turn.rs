@@ -19,10 +19,12 @@ use crate::labels::{DeadLetterClass, Label as _};
 use crate::outbound::agent::interrupt::Interrupt;
 use crate::outbound::attempt::{self, Asking};
 use crate::outbound::context::Worker;
-use crate::outbound::deliver;
+use crate::outbound::deliver::{self, Delivered};
 use crate::outbound::end::End;
+use crate::outbound::next::{Ending, Next};
 use crate::outbound::owner::Owner;
 use crate::outbound::places::Seat;
+use crate::outbound::start::Start;
 use crate::outbound::track;
 use crate::random;
 use crate::routes::table::Entry;
@@ -35,40 +37,46 @@ const PARKED: Duration = Duration::from_secs(30);
 /// Time until a head is looked at again for which there is no room among the dead letters.
 const NO_ROOM: Duration = Duration::from_secs(60);
 
-/// Runs the turn of a claim that was begun at `began`, until its lease is given up or lost. A head
-/// without a place is put back for so long.
+/// Runs the turn of a claim that was begun at `began`, until its lease is given up or lost; gives what
+/// comes after it, as far as its end has asked. A head without a place is put back for so long.
 pub(crate) async fn run(
-    worker: Arc<Worker>,
+    worker: &Arc<Worker>,
     claim: Head,
     began: Instant,
-    place: Result<Seat, Duration>,
+    place: Result<&Seat, &Duration>,
     mut cut_off: watch::Receiver<bool>,
-) {
+) -> Next {
     let held = worker.leases.hold(&claim, began);
-    let (worker, place, crowded) = (&worker, place.as_ref().ok(), place.as_ref().err());
+    let (place, crowded) = (place.ok(), place.err());
     let owner = Owner { worker, claim: &claim, held: &held, began, place };
     let how = tokio::select! {
         biased;
-        ended = line(&owner, crowded) => ended.err().unwrap_or(End::Done),
-        () = held.lost() => End::Lost,
-        () = stopped(&mut cut_off) => End::Cut,
+        ended = line(&owner, crowded) => ended,
+        () = held.lost() => Err(End::Lost),
+        () = stopped(&mut cut_off) => Err(End::Cut),
+    };
+    let how = match how {
+        Ok(Delivered::Finished(ending)) => return finished(&owner, ending),
+        Ok(Delivered::Sent) => End::Done,
+        Err(end) => end,
     };
     tokio::select! {
         biased;
         () = end(&owner, how) => {}
         () = held.lost() => emit(OutboundEvent::LeaseLost),
     }
+    Next::Unknown
 }
 
 /// What is done with a head, in order.
-async fn line(owner: &Owner<'_>, crowded: Option<&Duration>) -> Result<(), End> {
+async fn line(owner: &Owner<'_>, crowded: Option<&Duration>) -> Result<Delivered, End> {
     crowded.map_or(Ok(()), |pause| Err(End::at(*pause)))?;
     let _alone = quarantine(owner).await?;
     let message = read(owner)?;
     let entry = find_channel(owner)?;
     let route = &entry.route;
-    let reply = match owner.committed() {
-        Some(reply) => reply,
+    let (reply, start) = match owner.committed() {
+        Some(reply) => (reply, Start::default()),
         None => {
             let (claim, key) = (owner.claim, owner.worker.key);
             let choice = track::choose(key, route, &claim.conversation, claim.failed_on.as_ref());
@@ -77,10 +85,13 @@ async fn line(owner: &Owner<'_>, crowded: Option<&Duration>) -> Result<(), End> 
             let (message, interrupt) = (&message, interrupt.as_ref());
             let asking = Asking { owner, route, message, interrupt };
             let ready = attempt::answer(asking, choice).await?;
-            owner.commit(ready.intent(), ready.memo(), ready.evidence).await?
+            let start = Start::arrange(owner, route).await;
+            let (intent, mark) = (ready.intent(), start.mark());
+            let commit = owner.commit(intent, ready.memo(), ready.evidence, mark).await?;
+            (commit.0, start.committed(commit.1))
         }
     };
-    deliver::deliver(owner, route, &message, reply).await
+    deliver::deliver(owner, route, &message, reply, start).await
 }
 
 /// Carries out how a turn ended.
@@ -111,9 +122,24 @@ async fn end(owner: &Owner<'_>, how: End) {
 
 async fn answered(owner: &Owner<'_>) -> Result<(), End> {
     owner.complete(None).await?;
+    note_answered(owner);
+    Ok(())
+}
+
+/// The end of a head that was taken off with the record of its last segment.
+fn finished(owner: &Owner<'_>, ending: Ending) -> Next {
+    if ending.is_done {
+        note_answered(owner);
+    } else {
+        // It is sent and recorded; whoever has the lease now does the rest.
+        emit(OutboundEvent::LeaseLost);
+    }
+    ending.next
+}
+
+fn note_answered(owner: &Owner<'_>) {
     emit(OutboundEvent::Answered { took: owner.age() });
     remember(owner, MessageEnd::Answered);
-    Ok(())
 }
 
 async fn give_up(owner: &Owner<'_>, class: DeadLetterClass) -> Result<(), End> {

@@ -75,7 +75,8 @@ impl EmbeddedStore {
         let now = (self.clock)();
         let mut accounts = self.accounts();
         accounts.beat(now, heartbeat);
-        Ok(Heard::Done(accounts.asked(now)))
+        let (asked, live) = (accounts.asked(now), accounts.live(now).len() as u64);
+        Ok(Heard::Done { asked, live })
     }
 
     pub(super) async fn note_asked(&self) -> Result<(), StoreError> {

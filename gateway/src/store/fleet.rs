@@ -30,8 +30,13 @@ pub type Obeyed = BTreeMap<ChannelUid, (u64, RouteHash)>;
 /// What became of a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Heard {
-    /// The store knows the replica and its routes, and says when the counts were last asked for.
-    Done(Option<Asked>),
+    /// The store knows the replica and its routes.
+    Done {
+        /// When the counts were last asked for.
+        asked: Option<Asked>,
+        /// How many replicas live, this one included.
+        live: u64,
+    },
     /// The store has another key: it was emptied, and somebody made a new one. Whoever goes on with
     /// the old key would take one customer for two.
     OtherKey,

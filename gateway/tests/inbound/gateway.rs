@@ -12,6 +12,7 @@ use kanarie_crds::route::{
 };
 use kanarie_gateway::callback::SegmentId;
 use kanarie_gateway::doorbell::Doorbell;
+use kanarie_gateway::handover::Handover;
 use kanarie_gateway::heartbeat::Pulse;
 use kanarie_gateway::inbound::admission::Gate;
 use kanarie_gateway::inbound::signature::sign;
@@ -86,6 +87,7 @@ impl Gateway {
             store: Arc::clone(&store),
             key,
             doorbell: Arc::clone(&doorbell),
+            handover: Handover::default(),
             clock,
             limits: ClientLimits::default(),
             reports: reports.clone(),

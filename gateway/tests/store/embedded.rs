@@ -170,7 +170,7 @@ async fn a_replica_is_live_for_ten_seconds_and_its_routes_are_known_for_sixty() 
         obeyed: [("uid".parse().unwrap(), (4, "hash".parse().unwrap()))].into(),
         cut: BTreeSet::new(),
     };
-    assert_eq!(store.heartbeat(heartbeat).await.unwrap(), Heard::Done(None));
+    assert_eq!(store.heartbeat(heartbeat).await.unwrap(), Heard::Done { asked: None, live: 1 });
     let known = async || store.acknowledged(replica.clone(), None).await.unwrap().len();
     let live = async || store.replicas().await.unwrap().1.len();
     for (age, expected) in [(9_999, (1, 1)), (10_000, (0, 1)), (59_999, (0, 1)), (60_000, (0, 0))] {

@@ -148,10 +148,16 @@ async fn a_server_that_lost_its_data_is_told_every_route_again() {
         obeyed: [("shop".parse().unwrap(), (4, "aa".parse().unwrap()))].into(),
         cut: BTreeSet::new(),
     };
-    assert_eq!(store.heartbeat(heartbeat.clone()).await.unwrap(), Heard::Done(None));
+    assert_eq!(
+        store.heartbeat(heartbeat.clone()).await.unwrap(),
+        Heard::Done { asked: None, live: 1 }
+    );
     server.restart().await;
     until_admitted(&store).await;
-    assert_eq!(store.heartbeat(heartbeat.clone()).await.unwrap(), Heard::Done(None));
+    assert_eq!(
+        store.heartbeat(heartbeat.clone()).await.unwrap(),
+        Heard::Done { asked: None, live: 1 }
+    );
     let told = store.acknowledged("gateway-0".parse().unwrap(), None).await.unwrap();
     let (channel, hash) = ("shop".parse().unwrap(), "aa".parse().unwrap());
     assert_eq!(told, [Acknowledgement { channel, serving: 4, hash, cut: false }]);

@@ -288,9 +288,9 @@ async fn a_key_that_the_server_lost_is_brought_back_by_the_next_heartbeat() {
     let store = open(&server).await;
     let key = store.key().await.unwrap();
     let beat = heartbeat(key);
-    assert_eq!(store.heartbeat(beat.clone()).await.unwrap(), Heard::Done(None));
+    assert_eq!(store.heartbeat(beat.clone()).await.unwrap(), Heard::Done { asked: None, live: 1 });
     raw::<String>(&server, &cmd("FLUSHALL")).await.unwrap();
-    assert_eq!(store.heartbeat(beat).await.unwrap(), Heard::Done(None));
+    assert_eq!(store.heartbeat(beat).await.unwrap(), Heard::Done { asked: None, live: 1 });
     assert_eq!(open(&server).await.key().await.unwrap(), key);
     assert_eq!(store.acknowledged(id("gateway-0"), None).await.unwrap().len(), 1);
     let layout: String = raw(&server, cmd("GET").arg("{gw:sys}:layout")).await.unwrap();
@@ -302,13 +302,19 @@ async fn a_server_that_was_emptied_and_given_another_key_says_so() {
     let server = RedisServer::start().await;
     let store = open(&server).await;
     let old = store.key().await.unwrap();
-    assert_eq!(store.heartbeat(heartbeat(old)).await.unwrap(), Heard::Done(None));
+    assert_eq!(
+        store.heartbeat(heartbeat(old)).await.unwrap(),
+        Heard::Done { asked: None, live: 1 }
+    );
     raw::<String>(&server, &cmd("FLUSHALL")).await.unwrap();
     let new = open(&server).await.key().await.unwrap();
     assert_ne!(new, old);
     assert_eq!(store.heartbeat(heartbeat(old)).await.unwrap(), Heard::OtherKey);
     assert_eq!(store.replicas().await.unwrap().1, []);
-    assert_eq!(store.heartbeat(heartbeat(new)).await.unwrap(), Heard::Done(None));
+    assert_eq!(
+        store.heartbeat(heartbeat(new)).await.unwrap(),
+        Heard::Done { asked: None, live: 1 }
+    );
     assert_eq!(store.replicas().await.unwrap().1.len(), 1);
 }
 
@@ -328,7 +334,10 @@ async fn a_cluster_node_runs_every_script_so_none_touches_another_slot() {
         .await
         .unwrap();
     let key = store.key().await.unwrap();
-    assert_eq!(store.heartbeat(heartbeat(key)).await.unwrap(), Heard::Done(None));
+    assert_eq!(
+        store.heartbeat(heartbeat(key)).await.unwrap(),
+        Heard::Done { asked: None, live: 1 }
+    );
     assert_eq!(store.replicas().await.unwrap().1.len(), 1);
     assert_eq!(store.acknowledged(id("gateway-0"), None).await.unwrap().len(), 1);
     store.goodbye(id("gateway-0")).await.unwrap();

@@ -21,6 +21,7 @@ on_both_stores!(
     a_heartbeat_with_another_key_is_told_so_and_changes_nothing,
     a_canary_that_is_cut_off_is_told_with_its_route,
     a_heartbeat_is_told_when_the_counts_were_last_asked_for,
+    a_heartbeat_is_told_how_many_replicas_live,
     the_key_is_made_once,
     a_store_that_answers_says_so,
 );
@@ -128,13 +129,38 @@ async fn a_canary_that_is_cut_off_is_told_with_its_route(stage: &Stage) {
 async fn a_heartbeat_is_told_when_the_counts_were_last_asked_for(stage: &Stage) {
     let beat = heartbeat(stage, "gateway-0", "d1", &[]).await;
     let told = || async { stage.store.heartbeat(beat.clone()).await.unwrap() };
-    assert_eq!(told().await, Heard::Done(None));
+    assert_eq!(told().await, Heard::Done { asked: None, live: 1 });
     stage.store.note_asked().await.unwrap();
     stage.at(4_000);
-    assert_eq!(told().await, Heard::Done(Some(Asked { age_ms: 4_000, gap_ms: 0 })));
+    assert_eq!(
+        told().await,
+        Heard::Done { asked: Some(Asked { age_ms: 4_000, gap_ms: 0 }), live: 1 }
+    );
     stage.store.note_asked().await.unwrap();
     stage.at(5_000);
-    assert_eq!(told().await, Heard::Done(Some(Asked { age_ms: 1_000, gap_ms: 4_000 })));
+    assert_eq!(
+        told().await,
+        Heard::Done { asked: Some(Asked { age_ms: 1_000, gap_ms: 4_000 }), live: 1 }
+    );
+}
+
+async fn a_heartbeat_is_told_how_many_replicas_live(stage: &Stage) {
+    let live = async |replica: &str| {
+        let beat = heartbeat(stage, replica, "d1", &[]).await;
+        match stage.store.heartbeat(beat).await.unwrap() {
+            Heard::Done { live, .. } => live,
+            Heard::OtherKey => panic!("it has the store's key"),
+        }
+    };
+    assert_eq!(live("gateway-0").await, 1);
+    assert_eq!(live("gateway-1").await, 2);
+    stage.pass(9_999);
+    assert_eq!(live("gateway-1").await, 2);
+    stage.pass(1);
+    assert_eq!(live("gateway-1").await, 1, "the other one is silent for ten seconds");
+    live("gateway-0").await;
+    stage.store.goodbye(id("gateway-0")).await.unwrap();
+    assert_eq!(live("gateway-1").await, 1);
 }
 
 async fn the_key_is_made_once(stage: &Stage) {
@@ -149,7 +175,8 @@ async fn a_store_that_answers_says_so(stage: &Stage) {
 
 async fn beat(stage: &Stage, replica: &str, digest: &str, obeyed: &[(&str, u64, &str)]) {
     let heartbeat = heartbeat(stage, replica, digest, obeyed).await;
-    assert_eq!(stage.store.heartbeat(heartbeat).await.unwrap(), Heard::Done(None));
+    let heard = stage.store.heartbeat(heartbeat).await.unwrap();
+    assert!(matches!(heard, Heard::Done { asked: None, .. }), "{heard:?}");
 }
 
 /// A heartbeat with the store's key.

@@ -90,6 +90,8 @@ async fn a_post_that_is_repeated_books_its_own_place_in_the_pace() {
     let sender = route_hash(route_name(&slow.account_sid, &slow.sender).as_bytes());
     world.set_route(slow);
     world.add_route("neighbour", route(http(&agent.url)));
+    // Alone it would keep the pace by itself.
+    world.meet_another_replica().await;
     let _running = world.work().await;
     world.twilio.next(Send::Refuse(429, 20_429));
     world.admit(1, "SM1", "Hallo").await;

@@ -3,6 +3,7 @@
 //! Tokio's time is paused, and a blocking task keeps it from running by itself: real sockets, no
 //! real waiting. The store's clock moves with it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,6 +16,7 @@ use kanarie_gateway::callback::SegmentId;
 use kanarie_gateway::cut::Cuts;
 use kanarie_gateway::doorbell::Doorbell;
 use kanarie_gateway::envelope::{self, InboundMessage, MessageKind};
+use kanarie_gateway::handover::{Handover, KeptPlace};
 use kanarie_gateway::heartbeat::{self, Pulse};
 use kanarie_gateway::key::LearnedKey;
 use kanarie_gateway::loads::{Bounds, FullChannels};
@@ -28,14 +30,14 @@ use kanarie_gateway::routes::table::{RouteTable, Sighting};
 use kanarie_gateway::silence::Silence;
 use kanarie_gateway::stop::Signals;
 use kanarie_gateway::store::embedded::EmbeddedStore;
-use kanarie_gateway::store::fleet::Asked;
+use kanarie_gateway::store::fleet::{Asked, Heartbeat, Obeyed};
 use kanarie_gateway::store::{SharedStore, Store};
 use kanarie_gateway::tasks::{Ended, Living};
 use kanarie_queue::admit::{Admission, Admit};
 use kanarie_queue::claim::{Claim, Claimed};
 use kanarie_queue::dead::{Load, SumDead};
 use kanarie_queue::evidence::ReadCounts;
-use kanarie_queue::lease::Lease;
+use kanarie_queue::lease::{Lease, NewLease};
 use kanarie_queue::send::MarkSent;
 use kanarie_words::ids::{ConversationId, Nonce};
 use kanarie_words::weight::Weight;
@@ -56,11 +58,11 @@ pub(crate) struct World {
     pub(crate) routes: Arc<RouteTable>,
     pub(crate) twilio: FakeTwilio,
     now: Arc<AtomicU64>,
-    doorbell: Arc<Doorbell>,
-    reports: Reports,
+    pub(crate) doorbell: Arc<Doorbell>,
+    pub(crate) reports: Reports,
     cuts: Arc<Cuts>,
-    full: FullChannels,
-    key: LearnedKey,
+    pub(crate) full: FullChannels,
+    pub(crate) key: LearnedKey,
     /// Turns at once.
     pub(crate) turns: u32,
     _still: Still,
@@ -68,6 +70,8 @@ pub(crate) struct World {
 
 /// A running worker.
 pub(crate) struct Running {
+    /// How the webhook brings a message to its turns.
+    pub(crate) handover: Handover,
     stop: watch::Sender<bool>,
     hurry: watch::Sender<bool>,
     pub(crate) worker: JoinHandle<Result<(), Ended>>,
@@ -78,15 +82,26 @@ struct Still(#[expect(dead_code, reason = "dropped at the end")] std::sync::mpsc
 
 impl World {
     pub(crate) async fn start(route: Route) -> Self {
+        let in_memory = |clock: Arc<AtomicU64>| {
+            let clock = Arc::new(move || clock.load(Ordering::SeqCst));
+            Store::Embedded(EmbeddedStore::in_memory(clock).unwrap())
+        };
+        Self::over(async |clock| in_memory(clock), route).await
+    }
+
+    /// The same over another store, which is made with the world's clock.
+    pub(crate) async fn over(
+        store: impl AsyncFnOnce(Arc<AtomicU64>) -> Store,
+        route: Route,
+    ) -> Self {
+        let now = Arc::new(AtomicU64::new(START_MS));
+        let store = Arc::new(store(Arc::clone(&now)).await);
         let _ = rustls::crypto::ring::default_provider().install_default();
         tokio::time::pause();
         let (sender, receiver) = std::sync::mpsc::sync_channel::<()>(0);
         tokio::task::spawn_blocking(move || receiver.recv());
-        let now = Arc::new(AtomicU64::new(START_MS));
-        let clock = Arc::clone(&now);
-        let clock = Arc::new(move || clock.load(Ordering::SeqCst));
         let world = Self {
-            store: Arc::new(Store::Embedded(EmbeddedStore::in_memory(clock).unwrap())),
+            store,
             routes: Arc::default(),
             twilio: FakeTwilio::start(Arc::clone(&now)).await,
             now,
@@ -159,7 +174,9 @@ impl World {
     }
 
     fn run(&self, allow: Allow, pulse: Pulse, stop: watch::Sender<bool>) -> Running {
+        let handover = Handover::default();
         let ctx = Context {
+            handover: handover.clone(),
             store: self.store.clone(),
             key: self.key.clone(),
             routes: Arc::clone(&self.routes),
@@ -176,7 +193,7 @@ impl World {
         let hurry = watch::Sender::new(false);
         let signals = Signals { stop: stop.subscribe(), hurry: hurry.subscribe() };
         let worker = tokio::spawn(outbound::run(ctx, signals));
-        Running { stop, hurry, worker }
+        Running { handover, stop, hurry, worker }
     }
 
     /// Admits a message of a customer, as the webhook does.
@@ -220,18 +237,56 @@ impl World {
         sid: &str,
         envelope: String,
     ) {
-        let conversation = ConversationId::from_bytes([customer; 16]);
-        let admit = Admit {
-            channel: uid.parse().unwrap(),
-            dedup_key: sid.parse().unwrap(),
-            conversation,
-            envelope,
-            limit: 1_000,
-            window_ms: 60_000,
-            dedup_ms: 86_400_000,
-            lease: None,
-        };
+        let admit = admission(uid, customer, sid, envelope);
         assert_eq!(self.store.run(admit).await.unwrap(), Admission::Queued);
+    }
+
+    /// Brings a message to a worker as the webhook does; true when its turn began at once.
+    pub(crate) async fn bring(&self, to: &Running, customer: u8, sid: &str, text: &str) -> bool {
+        let place = self.keep_place(to, customer);
+        let lease = place.as_ref().map(|place| place.lease());
+        match (self.admit_for(lease, customer, sid, text).await, place) {
+            (Admission::Leased(head), Some(place)) => {
+                place.begin(*head);
+                true
+            }
+            (_, place) => {
+                place.into_iter().for_each(KeptPlace::leave);
+                self.doorbell.ring(ConversationId::from_bytes([customer; 16]).shard());
+                false
+            }
+        }
+    }
+
+    /// Keeps a place at a worker for a message of a customer.
+    pub(crate) fn keep_place(&self, at: &Running, customer: u8) -> Option<Box<dyn KeptPlace>> {
+        let conversation = ConversationId::from_bytes([customer; 16]);
+        at.handover.keep_place(&UID.parse().unwrap(), &conversation)
+    }
+
+    /// Admits a message whose lease is wanted.
+    pub(crate) async fn admit_for(
+        &self,
+        lease: Option<NewLease>,
+        customer: u8,
+        sid: &str,
+        text: &str,
+    ) -> Admission {
+        let message = self.message(&format!("whatsapp:+1401000{customer:04}"), sid, text);
+        let admit = admission(UID, customer, sid, envelope::write(&message));
+        self.store.run(Admit { lease, ..admit }).await.unwrap()
+    }
+
+    /// Another replica says that it lives.
+    pub(crate) async fn meet_another_replica(&self) {
+        let heartbeat = Heartbeat {
+            replica: "another".parse().unwrap(),
+            key: self.store.key().await.unwrap(),
+            digest: "digest".parse().unwrap(),
+            obeyed: Obeyed::new(),
+            cut: BTreeSet::new(),
+        };
+        self.store.heartbeat(heartbeat).await.unwrap();
     }
 
     /// Twilio reports what became of a message, as the webhook takes it.
@@ -331,6 +386,20 @@ impl Running {
     /// Asks the worker a second time.
     pub(crate) fn hurry(&self) {
         self.hurry.send_replace(true);
+    }
+}
+
+/// A message of a customer on its way into the store.
+fn admission(uid: &str, customer: u8, sid: &str, envelope: String) -> Admit {
+    Admit {
+        channel: uid.parse().unwrap(),
+        dedup_key: sid.parse().unwrap(),
+        conversation: ConversationId::from_bytes([customer; 16]),
+        envelope,
+        limit: 1_000,
+        window_ms: 60_000,
+        dedup_ms: 86_400_000,
+        lease: None,
     }
 }
 

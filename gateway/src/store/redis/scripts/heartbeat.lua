@@ -3,9 +3,10 @@
 -- account, the store's key, number of acknowledgements, then of each the channel and "<serving>
 -- <hash>", with " cut" behind it while its canary is cut off here, then the channels whose route is
 -- gone.
--- Gives three numbers. First 1, or 0 when the last account is not what stands here: then nothing
+-- Gives four numbers. First 1, or 0 when the last account is not what stands here: then nothing
 -- changed, and the replica gives a complete one; or -1 when the store has another key. Then how
--- long ago the counts were asked for, -1 for never, and how long after the time before.
+-- long ago the counts were asked for, -1 for never, and how long after the time before. Then how
+-- many replicas live.
 
 local REP, DIG, ACK, KEY, LAYOUT = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local ASKED = KEYS[6]
@@ -14,14 +15,14 @@ local replica, digest, last = ARGV[2], ARGV[3], ARGV[4]
 -- A server that was emptied under a fleet must not draw a key of its own: one customer would be
 -- two.
 local key = redis.call("GET", KEY)
-if key and key ~= ARGV[5] then return { -1, -1, 0 } end
+if key and key ~= ARGV[5] then return { -1, -1, 0, 0 } end
 if not key then redis.call("SET", KEY, ARGV[5]) end
 redis.call("SET", LAYOUT, "2", "NX")
 
 if last == "" then
   redis.call("DEL", ACK)
 elseif redis.call("HGET", DIG, replica) ~= last or redis.call("EXISTS", ACK) == 0 then
-  return { 0, -1, 0 }
+  return { 0, -1, 0, 0 }
 end
 
 -- Never empty, so that an account that was lost shows.
@@ -43,4 +44,5 @@ for _, gone in ipairs(redis.call("ZRANGEBYSCORE", REP, "-inf", now - 60000)) do
 end
 local asked = redis.call("HGET", ASKED, "at")
 local age = asked and math.max(0, now - tonumber(asked)) or -1
-return { 1, age, tonumber(redis.call("HGET", ASKED, "gap") or 0) }
+local live = redis.call("ZCOUNT", REP, "(" .. string.format("%.0f", now - 10000), "+inf")
+return { 1, age, tonumber(redis.call("HGET", ASKED, "gap") or 0), live }

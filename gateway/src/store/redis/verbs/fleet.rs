@@ -54,7 +54,7 @@ impl Fleet {
             heard = tell(server, &beat, None).await?;
         }
         let heard = heard.ok_or_else(|| corrupt("the answer to a heartbeat"))?;
-        if matches!(heard, Heard::Done(_)) {
+        if matches!(heard, Heard::Done { .. }) {
             let rows = rows(&beat);
             told.insert(beat.replica, (beat.digest, rows));
         }
@@ -106,11 +106,13 @@ async fn tell(
     beat: &Heartbeat,
     last: Option<(&RouteHash, &Rows)>,
 ) -> Result<Option<Heard>, StoreError> {
-    let (word, age, gap): (i64, i64, u64) = plain(server.call(heartbeat(beat, last)).await?)?;
+    let (word, age, gap, live): (i64, i64, u64, u64) =
+        plain(server.call(heartbeat(beat, last)).await?)?;
     match word {
         1 => {
             let age_ms = u64::try_from(age).ok();
-            Ok(Some(Heard::Done(age_ms.map(|age_ms| Asked { age_ms, gap_ms: gap }))))
+            let asked = age_ms.map(|age_ms| Asked { age_ms, gap_ms: gap });
+            Ok(Some(Heard::Done { asked, live }))
         }
         0 => Ok(None),
         -1 => Ok(Some(Heard::OtherKey)),

@@ -1,0 +1,46 @@
+//! The first line in front of a worker: signed webhooks as Twilio posts them.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::Request;
+use kanarie_crds::route::SecretText;
+use kanarie_gateway::heartbeat::Pulse;
+use kanarie_gateway::inbound::admission::Gate;
+use kanarie_gateway::inbound::signature::sign;
+use kanarie_gateway::inbound::{Inbound, router};
+use kanarie_gateway::server::limits::ClientLimits;
+use tower::ServiceExt as _;
+
+use crate::world::{Running, SENDER, World};
+
+const PATH: &str = "/webhooks/twilio/whatsapp";
+
+impl World {
+    /// Posts a message of a customer to the gateway of a worker; gives the status of the answer.
+    pub(crate) async fn post(&self, to: &Running, customer: u8, sid: &str, text: &str) -> u16 {
+        let customer = format!("whatsapp:+1401000{customer:04}");
+        let body = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs([("MessageSid", sid), ("AccountSid", "AC1"), ("To", SENDER)])
+            .extend_pairs([("From", customer.as_str()), ("Body", text), ("SmsStatus", "received")])
+            .finish();
+        let url = format!("https://wa.example.com{PATH}");
+        let signature = sign(&SecretText::new("token"), &url, body.as_bytes());
+        let request = Request::post(PATH).header("x-twilio-signature", signature);
+        let inbound = Inbound {
+            routes: Arc::clone(&self.routes),
+            store: Arc::clone(&self.store),
+            key: self.key.clone(),
+            pulse: Pulse::default(),
+            handover: to.handover.clone(),
+            doorbell: Arc::clone(&self.doorbell),
+            reports: self.reports.clone(),
+            clock: Arc::new(|| 0),
+            limits: ClientLimits::default(),
+            gate: Gate::default(),
+            full: self.full.clone(),
+        };
+        let request = request.body(Body::from(body)).unwrap();
+        router(Arc::new(inbound)).oneshot(request).await.unwrap().status().as_u16()
+    }
+}
