@@ -74,6 +74,7 @@ pub mod intent;
 pub mod lease;
 pub mod load;
 pub mod outcome;
+pub mod pace;
 pub mod park;
 pub mod queue;
 pub mod reserve;

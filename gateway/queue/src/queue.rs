@@ -7,7 +7,7 @@ use kanarie_words::Millis;
 use kanarie_words::ids::{ConversationId, Epoch, RouteHash, SHARDS, StoreKey};
 
 use crate::load::{self, LoadError, Table};
-use crate::reserve::Booked;
+use crate::pace::Booked;
 use crate::rows::{self, Row};
 use crate::shard::{Key, Shard};
 

@@ -1,24 +1,15 @@
-//! The outbound pace of a sender: a generic cell rate with booking ahead (I16).
+//! The outbound pace of a sender, as a verb (I16).
 //!
 //! Takes a sender and its rate; gives the wait before its next sends. It is the one verb that a
 //! repetition changes: it may waste a slot, never grant one too many. Its state is no row: a store
-//! that starts again begins with a full burst. The rate itself is a value, so that a replica which is
-//! alone keeps it without a store.
+//! that starts again begins with a full burst.
 
 use kanarie_words::Millis;
 use kanarie_words::ids::RouteHash;
 
+use crate::pace::Reserved;
 use crate::queue::Queue;
 use crate::verb::Verb;
-
-/// Sends that may leave at once.
-const BURST: u64 = 8;
-
-/// Sends that one reservation books at most: as many as may leave at once.
-pub const MOST: u32 = BURST as u32;
-
-/// How far ahead a send may be booked, in microseconds.
-const HORIZON_US: u64 = 2_000_000;
 
 /// Books some sends of `sender` at `per_second`, or says when to try again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,21 +18,8 @@ pub struct Reserve {
     pub sender: RouteHash,
     /// Sends per second.
     pub per_second: u32,
-    /// How many of them, [`MOST`] at most.
+    /// How many of them, [`MOST`](crate::pace::MOST) at most.
     pub count: u32,
-}
-
-/// The pace of one sender: when its bookings so far have passed, in microseconds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Booked(u64);
-
-/// The answer to a reservation of the outbound pace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reserved {
-    /// Booked: they may all be sent after so many milliseconds.
-    After(u64),
-    /// Too far ahead, nothing is booked: try again after so many milliseconds.
-    Busy(u64),
 }
 
 impl Verb for Reserve {
@@ -50,24 +28,5 @@ impl Verb for Reserve {
     fn apply(self, queue: &mut Queue, now: Millis) -> Reserved {
         let Self { sender, per_second, count } = self;
         queue.paces.entry(sender).or_default().book(now, per_second, count)
-    }
-}
-
-impl Booked {
-    /// Books so many sends, or says when to try again.
-    pub fn book(&mut self, now: Millis, per_second: u32, count: u32) -> Reserved {
-        let now_us = now.saturating_mul(1_000);
-        let interval = (1_000_000 / u64::from(per_second.max(1))).max(1);
-        let tolerance = BURST * interval;
-        // A clock that stepped back must not block the sender until it has caught up.
-        let latest = now_us.saturating_add(HORIZON_US + tolerance);
-        self.0 = self.0.clamp(now_us, latest);
-        let next = self.0.saturating_add(u64::from(count.clamp(1, MOST)) * interval);
-        let wait = next.saturating_sub(now_us.saturating_add(tolerance));
-        if wait > HORIZON_US {
-            return Reserved::Busy((wait - HORIZON_US).div_ceil(1_000));
-        }
-        self.0 = next;
-        Reserved::After(wait.div_ceil(1_000))
     }
 }

@@ -13,8 +13,9 @@ use kanarie_queue::evidence::EndAttempt;
 use kanarie_queue::intent::{Intent, Memo, Post};
 use kanarie_queue::lease::{Lease, Owned, Park};
 use kanarie_queue::outcome::Evidence;
+use kanarie_queue::pace::Reserved;
 use kanarie_queue::park::ParkHead;
-use kanarie_queue::reserve::{Reserve, Reserved};
+use kanarie_queue::reserve::Reserve;
 use kanarie_queue::send::{
     CommitReply, Committed, Complete, MarkSending, MarkSent, Marked, NoteMissed, Unmark,
 };

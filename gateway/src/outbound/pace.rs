@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use kanarie_queue::reserve::{Booked, MOST, Reserved};
+use kanarie_queue::pace::{Booked, MOST, Reserved};
 use kanarie_words::ids::RouteHash;
 use tokio::time::Instant;
 
@@ -90,7 +90,7 @@ impl Senders {
 mod tests {
     use std::time::Duration;
 
-    use kanarie_queue::reserve::{MOST, Reserved};
+    use kanarie_queue::pace::{MOST, Reserved};
     use kanarie_words::ids::RouteHash;
     use tokio::time::Instant;
 

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use kanarie_crds::route::{Route, route_hash, route_name};
-use kanarie_queue::reserve::Reserved;
+use kanarie_queue::pace::Reserved;
 use kanarie_words::ids::AttemptId;
 use tokio::time::{Instant, sleep};
 

@@ -348,7 +348,8 @@ async fn a_worker_that_dies_before_its_finish_leaves_a_mark_and_no_second_reply(
 }
 
 async fn several_sends_are_booked_at_once_and_wait_for_the_last_of_them(stage: &Stage) {
-    use kanarie_queue::reserve::{Reserve, Reserved};
+    use kanarie_queue::pace::Reserved;
+    use kanarie_queue::reserve::Reserve;
     let reserve = |count| Reserve { sender: id("AC1|whatsapp:many"), per_second: 10, count };
     assert_eq!(stage.run(reserve(4)).await, Reserved::After(0));
     assert_eq!(stage.run(reserve(4)).await, Reserved::After(0));

@@ -1,6 +1,7 @@
 //! The outbound pace of a sender.
 
-use kanarie_queue::reserve::{Reserve, Reserved};
+use kanarie_queue::pace::Reserved;
+use kanarie_queue::reserve::Reserve;
 
 use crate::stage::{Stage, id};
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use kanarie_crds::route::{RouteLimits, route_hash, route_name};
 use kanarie_gateway::envelope;
 use kanarie_queue::claim::{Claim, Claimed, Head};
-use kanarie_queue::reserve::{Reserve, Reserved};
+use kanarie_queue::pace::Reserved;
+use kanarie_queue::reserve::Reserve;
 use kanarie_words::ids::{ConversationId, Nonce};
 
 use crate::agents::Next;

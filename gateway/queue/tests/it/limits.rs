@@ -3,8 +3,8 @@
 use kanarie_queue::admit::Admission::{Duplicate, Full, Limited, Queued};
 use kanarie_queue::admit::{Admission, Admit, MAX_BYTES, MAX_WAITING};
 use kanarie_queue::claim::Claimed;
+use kanarie_queue::pace::Reserved;
 use kanarie_queue::queue::Queue;
-use kanarie_queue::reserve::Reserved;
 use kanarie_words::Millis;
 
 use crate::words::{self, Words as _, lease_of, nonce};

@@ -10,9 +10,10 @@ use kanarie_queue::finish::{Finish, Finished};
 use kanarie_queue::intent::{Intent, Memo, Post};
 use kanarie_queue::lease::{Lease, NewLease, Owned, Park};
 use kanarie_queue::outcome::{Counts, Evidence};
+use kanarie_queue::pace::Reserved;
 use kanarie_queue::park::{ParkHead, WakeParked};
 use kanarie_queue::queue::Queue;
-use kanarie_queue::reserve::{Reserve, Reserved};
+use kanarie_queue::reserve::Reserve;
 use kanarie_queue::send::{
     CommitReply, Committed, Complete, MarkSending, MarkSent, Marked, NoteMissed, Unmark,
 };

@@ -5,7 +5,8 @@
 
 use std::sync::LazyLock;
 
-use kanarie_queue::reserve::{MOST, Reserve, Reserved};
+use kanarie_queue::pace::{MOST, Reserved};
+use kanarie_queue::reserve::Reserve;
 use redis::{Script, Value};
 
 use crate::store::redis::call::{Call, Decoded, Scripted, corrupt, only, plain, script};
