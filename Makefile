@@ -27,7 +27,7 @@ generated: ## Writes the CRD, docs/api.md and charts/install.yaml again
 images: ## Static musl images FROM scratch, with buildah or docker
 	@charts/images/build
 
-bench: ## What a webhook and a whole message cost beside a floor, as docs/bench.md says (5 min)
+bench: ## What a webhook and a whole message cost beside a floor, as docs/bench.md says (8 min)
 	@cargo build --release --workspace --bins
 	@cargo run --quiet --release --bin bench
 

@@ -177,7 +177,12 @@ id_of_bytes!(
     RouteHash, "a hash of a route", 16
 );
 id_of_bytes!(
-    /// Proof of a lease: compared for equality only (its order serves maps, no rule).
+    /// A process that holds leases: a digest of its replica's name.
+    Holder, "a holder of leases", 8
+);
+id_of_bytes!(
+    /// Proof of a lease: compared for equality only (its order serves maps, no rule). It begins with
+    /// its holder's digits, so that the leases of a process that died can be told.
     Nonce, "a nonce", 16
 );
 id_of_bytes!(
@@ -188,6 +193,18 @@ id_of_bytes!(
     /// One attempt at posting one segment.
     AttemptId, "an id of an attempt", 16
 );
+
+impl Nonce {
+    /// A nonce of a holder, from random bytes.
+    pub fn held_by(holder: &Holder, bytes: [u8; 16]) -> Self {
+        Self(format!("{holder}{}", hex::encode(&bytes)).into())
+    }
+
+    /// Whether this holder made it.
+    pub fn is_held_by(&self, holder: &Holder) -> bool {
+        self.0.starts_with(holder.as_str())
+    }
+}
 
 /// A conversation: 32 lower-case hexadecimal digits, a keyed hash of account, sender and customer.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -276,7 +293,7 @@ impl fmt::Debug for StoreKey {
 
 #[cfg(test)]
 mod tests {
-    use super::{ChannelUid, ConversationId, CustomerAddress, Nonce, StoreKey};
+    use super::{ChannelUid, ConversationId, CustomerAddress, Holder, Nonce, StoreKey};
 
     #[test]
     fn an_id_is_printable_ascii_within_its_length() {
@@ -310,5 +327,13 @@ mod tests {
     #[test]
     fn random_bytes_become_digits() {
         assert_eq!(Nonce::from_bytes([1; 16]).as_str(), "01".repeat(16));
+    }
+
+    #[test]
+    fn a_nonce_is_known_by_its_holder() {
+        let (one, other) = (Holder::from_bytes([7; 8]), Holder::from_bytes([8; 8]));
+        let nonce = Nonce::held_by(&one, [1; 16]);
+        assert!(nonce.is_held_by(&one) && !nonce.is_held_by(&other));
+        assert_eq!(Nonce::parse(nonce.as_str()), Ok(nonce));
     }
 }

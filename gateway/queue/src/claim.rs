@@ -255,14 +255,19 @@ fn take_back_expired(shard: &mut Shard, now: Millis) {
         let Some((_, id)) = shard.leased.first().filter(|(until, _)| *until <= now).cloned() else {
             return;
         };
-        if let Some(conversation) = shard.conversations.get_mut(&id) {
-            let progress = &mut conversation.progress;
-            progress.crashes = progress.crashes.saturating_add(1);
-            progress.crashed_alone = std::mem::take(&mut progress.alone);
-        }
-        shard.touch(now);
-        shard.put(&id, Place::Ready);
+        take_back(shard, now, &id);
     }
+}
+
+/// Ends the lease of an owner who did not end it: a crash of its head.
+pub(crate) fn take_back(shard: &mut Shard, now: Millis, id: &ConversationId) {
+    if let Some(conversation) = shard.conversations.get_mut(id) {
+        let progress = &mut conversation.progress;
+        progress.crashes = progress.crashes.saturating_add(1);
+        progress.crashed_alone = std::mem::take(&mut progress.alone);
+    }
+    shard.touch(now);
+    shard.put(id, Place::Ready);
 }
 
 fn wake_due(shard: &mut Shard, now: Millis) {

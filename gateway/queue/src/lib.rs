@@ -29,6 +29,7 @@
 //! | `ParkHead`, `WakeParked` | a worker | `park.rs` |
 //! | `EndAttempt`, `ReadCounts` | a worker; the operator's poller | `evidence.rs` |
 //! | `CommitReply`, `MarkSending`, `NoteMissed`, `Unmark`, `MarkSent`, `Complete` | a worker; a callback | `send.rs` |
+//! | `ExpireLeases` | whoever sees that a process died | `expire.rs` |
 //! | `Finish`: `MarkSent`, `Complete` and `Claim` in one | a worker | `finish.rs` |
 //! | `Bury`, `SumDead`, `SumLoads` | a worker; the poller; a timer | `dead.rs` |
 //! | `Reserve` | a worker | `reserve.rs` |
@@ -69,6 +70,7 @@ pub mod admit;
 pub mod claim;
 pub mod dead;
 pub mod evidence;
+pub mod expire;
 pub mod finish;
 pub mod intent;
 pub mod lease;

@@ -21,13 +21,14 @@ use crate::envelope::InboundMessage;
 use crate::events::emit;
 use crate::events::outbound::OutboundEvent;
 use crate::outbound::agent::answer::{Answer, Attempt, Failure, Question};
-use crate::outbound::agent::breaker::{Change, Outage};
+use crate::outbound::agent::breaker::{Change, Health, Outage};
 use crate::outbound::agent::interrupt::Interrupt;
 use crate::outbound::agent::langgraph::Run;
 use crate::outbound::agent::permit::Permit;
 use crate::outbound::end::End;
 use crate::outbound::limit::Sign;
 use crate::outbound::owner::Owner;
+use crate::outbound::places;
 use crate::outbound::reply::{self, Reply};
 use crate::outbound::track::Choice;
 use crate::random;
@@ -37,6 +38,8 @@ const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 /// Longest pause between two tries, unless the agent asks for longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// Time until an agent is asked again for whose answer there was no memory.
+const NO_MEMORY: Duration = Duration::from_secs(5);
 /// The last try begins when the patience ends, and at most so much later.
 const LAST_TRY: Duration = Duration::from_secs(30);
 
@@ -162,21 +165,32 @@ impl Asking<'_> {
     }
 
     /// Notes how stable is and how much room it has; wakes what waits for it when it is well.
-    fn learn_of_stable(&self, permit: Permit, attempt: &Attempt) {
-        let (worker, stable) = (self.owner.worker, &self.route.stable);
+    fn learn_of_stable(
+        &self,
+        permit: Permit,
+        asking: &places::Asking,
+        attempt: &Attempt,
+        began: Instant,
+    ) {
+        let (stable, health) = (&self.route.stable, attempt.health());
         let change = permit.record(attempt);
         if matches!(change, Change::Closed | Change::Well) {
             self.owner.wake(stable.revision.clone());
         }
         let is_away = self.outage(stable).is_some();
-        let sign = match (change, &attempt.outcome) {
+        let is_busy = attempt.outcome.as_ref().is_err_and(|failure| failure.is_busy());
+        let sign = match (change, health) {
             (Change::Closed, _) => Sign::Back,
-            (Change::Opened, _) => Sign::Away,
-            (_, Ok(_)) => Sign::Answered,
-            (_, Err(failure)) if failure.is_busy() && !is_away => Sign::Busy,
-            (_, Err(_)) => return,
+            (_, Some(Health::Well)) => Sign::Answered,
+            (_, Some(Health::Ill(_))) if is_busy && !is_away => Sign::Busy(began),
+            _ => return,
         };
-        worker.places.learn(&self.route.channel.uid, sign, Instant::now());
+        asking.learn(sign, Instant::now());
+    }
+
+    /// Nobody's outcome: more answers to the channel's namespace are read than there is memory for.
+    fn without_memory(&self) -> End {
+        if self.is_overdue() { End::failed(Class::Unavailable) } else { End::wait(NO_MEMORY) }
     }
 
     /// The permit to ask stable, or since when and until when it is left alone.
@@ -206,11 +220,17 @@ impl Asking<'_> {
         let keep =
             |run: String| async move { self.owner.keep_run(Some(run)).await.is_ok() }.boxed();
         let began = Instant::now();
+        // Only stable has a permit, and only its questions count for its room.
+        let places = &self.owner.worker.places;
+        let asking = permit.is_some().then(|| places.ask(&self.route.channel.uid));
         let attempt =
             agents.ask(self.question(begun.may_be_lost), revision, begun.run, &keep).await;
         let took = began.elapsed();
-        if let Some(permit) = permit {
-            self.learn_of_stable(permit, &attempt);
+        if let (Some(permit), Some(asking)) = (permit, asking) {
+            self.learn_of_stable(permit, &asking, &attempt, began);
+        }
+        if attempt.outcome == Err(Failure::NoMemory) {
+            return Err(self.without_memory());
         }
         let Some(mut class) = attempt.class() else { return Err(End::Lost) };
         let outcome = attempt.outcome.and_then(|answer| prepared(answer, revision));

@@ -94,7 +94,8 @@ impl Claimer {
                 Ok(Claimed::Head(claim)) => {
                     self.call = Call::new();
                     let began = if began < now { self.renew(&claim, began).await } else { began };
-                    let place = self.worker.places.seat(free, &claim.channel, now);
+                    let place =
+                        self.worker.places.seat(free, &claim.channel, claim.intent.is_some(), now);
                     // Claims go round the channels: whoever meets a full one twice, and gave no
                     // place in between, has met all that was ready and would only put the heads of
                     // full ones back.

@@ -1,6 +1,6 @@
 //! The places for the turns of this process: so many at once, and never more of one channel than it
-//! leaves free. Alone it has half of them; however many channels hang, another finds some. A channel
-//! whose agent has room for few has as many.
+//! leaves free. Alone it has half of them, and those that hang leave some to the next. A channel whose
+//! stable agent has room for few questions gets no more.
 //!
 //! Takes claimed heads, gives each a place, or a pause when its channel has its share. A turn that
 //! sleeps gives its place back meanwhile. Never claims, and never puts a head back.
@@ -40,11 +40,19 @@ pub(crate) struct Seat {
     taken: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
+/// A question to stable that is out.
+pub(crate) struct Asking {
+    places: Arc<Places>,
+    channel: ChannelUid,
+}
+
 /// What one channel has.
 #[derive(Default)]
 struct Channel {
     places: u32,
     returns: Returns,
+    /// Questions that stable is being asked, and the most of them.
+    asking: u32,
     limit: Option<Limit>,
 }
 
@@ -60,25 +68,33 @@ impl Places {
         Arc::clone(&self.free).acquire_owned().await.ok().map(Free)
     }
 
-    /// Gives a free place to a head of `channel`, or the pause after which it is claimed again.
+    /// Gives a free place to a head of `channel`, or the pause after which it is claimed again. One
+    /// that has its reply asks nobody.
     pub(crate) fn seat(
         self: &Arc<Self>,
         free: Free,
         channel: &ChannelUid,
+        has_reply: bool,
         now: Instant,
     ) -> Result<Seat, Duration> {
         let mut seats = self.seats();
-        if seats.take(channel, self.turns) {
+        if seats.take(channel, self.turns, has_reply, now) {
             Ok(self.seated(free, channel))
         } else {
             Err(seats.channels.entry(channel.clone()).or_default().returns.book(now))
         }
     }
 
-    /// The same at once, and without a pause to book; none when there is no place for this channel.
-    pub(crate) fn seat_at_once(self: &Arc<Self>, channel: &ChannelUid) -> Option<Seat> {
+    /// The same at once for a message that just came, and without a pause to book; none when there is
+    /// no place for this channel.
+    pub(crate) fn seat_at_once(
+        self: &Arc<Self>,
+        channel: &ChannelUid,
+        now: Instant,
+    ) -> Option<Seat> {
         let free = Arc::clone(&self.free).try_acquire_owned().ok().map(Free)?;
-        self.seats().take(channel, self.turns).then(|| self.seated(free, channel))
+        let is_taken = self.seats().take(channel, self.turns, false, now);
+        is_taken.then(|| self.seated(free, channel))
     }
 
     /// Whether a place is free: while none is, somebody may wait for one.
@@ -91,12 +107,10 @@ impl Places {
         Seat { places: Arc::clone(self), channel: channel.clone(), taken }
     }
 
-    /// Learns how much room the agent of a channel has.
-    pub(crate) fn learn(&self, channel: &ChannelUid, sign: Sign, now: Instant) {
-        let mut seats = self.seats();
-        if let Some(of_channel) = seats.channels.get_mut(channel) {
-            of_channel.limit = Limit::after(of_channel.limit, sign, of_channel.places, now);
-        }
+    /// Counts a question to stable until it is dropped.
+    pub(crate) fn ask(self: &Arc<Self>, channel: &ChannelUid) -> Asking {
+        self.seats().channels.entry(channel.clone()).or_default().asking += 1;
+        Asking { places: Arc::clone(self), channel: channel.clone() }
     }
 
     fn seats(&self) -> MutexGuard<'_, Seats> {
@@ -104,33 +118,15 @@ impl Places {
     }
 }
 
-impl Seats {
-    /// Takes one of so many places for a channel, unless it has its share.
-    fn take(&mut self, channel: &ChannelUid, turns: u32) -> bool {
-        let (places, limit) =
-            self.channels.get(channel).map_or((0, None), |of| (of.places, of.limit));
-        let has_share = places + self.taken >= turns;
-        if has_share || limit.is_some_and(|limit| !limit.allows(places)) {
-            return false;
-        }
-        self.channels.entry(channel.clone()).or_default().places += 1;
-        self.taken += 1;
-        true
-    }
-}
-
 impl Seat {
-    /// Gives the place back until `sleep` is over. Then the turn takes one again, even above the
-    /// share of its channel, or goes on without when there is none: it has a reply to send, and what
-    /// it still does is short.
+    /// Gives the place back until `sleep` is over. Then the turn takes one again, or goes on without
+    /// when there is none for its channel: it has a reply to send, and what it still does is short.
     pub(crate) async fn rest<T>(&self, sleep: impl Future<Output = T>) -> T {
         drop(self.leave());
         let slept = sleep.await;
-        if let Ok(permit) = Arc::clone(&self.places.free).try_acquire_owned() {
-            let mut seats = self.places.seats();
-            seats.taken += 1;
-            seats.channels.entry(self.channel.clone()).or_default().places += 1;
-            drop(seats);
+        if let Ok(permit) = Arc::clone(&self.places.free).try_acquire_owned()
+            && self.places.seats().take(&self.channel, self.places.turns, true, Instant::now())
+        {
             *self.taken.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
         }
         slept
@@ -143,12 +139,17 @@ impl Seat {
 
     /// Passes the place on to a head of a channel, or gives the pause after which that is claimed
     /// again.
-    pub(crate) fn pass_on(self, channel: &ChannelUid, now: Instant) -> Result<Self, Duration> {
+    pub(crate) fn pass_on(
+        self,
+        channel: &ChannelUid,
+        has_reply: bool,
+        now: Instant,
+    ) -> Result<Self, Duration> {
         let places = Arc::clone(&self.places);
         let free = self.leave();
         drop(self);
         match free.or_else(|| Arc::clone(&places.free).try_acquire_owned().ok()) {
-            Some(permit) => places.seat(Free(permit), channel, now),
+            Some(permit) => places.seat(Free(permit), channel, has_reply, now),
             None => {
                 let mut seats = places.seats();
                 Err(seats.channels.entry(channel.clone()).or_default().returns.book(now))
@@ -161,14 +162,52 @@ impl Seat {
         let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         let mut seats = self.places.seats();
         seats.taken = seats.taken.saturating_sub(1);
-        if let Some(channel) = seats.channels.get_mut(&self.channel) {
-            channel.places = channel.places.saturating_sub(1);
-            let is_over = channel.limit.is_none() && channel.returns.is_over(Instant::now());
-            if channel.places == 0 && is_over {
-                seats.channels.remove(&self.channel);
-            }
-        }
+        seats.change(&self.channel, |channel| channel.places = channel.places.saturating_sub(1));
         Some(taken)
+    }
+}
+
+impl Asking {
+    /// Learns from the answer how much room the agent has.
+    pub(crate) fn learn(&self, sign: Sign, now: Instant) {
+        self.places.seats().change(&self.channel, |channel| {
+            channel.limit = Limit::after(channel.limit, sign, channel.asking, now);
+        });
+    }
+}
+
+impl Drop for Asking {
+    fn drop(&mut self) {
+        let mut seats = self.places.seats();
+        seats.change(&self.channel, |channel| channel.asking = channel.asking.saturating_sub(1));
+    }
+}
+
+impl Seats {
+    /// Takes a place for a channel, unless it has as many as are free, or its agent no room for the
+    /// question of one without a reply.
+    fn take(&mut self, channel: &ChannelUid, turns: u32, has_reply: bool, now: Instant) -> bool {
+        let of_channel = self.channels.entry(channel.clone()).or_default();
+        let limit = of_channel.limit.filter(|_| !has_reply);
+        let is_limited = limit.is_some_and(|limit| !limit.allows(of_channel.asking, now));
+        let has_place = of_channel.places + self.taken < turns && !is_limited;
+        if has_place {
+            of_channel.places += 1;
+            self.taken += 1;
+        }
+        has_place
+    }
+
+    /// Changes what a channel has; forgets one that has nothing.
+    fn change(&mut self, channel: &ChannelUid, change: impl FnOnce(&mut Channel)) {
+        let Some(of_channel) = self.channels.get_mut(channel) else { return };
+        change(of_channel);
+        let now = Instant::now();
+        let Channel { places, asking, returns, limit } = of_channel;
+        let is_free = limit.is_none_or(|limit| limit.is_over(now)) && returns.is_over(now);
+        if *places == 0 && *asking == 0 && is_free {
+            self.channels.remove(channel);
+        }
     }
 }
 
@@ -196,7 +235,7 @@ mod tests {
     /// A place for a head of this channel, if there is one.
     fn seat(places: &Arc<Places>, name: &str) -> Option<Seat> {
         let free = places.free().now_or_never()??;
-        places.seat(free, &channel(name), Instant::now()).ok()
+        places.seat(free, &channel(name), false, Instant::now()).ok()
     }
 
     #[test]
@@ -229,36 +268,36 @@ mod tests {
     #[test]
     fn a_channel_has_as_many_places_as_its_agent_has_room_for() {
         let (places, now) = (Arc::new(Places::new(2_000)), Instant::now());
-        let mut held: Vec<_> = (0..100).filter_map(|_| seat(&places, "a")).collect();
-        places.learn(&channel("a"), Sign::Busy, now);
+        let mut asking: Vec<_> = (0..100).map(|_| places.ask(&channel("a"))).collect();
+        asking[0].learn(Sign::Busy(now), now);
         assert!(seat(&places, "a").is_none() && seat(&places, "b").is_some());
-        held.truncate(49);
+        let free = places.free().now_or_never().flatten().unwrap();
+        assert!(places.seat(free, &channel("a"), true, now).is_ok(), "it has its reply");
+        asking.truncate(49);
         assert!(seat(&places, "a").is_some());
-        places.learn(&channel("a"), Sign::Away, now);
-        held.extend((0..100).filter_map(|_| seat(&places, "a")));
-        assert_eq!(held.len(), 149);
+        assert!(seat(&places, "a").is_some(), "a canary's turns count for nothing");
     }
 
     #[test]
     fn a_place_is_passed_on_to_a_head_of_any_channel_that_may_have_it() {
         let (places, now) = (Arc::new(Places::new(2)), Instant::now());
         let (first, second) = (seat(&places, "a").unwrap(), seat(&places, "b").unwrap());
-        let first = first.pass_on(&channel("a"), now).ok().unwrap();
-        assert!(first.pass_on(&channel("b"), now).is_err(), "b has its share");
+        let first = first.pass_on(&channel("a"), false, now).ok().unwrap();
+        assert!(first.pass_on(&channel("b"), false, now).is_err(), "b has its share");
         assert!(places.has_free(), "what is not passed on is free");
-        let passed = second.pass_on(&channel("c"), now).ok().unwrap();
+        let passed = second.pass_on(&channel("c"), false, now).ok().unwrap();
         assert!(seat(&places, "c").is_none() && seat(&places, "b").is_some());
         drop(passed);
     }
 
     #[test]
     fn a_place_is_had_at_once_or_not_at_all() {
-        let places = Arc::new(Places::new(2));
-        let held = places.seat_at_once(&channel("a"));
-        assert!(held.is_some() && places.seat_at_once(&channel("a")).is_none());
-        let other = places.seat_at_once(&channel("b"));
+        let (places, now) = (Arc::new(Places::new(2)), Instant::now());
+        let held = places.seat_at_once(&channel("a"), now);
+        assert!(held.is_some() && places.seat_at_once(&channel("a"), now).is_none());
+        let other = places.seat_at_once(&channel("b"), now);
         assert!(other.is_some() && !places.has_free());
-        assert!(places.seat_at_once(&channel("c")).is_none());
+        assert!(places.seat_at_once(&channel("c"), now).is_none());
     }
 
     #[tokio::test]
@@ -269,6 +308,15 @@ mod tests {
         assert!(seat(&places, "b").is_none());
         drop(sleeper);
         assert!(seat(&places, "b").is_some());
+    }
+
+    #[tokio::test]
+    async fn turns_that_wake_take_no_more_than_their_share() {
+        let places = Arc::new(Places::new(4));
+        let sleeper = seat(&places, "a").unwrap();
+        let others = sleeper.rest(async { [seat(&places, "a"), seat(&places, "a")] }).await;
+        assert!(others.iter().all(Option::is_some));
+        assert!(seat(&places, "b").is_some(), "the sleeper went on without");
     }
 
     #[tokio::test]

@@ -60,7 +60,8 @@ impl Workshop {
             match (next, place) {
                 (Next::Head(taken), Ok(seat)) => {
                     (head, began) = taken.begin();
-                    place = seat.pass_on(&head.channel, Instant::now());
+                    let has_reply = head.intent.is_some();
+                    place = seat.pass_on(&head.channel, has_reply, Instant::now());
                 }
                 (Next::Nothing, _) => return,
                 (_, left) => {
@@ -86,7 +87,7 @@ impl Turns for Workshop {
         if !self.worker.may_claim() {
             return None;
         }
-        let place = self.worker.places.seat_at_once(channel)?;
+        let place = self.worker.places.seat_at_once(channel, Instant::now())?;
         let lease = new_lease();
         let unbegun = Unbegun::wanted(&self.worker, channel, conversation, &lease.nonce);
         let (workshop, began) = (self.clone(), Instant::now());

@@ -212,12 +212,12 @@ async fn the_epochs_of_an_old_file_stay() {
 }
 
 #[tokio::test]
-async fn owners_of_leases_in_an_old_file_go_on_where_they_were() {
+async fn what_owners_in_an_old_file_had_done_stands() {
     let directory = old_file();
     let store = open(&directory, END);
     let (head, lease) = claim(&store, 11, "n-p1").await.unwrap();
     let intent = head.intent.unwrap();
-    assert_eq!((head.tries, head.counted, head.crashed_alone), (1, true, false));
+    assert_eq!((head.tries, head.counted, head.crashed_alone), (2, true, false));
     assert_eq!((intent.id.as_str(), intent.segments, intent.resent), ("intent-p", 3, false));
     assert_eq!(intent.sent, ["SM5e00000000000000000000000000001d"]);
     let sending = Sending { attempt: id("attempt-p1"), at: 1_767_315_647_244, missed_at: None };
@@ -232,13 +232,14 @@ async fn owners_of_leases_in_an_old_file_go_on_where_they_were() {
 async fn what_was_known_of_heads_in_an_old_file_is_known() {
     let directory = old_file();
     let store = open(&directory, END);
-    let (asked, _) = claim(&store, 7, "n-u1").await.unwrap();
-    assert_eq!((asked.tries, asked.crashes, asked.counted), (1, 0, true));
+    // Whoever opens the file ends the leases of the process that had it: each a crash.
+    let (crashed, lease) = claim(&store, 7, "a").await.unwrap();
+    assert_eq!((crashed.tries, crashed.crashes, crashed.crashed_alone), (3, 2, false));
+    let (asked, _) = claim(&store, 7, "b").await.unwrap();
+    assert_eq!((asked.tries, asked.crashes, asked.counted), (2, 1, true));
     assert_eq!(asked.failed_on, Some(id("shop-7d9f")));
     assert!(asked.run.is_some_and(|run| run.contains("1f0e5c3a-0000-6000-8000-000000000001")));
     assert_eq!(asked.memo, Memo::default());
-    let (crashed, lease) = claim(&store, 7, "n-t1").await.unwrap();
-    assert_eq!((crashed.tries, crashed.crashes, crashed.crashed_alone), (2, 1, false));
     complete(&store, lease).await;
     assert_eq!(number_of(&claim(&store, 7, "next").await.unwrap().0), 0x24);
 }

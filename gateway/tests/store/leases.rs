@@ -2,10 +2,11 @@
 
 use kanarie_queue::claim::Claimed;
 use kanarie_queue::dead::Buried;
+use kanarie_queue::expire::ExpireLeases;
 use kanarie_queue::lease::Owned;
 use kanarie_queue::send::{Committed, Marked};
 use kanarie_words::class::Class;
-use kanarie_words::ids::ConversationId;
+use kanarie_words::ids::{ConversationId, Holder, Nonce};
 
 use crate::stage::{LEASE_MS, Stage, canary, conversation, id, lease_of, message};
 
@@ -35,6 +36,8 @@ on_both_stores!(
     a_repeated_retry_or_release_is_stale,
     the_next_head_starts_with_nothing_of_the_one_before,
     a_claim_in_an_earlier_time_counts_as_now,
+    the_leases_of_a_process_that_died_end_at_once_and_count_as_crashes,
+    the_leases_of_all_processes_end_when_none_is_named,
 );
 
 async fn a_claim_gives_the_head_with_all_that_is_known_of_it(stage: &Stage) {
@@ -272,4 +275,36 @@ async fn a_claim_in_an_earlier_time_counts_as_now(stage: &Stage) {
     stage.lease(1, "SM1", "a").await;
     stage.at(0);
     assert_eq!(stage.claimed("b").await, Claimed::Nothing { next_in_ms: Some(LEASE_MS) });
+}
+
+async fn the_leases_of_a_process_that_died_end_at_once_and_count_as_crashes(stage: &Stage) {
+    let (dead, lives) = (Holder::from_bytes([7; 8]), Holder::from_bytes([8; 8]));
+    for customer in 1..=2 {
+        stage.queue(customer, &format!("SM{customer}")).await;
+    }
+    stage.queue(33, "SM33").await;
+    let held = |holder: &Holder, number: u8| Nonce::held_by(holder, [number; 16]).to_string();
+    let (first, lease) = stage.claim(&held(&dead, 1)).await;
+    stage.keep_run(&lease, Some("run")).await;
+    let (_, kept) = stage.claim(&held(&lives, 1)).await;
+    stage.claim(&held(&dead, 2)).await;
+    stage.pass(1);
+    assert_eq!(stage.run(ExpireLeases { holder: Some(dead.clone()) }).await, 2);
+    assert_eq!(stage.run(ExpireLeases { holder: Some(dead.clone()) }).await, 0);
+    assert_eq!(stage.keep_run(&lease, None).await, Owned::Stale, "it owns nothing any more");
+    assert_eq!(stage.keep_run(&kept, None).await, Owned::Done);
+    let (again, _) = stage.claim(&held(&lives, 2)).await;
+    assert_eq!(again.conversation, first.conversation, "at its old place");
+    assert_eq!((again.tries, again.crashes, again.run.as_deref()), (2, 1, Some("run")));
+}
+
+async fn the_leases_of_all_processes_end_when_none_is_named(stage: &Stage) {
+    stage.queue(1, "SM1").await;
+    stage.queue(33, "SM33").await;
+    let (_, isolated) = stage.claim("a").await;
+    stage.isolate(&isolated).await;
+    stage.claim("b").await;
+    assert_eq!(stage.run(ExpireLeases { holder: None }).await, 2);
+    let (again, _) = stage.claim("c").await;
+    assert_eq!((again.crashes, again.crashed_alone), (1, true));
 }

@@ -110,6 +110,9 @@ pub enum Failure {
     /// It answered without a text.
     #[error("the agent answered without a text")]
     NoText,
+    /// There was no memory for its answer: this is nobody's outcome.
+    #[error("too many long answers to the agent's namespace are being read: this one waits")]
+    NoMemory,
     /// The lease was lost meanwhile: this is nobody's outcome.
     #[error("the conversation was taken over by another worker")]
     LeaseLost,
@@ -152,7 +155,7 @@ impl Attempt {
         Some(match self.outcome {
             Ok(_) if self.late => Health::Ill(None),
             Ok(_) => Health::Well,
-            Err(Failure::LeaseLost | Failure::Url) => return None,
+            Err(Failure::LeaseLost | Failure::NoMemory | Failure::Url) => return None,
             Err(failure @ Failure::Busy { .. }) if !failure.is_busy() => return None,
             Err(Failure::Busy { retry_after, .. }) => Health::Ill(retry_after),
             Err(Failure::Status(status)) if status < 500 => Health::Well,
@@ -184,7 +187,7 @@ impl Failure {
     /// How it counts as evidence; none for an attempt that its own worker cut off.
     pub fn class(self) -> Option<Class> {
         Some(match self {
-            Self::LeaseLost => return None,
+            Self::LeaseLost | Self::NoMemory => return None,
             Self::Deadline => Class::Timeout,
             Self::Url | Self::Address => Class::Unavailable,
             Self::Connect | Self::Broken | Self::Status(_) | Self::Busy { .. } | Self::Graph => {

@@ -116,7 +116,7 @@ pub(crate) async fn read<V: Visit>(
 ) -> Result<(), Failure> {
     let encoded = is_encoded(response.headers());
     let mut body = Body::Fresh(Json::new(visitor, LARGEST));
-    let (mut come, mut paused_at) = (0, 0);
+    let (mut come, mut done, mut paused_at) = (0, 0, 0);
     while let Some(chunk) = next(&mut response, wait).await? {
         let chunk = chunk.as_ref();
         body = body.begin(chunk);
@@ -125,8 +125,10 @@ pub(crate) async fn read<V: Visit>(
         wait.deadline += room.hold(come + body.decoder()).await?;
         for piece in chunk.chunks(body.piece()) {
             body.feed(piece).map_err(|unread| meaning(unread, encoded))?;
-            if body.read() - paused_at >= SLICE {
-                paused_at = body.read();
+            // Compressed, it may also become nothing at all.
+            done += piece.len() as u64;
+            if body.read() + done - paused_at >= SLICE {
+                paused_at = body.read() + done;
                 tokio::task::yield_now().await;
             }
         }

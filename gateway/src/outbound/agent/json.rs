@@ -258,8 +258,11 @@ impl<'v, V: Visit> Json<'v, V> {
         self.text.settle();
         let text = String::from_utf8_lossy(&self.text.bytes);
         if !key {
-            if self.text.room.is_some() {
-                self.visitor.string(&self.path, &text, !self.text.cut);
+            if let Some(room) = self.text.room {
+                // What replaces a byte that is no UTF-8 is three times as long.
+                let fits = text.floor_char_boundary(room);
+                let whole = fits == text.len() && !self.text.cut;
+                self.visitor.string(&self.path, &text[..fits], whole);
             }
             self.end_value();
             return;

@@ -2,9 +2,9 @@
 //!
 //! Takes how much of an answer has come, gives its reader a place when that is more than a little. A
 //! place is as large as the most that a reader and its connection hold and is taken in one step, so
-//! nobody holds a part while waiting for the rest. One namespace has no more places than are free:
-//! however many channels and slow agents it has, others find some. Says how long was waited, for
-//! that is not the agent's time.
+//! nobody holds a part while waiting for the rest. One namespace has no more places than are free, so
+//! whatever it does the next one finds some, and few of its readers wait for one. Says how long was
+//! waited, for that is not the agent's time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,13 +17,16 @@ use crate::outbound::agent::answer::Failure;
 
 /// What may come to each reader without a place.
 const LITTLE: usize = 16 * 1024;
-/// The most that a reader holds: two texts of 128,000 bytes and one that is being read, a question
-/// as JSON, a decoder; and what its connection has read ahead, 408 KiB.
-const PLACE: usize = 1024 * 1024;
+/// The most that a reader holds: texts of 128,000 bytes, one being read and copied and up to four
+/// kept, a decoder; and two chunks of 408 KiB, the one in hand and the one that its connection has
+/// read ahead.
+const PLACE: usize = 2 * 1024 * 1024;
 /// Memory of all places.
 const BUDGET: usize = 64 * 1024 * 1024;
-/// Longest wait for a place. Who waits so long waits for readers of its own namespace.
+/// Longest wait for a place.
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
+/// Readers of one namespace that wait at most: each holds what its connection has read.
+const WAITING: usize = 16;
 
 /// The places.
 #[derive(Debug)]
@@ -59,13 +62,15 @@ impl Rooms {
         Self(Mutex::new(Table { free, namespaces: HashMap::new() }))
     }
 
-    /// Takes a place, or says what rings when it is worth trying again.
-    fn take(&self, namespace: &str) -> Result<(), Arc<Notify>> {
+    /// Takes a place, or says what rings when it is worth trying again; nothing when too many wait.
+    fn take(&self, namespace: &str) -> Result<(), Option<Arc<Notify>>> {
         let mut table = self.table();
         let free = table.free;
         let entry = table.namespaces.entry(namespace.to_owned()).or_default();
         if entry.held >= free {
-            return Err(Arc::clone(&entry.freed));
+            // Whoever waits has one.
+            let are_many = Arc::strong_count(&entry.freed) > WAITING;
+            return Err((!are_many).then(|| Arc::clone(&entry.freed)));
         }
         entry.held += 1;
         // There may be one for the next as well: one ring stands for several places.
@@ -107,10 +112,11 @@ impl Room<'_> {
         let (rooms, namespace) = (self.rooms, self.namespace);
         let taken = async {
             while let Err(freed) = rooms.take(namespace) {
-                freed.notified().await;
+                freed.ok_or(Failure::NoMemory)?.notified().await;
             }
+            Ok(())
         };
-        timeout(LONGEST_WAIT, taken).await.map_err(|_| Failure::Deadline)?;
+        timeout(LONGEST_WAIT, taken).await.unwrap_or(Err(Failure::NoMemory))?;
         self.has_place = true;
         Ok(began.elapsed())
     }
@@ -128,9 +134,9 @@ impl Drop for Room<'_> {
 mod tests {
     use std::time::Duration;
 
-    use tokio::time::{sleep, timeout};
+    use tokio::time::{Instant, sleep, timeout};
 
-    use super::{LITTLE, Room, Rooms};
+    use super::{LITTLE, Room, Rooms, WAITING};
     use crate::outbound::agent::answer::Failure;
 
     const MUCH: usize = LITTLE + 1;
@@ -143,7 +149,7 @@ mod tests {
             match room.hold(MUCH).await {
                 Ok(_) => all.push(room),
                 Err(failure) => {
-                    assert_eq!(failure, Failure::Deadline);
+                    assert_eq!(failure, Failure::NoMemory);
                     return all;
                 }
             }
@@ -163,7 +169,7 @@ mod tests {
             drop(first);
         });
         assert_eq!(waited, Ok(Duration::from_secs(3)));
-        assert_eq!(rooms.room("a").hold(MUCH).await, Err(Failure::Deadline));
+        assert_eq!(rooms.room("a").hold(MUCH).await, Err(Failure::NoMemory));
         drop(second);
         assert!(rooms.table().namespaces.is_empty());
     }
@@ -191,6 +197,20 @@ mod tests {
             of_a.clear();
         });
         assert!(d.is_ok() && e.is_ok() && f.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn few_readers_of_a_namespace_wait() {
+        let rooms = Rooms::with_places(2);
+        let _first = all(&rooms, "a").await;
+        let mut readers: Vec<_> = (0..40).map(|_| rooms.room("a")).collect();
+        let waited = futures::future::join_all(readers.iter_mut().map(|room| async {
+            let began = Instant::now();
+            assert_eq!(room.hold(MUCH).await, Err(Failure::NoMemory));
+            began.elapsed()
+        }));
+        let refused = waited.await.iter().filter(|waited| waited.is_zero()).count();
+        assert_eq!(refused, 40 - WAITING);
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use kanarie_queue::expire::ExpireLeases;
 use kanarie_queue::queue::Queue;
 use kanarie_words::Millis;
 use redb::Database;
@@ -58,19 +59,21 @@ struct Loop {
 }
 
 impl Writer {
-    /// Opens the database and starts the thread.
+    /// Opens the database, ends the leases of the process that had it before, starts the thread.
     pub(super) fn start(
         opener: Opener,
         seed: Seed,
         clock: WallClock,
     ) -> Result<Self, EmbeddedOpenError> {
-        let opened = database::open(&opener, &seed)?;
+        let (database, mut queue) = database::open(&opener, &seed)?;
+        // The file is locked, so whoever held a lease is dead. Written with the first verb.
+        queue.run(clock(), ExpireLeases { holder: None });
         let (sender, jobs) = mpsc::channel(BATCH);
         let failure = Failure::default();
         let mut work = Loop { jobs, failure: Arc::clone(&failure), opener, seed, clock };
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || work.run(opened))
+            .spawn(move || work.run((database, queue)))
             .map_err(|error| EmbeddedOpenError::Database(redb::Error::Io(error)))?;
         Ok(Self { jobs: Some(sender), failure, thread: Some(thread) })
     }

@@ -21,6 +21,7 @@ mod tests {
     use kanarie_queue::claim::{Claim, Extend, Isolate, KeepRun, Release, Retry};
     use kanarie_queue::dead::{Bury, SumDead, SumLoads};
     use kanarie_queue::evidence::{EndAttempt, ReadCounts};
+    use kanarie_queue::expire::ExpireLeases;
     use kanarie_queue::finish::Finish;
     use kanarie_queue::intent::{Intent, Memo, Post};
     use kanarie_queue::lease::{Lease, Park};
@@ -93,6 +94,7 @@ mod tests {
         let park = Park { channel: id("uid"), revision: id("r") };
         let calls = [
             WakeParked { park }.calls(),
+            ExpireLeases { holder: None }.calls(),
             ReadCounts { channels: vec![id("uid")] }.calls(),
             SumDead.calls(),
             SumLoads.calls(),
@@ -137,6 +139,7 @@ mod tests {
             Release { lease: lease() }.calls(),
             ParkHead { lease: lease(), revision: id("r"), until_ms: 1, probe_ms: 1 }.calls(),
             WakeParked { park: park() }.calls(),
+            ExpireLeases { holder: None }.calls(),
             EndAttempt { lease: lease(), evidence: None, failed_on: None }.calls(),
             MarkSending { lease: lease(), post: post(), refuted: None }.calls(),
             NoteMissed { lease: lease(), post: post() }.calls(),

@@ -8,18 +8,7 @@ local ME = KEYS[14]
 local function take_back()
   -- Eight of each a call: a burst of ends must not make one claim long.
   for _, conversation in ipairs(redis.call("ZRANGEBYSCORE", LSE, "-inf", now, "LIMIT", 0, 8)) do
-    local row = row_of(conversation)
-    if row and row.nonce then
-      row.crashes = row.crashes + 1
-      row.crashed_alone = row.alone
-      row.alone = nil
-      end_lease(conversation, row)
-      redis.call("ZADD", RDY, row.score, conversation)
-      keep(conversation, row)
-    else
-      redis.call("ZREM", LSE, conversation)
-      changed()
-    end
+    crash(conversation)
   end
   for _, conversation in ipairs(redis.call("ZRANGEBYSCORE", DLY, "-inf", now, "LIMIT", 0, 8)) do
     local row = row_of(conversation)

@@ -103,6 +103,23 @@ local function give_back(conversation, row, counted)
   if not counted then row.tries = math.max(0, row.tries - 1) end
 end
 
+-- Ends the lease of an owner who did not end it: a crash of its head. An entry whose conversation is
+-- not where it says is dropped: it must not stop the shard for everybody.
+local function crash(conversation)
+  local row = row_of(conversation)
+  if not row or not row.nonce then
+    redis.call("ZREM", LSE, conversation)
+    changed()
+    return
+  end
+  row.crashes = row.crashes + 1
+  row.crashed_alone = row.alone
+  row.alone = nil
+  end_lease(conversation, row)
+  redis.call("ZADD", RDY, row.score, conversation)
+  keep(conversation, row)
+end
+
 -- Takes a delayed conversation out of the set, and out of those that wait for its agent.
 local function end_delay(conversation, row)
   redis.call("ZREM", DLY, conversation)

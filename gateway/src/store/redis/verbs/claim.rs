@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use kanarie_queue::claim::{Claim, Claimed, Extend, Head, Isolate, KeepRun, Release, Retry};
+use kanarie_queue::expire::ExpireLeases;
 use kanarie_queue::lease::Owned;
 use kanarie_queue::park::{ParkHead, WakeParked};
 use kanarie_words::ids::{ChannelUid, ConversationId, Nonce, RevisionName, SHARDS};
@@ -27,6 +28,8 @@ static ISOLATE: LazyLock<Script> = script!(" flags=allow-oom", "shard.lua", "iso
 static RETRY: LazyLock<Script> = script!(" flags=allow-oom", "shard.lua", "retry.lua");
 static RELEASE: LazyLock<Script> = script!(" flags=allow-oom", "shard.lua", "release.lua");
 static PARK_HEAD: LazyLock<Script> = script!(" flags=allow-oom", "shard.lua", "park_head.lua");
+static EXPIRE_LEASES: LazyLock<Script> =
+    script!(" flags=allow-oom", "shard.lua", "expire_leases.lua");
 static WAKE_PARKED: LazyLock<Script> = script!(" flags=allow-oom", "shard.lua", "wake_parked.lua");
 
 /// The row of a conversation, as far as a claim tells it.
@@ -176,6 +179,19 @@ impl Scripted for WakeParked {
     fn calls(&self) -> Vec<Call> {
         let park = || vec![self.park.channel.to_string(), self.park.revision.to_string()];
         let call = |shard| Call { script: &WAKE_PARKED, keys: keys(shard, &[]), arguments: park() };
+        (0..SHARDS).map(call).collect()
+    }
+
+    fn answer(self, values: Vec<Value>) -> Decoded<u64> {
+        values.into_iter().map(plain::<u64>).sum()
+    }
+}
+
+impl Scripted for ExpireLeases {
+    fn calls(&self) -> Vec<Call> {
+        let holder = || vec![self.holder.as_ref().map(ToString::to_string).unwrap_or_default()];
+        let call =
+            |shard| Call { script: &EXPIRE_LEASES, keys: keys(shard, &[]), arguments: holder() };
         (0..SHARDS).map(call).collect()
     }
 
