@@ -63,7 +63,15 @@ impl Pulse {
 
     /// Whether no other replica lived when the store last heard this one, which was not long ago.
     pub fn is_alone(&self) -> bool {
-        self.is_fresh() && matches!(self.beat(), Beat::Heard(_, 1))
+        self.live() == Some(1)
+    }
+
+    /// How many replicas lived then, this one included.
+    pub fn live(&self) -> Option<u64> {
+        match self.beat() {
+            Beat::Heard(_, live) if self.is_fresh() => Some(live),
+            Beat::Heard(..) | Beat::Never | Beat::OtherKey => None,
+        }
     }
 
     fn beat(&self) -> Beat {

@@ -156,14 +156,19 @@ impl Inbound {
         });
         match asked.await.map_err(store_down)? {
             (Admission::Leased(head), Some(place)) => {
+                self.full.stir();
                 place.begin(*head);
                 Ok(Response::Admitted(Admission::Queued))
             }
             (admission, place) => {
-                place.into_iter().for_each(KeptPlace::leave);
                 if admission == Admission::Queued {
+                    self.full.stir();
                     self.doorbell.ring(shard);
+                    if place.is_none() {
+                        self.doorbell.call_others(shard);
+                    }
                 }
+                place.into_iter().for_each(KeptPlace::leave);
                 Ok(Response::Admitted(admission))
             }
         }
@@ -182,6 +187,7 @@ impl Inbound {
             let sent = MarkSent { conversation, intent, segment, sid: callback.sid };
             if self.gate.ask(self.store.run(sent)).await.map_err(store_down)? {
                 self.doorbell.ring(shard);
+                self.doorbell.call_others(shard);
             }
         }
         Ok(Response::StatusCallback)

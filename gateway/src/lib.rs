@@ -27,6 +27,7 @@
 
 pub mod admin;
 pub mod callback;
+pub mod calls;
 pub mod clock;
 pub mod commands;
 pub mod config;

@@ -1,12 +1,13 @@
 //! Which channels hold as much of the queue as they may: one tenant's trouble is its own.
 //!
-//! Takes what each channel has waiting, as the store sums it up every two seconds, and the bounds;
-//! knows which channels are over one. Says when a channel comes to a bound and when it is under it
+//! Takes what each channel has waiting, as the store sums it up every two seconds while anything happens
+//! here, and the bounds; knows which channels are over one. Says when a channel comes to a bound and when it is under it
 //! again, not once a message. Lags by one look, so a channel may overrun by what comes in that time;
 //! never decides about the queue as a whole, whose own bounds are the store's.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -31,8 +32,9 @@ pub struct Bounds {
     pub dead_letters: u64,
 }
 
-/// Asks the store every two seconds until `shutdown` says true. Without an answer what was known
-/// stays: the heartbeat says that the store is away.
+/// Asks the store until `shutdown` says true: every two seconds while something was admitted or buried
+/// here since the last look or a channel is at a bound, else every five minutes. Without an answer what was
+/// known stays: the heartbeat says that the store is away.
 pub async fn watch(
     store: SharedStore,
     bounds: Bounds,
@@ -40,9 +42,14 @@ pub async fn watch(
     routes: Arc<RouteTable>,
     mut shutdown: watch::Receiver<bool>,
 ) {
+    let mut unlooked = 0;
     while !*shutdown.borrow() {
-        if let Ok(loads) = store.run(SumLoads).await {
-            full.take(&loads, bounds, &routes);
+        unlooked += 1;
+        if full.is_stirred() || unlooked >= AT_REST {
+            unlooked = 0;
+            if let Ok(loads) = store.run(SumLoads).await {
+                full.take(&loads, bounds, &routes);
+            }
         }
         tokio::select! {
             () = sleep(EVERY) => {}
@@ -53,12 +60,34 @@ pub async fn watch(
 
 /// Time between two looks.
 const EVERY: Duration = Duration::from_secs(2);
+/// Every how many of them one is taken while nothing happens here: others may fill a channel too.
+const AT_REST: u32 = 150;
 
 /// The channels that are at a bound. Cheap to clone.
-#[derive(Clone, Debug, Default)]
-pub struct FullChannels(Arc<ArcSwap<BTreeSet<(Bound, ChannelUid)>>>);
+#[derive(Clone, Debug)]
+pub struct FullChannels {
+    at: Arc<ArcSwap<BTreeSet<(Bound, ChannelUid)>>>,
+    stirred: Arc<AtomicBool>,
+}
+
+impl Default for FullChannels {
+    /// Nothing is known yet, so the first look is due.
+    fn default() -> Self {
+        Self { at: Arc::default(), stirred: Arc::new(AtomicBool::new(true)) }
+    }
+}
 
 impl FullChannels {
+    /// Something was admitted or buried here.
+    pub fn stir(&self) {
+        self.stirred.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a channel may have come to a bound, or from one, since this was last asked.
+    fn is_stirred(&self) -> bool {
+        self.stirred.swap(false, Ordering::Relaxed) || !self.at.load().is_empty()
+    }
+
     /// Whether the channel has no room for another message.
     pub fn is_full(&self, channel: &ChannelUid) -> bool {
         self.is_at(Bound::Messages, channel) || self.is_at(Bound::Bytes, channel)
@@ -72,7 +101,7 @@ impl FullChannels {
     /// Takes what every channel holds now, and says what is news. A channel that holds nothing may
     /// be missing.
     pub fn take(&self, loads: &[Load], bounds: Bounds, routes: &RouteTable) {
-        let before = self.0.load();
+        let before = self.at.load();
         let mut now = BTreeSet::new();
         for load in loads {
             for bound in Bound::ALL {
@@ -88,11 +117,11 @@ impl FullChannels {
         for (bound, channel) in before.difference(&now) {
             emit(Event::ChannelHasRoom { channel: name(channel, routes), bound: *bound });
         }
-        self.0.store(Arc::new(now));
+        self.at.store(Arc::new(now));
     }
 
     fn is_at(&self, bound: Bound, channel: &ChannelUid) -> bool {
-        let full = self.0.load();
+        let full = self.at.load();
         // Nearly always there is none, and nothing to make a key for.
         !full.is_empty() && full.contains(&(bound, channel.clone()))
     }

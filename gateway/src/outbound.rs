@@ -46,6 +46,7 @@ use kanarie_words::ids::SHARDS;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use crate::calls;
 use crate::events::emit;
 use crate::events::outbound::OutboundEvent;
 use crate::outbound::claimer::Claimer;
@@ -101,6 +102,8 @@ fn background(worker: &Arc<Worker>) -> Tasks {
     tasks.spawn("keeper of leases", lease::keep(store, leases));
     tasks.spawn("sweeper", sweep_old(Arc::clone(worker)));
     tasks.spawn("waker", wake::follow(Arc::clone(worker)));
+    let (doorbell, store) = (Arc::clone(&worker.ctx.doorbell), Arc::clone(&worker.ctx.store));
+    tasks.spawn("answerer of calls", calls::answer(doorbell, store));
     tasks
 }
 
@@ -137,12 +140,14 @@ async fn give_back(worker: &Worker, cut: &watch::Sender<bool>) {
 }
 
 /// Once a minute drops what has outlived its time, shard by shard: a call drops a bounded number,
-/// and a gateway that admits hundreds of messages a second must forget as many.
+/// and a gateway that admits hundreds of messages a second must forget as many. The replicas share it.
 async fn sweep_old(worker: Arc<Worker>) {
     const EVERY: Duration = Duration::from_secs(60);
     loop {
         for shard in 0..SHARDS {
-            sleep(random::jittered(EVERY / u32::from(SHARDS))).await;
+            let live = worker.ctx.pulse.live().and_then(|live| u32::try_from(live).ok());
+            let pause = EVERY / u32::from(SHARDS) * live.unwrap_or(1).max(1);
+            sleep(random::jittered(pause)).await;
             if let Err(error) = worker.ctx.store.run(Sweep { shard }).await {
                 emit(OutboundEvent::StoreFailed { error: error.to_string() });
             }

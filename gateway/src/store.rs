@@ -113,6 +113,34 @@ impl Store {
         }
     }
 
+    /// Calls the other replicas to these shards, a bit each.
+    ///
+    /// # Errors
+    /// As [`Store::run`].
+    pub async fn call(&self, shards: u32) -> Result<(), StoreError> {
+        match self {
+            Self::Redis(store) => store.call(shards).await,
+            Self::Embedded(_) => Ok(()),
+        }
+    }
+
+    /// For ever: gives the shards that other replicas call to, a bit each. After a time in which calls
+    /// may have been lost it gives all.
+    pub async fn answer(&self, ring: impl Fn(u32) + Send) {
+        match self {
+            Self::Redis(store) => store.answer(ring).await,
+            Self::Embedded(_) => std::future::pending().await,
+        }
+    }
+
+    /// Whether a call of another replica would be heard now.
+    pub fn hears(&self) -> bool {
+        match self {
+            Self::Redis(store) => store.hears(),
+            Self::Embedded(_) => true,
+        }
+    }
+
     /// Whether the store answers.
     ///
     /// # Errors

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::admin;
 use crate::admin::shared::Admin;
+use crate::calls;
 use crate::clock::{WallClock, system_clock};
 use crate::config::{Config, StoreChoice};
 use crate::cut::Cuts;
@@ -190,7 +191,9 @@ impl Gateway {
         let admin = admin::router(shared.admin(config.turns, told.stop.clone()));
         let limits = ClientLimits { connections: ADMIN_CONNECTIONS, ..ClientLimits::default() };
         beside.spawn("admin port", server::run(self.admin, admin, limits, ending.clone()));
-        let Shared { store, routes, key, pulse, cuts, full, .. } = shared;
+        let Shared { store, routes, key, pulse, cuts, full, doorbell, .. } = shared;
+        let others = calls::call(doorbell, Arc::clone(&store), pulse.clone(), ending.clone());
+        beside.spawn("caller of other replicas", others);
         let table = Arc::clone(&routes);
         let follow = routes::follow(config.source, self.client, table, ending.clone());
         beside.spawn("routes", follow);

@@ -140,7 +140,7 @@ async fn a_long_answer_is_sent_in_segments_in_order() {
     agent.next(Next::Say(format!("{}\n\n{}", "a".repeat(1_500), "b".repeat(1_500))));
     world.admit(1, "SM1", "Hallo").await;
     eventually("the first segment", || world.twilio.posts() == 1).await;
-    world.pass(2).await;
+    world.pass(5).await;
     assert_eq!(replies(&world, 2).await, ["a".repeat(1_500), "b".repeat(1_500)]);
 }
 
@@ -319,7 +319,7 @@ async fn a_message_without_a_channel_waits_for_a_day_and_is_buried() {
     world.pass(40).await;
     assert_eq!(world.dead().await, None);
     world.skip(24 * 60 * 60 * 1_000);
-    world.pass(1).await;
+    world.pass(9).await;
     assert_eq!(world.buried().await, "no-channel");
 }
 
@@ -361,7 +361,7 @@ async fn a_worker_that_lost_its_lease_sends_nothing() {
     world.pass(2).await;
     assert_eq!(world.twilio.posts(), 0);
     world.store.run(Release { lease }).await.unwrap();
-    world.pass(1).await;
+    world.pass(9).await;
     assert_eq!(replies(&world, 1).await, ["stable: Hallo"]);
 }
 

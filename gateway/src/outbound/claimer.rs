@@ -22,8 +22,14 @@ use crate::random;
 use crate::stop::stopped;
 use crate::store::error::StoreError;
 
-/// Longest time between two looks at a shard.
+/// Time until a shard is looked at again after trouble, and the longest while calls of other replicas
+/// would not be heard.
 const SWEEP: Duration = Duration::from_millis(250);
+
+/// Longest time between two looks of the fleet at a shard. Whoever leaves something ready rings, or calls
+/// the others, and each claimer knows when the next thing is due: so this finds only what a replica left
+/// that died, what a lost call was for, and what a clock made due that jumped.
+const SAFETY: Duration = Duration::from_secs(6);
 
 /// Time until a shard is looked at again, by itself, in which full channels have messages: a place
 /// that gets free rings, and so does a message of another channel.
@@ -64,6 +70,15 @@ impl Claimer {
         }
     }
 
+    /// Longest time until the next look: the replicas share the looks of the fleet.
+    fn longest(&self) -> Duration {
+        let (pulse, store) = (&self.worker.ctx.pulse, &self.worker.ctx.store);
+        match pulse.live().and_then(|live| u32::try_from(live).ok()) {
+            Some(live) if live <= 1 || store.hears() => SAFETY * live.max(1),
+            _ => SWEEP,
+        }
+    }
+
     /// Since when the lease of a claim surely runs that was asked for more than once: nobody knows
     /// which call took effect, and it may be about to end.
     async fn renew(&self, claim: &Head, began: Instant) -> Instant {
@@ -78,15 +93,19 @@ impl Claimer {
     /// Claims until there is nothing more; gives the time until the next look. A claim that was
     /// sent is waited for, or its lease would have to run out.
     async fn claim_all(&mut self, shutdown: &mut watch::Receiver<bool>) -> Duration {
-        let sweep = random::jittered(SWEEP);
+        let again = random::jittered(SWEEP);
         let mut crowded = HashSet::new();
+        let mut longest = self.longest();
         loop {
+            if !self.worker.places.has_free() {
+                self.worker.ctx.doorbell.call_others(self.shard);
+            }
             let free = tokio::select! {
                 biased;
-                () = stopped(shutdown) => return sweep,
+                () = stopped(shutdown) => return again,
                 free = self.worker.places.free() => free,
             };
-            let Some(free) = free.filter(|_| self.worker.may_claim()) else { return sweep };
+            let Some(free) = free.filter(|_| self.worker.may_claim()) else { return again };
             let now = Instant::now();
             let (nonce, began) = self.call.begin(now);
             let claim = Claim { shard: self.shard, nonce, lease_ms: LEASE_MS };
@@ -101,6 +120,9 @@ impl Claimer {
                     // full ones back.
                     if place.is_ok() {
                         crowded.clear();
+                    } else {
+                        // It comes back in a while of which the answer to this round knows nothing.
+                        longest = longest.min(CROWDED);
                     }
                     let met_all = place.is_err() && !crowded.insert(claim.channel.clone());
                     self.workshop.start(*claim, began, place);
@@ -110,8 +132,8 @@ impl Claimer {
                 }
                 Ok(Claimed::Nothing { next_in_ms }) => {
                     self.call = Call::new();
-                    let next = next_in_ms.map_or(SWEEP, Duration::from_millis);
-                    return sweep.min(next.max(Duration::from_millis(1)));
+                    let next = next_in_ms.map_or(longest, Duration::from_millis);
+                    return random::jittered(longest).min(next.max(Duration::from_millis(1)));
                 }
                 Err(error) => {
                     emit(OutboundEvent::StoreFailed { error: error.to_string() });
@@ -119,7 +141,7 @@ impl Claimer {
                     if matches!(error, StoreError::Corrupt(_)) {
                         self.call = Call::new();
                     }
-                    return sweep;
+                    return again;
                 }
             }
         }

@@ -116,6 +116,15 @@ impl Worker {
         }
     }
 
+    /// Rings for a shard in which something may be ready, and calls the others while nothing is claimed
+    /// here.
+    pub(crate) fn ring(&self, shard: u8) {
+        self.ctx.doorbell.ring(shard);
+        if !self.may_claim() {
+            self.ctx.doorbell.call_others(shard);
+        }
+    }
+
     /// Whether the routes are loaded, the store has heard this replica, and it is not told to stop.
     pub(crate) fn may_claim(&self) -> bool {
         !*self.stop.borrow() && self.ctx.routes.ready() && self.ctx.pulse.is_fresh()

@@ -78,8 +78,13 @@ impl Record {
         has_turn: bool,
     ) -> Option<Ending> {
         let SegmentId { conversation, intent, segment } = self.id;
+        let shard = conversation.shard();
         let Some(lease) = self.ends.filter(|_| has_turn) else {
             owner::record(worker, MarkSent { conversation, intent, segment, sid }).await;
+            if !has_turn {
+                // Its conversation may have waited to learn it.
+                worker.ctx.doorbell.ring(shard);
+            }
             return None;
         };
         // With no place free somebody may wait for this one.

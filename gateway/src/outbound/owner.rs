@@ -194,6 +194,7 @@ impl Owner<'_> {
     /// Gives the lease back. Asked once: without an answer the lease ends by itself.
     pub(crate) async fn release(&self) {
         let _ = self.worker.ctx.store.run(Release { lease: self.lease() }).await;
+        self.worker.ring(self.claim.conversation.shard());
     }
 
     /// Since when the message is waiting for its end.

@@ -147,6 +147,7 @@ async fn give_up(owner: &Owner<'_>, class: DeadLetterClass) -> Result<(), End> {
     if full || !owner.bury(class).await? {
         return owner.retry(random::jittered(NO_ROOM), false).await;
     }
+    owner.worker.ctx.full.stir();
     emit(OutboundEvent::DeadLetter { class });
     remember(owner, MessageEnd::DeadLetter { class: class.as_str().to_owned() });
     Ok(())

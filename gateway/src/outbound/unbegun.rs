@@ -79,5 +79,5 @@ async fn give_back(worker: &Worker, lease: Lease) {
             break;
         }
     }
-    worker.ctx.doorbell.ring(lease.conversation.shard());
+    worker.ring(lease.conversation.shard());
 }

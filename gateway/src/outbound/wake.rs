@@ -20,7 +20,11 @@ use crate::routes::table::{Entry, RouteTable};
 pub(crate) async fn all(ctx: &Context, park: Park) {
     loop {
         let woken = ctx.store.run(WakeParked { park: park.clone() }).await;
-        (0..SHARDS).for_each(|shard| ctx.doorbell.ring(shard));
+        for shard in 0..SHARDS {
+            ctx.doorbell.ring(shard);
+            // They are many perhaps, and others have places too.
+            ctx.doorbell.call_others(shard);
+        }
         match woken {
             Ok(woken) if woken >= WOKEN as u64 => {}
             Ok(_) => return,

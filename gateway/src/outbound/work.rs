@@ -52,7 +52,7 @@ impl Workshop {
     }
 
     async fn work(&self, head: Head, began: Instant, place: Result<Seat, Duration>) {
-        let shard = head.conversation.shard();
+        let (shard, was_seated) = (head.conversation.shard(), place.is_ok());
         let (mut head, mut began, mut place) = (head, began, place);
         loop {
             let cut_off = self.cut_off.clone();
@@ -65,11 +65,10 @@ impl Workshop {
                 }
                 (Next::Nothing, _) => return,
                 (_, left) => {
-                    let was_seated = left.is_ok();
                     drop(left);
                     // The conversation may have another message, and its shard another conversation.
                     if was_seated {
-                        self.worker.ctx.doorbell.ring(shard);
+                        self.worker.ring(shard);
                     }
                     return;
                 }

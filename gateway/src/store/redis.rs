@@ -6,6 +6,7 @@
 
 mod address;
 pub mod call;
+mod calls;
 mod connection;
 mod failure;
 mod handshake;
@@ -25,6 +26,7 @@ use crate::store::error::StoreError;
 use crate::store::fleet::{Acknowledgement, Heard, Heartbeat, ReplicaState};
 use crate::store::redis::address::{Address, AddressError};
 use crate::store::redis::call::Scripted;
+use crate::store::redis::calls::Calls;
 use crate::store::redis::connection::Connection;
 use crate::store::redis::handshake::Unfit;
 use crate::store::redis::server::Server;
@@ -34,6 +36,7 @@ use crate::store::redis::verbs::fleet::Fleet;
 pub struct RedisStore {
     server: Server,
     fleet: Fleet,
+    calls: Calls,
 }
 
 /// How to speak to the server. The defaults are for every use but tests.
@@ -66,9 +69,11 @@ impl RedisStore {
     /// Opens the server at a `redis://` or `rediss://` URL. A server that is away is waited for in
     /// the background and its verbs are `Unavailable`; one that must not be used is an error.
     pub async fn open(url: &str, settings: Settings) -> Result<Self, OpenError> {
-        let connection = Connection::open(Address::parse(url)?, settings.beat).await?;
+        let address = Address::parse(url)?;
+        let calls = Calls::new(address.clone(), settings.beat);
+        let connection = Connection::open(address, settings.beat).await?;
         let server = Server { connection, clock: settings.clock };
-        Ok(Self { server, fleet: Fleet::default() })
+        Ok(Self { server, fleet: Fleet::default(), calls })
     }
 
     /// Runs a verb: its calls at once, its answer from theirs.
@@ -104,6 +109,18 @@ impl RedisStore {
 
     pub(super) async fn key(&self) -> Result<StoreKey, StoreError> {
         self.fleet.key(&self.server).await
+    }
+
+    pub(super) async fn call(&self, shards: u32) -> Result<(), StoreError> {
+        self.calls.call(&self.server, shards).await
+    }
+
+    pub(super) async fn answer(&self, ring: impl Fn(u32) + Send) {
+        self.calls.answer(ring).await
+    }
+
+    pub(super) fn hears(&self) -> bool {
+        self.calls.are_heard()
     }
 
     pub(super) async fn ping(&self) -> Result<(), StoreError> {

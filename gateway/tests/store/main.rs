@@ -23,6 +23,7 @@ macro_rules! on_both_stores {
 }
 
 mod admission;
+mod calls;
 mod customers;
 mod damage;
 mod dead_letters;

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kanarie_crds::route::RouteLimits;
+use kanarie_gateway::envelope;
 use kanarie_gateway::handover::KeptPlace;
 use kanarie_gateway::store::Store;
 use kanarie_gateway::store::embedded::EmbeddedStore;
@@ -19,7 +20,7 @@ use redb::backends::InMemoryBackend;
 use crate::agents::{HttpAgent, Next};
 use crate::redis_server::RedisServer;
 use crate::twilio::Next as Send;
-use crate::world::{Running, World, breathe, eventually, http, route};
+use crate::world::{Running, UID, World, breathe, eventually, http, route};
 use crate::{one_agent, replies};
 
 /// Memory that counts how often it was made durable.
@@ -90,12 +91,15 @@ async fn on_redis(server: &RedisServer) -> (World, HttpAgent) {
     (World::over(store, route(http(&agent.url))).await, agent)
 }
 
-/// Scripts that the server ran.
-async fn scripts(server: &RedisServer) -> usize {
+async fn command_stats(server: &RedisServer) -> String {
     let client = redis::Client::open(server.url()).unwrap();
     let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-    let info: String =
-        redis::cmd("INFO").arg("commandstats").query_async(&mut connection).await.unwrap();
+    redis::cmd("INFO").arg("commandstats").query_async(&mut connection).await.unwrap()
+}
+
+/// Scripts that the server ran.
+async fn scripts(server: &RedisServer) -> usize {
+    let info = command_stats(server).await;
     let calls = info.lines().find_map(|line| line.strip_prefix("cmdstat_evalsha:calls="));
     calls.map_or(0, |calls| calls.split(',').next().unwrap().parse().unwrap())
 }
@@ -180,6 +184,46 @@ async fn of_several_replicas_each_books_its_sends_with_the_store() {
     assert_eq!(scripts(&server).await - before, 3 * 6 + 2);
 }
 
+/// Commands that gateways sent: what a script calls is counted there as well.
+async fn commands(server: &RedisServer) -> usize {
+    let sent = ["evalsha", "ping", "publish", "subscribe", "script|load"];
+    let calls = |line: &str| {
+        let (command, calls) = line.strip_prefix("cmdstat_")?.split_once(":calls=")?;
+        sent.contains(&command).then(|| calls.split(',').next()?.parse::<usize>().ok())?
+    };
+    command_stats(server).await.lines().filter_map(calls).sum()
+}
+
+#[tokio::test]
+async fn a_fleet_of_three_at_rest_makes_less_than_ten_commands_a_second() {
+    let server = RedisServer::start().await;
+    let (world, _agent) = on_redis(&server).await;
+    let _fleet = [world.work().await, world.work().await, world.work().await];
+    // Each learns of the others with its next heartbeat, and finishes the looks that it has begun.
+    world.pass(10).await;
+    let before = commands(&server).await;
+    world.pass(60).await;
+    let commands = commands(&server).await - before;
+    assert!(commands < 600, "{commands} in a minute");
+}
+
+#[tokio::test]
+async fn what_a_replica_leaves_to_others_is_taken_at_once() {
+    let server = RedisServer::start().await;
+    let (world, _agent) = on_redis(&server).await;
+    world.meet_another_replica().await;
+    let _running = working(&world).await;
+    eventually("its subscription", || world.store.hears()).await;
+    // Until it has looked at all shards, as it does when it begins to listen.
+    breathe_a_while().await;
+    let message = world.message("whatsapp:+14010000005", "SM5", "Hallo");
+    world.admit_elsewhere(UID, 5, "SM5", envelope::write(&message)).await;
+    breathe_a_while().await;
+    assert_eq!(world.twilio.posts(), 0, "nobody rang");
+    world.store.call(1 << 5).await.unwrap();
+    assert_eq!(replies(&world, 1).await, ["stable: Hallo"]);
+}
+
 #[tokio::test]
 async fn a_webhook_is_answered_as_soon_as_its_message_is_durable() {
     let (world, agent) = one_agent().await;
@@ -222,7 +266,7 @@ async fn a_message_whose_bringer_died_is_answered_when_its_lease_ends() {
     world.pass(3).await;
     assert_eq!(world.twilio.posts(), 0);
     world.skip(16_000);
-    world.pass(1).await;
+    world.pass(9).await;
     assert_eq!(replies(&world, 1).await, ["stable: Hallo"]);
 }
 
@@ -263,7 +307,7 @@ async fn no_place_is_kept_while_every_turn_is_taken_or_the_channel_has_its_share
     eventually("the question", || agent.asked().len() == 1).await;
     assert!(world.keep_place(&running, 2).is_none());
     assert!(!world.bring(&running, 2, "SM2", "Hallo").await);
-    world.pass(6).await;
+    world.pass(15).await;
     assert_eq!(replies(&world, 2).await.len(), 2);
 }
 

@@ -65,6 +65,8 @@ pub(crate) struct World {
     pub(crate) key: LearnedKey,
     /// Turns at once.
     pub(crate) turns: u32,
+    /// Workers that were started.
+    replicas: AtomicU64,
     _still: Still,
 }
 
@@ -111,6 +113,7 @@ impl World {
             full: FullChannels::default(),
             key: LearnedKey::default(),
             turns: 64,
+            replicas: AtomicU64::new(0),
             _still: Still(sender),
         };
         world.key.set(world.store.key().await.unwrap());
@@ -156,7 +159,7 @@ impl World {
         let (stop, stopped) = watch::channel(false);
         let pulse = Pulse::default();
         tokio::spawn(heartbeat::beat(
-            "replica".parse().unwrap(),
+            format!("replica-{}", self.replicas.fetch_add(1, Ordering::SeqCst)).parse().unwrap(),
             self.key.clone(),
             Arc::clone(&self.routes),
             Arc::clone(&self.store),

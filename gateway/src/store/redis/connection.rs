@@ -29,6 +29,9 @@ const LANES: usize = 4;
 /// Wait before the first attempt to replace a lane; doubles up to a beat.
 const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 
+/// Beats between two pings of a lane that nobody had trouble with.
+const CALM: u32 = 10;
+
 /// Silences in a row after which a lane is replaced.
 const SILENCES: u32 = 2;
 
@@ -225,13 +228,14 @@ impl Supervisor {
         connection
     }
 
-    /// Pings the connection each beat, or as soon as somebody had trouble with it, until it must be
-    /// replaced. True when it answered at least once.
+    /// Pings the connection every few beats, each beat while it does not answer, or as soon as somebody
+    /// had trouble with it, until it must be replaced. True when it answered at least once.
     async fn watch(&mut self, connection: &Arc<MultiplexedConnection>) -> bool {
         let mut answered = false;
         let mut silences = 0;
         loop {
-            match timeout(self.beat, self.reports.recv()).await {
+            let pause = if silences == 0 { self.beat * CALM } else { self.beat };
+            match timeout(pause, self.reports.recv()).await {
                 Ok(Some(Trouble::Silent)) => silences += 1,
                 Ok(_) => return answered,
                 Err(_) => {}

@@ -1,0 +1,89 @@
+//! Calls between replicas over one channel of the server.
+//!
+//! Takes shards, a bit each, and publishes them; gives those that others published while a connection of
+//! its own is subscribed. Every time it is subscribed anew it gives all shards: what was published
+//! before was lost. Keeps nothing on the server, and never gives up.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use redis::aio::{PubSubSink, PubSubStream};
+use redis::{Client, Value, cmd};
+use tokio::time::{Instant, interval_at, sleep, timeout};
+
+use crate::store::error::StoreError;
+use crate::store::redis::address::Address;
+use crate::store::redis::server::Server;
+
+/// The channel. It is no key, so it lies in no slot.
+const CHANNEL: &str = "gw:calls";
+
+/// Beats between two pings of the subscription.
+const CALM: u32 = 30;
+
+/// The channel as one replica uses it.
+pub(super) struct Calls {
+    address: Box<Address>,
+    beat: Duration,
+    is_subscribed: AtomicBool,
+}
+
+impl Calls {
+    pub(super) fn new(address: Address, beat: Duration) -> Self {
+        Self { address: Box::new(address), beat, is_subscribed: AtomicBool::new(false) }
+    }
+
+    /// Publishes shards.
+    pub(super) async fn call(&self, server: &Server, shards: u32) -> Result<(), StoreError> {
+        server.command(cmd("PUBLISH").arg(CHANNEL).arg(shards)).await.map(drop)
+    }
+
+    /// Whether what others publish now is heard.
+    pub(super) fn are_heard(&self) -> bool {
+        self.is_subscribed.load(Ordering::Relaxed)
+    }
+
+    /// For ever: gives what others publish.
+    pub(super) async fn answer(&self, ring: impl Fn(u32) + Send) {
+        loop {
+            if let Some((sink, stream)) = self.subscribe().await {
+                self.is_subscribed.store(true, Ordering::Relaxed);
+                ring(u32::MAX);
+                self.listen(sink, stream, &ring).await;
+                self.is_subscribed.store(false, Ordering::Relaxed);
+            }
+            sleep(self.beat).await;
+        }
+    }
+
+    async fn subscribe(&self) -> Option<(PubSubSink, PubSubStream)> {
+        let subscribed = async {
+            let client = Client::open(self.address.info.clone())?;
+            let (mut sink, stream) = client.get_async_pubsub().await?.split();
+            sink.subscribe(CHANNEL).await?;
+            redis::RedisResult::Ok((sink, stream))
+        };
+        timeout(self.beat, subscribed).await.ok()?.ok()
+    }
+
+    /// Until the connection is of no use any more.
+    async fn listen(&self, mut sink: PubSubSink, mut stream: PubSubStream, ring: &impl Fn(u32)) {
+        let mut pings = interval_at(Instant::now() + self.beat * CALM, self.beat * CALM);
+        loop {
+            tokio::select! {
+                message = stream.next() => {
+                    let Some(message) = message else { return };
+                    if let Ok(shards) = message.get_payload::<u32>() {
+                        ring(shards);
+                    }
+                }
+                _ = pings.tick() => {
+                    if !matches!(timeout(self.beat, sink.ping::<Value>()).await, Ok(Ok(_))) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
