@@ -17,7 +17,8 @@ use crate::events::metrics::{Counters, Counters2, Histograms, counter};
 use crate::events::outbound::{OutboundEvent, OutboundMetrics};
 use crate::events::routes::RoutesEvent;
 use crate::labels::{
-    Bound, CloseReason, Endpoint, Label as _, LifecycleChange, RoutesTrouble, WebhookOutcome,
+    Bound, Caller, CloseReason, Endpoint, Label as _, LifecycleChange, RoutesTrouble,
+    WebhookOutcome,
 };
 
 /// Logs and counts an event.
@@ -43,6 +44,13 @@ pub enum Event {
         outcome: WebhookOutcome,
         /// From the complete header to the answer.
         took: Duration,
+    },
+    /// A path or a method of the public port that nobody answers.
+    Unanswered {
+        /// Who asked.
+        caller: Caller,
+        /// What is said about it, when it is time to say something.
+        line: Option<Unanswered>,
     },
     /// The store did not answer an admission.
     StoreFailed {
@@ -89,6 +97,17 @@ pub enum Event {
     Outbound(OutboundEvent),
 }
 
+/// What a line about unanswered requests says.
+#[derive(Clone, Debug)]
+pub struct Unanswered {
+    /// The last one's method.
+    pub method: &'static str,
+    /// The shape of the last one's path: no query, no number, no long word.
+    pub path: String,
+    /// How many there were since the last line.
+    pub requests: u64,
+}
+
 impl From<RoutesEvent> for Event {
     fn from(event: RoutesEvent) -> Self {
         Self::Routes(event)
@@ -106,6 +125,7 @@ struct Metrics {
     registry: Registry,
     webhooks: Counters2<Endpoint, WebhookOutcome>,
     webhook_seconds: Histograms<Endpoint>,
+    unanswered: Counters<Caller>,
     store_failures: IntCounter,
     accept_failures: IntCounter,
     channels_full: Counters<Bound>,
@@ -135,6 +155,12 @@ impl Metrics {
                 "Time from a webhook's header to its answer.",
                 "endpoint",
                 &ANSWER_BUCKETS,
+            ),
+            unanswered: Counters::new(
+                &registry,
+                "kanarie_unanswered_requests_total",
+                "Requests to the public port that nobody answers, by whether they carry a signature.",
+                "caller",
             ),
             store_failures: counter(
                 &registry,
@@ -175,6 +201,7 @@ impl Metrics {
                 self.webhooks.inc(*endpoint, *outcome);
                 self.webhook_seconds.observe(*endpoint, *took);
             }
+            Event::Unanswered { caller, .. } => self.unanswered.inc(*caller),
             Event::StoreFailed { .. } => self.store_failures.inc(),
             Event::ConnectionClosed { reason } => self.connections_closed.inc(*reason),
             Event::AcceptFailed { .. } => self.accept_failures.inc(),
@@ -205,6 +232,9 @@ fn log(event: &Event) {
             let (endpoint, outcome) = (endpoint.as_str(), outcome.as_str());
             tracing::debug!(endpoint, outcome, took_us = took.as_micros(), "webhook answered");
         }
+        Event::Unanswered { caller, line } => {
+            line.iter().for_each(|line| log_unanswered(*caller, line));
+        }
         Event::StoreFailed { error } => {
             tracing::warn!(%error, "admission refused: the store gave no answer");
         }
@@ -225,6 +255,22 @@ fn log(event: &Event) {
         Event::TaskEnded { error } => tracing::error!(%error, "the gateway ends"),
         Event::Routes(event) => event.log(),
         Event::Outbound(event) => event.log(),
+    }
+}
+
+fn log_unanswered(caller: Caller, line: &Unanswered) {
+    let Unanswered { method, path, requests } = line;
+    match caller {
+        Caller::Signed => tracing::warn!(
+            method,
+            path,
+            requests,
+            "signed requests that nobody answers: the path of a webhook URL must end with \
+             /webhooks/twilio/whatsapp, and its method be POST"
+        ),
+        Caller::Unsigned => {
+            tracing::info!(method, path, requests, "requests that nobody answers");
+        }
     }
 }
 

@@ -9,6 +9,7 @@ pub mod channel;
 pub mod message;
 pub mod response;
 pub mod signature;
+pub mod unanswered;
 
 use std::sync::Arc;
 
@@ -78,10 +79,10 @@ pub struct Inbound {
 
 /// The public router.
 pub fn router(inbound: Arc<Inbound>) -> Router {
-    Router::new()
+    let webhooks = Router::new()
         .route(MESSAGE_PATH, post(receive_message))
-        .route(STATUS_PATH, post(receive_status))
-        .with_state(inbound)
+        .route(STATUS_PATH, post(receive_status));
+    unanswered::beside(webhooks).with_state(inbound)
 }
 
 async fn receive_message(State(inbound): State<Arc<Inbound>>, request: Request) -> HttpResponse {

@@ -80,6 +80,15 @@ pub enum Endpoint {
     Status,
 }
 
+/// Who asked for something that nobody answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// The request carries a signature of Twilio, true or not: a webhook URL may be mistyped.
+    Signed,
+    /// It carries none.
+    Unsigned,
+}
+
 /// How a webhook was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WebhookOutcome {
@@ -181,6 +190,7 @@ pub enum RoutesTrouble {
 }
 
 label!(Endpoint { Message => "message", Status => "status" });
+label!(Caller { Signed => "signed", Unsigned => "unsigned" });
 label!(WebhookOutcome {
     Queued => "queued",
     Duplicate => "duplicate",

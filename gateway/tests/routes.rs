@@ -280,6 +280,18 @@ fn a_table_is_not_ready_before_the_first_complete_list() {
     assert!(!RouteTable::default().ready());
 }
 
+#[test]
+fn a_webhook_url_whose_path_is_not_answered_is_refused_by_name() {
+    let checked = |url: &str| environment(&[("TWILIO_WEBHOOK_URL", url)]);
+    for path in ["/webhooks/twilio/whatsapp/", "/webhooks/twilio/Whatsapp", "/", "", "/twilio?x"] {
+        let problems = checked(&format!("https://hooks.example.com{path}")).unwrap_err();
+        assert!(problems[0].contains("the path of TWILIO_WEBHOOK_URL"), "{path}: {problems:?}");
+    }
+    for path in ["/webhooks/twilio/whatsapp?tenant=a/", "/eu/webhooks/twilio/whatsapp"] {
+        assert!(checked(&format!("https://hooks.example.com{path}")).is_ok(), "{path}");
+    }
+}
+
 fn table() -> RouteTable {
     let table = RouteTable::default();
     table.replace(vec![seen()], Instant::now());

@@ -11,6 +11,7 @@ use kanarie_crds::route::{Route, SharedKey};
 use kanarie_crds::secrets::{AUTH_TOKEN, SIGNING_KEY};
 use serde_json::{Value, json};
 
+use crate::callback::MESSAGE_PATH;
 use crate::routes::directory;
 use crate::routes::manifest;
 
@@ -72,9 +73,14 @@ pub fn route(lookup: &dyn Fn(&str) -> Option<String>) -> Result<Route, Vec<Strin
     }))
     .map_err(|error| vec![error.to_string()])?;
     let secrets = BTreeMap::from([(manifest::DEFAULT_NAMESPACE.to_owned(), secrets)]);
-    let mut route = directory::route(&channel, &secrets).map_err(|problems| {
-        problems.iter().map(|problem| in_variables(problem)).collect::<Vec<_>>()
-    })?;
+    let mut route = match (directory::route(&channel, &secrets), unanswered(&value(URL))) {
+        (Ok(route), None) => route,
+        (found, unanswered) => {
+            let problems = found.err().unwrap_or_default();
+            let problems = problems.iter().map(|problem| in_variables(problem));
+            return Err(problems.chain(unanswered).collect());
+        }
+    };
     if get(SHARED_KEY_ID).is_none() {
         // Every request names the id of its key: one that was not told must fit them all.
         for key in &mut route.credentials.signing_keys {
@@ -105,6 +111,15 @@ fn missing(get: &dyn Fn(&str) -> Option<String>) -> Vec<String> {
         problems.push(format!("{SHARED_KEY} must be set with {SHARED_KEY_ID}"));
     }
     problems
+}
+
+/// What is wrong with a webhook URL whose path this gateway does not answer; a proxy may take away
+/// what stands before it. A mistyped one would be found out by the customers.
+fn unanswered(url: &str) -> Option<String> {
+    let answered = url.split(['?', '#']).next().is_some_and(|url| url.ends_with(MESSAGE_PATH));
+    (!answered).then(|| {
+        format!("the path of {URL} must end with {MESSAGE_PATH}: the gateway answers no other")
+    })
 }
 
 fn agent(get: &dyn Fn(&str) -> Option<String>) -> Value {

@@ -6,3 +6,4 @@ mod callbacks;
 mod gateway;
 mod messages;
 mod refused;
+mod strangers;
