@@ -181,15 +181,21 @@ impl Inbound {
         callback: StatusCallback,
         query: Option<&str>,
     ) -> Result<Response, Response> {
-        if let Some(id) = query.and_then(SegmentId::in_query) {
-            self.reports.note(&id, &callback.status);
-            let SegmentId { conversation, intent, segment } = id;
-            let shard = conversation.shard();
-            let sent = MarkSent { conversation, intent, segment, sid: callback.sid };
-            if self.gate.ask(self.store.run(sent)).await.map_err(store_down)? {
-                self.doorbell.ring(shard);
-                self.doorbell.call_others(shard);
-            }
+        let Some(id) = query.and_then(SegmentId::in_query) else {
+            return Ok(Response::StatusCallback);
+        };
+        self.reports.note(&id, &callback.status);
+        if self.reports.is_settled(&id) {
+            return Ok(Response::StatusCallback);
+        }
+        let SegmentId { conversation, intent, segment } = id.clone();
+        let shard = conversation.shard();
+        let sent = MarkSent { conversation, intent, segment, sid: callback.sid };
+        let is_news = self.gate.ask(self.store.run(sent)).await.map_err(store_down)?;
+        self.reports.settle(&id);
+        if is_news {
+            self.doorbell.ring(shard);
+            self.doorbell.call_others(shard);
         }
         Ok(Response::StatusCallback)
     }

@@ -47,6 +47,7 @@ pub mod random;
 pub mod reports;
 pub mod routes;
 pub mod server;
+mod settled;
 pub mod silence;
 pub mod stop;
 pub mod store;

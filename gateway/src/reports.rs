@@ -2,7 +2,8 @@
 //!
 //! Takes a status callback, tells the turn that waits for it. Keeps nothing that nobody waits for,
 //! and nothing for longer than he does: what another replica was told costs whoever waits his
-//! patience, and no more. Never says what became of a segment.
+//! patience, and no more. Knows which segments the store needs no report of (`settled.rs`). Never says
+//! what became of a segment.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 use crate::callback::SegmentId;
+use crate::settled::Settled;
 
 /// The statuses of a message that Twilio has not handed on yet. Every other one, a failure included,
 /// says that nothing sent after it can overtake it.
@@ -17,7 +19,10 @@ const NOT_YET: [&str; 4] = ["accepted", "scheduled", "queued", "sending"];
 
 /// The segments whose report somebody waits for. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Reports(Arc<Mutex<HashMap<SegmentId, watch::Sender<bool>>>>);
+pub struct Reports {
+    waiting: Arc<Mutex<HashMap<SegmentId, watch::Sender<bool>>>>,
+    settled: Arc<Settled>,
+}
 
 /// A segment whose report is waited for until this is dropped.
 #[derive(Debug)]
@@ -47,11 +52,21 @@ impl Reports {
         }
     }
 
+    /// The store has the segment's SID, or wants it no more.
+    pub fn settle(&self, id: &SegmentId) {
+        self.settled.note(id);
+    }
+
+    /// Whether that is known here.
+    pub fn is_settled(&self, id: &SegmentId) -> bool {
+        self.settled.knows(id)
+    }
+
     fn entries<T>(
         &self,
         change: impl FnOnce(&mut HashMap<SegmentId, watch::Sender<bool>>) -> T,
     ) -> T {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -77,20 +77,22 @@ impl Record {
         sid: MessageSid,
         has_turn: bool,
     ) -> Option<Ending> {
-        let SegmentId { conversation, intent, segment } = self.id;
+        let SegmentId { conversation, intent, segment } = self.id.clone();
         let shard = conversation.shard();
         let Some(lease) = self.ends.filter(|_| has_turn) else {
             owner::record(worker, MarkSent { conversation, intent, segment, sid }).await;
             if !has_turn {
                 // Its conversation may have waited to learn it.
-                worker.ctx.doorbell.ring(shard);
+                worker.ring(shard);
             }
             return None;
         };
         // With no place free somebody may wait for this one.
         let claims = self.is_seated && worker.may_claim() && worker.places.has_free();
         let next = claims.then(new_lease);
-        finish(worker, Finish { lease, intent, segment, sid, next }).await
+        let ending = finish(worker, Finish { lease, intent, segment, sid, next }).await?;
+        worker.ctx.reports.settle(&self.id);
+        Some(ending)
     }
 }
 

@@ -22,6 +22,7 @@ use kanarie_queue::send::{
 use kanarie_words::ids::{AttemptId, RevisionName, RouteHash};
 use tokio::time::{Instant, timeout};
 
+use crate::callback::SegmentId;
 use crate::labels::{DeadLetterClass, Label as _};
 use crate::outbound::committed::CommittedReply;
 use crate::outbound::context::Worker;
@@ -234,7 +235,11 @@ fn rarely(pause: Duration, age: Duration) -> Duration {
 
 /// Records what is known to be sent; gives up in time, for a listing finds it as well.
 pub(crate) async fn record(worker: &Worker, sent: MarkSent) {
-    let _ = timeout(RECORD, insist(&worker.ctx.store, sent)).await;
+    let (conversation, intent) = (sent.conversation.clone(), sent.intent.clone());
+    let id = SegmentId { conversation, intent, segment: sent.segment };
+    if let Ok(Ok(_)) = timeout(RECORD, insist(&worker.ctx.store, sent)).await {
+        worker.ctx.reports.settle(&id);
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use kanarie_crds::route::RouteLimits;
 use kanarie_gateway::envelope;
 use kanarie_gateway::handover::KeptPlace;
+use kanarie_gateway::reports::Reports;
 use kanarie_gateway::store::Store;
 use kanarie_gateway::store::embedded::EmbeddedStore;
 use kanarie_gateway::store::redis::{RedisStore, Settings};
@@ -138,6 +139,28 @@ async fn a_message_that_comes_alone_costs_three_trips_to_redis() {
 }
 
 #[tokio::test]
+async fn reports_of_what_this_replica_has_recorded_cost_no_trip_and_others_one() {
+    let server = RedisServer::start().await;
+    let (mut world, _agent) = on_redis(&server).await;
+    let running = working(&world).await;
+    assert_eq!(world.post(&running, 1, "SM1", "Hallo").await, 200);
+    replies(&world, 1).await;
+    breathe_a_while().await;
+    let created = world.twilio.created()[0].clone();
+    let before = scripts(&server).await;
+    for status in ["sent", "delivered", "read"] {
+        assert_eq!(world.post_report(&running, &created, status).await, 200);
+    }
+    assert_eq!(scripts(&server).await - before, 0);
+    world.reports = Reports::default();
+    for status in ["sent", "delivered", "read"] {
+        assert_eq!(world.post_report(&running, &created, status).await, 200);
+    }
+    // The server learns the script with its first call.
+    assert_eq!(scripts(&server).await - before, 2);
+}
+
+#[tokio::test]
 async fn a_message_that_comes_alone_costs_three_commits() {
     let (world, _agent, syncs) = counted().await;
     let running = working(&world).await;
@@ -199,6 +222,7 @@ async fn a_fleet_of_three_at_rest_makes_less_than_ten_commands_a_second() {
     let server = RedisServer::start().await;
     let (world, _agent) = on_redis(&server).await;
     let _fleet = [world.work().await, world.work().await, world.work().await];
+    eventually("a subscription", || world.store.hears()).await;
     // Each learns of the others with its next heartbeat, and finishes the looks that it has begun.
     world.pass(10).await;
     let before = commands(&server).await;

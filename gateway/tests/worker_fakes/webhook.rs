@@ -12,6 +12,7 @@ use kanarie_gateway::inbound::{Inbound, router};
 use kanarie_gateway::server::limits::ClientLimits;
 use tower::ServiceExt as _;
 
+use crate::twilio::Created;
 use crate::world::{Running, SENDER, World};
 
 const PATH: &str = "/webhooks/twilio/whatsapp";
@@ -24,9 +25,23 @@ impl World {
             .extend_pairs([("MessageSid", sid), ("AccountSid", "AC1"), ("To", SENDER)])
             .extend_pairs([("From", customer.as_str()), ("Body", text), ("SmsStatus", "received")])
             .finish();
-        let url = format!("https://wa.example.com{PATH}");
-        let signature = sign(&SecretText::new("token"), &url, body.as_bytes());
-        let request = Request::post(PATH).header("x-twilio-signature", signature);
+        self.signed(to, &format!("https://wa.example.com{PATH}"), body).await
+    }
+
+    /// Posts a report of a message as Twilio does; gives the status of the answer.
+    pub(crate) async fn post_report(&self, to: &Running, created: &Created, status: &str) -> u16 {
+        let body = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs([("MessageSid", created.sid.as_str()), ("AccountSid", "AC1")])
+            .extend_pairs([("To", created.field("To")), ("From", SENDER)])
+            .extend_pairs([("MessageStatus", status)])
+            .finish();
+        self.signed(to, created.field("StatusCallback"), body).await
+    }
+
+    async fn signed(&self, to: &Running, url: &str, body: String) -> u16 {
+        let signature = sign(&SecretText::new("token"), url, body.as_bytes());
+        let target = url.strip_prefix("https://wa.example.com").unwrap();
+        let request = Request::post(target).header("x-twilio-signature", signature);
         let inbound = Inbound {
             routes: Arc::clone(&self.routes),
             store: Arc::clone(&self.store),
