@@ -26,6 +26,10 @@ use crate::store::fleet::{Heard, Heartbeat, Obeyed};
 pub const EVERY: Duration = Duration::from_secs(2);
 /// After so long without a successful heartbeat nothing more is claimed.
 pub const STALE_AFTER: Duration = Duration::from_secs(5);
+/// Longest time between two heartbeats that follow each other without a gap.
+const WITHOUT_GAP: Duration = Duration::from_millis(3_500);
+/// Time until the next one after the store gave no answer: nobody is to seem dead because of it.
+const AGAIN: Duration = Duration::from_millis(500);
 /// Shortest time between two heartbeats, so that a burst of changes is one of them.
 const AT_MOST_EVERY: Duration = Duration::from_millis(100);
 /// Longest time to say goodbye: who is not heard is forgotten by itself after ten seconds.
@@ -41,7 +45,12 @@ enum Beat {
     #[default]
     Never,
     /// It heard the heartbeat that was begun then, and that many replicas live.
-    Heard(Instant, u64),
+    Heard {
+        at: Instant,
+        live: u64,
+        /// The first of those that came without a gap.
+        since: Instant,
+    },
     /// It has another key.
     OtherKey,
 }
@@ -50,7 +59,7 @@ impl Pulse {
     /// Whether the last successful heartbeat is young enough to claim.
     pub fn is_fresh(&self) -> bool {
         match self.beat() {
-            Beat::Heard(at, _) => at.elapsed() < STALE_AFTER,
+            Beat::Heard { at, .. } => at.elapsed() < STALE_AFTER,
             Beat::Never | Beat::OtherKey => false,
         }
     }
@@ -69,13 +78,41 @@ impl Pulse {
     /// How many replicas lived then, this one included.
     pub fn live(&self) -> Option<u64> {
         match self.beat() {
-            Beat::Heard(_, live) if self.is_fresh() => Some(live),
-            Beat::Heard(..) | Beat::Never | Beat::OtherKey => None,
+            Beat::Heard { live, .. } if self.is_fresh() => Some(live),
+            Beat::Heard { .. } | Beat::Never | Beat::OtherKey => None,
+        }
+    }
+
+    /// Whether the store has heard every heartbeat of the last five seconds: then one that it did not
+    /// hear for so long is not silent because of the store.
+    pub fn is_steady(&self) -> bool {
+        match self.beat() {
+            Beat::Heard { at, since, .. } => {
+                at.elapsed() < WITHOUT_GAP && since.elapsed() >= STALE_AFTER
+            }
+            Beat::Never | Beat::OtherKey => false,
         }
     }
 
     fn beat(&self) -> Beat {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The store heard a heartbeat that was begun `at` this time.
+    fn hear(&self, at: Instant, live: u64) {
+        let since = match self.beat() {
+            Beat::Heard { at: last, since, .. } if at < last + WITHOUT_GAP => since,
+            _ => at,
+        };
+        self.learn(Beat::Heard { at, live, since });
+    }
+
+    /// The store did not answer a heartbeat.
+    fn miss(&self) {
+        let mut beat = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Beat::Heard { since, .. } = &mut *beat {
+            *since = Instant::now();
+        }
     }
 
     /// Takes what became of a heartbeat; gives what was known before.
@@ -98,6 +135,7 @@ pub async fn beat(
     let mut changes = table.changes();
     while !*shutdown.borrow() {
         changes.mark_unchanged();
+        let mut pause = EVERY;
         if let Some(key) = key.get().filter(|_| table.ready()) {
             let began = Instant::now();
             let obeyed = obeyed(&table);
@@ -105,7 +143,7 @@ pub async fn beat(
             let heartbeat = Heartbeat { replica: replica.clone(), key, digest, obeyed, cut };
             match store.heartbeat(heartbeat).await {
                 Ok(Heard::Done { asked, live }) => {
-                    pulse.learn(Beat::Heard(began, live));
+                    pulse.hear(began, live);
                     cuts.silence().learn(asked, Instant::now());
                 }
                 Ok(Heard::OtherKey) => {
@@ -114,7 +152,11 @@ pub async fn beat(
                         emit(RoutesEvent::OtherKey);
                     }
                 }
-                Err(error) => emit(RoutesEvent::heartbeat(error.to_string())),
+                Err(error) => {
+                    emit(RoutesEvent::heartbeat(error.to_string()));
+                    pulse.miss();
+                    pause = AGAIN;
+                }
             }
         }
         let changed = async {
@@ -123,7 +165,7 @@ pub async fn beat(
             let _ = changes.changed().await;
         };
         tokio::select! {
-            () = tokio::time::sleep(EVERY) => {}
+            () = tokio::time::sleep(pause) => {}
             () = changed => {}
             _ = shutdown.changed() => {}
         }
@@ -169,10 +211,30 @@ mod tests {
     async fn a_pulse_is_fresh_for_five_seconds_and_not_before_the_first_heartbeat() {
         let pulse = Pulse::default();
         assert!(!pulse.is_fresh());
-        pulse.learn(Beat::Heard(Instant::now(), 1));
+        pulse.hear(Instant::now(), 1);
         tokio::time::advance(STALE_AFTER - Duration::from_millis(1)).await;
         assert!(pulse.is_fresh());
         tokio::time::advance(Duration::from_millis(1)).await;
         assert!(!pulse.is_fresh());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pulse_is_steady_after_five_seconds_without_a_gap() {
+        let pulse = Pulse::default();
+        let beat = async |seconds| {
+            tokio::time::advance(Duration::from_secs(seconds)).await;
+            pulse.hear(Instant::now(), 2);
+            pulse.is_steady()
+        };
+        assert_eq!(
+            [beat(0).await, beat(2).await, beat(2).await, beat(2).await],
+            [false, false, false, true]
+        );
+        assert_eq!(
+            [beat(4).await, beat(2).await, beat(2).await, beat(2).await],
+            [false, false, false, true]
+        );
+        pulse.miss();
+        assert!(!pulse.is_steady());
     }
 }

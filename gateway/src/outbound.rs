@@ -29,6 +29,7 @@ mod returns;
 mod segment;
 mod settle;
 mod start;
+mod takeover;
 mod told;
 pub mod track;
 mod turn;
@@ -102,6 +103,7 @@ fn background(worker: &Arc<Worker>) -> Tasks {
     tasks.spawn("keeper of leases", lease::keep(store, leases));
     tasks.spawn("sweeper", sweep_old(Arc::clone(worker)));
     tasks.spawn("waker", wake::follow(Arc::clone(worker)));
+    tasks.spawn("takeover", takeover::watch(Arc::clone(worker)));
     let (doorbell, store) = (Arc::clone(&worker.ctx.doorbell), Arc::clone(&worker.ctx.store));
     tasks.spawn("answerer of calls", calls::answer(doorbell, store));
     tasks

@@ -184,7 +184,8 @@ impl Gateway {
         let mut lines = Tasks::default();
         let inbound = shared.inbound(self.clock);
         lines.spawn("public port", receive(self.public, inbound, told.clone()));
-        let outbound = shared.outbound(self.agents, self.twilio, config.turns);
+        let outbound =
+            shared.outbound(self.replica.clone(), self.agents, self.twilio, config.turns);
         lines.supervise("outbound line", outbound::run(outbound, told.clone()));
 
         let mut beside = Tasks::default();
@@ -241,8 +242,15 @@ impl Shared {
         })
     }
 
-    fn outbound(&self, agents: Agents, twilio: Twilio, turns: u32) -> Context {
+    fn outbound(
+        &self,
+        replica: ReplicaName,
+        agents: Agents,
+        twilio: Twilio,
+        turns: u32,
+    ) -> Context {
         Context {
+            replica,
             store: Arc::clone(&self.store),
             key: self.key.clone(),
             routes: Arc::clone(&self.routes),

@@ -19,6 +19,13 @@ pub enum OutboundEvent {
         /// The store's error; store errors name no customer.
         error: String,
     },
+    /// Another replica fell silent: what it held goes on.
+    TakenOver {
+        /// Its name.
+        replica: String,
+        /// How many leases ended.
+        leases: u64,
+    },
     /// A worker stopped because its lease is, or may be, somebody else's.
     LeaseLost,
     /// A message was left for a newer gateway, which wrote it.
@@ -71,6 +78,7 @@ pub enum OutboundEvent {
 pub(super) struct OutboundMetrics {
     store_failures: IntCounter,
     leases_lost: IntCounter,
+    taken_over: IntCounter,
     left_for_newer: IntCounter,
     attempts: Counters<Class>,
     attempt_seconds: Histograms<Class>,
@@ -103,6 +111,10 @@ impl OutboundMetrics {
             leases_lost: single(
                 "kanarie_leases_lost_total",
                 "Turns that ended because the lease was somebody else's.",
+            ),
+            taken_over: single(
+                "kanarie_leases_taken_over_total",
+                "Leases that this replica ended because another one fell silent.",
             ),
             left_for_newer: single(
                 "kanarie_left_for_newer_total",
@@ -151,6 +163,7 @@ impl OutboundMetrics {
         match event {
             OutboundEvent::StoreFailed { .. } => self.store_failures.inc(),
             OutboundEvent::LeaseLost => self.leases_lost.inc(),
+            OutboundEvent::TakenOver { leases, .. } => self.taken_over.inc_by(*leases),
             OutboundEvent::LeftForNewer => self.left_for_newer.inc(),
             OutboundEvent::Asked { class, took, .. } => {
                 self.attempts.inc(*class);
@@ -184,6 +197,9 @@ impl OutboundEvent {
         match self {
             Self::StoreFailed { error } => {
                 tracing::warn!(%error, "a worker waits: the store gave no answer");
+            }
+            Self::TakenOver { replica, leases } => {
+                tracing::warn!(%replica, leases, "a replica fell silent: its conversations go on here");
             }
             Self::LeaseLost => {
                 tracing::warn!("a worker stopped: its conversation is another's now")

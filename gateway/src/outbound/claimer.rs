@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep};
 use crate::events::emit;
 use crate::events::outbound::OutboundEvent;
 use crate::outbound::context::Worker;
-use crate::outbound::lease::LEASE_MS;
+use crate::outbound::lease::{LEASE_MS, Leases};
 use crate::outbound::work::Workshop;
 use crate::random;
 use crate::stop::stopped;
@@ -52,7 +52,8 @@ struct Call {
 
 impl Claimer {
     pub(crate) fn new(worker: &Arc<Worker>, workshop: &Workshop, shard: u8) -> Self {
-        Self { worker: Arc::clone(worker), workshop: workshop.clone(), shard, call: Call::new() }
+        let call = Call::of(&worker.leases);
+        Self { worker: Arc::clone(worker), workshop: workshop.clone(), shard, call }
     }
 
     /// Claims until told to stop.
@@ -111,7 +112,7 @@ impl Claimer {
             let claim = Claim { shard: self.shard, nonce, lease_ms: LEASE_MS };
             match self.worker.ctx.store.run(claim).await {
                 Ok(Claimed::Head(claim)) => {
-                    self.call = Call::new();
+                    self.call = Call::of(&self.worker.leases);
                     let began = if began < now { self.renew(&claim, began).await } else { began };
                     let place =
                         self.worker.places.seat(free, &claim.channel, claim.intent.is_some(), now);
@@ -131,7 +132,7 @@ impl Claimer {
                     }
                 }
                 Ok(Claimed::Nothing { next_in_ms }) => {
-                    self.call = Call::new();
+                    self.call = Call::of(&self.worker.leases);
                     let next = next_in_ms.map_or(longest, Duration::from_millis);
                     return random::jittered(longest).min(next.max(Duration::from_millis(1)));
                 }
@@ -139,7 +140,7 @@ impl Claimer {
                     emit(OutboundEvent::StoreFailed { error: error.to_string() });
                     // Asked again with this nonce the store would only show the same damage.
                     if matches!(error, StoreError::Corrupt(_)) {
-                        self.call = Call::new();
+                        self.call = Call::of(&self.worker.leases);
                     }
                     return again;
                 }
@@ -150,8 +151,8 @@ impl Claimer {
 
 impl Call {
     /// A call that was never made.
-    fn new() -> Self {
-        Self { nonce: Nonce::from_bytes(random::bytes()), began: None }
+    fn of(leases: &Leases) -> Self {
+        Self { nonce: leases.fresh().nonce, began: None }
     }
 
     /// What is asked at `now`, and since when.
@@ -166,11 +167,12 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::Call;
+    use super::{Call, Leases};
 
     #[test]
     fn a_claim_that_is_asked_again_runs_from_the_first_time() {
-        let (mut call, now) = (Call::new(), Instant::now());
+        let (mut call, now) =
+            (Call::of(&Leases::of(&"gateway-1".parse().unwrap())), Instant::now());
         let first = call.begin(now);
         assert_eq!(first.1, now);
         assert_eq!(call.begin(now + Duration::from_secs(14)), first);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kanarie_crds::route::Route;
-use kanarie_words::ids::StoreKey;
+use kanarie_words::ids::{ReplicaName, StoreKey};
 use kanarie_words::track::Track;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -33,6 +33,8 @@ use crate::tasks::Living;
 
 /// What the workers work with.
 pub struct Context {
+    /// The name of this replica.
+    pub replica: ReplicaName,
     /// The store.
     pub store: SharedStore,
     /// The store's key, once it is known.
@@ -92,9 +94,9 @@ impl Worker {
     pub(crate) fn new(ctx: Context, key: StoreKey, stop: watch::Receiver<bool>) -> Self {
         Self {
             places: Arc::new(Places::new(ctx.settings.turns)),
+            leases: Leases::of(&ctx.replica),
             ctx,
             key,
-            leases: Leases::default(),
             holds: Holds::default(),
             senders: Senders::new(Instant::now()),
             quarantine: Quarantine::default(),

@@ -9,13 +9,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kanarie_queue::claim::{Extend, Head};
-use kanarie_queue::lease::Lease;
-use kanarie_words::ids::{ConversationId, Nonce};
+use kanarie_queue::lease::{Lease, NewLease};
+use kanarie_words::ids::{ConversationId, Holder, Nonce, ReplicaName};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::events::emit;
 use crate::events::outbound::OutboundEvent;
+use crate::random;
 use crate::store::SharedStore;
 
 /// How long a lease lasts.
@@ -27,8 +29,13 @@ const EXTEND_EVERY: Duration = Duration::from_secs(5);
 const EXTEND_AGAIN: Duration = Duration::from_secs(1);
 
 /// Every lease that a turn of this process holds. Cheap to clone.
-#[derive(Clone, Debug, Default)]
-pub struct Leases(Arc<Mutex<HashMap<ConversationId, Entry>>>);
+#[derive(Clone, Debug)]
+pub struct Leases {
+    holder: Holder,
+    entries: Entries,
+}
+
+type Entries = Arc<Mutex<HashMap<ConversationId, Entry>>>;
 
 #[derive(Debug)]
 struct Entry {
@@ -42,10 +49,28 @@ struct Entry {
 pub struct Held {
     lease: Lease,
     until: watch::Receiver<Option<Instant>>,
-    leases: Arc<Mutex<HashMap<ConversationId, Entry>>>,
+    leases: Entries,
+}
+
+/// What the nonces of a replica begin with.
+pub fn holder(replica: &ReplicaName) -> Holder {
+    let digest = Sha256::digest(replica.as_str());
+    let mut head = [0; 8];
+    head.copy_from_slice(&digest[..8]);
+    Holder::from_bytes(head)
 }
 
 impl Leases {
+    /// Of a replica that holds none yet.
+    pub fn of(replica: &ReplicaName) -> Self {
+        Self { holder: holder(replica), entries: Entries::default() }
+    }
+
+    /// A lease to be asked for, under a nonce that nobody else has.
+    pub(crate) fn fresh(&self) -> NewLease {
+        NewLease { nonce: Nonce::held_by(&self.holder, random::bytes()), lease_ms: LEASE_MS }
+    }
+
     /// Holds the lease of a claim that was begun at `began`.
     pub fn hold(&self, claim: &Head, began: Instant) -> Held {
         let lease = Lease {
@@ -55,21 +80,21 @@ impl Leases {
         };
         let (sender, until) = watch::channel(Some(began + LEASE));
         let entry = Entry { nonce: claim.nonce.clone(), until: sender };
-        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(older) = entries.insert(claim.conversation.clone(), entry) {
             older.until.send_replace(None);
         }
-        Held { lease, until, leases: Arc::clone(&self.0) }
+        Held { lease, until, leases: Arc::clone(&self.entries) }
     }
 
     fn all(&self) -> Vec<(ConversationId, Nonce)> {
-        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         entries.iter().map(|(id, entry)| (id.clone(), entry.nonce.clone())).collect()
     }
 
     /// Takes the answer to an extension of `asked` that was begun at `began`.
     fn extended(&self, asked: &[(ConversationId, Nonce)], lost: &[ConversationId], began: Instant) {
-        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         for (conversation, nonce) in asked {
             let Some(entry) = entries.get(conversation).filter(|entry| entry.nonce == *nonce)
             else {
@@ -169,7 +194,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_lease_that_is_not_extended_is_lost_after_fifteen_seconds() {
-        let leases = Leases::default();
+        let leases = Leases::of(&"gateway-1".parse().unwrap());
         let held = leases.hold(&claim("a"), Instant::now());
         advance(Duration::from_millis(14_999)).await;
         assert!(held.is_ours());
@@ -180,7 +205,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_extension_counts_from_when_it_was_asked_for() {
-        let leases = Leases::default();
+        let leases = Leases::of(&"gateway-1".parse().unwrap());
         let began = Instant::now();
         let held = leases.hold(&claim("a"), began);
         let asked = leases.all();
@@ -194,7 +219,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_holder_learns_that_its_lease_is_somebody_else_s() {
-        let leases = Leases::default();
+        let leases = Leases::of(&"gateway-1".parse().unwrap());
         let held = leases.hold(&claim("a"), Instant::now());
         let asked = leases.all();
         leases.extended(&asked, &[asked[0].0.clone()], Instant::now());
@@ -204,7 +229,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_second_claim_of_the_same_conversation_ends_the_first_one() {
-        let leases = Leases::default();
+        let leases = Leases::of(&"gateway-1".parse().unwrap());
         let first = leases.hold(&claim("a"), Instant::now());
         let second = leases.hold(&claim("b"), Instant::now());
         assert!(!first.is_ours());

@@ -18,7 +18,7 @@ use crate::outbound::owner;
 use crate::outbound::places::Seat;
 use crate::outbound::segment::Segment;
 use crate::outbound::told::{RECORD, insist};
-use crate::outbound::unbegun::{Unbegun, new_lease};
+use crate::outbound::unbegun::Unbegun;
 
 /// What is recorded of a segment that Twilio has taken.
 pub(crate) struct Record {
@@ -89,7 +89,7 @@ impl Record {
         };
         // With no place free somebody may wait for this one.
         let claims = self.is_seated && worker.may_claim() && worker.places.has_free();
-        let next = claims.then(new_lease);
+        let next = claims.then(|| worker.leases.fresh());
         let ending = finish(worker, Finish { lease, intent, segment, sid, next }).await?;
         worker.ctx.reports.settle(&self.id);
         Some(ending)

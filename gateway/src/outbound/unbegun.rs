@@ -8,15 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kanarie_queue::claim::{Head, Release};
-use kanarie_queue::lease::{Lease, NewLease};
+use kanarie_queue::lease::Lease;
 use kanarie_words::ids::{ChannelUid, ConversationId, Nonce};
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 
 use crate::outbound::context::Worker;
-use crate::outbound::lease::LEASE_MS;
 use crate::outbound::underway::OneUnderway;
-use crate::random;
 
 /// Pauses before the tries to give one back.
 const GIVE_BACK: [Duration; 3] =
@@ -27,11 +25,6 @@ pub(crate) struct Unbegun {
     worker: Arc<Worker>,
     lease: Option<Lease>,
     underway: Option<OneUnderway>,
-}
-
-/// A lease that is wanted, under a nonce that nobody else has.
-pub(crate) fn new_lease() -> NewLease {
-    NewLease { nonce: Nonce::from_bytes(random::bytes()), lease_ms: LEASE_MS }
 }
 
 impl Unbegun {

@@ -18,7 +18,7 @@ use crate::outbound::context::Worker;
 use crate::outbound::next::Next;
 use crate::outbound::places::Seat;
 use crate::outbound::turn;
-use crate::outbound::unbegun::{Unbegun, new_lease};
+use crate::outbound::unbegun::Unbegun;
 
 /// Where turns are worked on.
 #[derive(Clone)]
@@ -87,7 +87,7 @@ impl Turns for Workshop {
             return None;
         }
         let place = self.worker.places.seat_at_once(channel, Instant::now())?;
-        let lease = new_lease();
+        let lease = self.worker.leases.fresh();
         let unbegun = Unbegun::wanted(&self.worker, channel, conversation, &lease.nonce);
         let (workshop, began) = (self.clone(), Instant::now());
         Some(Box::new(KeptSeat { workshop, place, lease, unbegun, began }))

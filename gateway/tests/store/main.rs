@@ -34,7 +34,6 @@ mod evidence;
 mod fake_redis;
 mod fast;
 mod layouts;
-mod lean;
 mod leases;
 mod loads;
 mod memos;

@@ -1,9 +1,11 @@
 //! Heads on which workers died, and messages that this version cannot read.
 
 use kanarie_gateway::envelope;
-use kanarie_queue::claim::Isolate;
+use kanarie_gateway::outbound::lease::holder;
+use kanarie_queue::claim::{Claim, Claimed, Isolate};
 use kanarie_queue::intent::{Intent, Memo};
 use kanarie_queue::send::CommitReply;
+use kanarie_words::ids::{ConversationId, Nonce};
 
 use crate::agents::Next;
 use crate::world::{UID, World, eventually};
@@ -139,4 +141,22 @@ async fn a_reply_that_is_none_is_buried_and_neither_sent_nor_made_again() {
     let _running = world.work().await;
     assert_eq!(world.buried().await, "unreadable");
     assert_eq!((agent.asked().len(), world.twilio.posts()), (0, 0));
+}
+
+#[tokio::test]
+async fn what_a_replica_held_that_fell_silent_goes_on_within_seconds() {
+    let (world, _agent) = one_agent().await;
+    let _running = world.work().await;
+    world.pass(6).await;
+    world.meet_another_replica().await;
+    let message = envelope::write(&world.message("whatsapp:+14010000001", "SM1", "Hallo"));
+    world.admit_elsewhere(UID, 1, "SM1", message).await;
+    let nonce = Nonce::held_by(&holder(&"another".parse().unwrap()), [1; 16]);
+    let shard = ConversationId::from_bytes([1; 16]).shard();
+    let claimed = world.store.run(Claim { shard, nonce, lease_ms: 15_000 }).await.unwrap();
+    assert!(matches!(claimed, Claimed::Head(_)));
+    world.pass(4).await;
+    assert_eq!(world.twilio.posts(), 0, "it may still live");
+    world.pass(3).await;
+    assert_eq!(replies(&world, 1).await, ["stable: Hallo"]);
 }

@@ -4,26 +4,11 @@ use kanarie_crds::route::Route;
 use kanarie_words::weight::Weight;
 
 use crate::agents::{HttpAgent, Next};
-use crate::world::{World, breathe, canary_route, eventually, http, route};
+use crate::world::{World, breathe, canary_route, eventually, http, route, within};
 use crate::{one_agent, replies, with_canary};
 
 /// A link-local address: no agent.
 const REFUSED: &str = "http://169.254.169.254/";
-
-/// Lets at most so many seconds pass until something is true.
-async fn within(world: &World, seconds: u64, what: &str, is_true: impl Fn() -> bool) {
-    for _ in 0..seconds {
-        // Sockets take real time, whatever the clock says.
-        for _ in 0..10 {
-            if is_true() {
-                return;
-            }
-            breathe().await;
-        }
-        world.pass(1).await;
-    }
-    panic!("{what} did not happen within {seconds} seconds");
-}
 
 /// Agents have all the time they need: what is slow here is the machine.
 fn unhurried(mut route: Route) -> Route {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::agents::Next;
 use crate::twilio::Next as Send;
-use crate::world::{eventually, http, route};
+use crate::world::{eventually, http, route, within};
 use crate::{one_agent, replies};
 
 #[tokio::test]
@@ -128,7 +128,7 @@ async fn of_two_identical_replies_the_second_is_not_taken_for_the_first() {
     world.twilio.next(Send::Fail);
     world.admit(1, "SM2", "twee").await;
     eventually("the second POST", || world.twilio.posts() == 2).await;
-    world.pass(82).await;
+    within(&world, 120, "the second reply", || world.twilio.created().len() == 2).await;
     assert_eq!(replies(&world, 2).await, ["Dank u", "Dank u"]);
 }
 

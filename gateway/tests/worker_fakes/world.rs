@@ -179,6 +179,7 @@ impl World {
     fn run(&self, allow: Allow, pulse: Pulse, stop: watch::Sender<bool>) -> Running {
         let handover = Handover::default();
         let ctx = Context {
+            replica: "replica".parse().unwrap(),
             handover: handover.clone(),
             store: self.store.clone(),
             key: self.key.clone(),
@@ -480,6 +481,21 @@ pub(crate) async fn eventually(what: &str, is_true: impl Fn() -> bool) {
         breathe().await;
     }
     panic!("{what} did not happen");
+}
+
+/// Lets at most so many seconds pass until something is true.
+pub(crate) async fn within(world: &World, seconds: u64, what: &str, is_true: impl Fn() -> bool) {
+    for _ in 0..seconds {
+        // Sockets take real time, whatever the clock says.
+        for _ in 0..10 {
+            if is_true() {
+                return;
+            }
+            breathe().await;
+        }
+        world.pass(1).await;
+    }
+    panic!("{what} did not happen within {seconds} seconds");
 }
 
 async fn settle() {
