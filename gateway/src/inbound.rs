@@ -42,8 +42,8 @@ use crate::labels::Endpoint;
 use crate::loads::FullChannels;
 use crate::reports::Reports;
 use crate::routes::table::{Entry, RouteTable};
+use crate::server::body::{self, BodyBudget, BodyError};
 use crate::server::limits::ClientLimits;
-use crate::server::{self, BodyError};
 use crate::store::SharedStore;
 use crate::store::error::StoreError;
 
@@ -71,6 +71,8 @@ pub struct Inbound {
     pub clock: WallClock,
     /// How long a body may take and be.
     pub limits: ClientLimits,
+    /// What all bodies may be together.
+    pub bodies: BodyBudget,
     /// What is known about the store's health.
     pub gate: Gate,
     /// The channels that get no more.
@@ -106,8 +108,8 @@ impl Inbound {
         let is_ready = self.routes.ready() && !self.pulse.has_other_key();
         let key = self.key.get().filter(|_| is_ready).ok_or(Response::NotReady)?;
         let (parts, body) = request.into_parts();
-        let body = server::read_body(body, &self.limits).await?;
-        let body = UnverifiedBody::form(&body);
+        let body = body::read_body(body, &self.limits, &self.bodies).await?;
+        let body = UnverifiedBody::received(&body).ok_or(Response::TooLarge)?;
         let found = channel::find(endpoint, &body.addressed(), &self.routes, Instant::now());
         let (entry, body) = verify(endpoint, found, body, &parts)?;
         let parsed = message::parse(&body, (self.clock)()).map_err(Response::Malformed)?;
@@ -250,6 +252,7 @@ impl From<BodyError> for Response {
         match error {
             BodyError::TooLarge => Self::TooLarge,
             BodyError::TooSlow | BodyError::Broken => Self::TooSlow,
+            BodyError::NoRoom => Self::NoRoom,
         }
     }
 }

@@ -117,6 +117,8 @@ pub enum WebhookOutcome {
     Malformed,
     /// 413.
     TooLarge,
+    /// 503: all bodies together are as large as they may be.
+    NoRoom,
     /// 408: the body did not come in time.
     TooSlow,
 }
@@ -204,6 +206,7 @@ label!(WebhookOutcome {
     Forbidden => "forbidden",
     Malformed => "malformed",
     TooLarge => "too-large",
+    NoRoom => "no-room",
     TooSlow => "too-slow",
 });
 label!(CloseReason {

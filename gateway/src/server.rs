@@ -5,6 +5,7 @@
 //! size; connections have a bound, and a new one takes the place of the oldest. Never buffers more
 //! of a body than its cap.
 
+pub mod body;
 pub mod limits;
 mod stream;
 
@@ -12,10 +13,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes, HttpBody as _};
+use axum::body::Body;
 use axum::extract::Request;
 use futures::FutureExt as _;
-use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -77,32 +77,6 @@ pub async fn run(
     drain(connections, limits.drain).await;
 }
 
-/// Reads a body within its time and size.
-///
-/// # Errors
-/// When it is too large, announced or not, too slow, or broken off.
-pub async fn read_body(body: Body, limits: &ClientLimits) -> Result<Bytes, BodyError> {
-    if body.size_hint().lower() > limits.body_bytes as u64 {
-        return Err(BodyError::TooLarge);
-    }
-    let collected = tokio::time::timeout(limits.body, collect(body, limits.body_bytes)).await;
-    collected.unwrap_or(Err(BodyError::TooSlow))
-}
-
-/// Why there is no body.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BodyError {
-    /// Over the cap.
-    #[error("the body is over the cap")]
-    TooLarge,
-    /// Not complete in time.
-    #[error("the body did not come in time")]
-    TooSlow,
-    /// Broken off by the client.
-    #[error("the body broke off")]
-    Broken,
-}
-
 /// The places of connections. Whoever held all of them could keep everybody else out by saying
 /// something once a minute; so a new client is given the place of the oldest.
 struct Places {
@@ -143,21 +117,6 @@ const ASK_NEXT: Duration = Duration::from_millis(20);
 const MAX_HEADERS: usize = 64;
 /// Most bytes of a header, and of the buffer that reads bodies.
 const BUFFER_BYTES: usize = 32 * 1024;
-
-/// Copies what comes into one buffer. Frames that are kept until the last one cost the buffer each
-/// of them came in: a client that sends a byte a chunk would make us keep forty times the cap.
-async fn collect(mut body: Body, cap: usize) -> Result<Bytes, BodyError> {
-    let mut collected = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| BodyError::Broken)?;
-        let Ok(data) = frame.into_data() else { continue };
-        if data.len() > cap - collected.len() {
-            return Err(BodyError::TooLarge);
-        }
-        collected.extend_from_slice(&data);
-    }
-    Ok(Bytes::from(collected))
-}
 
 async fn serve(
     stream: TcpStream,

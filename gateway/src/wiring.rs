@@ -41,6 +41,7 @@ use crate::reports::Reports;
 use crate::routes;
 use crate::routes::table::RouteTable;
 use crate::server;
+use crate::server::body::BodyBudget;
 use crate::server::limits::ClientLimits;
 use crate::silence::Silence;
 use crate::stop::{Signals, stopped};
@@ -238,6 +239,7 @@ impl Shared {
             full: self.full.clone(),
             clock,
             limits: ClientLimits::default(),
+            bodies: BodyBudget::default(),
             gate: Gate::default(),
         })
     }

@@ -10,8 +10,9 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
 use axum::routing::post;
+use kanarie_gateway::server;
+use kanarie_gateway::server::body::{BodyBudget, BodyError, read_body};
 use kanarie_gateway::server::limits::ClientLimits;
-use kanarie_gateway::server::{self, BodyError};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, watch};
@@ -150,7 +151,8 @@ async fn a_frame_of_a_body_is_let_go_before_the_next_is_read() {
         }
     });
     let body = Body::from_stream(futures::stream::iter(frames));
-    assert_eq!(server::read_body(body, &LIMITS).await, Ok(Bytes::from("x".repeat(64))));
+    let held = read_body(body, &LIMITS, &BodyBudget::default()).await.unwrap();
+    assert_eq!(&*held, "x".repeat(64).as_bytes());
 }
 
 #[tokio::test(start_paused = true)]
@@ -262,10 +264,11 @@ impl Server {
 }
 
 async fn read(body: Body) -> StatusCode {
-    match server::read_body(body, &LIMITS).await {
+    match read_body(body, &LIMITS, &BodyBudget::default()).await {
         Ok(_) => StatusCode::OK,
         Err(BodyError::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE,
         Err(BodyError::TooSlow) => StatusCode::REQUEST_TIMEOUT,
+        Err(BodyError::NoRoom) => StatusCode::SERVICE_UNAVAILABLE,
         Err(BodyError::Broken) => StatusCode::BAD_REQUEST,
     }
 }

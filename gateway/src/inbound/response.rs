@@ -31,8 +31,10 @@ pub enum Response {
     Forbidden,
     /// Verified, and still no message.
     Malformed(Malformed),
-    /// The body is over the cap.
+    /// The body is over the cap, or has more parameters than any webhook.
     TooLarge,
+    /// All bodies together are as large as they may be.
+    NoRoom,
     /// The body did not come in time or broke off.
     TooSlow,
 }
@@ -56,6 +58,7 @@ impl Response {
             Self::Forbidden => WebhookOutcome::Forbidden,
             Self::Malformed(_) => WebhookOutcome::Malformed,
             Self::TooLarge => WebhookOutcome::TooLarge,
+            Self::NoRoom => WebhookOutcome::NoRoom,
             Self::TooSlow => WebhookOutcome::TooSlow,
         }
     }
@@ -80,7 +83,8 @@ impl IntoResponse for Response {
             Self::Admitted(Admission::Full)
             | Self::ChannelFull
             | Self::StoreDown
-            | Self::NotReady => {
+            | Self::NotReady
+            | Self::NoRoom => {
                 let text = "Not accepted, please send it again";
                 (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
             }
@@ -136,8 +140,12 @@ mod tests {
 
     #[tokio::test]
     async fn what_may_be_sent_again_is_a_503() {
-        for answer in [Response::Admitted(Admission::Full), Response::StoreDown, Response::NotReady]
-        {
+        for answer in [
+            Response::Admitted(Admission::Full),
+            Response::StoreDown,
+            Response::NotReady,
+            Response::NoRoom,
+        ] {
             assert_eq!(told(answer).await.0, 503);
         }
     }

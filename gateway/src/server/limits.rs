@@ -31,7 +31,7 @@ impl Default for ClientLimits {
             idle: Duration::from_secs(75),
             body: Duration::from_secs(10),
             answer: Duration::from_secs(10),
-            body_bytes: 256 * 1024,
+            body_bytes: 64 * 1024,
             connections: 4096,
             drain: Duration::from_secs(10),
         }

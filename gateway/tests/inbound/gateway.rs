@@ -21,6 +21,7 @@ use kanarie_gateway::key::LearnedKey;
 use kanarie_gateway::loads::{self, Bounds, FullChannels};
 use kanarie_gateway::reports::Reports;
 use kanarie_gateway::routes::table::{RouteTable, Sighting};
+use kanarie_gateway::server::body::BodyBudget;
 use kanarie_gateway::server::limits::ClientLimits;
 use kanarie_gateway::store::embedded::EmbeddedStore;
 use kanarie_gateway::store::error::StoreError;
@@ -90,6 +91,7 @@ impl Gateway {
             handover: Handover::default(),
             clock,
             limits: ClientLimits::default(),
+            bodies: BodyBudget::default(),
             reports: reports.clone(),
             gate: Gate::default(),
             full: full.clone(),

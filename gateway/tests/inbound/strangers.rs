@@ -3,7 +3,7 @@
 
 use kanarie_gateway::events;
 
-use crate::gateway::{Gateway, MESSAGES};
+use crate::gateway::{Gateway, MESSAGES, text};
 
 #[tokio::test]
 async fn a_balancer_is_told_that_somebody_is_there_and_nothing_else() {
@@ -39,4 +39,27 @@ fn counted(caller: &str) -> u64 {
     let page = events::render();
     let value = page.lines().find_map(|line| line.strip_prefix(&series));
     value.map_or(0, |value| value.parse().unwrap())
+}
+
+#[tokio::test]
+async fn a_form_of_more_parameters_than_any_webhook_is_refused_unsorted() {
+    let gateway = Gateway::new();
+    let padded = |parameters: usize| {
+        let own = text("SM1", "Hallo");
+        let own_parameters = own.split('&').count();
+        let padding: String = (own_parameters..parameters).map(|at| format!("&P{at}=")).collect();
+        format!("{own}{padding}")
+    };
+    assert_eq!(gateway.message(&padded(128)).await.status, 200);
+    // Signed as it should be, and refused all the same: nobody looked at the signature.
+    assert_eq!(gateway.message(&padded(129)).await.status, 413);
+    assert_eq!(gateway.post(MESSAGES, &"x&".repeat(30_000), &[]).await.status, 413);
+}
+
+#[tokio::test]
+async fn a_body_over_64_kib_is_refused() {
+    let gateway = Gateway::new();
+    let of = |bytes: usize| format!("Body={}", "x".repeat(bytes - 5));
+    assert_eq!(gateway.post(MESSAGES, &of(64 << 10), &[]).await.status, 403);
+    assert_eq!(gateway.post(MESSAGES, &of((64 << 10) + 1), &[]).await.status, 413);
 }

@@ -9,6 +9,7 @@ use kanarie_gateway::heartbeat::Pulse;
 use kanarie_gateway::inbound::admission::Gate;
 use kanarie_gateway::inbound::signature::sign;
 use kanarie_gateway::inbound::{Inbound, router};
+use kanarie_gateway::server::body::BodyBudget;
 use kanarie_gateway::server::limits::ClientLimits;
 use tower::ServiceExt as _;
 
@@ -52,6 +53,7 @@ impl World {
             reports: self.reports.clone(),
             clock: Arc::new(|| 0),
             limits: ClientLimits::default(),
+            bodies: BodyBudget::default(),
             gate: Gate::default(),
             full: self.full.clone(),
         };
