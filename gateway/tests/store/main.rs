@@ -34,6 +34,7 @@ mod evidence;
 mod fake_redis;
 mod fast;
 mod layouts;
+mod lean;
 mod leases;
 mod loads;
 mod memos;

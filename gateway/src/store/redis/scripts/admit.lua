@@ -27,7 +27,7 @@ local known, is_damaged = row_of(conversation)
 local first = is_damaged and now or 0
 local row = known or { ch = channel, lo = first, hi = first, b = 0, tries = 0, crashes = 0,
   counted = false, lease_ms = 0 }
-local bytes = tonumber(redis.call("HGET", META, "bytes") or 0)
+local bytes = tonumber(meta[2] or 0)
 if row.hi - row.lo >= 200 or bytes + #envelope > 67108864 then return -2 end
 
 if is_damaged then
@@ -45,7 +45,7 @@ redis.call("PEXPIRE", RL, window)
 
 local head = string.format("%.0f:%d:", now, #dedup_key)
 redis.call("HSET", MSG, conversation .. ":" .. digits(row.hi), head .. dedup_key .. envelope)
-redis.call("HSETNX", META, "epoch", ARGV[9])
+if not meta[4] then redis.call("HSET", META, "epoch", ARGV[9]) end
 -- A channel made anew with the same sender inherits, and is counted for, what waits; what waited
 -- for an agent of the former one waits no more.
 local parked = false
@@ -61,8 +61,8 @@ row.hi = row.hi + 1
 row.b = (row.b or 0) + #envelope
 -- Alone in its conversation and in what is ready, it may be worked on at once.
 if not known and not is_damaged and ARGV[10] ~= "" and redis.call("EXISTS", RDY) == 0 then
-  book_turn(row)
-  lease(conversation, row, row.score, ARGV[10], tonumber(ARGV[11]))
+  book_turn(row, true)
+  lease(conversation, row, ARGV[10], tonumber(ARGV[11]))
   return { digits(now), in_force(redis.call("HGET", ME, conversation)) }
 end
 if not known or parked then make_ready(conversation, row) end

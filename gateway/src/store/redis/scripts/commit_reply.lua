@@ -21,8 +21,10 @@ if intent.attempt then intent.at = now end
 redis.call("HSET", INT, conversation, cjson.encode(intent))
 redis.call("HSET", BOD, conversation, ARGV[6])
 redis.call("ZADD", LSE, now + row.lease_ms, conversation)
-row.run = nil
 memorise(conversation, ARGV[8])
+local run, counted = row.run, row.counted
+row.run = nil
 count(conversation, row, ARGV[7])
-keep(conversation, row)
+if run or row.counted ~= counted then keep(conversation, row) end
+changed()
 return { "done" }

@@ -2,7 +2,7 @@
 -- ARGV: clock, an epoch in case the shard has none.
 -- Gives {epoch, {field, number, ...} of each channel}.
 
-local epoch = redis.call("HGET", META, "epoch")
+local epoch = meta[4]
 if not epoch then
   epoch = ARGV[2]
   redis.call("HSET", META, "epoch", epoch)

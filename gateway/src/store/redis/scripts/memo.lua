@@ -4,8 +4,8 @@ local ME, MEZ = KEYS[16], KEYS[17]
 
 local function memorise(conversation, memo)
   if memo == "" then
-    redis.call("HDEL", ME, conversation)
-    redis.call("ZREM", MEZ, conversation)
+    -- Mostly there was none.
+    if redis.call("HDEL", ME, conversation) == 1 then redis.call("ZREM", MEZ, conversation) end
   else
     redis.call("HSET", ME, conversation, digits(now + 86400000) .. " " .. memo)
     redis.call("ZADD", MEZ, now + 86400000, conversation)

@@ -3,9 +3,25 @@
 
 local ME = KEYS[14]
 
+-- When the first lease, the first delay and the first probe end. Mostly nothing is delayed.
+local function first_ends()
+  local leased, delayed, probed = {}, {}, {}
+  local sets = redis.call("EXISTS", LSE, DLY, PRB)
+  if sets > 0 then leased = redis.call("ZRANGE", LSE, 0, 0, "WITHSCORES") end
+  if sets > #leased / 2 then
+    delayed = redis.call("ZRANGE", DLY, 0, 0, "WITHSCORES")
+    probed = redis.call("ZRANGE", PRB, 0, 0, "WITHSCORES")
+  end
+  return tonumber(leased[2] or math.huge), tonumber(delayed[2] or math.huge),
+    tonumber(probed[2] or math.huge)
+end
+
 -- An entry whose conversation is not where it says is dropped: it must not stop the shard for
--- everybody.
+-- everybody. Gives when the first lease ends then, and the first of anything.
 local function take_back()
+  local leased, delayed, probed = first_ends()
+  local first = math.min(leased, delayed, probed)
+  if first > now then return leased, first end
   -- Eight of each a call: a burst of ends must not make one claim long.
   for _, conversation in ipairs(redis.call("ZRANGEBYSCORE", LSE, "-inf", now, "LIMIT", 0, 8)) do
     crash(conversation)
@@ -39,6 +55,8 @@ local function take_back()
       redis.call("ZREM", PRB, park)
     end
   end
+  leased, delayed, probed = first_ends()
+  return leased, math.min(leased, delayed, probed)
 end
 
 -- The reply of a head and its body, if it has one. One that cannot be read is empty: whether it was
@@ -51,22 +69,22 @@ local function reply_of(conversation)
   return text, body
 end
 
-local function head(conversation, row, message)
+local function head(conversation, text, message)
   local intent, body = reply_of(conversation)
   local memo = in_force(redis.call("HGET", ME, conversation))
-  return { digits(now), conversation, cjson.encode(row), message, intent, body, memo }
+  return { digits(now), conversation, text, message, intent, body, memo }
 end
 
 -- Leases the next head. Gives {now, conversation, its row, message, intent or nil, body or nil,
 -- memo or nil}, or {now} and, with anything leased, delayed or to be probed, the milliseconds until
 -- the first of those ends.
 local function claim(nonce, lease_ms)
-  take_back()
+  local leased, ends = take_back()
   -- The answer to this very claim may have been lost.
-  local mine = redis.call("HGET", OWN, nonce)
+  local mine = leased < math.huge and redis.call("HGET", OWN, nonce)
   local row = mine and row_of(mine)
   local message = row and row.nonce == nonce and message_of(mine, row)
-  if parts(message) then return head(mine, row, message) end
+  if parts(message) then return head(mine, cjson.encode(row), message) end
 
   while true do
     local first = redis.call("ZRANGE", RDY, 0, 0, "WITHSCORES")
@@ -81,18 +99,12 @@ local function claim(nonce, lease_ms)
       -- A row without its message: the next one is the head.
       pop(conversation, row)
     else
-      lease(conversation, row, tonumber(first[2]), nonce, lease_ms)
-      return head(conversation, row, message)
+      begin_turn(tonumber(first[2]))
+      local text = lease(conversation, row, nonce, lease_ms)
+      return head(conversation, text, message)
     end
   end
 
-  local ends = math.huge
-  local leased = redis.call("ZRANGE", LSE, 0, 0, "WITHSCORES")
-  local delayed = redis.call("ZRANGE", DLY, 0, 0, "WITHSCORES")
-  local probed = redis.call("ZRANGE", PRB, 0, 0, "WITHSCORES")
-  for _, first in ipairs({ leased, delayed, probed }) do
-    ends = math.min(ends, tonumber(first[2] or math.huge))
-  end
   if ends == math.huge then return { digits(now) } end
   return { digits(now), digits(math.max(0, ends - now)) }
 end

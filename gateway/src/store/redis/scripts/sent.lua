@@ -1,28 +1,35 @@
 -- The record of a sent segment, for the verbs that make one.
 
--- A segment has its SID. Evidence and no control, so it needs no lease; a conversation that waited
--- to learn it becomes ready. False when the intent is gone or this is not its next segment.
-local function note_sent(conversation, id, segment, sid)
+-- A segment has its SID. Evidence and no control, so it needs no lease. Gives the intent and how
+-- many of its segments are sent then, if it stands; and whether this was its next segment, so that
+-- the intent must be kept or go, and whether somebody may have waited to learn it.
+local function take_sid(conversation, id, segment, sid)
   local intent, sent = intent_of(conversation, id)
-  if not intent or segment ~= sent or segment >= intent.segments then return false end
+  if not intent or segment ~= sent or segment >= intent.segments then
+    return intent, sent, false, false
+  end
   intent.sent = intent.sent or {}
   intent.sent[sent + 1] = sid
-  local waited = intent.attempt
+  local was_marked = intent.attempt ~= nil
   intent.attempt = nil
   intent.at = nil
   intent.missed = nil
   intent.resent = false
-  redis.call("RPUSH", AT, digits(now + 600000) .. " " .. sid)
-  redis.call("LTRIM", AT, -8, -1)
-  redis.call("PEXPIRE", AT, 600000)
-  keep_intent(conversation, intent)
-  if waited and redis.call("ZSCORE", DLY, conversation) then
-    local row = row_of(conversation)
-    if row and not row.nonce then
-      end_delay(conversation, row)
-      make_ready(conversation, row)
-      keep(conversation, row)
-    end
+  if redis.call("RPUSH", AT, digits(now + 600000) .. " " .. sid) > 8 then
+    redis.call("LTRIM", AT, -8, -1)
   end
-  return true
+  redis.call("PEXPIRE", AT, 600000)
+  return intent, sent + 1, true, was_marked
+end
+
+-- Keeps such an intent; a conversation that waited to learn it becomes ready.
+local function keep_sid(conversation, intent, was_marked)
+  keep_intent(conversation, intent)
+  if not was_marked or not redis.call("ZSCORE", DLY, conversation) then return end
+  local row = row_of(conversation)
+  if row and not row.nonce then
+    end_delay(conversation, row)
+    make_ready(conversation, row)
+    keep(conversation, row)
+  end
 end

@@ -10,20 +10,27 @@ if not now then
   local time = redis.call("TIME")
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
-now = math.max(now, tonumber(redis.call("HGET", META, "now") or 0))
+local meta = redis.call("HMGET", META, "now", "bytes", "messages", "epoch")
+now = math.max(now, tonumber(meta[1] or 0))
+local is_noted = false
 
--- Every verb that changes a row ends here, and no other verb does.
+-- Every verb that changes a row comes here, and no other verb does. The time is written once.
 local function changed()
+  if is_noted then return end
   redis.call("HSET", META, "now", now)
+  is_noted = true
 end
 
 local function digits(number)
   return string.format("%.0f", number)
 end
 
+-- Writes the row of a conversation; gives its text.
 local function keep(conversation, row)
-  redis.call("HSET", CONV, conversation, cjson.encode(row))
+  local text = cjson.encode(row)
+  redis.call("HSET", CONV, conversation, text)
   changed()
+  return text
 end
 
 local function is_id(text)
@@ -131,11 +138,17 @@ local function end_delay(conversation, row)
   end
 end
 
--- Start-time fair queueing: a channel's turns lie one apart, and none starts before the clock.
-local function book_turn(row)
+-- Start-time fair queueing: a channel's turns lie one apart, and none starts before the clock. One
+-- that begins at once takes the clock with it.
+local function book_turn(row, begins)
   local times = redis.call("HMGET", VT, "clock", row.ch)
-  row.score = math.max(tonumber(times[1] or 0), tonumber(times[2] or 0))
-  redis.call("HSET", VT, row.ch, row.score + 1)
+  local clock = tonumber(times[1] or 0)
+  row.score = math.max(clock, tonumber(times[2] or 0))
+  if begins and row.score > clock then
+    redis.call("HSET", VT, row.ch, row.score + 1, "clock", row.score)
+  else
+    redis.call("HSET", VT, row.ch, row.score + 1)
+  end
 end
 
 local function make_ready(conversation, row)
@@ -143,17 +156,21 @@ local function make_ready(conversation, row)
   redis.call("ZADD", RDY, row.score, conversation)
 end
 
--- Leases a conversation that waits in no set any more and whose turn starts then. The try is
--- counted before any work, so that a death cannot loop for ever.
-local function lease(conversation, row, start, nonce, lease_ms)
+-- The clock is where the last turn began.
+local function begin_turn(start)
   local clock = tonumber(redis.call("HGET", VT, "clock") or 0)
   if start > clock then redis.call("HSET", VT, "clock", start) end
+end
+
+-- Leases a conversation that waits in no set any more and whose turn has begun; gives its row's
+-- text. The try is counted before any work, so that a death cannot loop for ever.
+local function lease(conversation, row, nonce, lease_ms)
   redis.call("ZADD", LSE, now + lease_ms, conversation)
   redis.call("HSET", OWN, nonce, conversation)
   row.tries = row.tries + 1
   row.nonce = nonce
   row.lease_ms = lease_ms
-  keep(conversation, row)
+  return keep(conversation, row)
 end
 
 -- What a conversation remembers of its last reply, unless the time of that is over.
@@ -162,10 +179,12 @@ local function in_force(memo)
   return ends and tonumber(ends) > now and kept
 end
 
--- Counts what a channel has waiting; its two fields go with its last message.
+-- Counts what a channel has waiting; its two fields go with its last message. A row changes with
+-- it, so the time is written here as well.
 local function add_load(channel, messages, bytes)
-  redis.call("HINCRBY", META, "bytes", bytes)
-  redis.call("HINCRBY", META, "messages", messages)
+  meta[2], meta[3] = tonumber(meta[2] or 0) + bytes, tonumber(meta[3] or 0) + messages
+  redis.call("HSET", META, "now", now, "bytes", meta[2], "messages", meta[3])
+  is_noted = true
   if redis.call("HINCRBY", LOAD, channel .. " m", messages) <= 0 then
     redis.call("HDEL", LOAD, channel .. " m", channel .. " b")
   else
@@ -192,9 +211,12 @@ end
 -- goes all that the row counted, whatever of it could not be read; layout 1 counted nothing in a
 -- row.
 local function pop(conversation, row)
-  local _, _, envelope = parts(message_of(conversation, row))
   local is_last = row.lo + 1 >= row.hi
-  local bytes = is_last and math.max(row.b or 0, #envelope) or #envelope
+  local bytes = is_last and row.b
+  if not bytes then
+    local _, _, envelope = parts(message_of(conversation, row))
+    bytes = #envelope
+  end
   redis.call("HDEL", MSG, conversation .. ":" .. digits(row.lo))
   redis.call("HDEL", INT, conversation)
   redis.call("HDEL", BOD, conversation)
