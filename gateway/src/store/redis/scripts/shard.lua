@@ -110,8 +110,8 @@ local function give_back(conversation, row, counted)
   if not counted then row.tries = math.max(0, row.tries - 1) end
 end
 
--- Ends the lease of an owner who did not end it: a crash of its head. An entry whose conversation is
--- not where it says is dropped: it must not stop the shard for everybody.
+-- Ends the lease of an owner who did not end it: a crash of its head. An entry whose conversation
+-- is not where it says is dropped: it must not stop the shard for everybody.
 local function crash(conversation)
   local row = row_of(conversation)
   if not row or not row.nonce then
