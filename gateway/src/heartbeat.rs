@@ -133,13 +133,15 @@ pub async fn beat(
     mut shutdown: watch::Receiver<bool>,
 ) {
     let mut changes = table.changes();
+    let mut account: Option<Account> = None;
     while !*shutdown.borrow() {
-        changes.mark_unchanged();
+        // Read before the table: what comes between the two is told once more.
+        let version = *changes.borrow_and_update();
         let mut pause = EVERY;
         if let Some(key) = key.get().filter(|_| table.ready()) {
             let began = Instant::now();
-            let obeyed = obeyed(&table);
-            let (digest, cut) = (digest(&obeyed), cuts.all(began).into_iter().collect());
+            let Account { digest, obeyed, .. } = Account::at(version, &table, &mut account);
+            let cut = cuts.all(began).into_iter().collect();
             let heartbeat = Heartbeat { replica: replica.clone(), key, digest, obeyed, cut };
             match store.heartbeat(heartbeat).await {
                 Ok(Heard::Done { asked, live }) => {
@@ -171,6 +173,26 @@ pub async fn beat(
         }
     }
     let _ = tokio::time::timeout(GOODBYE, store.goodbye(replica)).await;
+}
+
+/// What is said of the routes, made once for every change of the table.
+#[derive(Clone)]
+struct Account {
+    version: u64,
+    digest: RouteHash,
+    obeyed: Obeyed,
+}
+
+impl Account {
+    /// The last one, unless the table has changed since.
+    fn at(version: u64, table: &RouteTable, last: &mut Option<Self>) -> Self {
+        if let Some(last) = last.as_ref().filter(|last| last.version == version) {
+            return last.clone();
+        }
+        let obeyed = obeyed(table);
+        let account = Self { version, digest: digest(&obeyed), obeyed };
+        last.insert(account).clone()
+    }
 }
 
 /// The routes in force, vanished ones excluded.
@@ -205,6 +227,16 @@ mod tests {
         let one = digest(&obeyed(&[("a", 1), ("b", 2)]));
         assert_eq!(one, digest(&obeyed(&[("b", 2), ("a", 1)])));
         assert_ne!(one, digest(&obeyed(&[("a", 2), ("b", 2)])));
+    }
+
+    #[test]
+    fn an_account_is_made_anew_when_the_table_changed() {
+        let (table, mut last) = (RouteTable::default(), None);
+        let first = Account::at(1, &table, &mut last);
+        let told = Obeyed::from([("a".parse().unwrap(), (1, "h".parse().unwrap()))]);
+        last = Some(Account { obeyed: told.clone(), ..first });
+        assert_eq!(Account::at(1, &table, &mut last).obeyed, told);
+        assert_eq!(Account::at(2, &table, &mut last).obeyed, Obeyed::new());
     }
 
     #[tokio::test(start_paused = true)]

@@ -4,7 +4,8 @@
 //! last asked for are values as well. Never keeps one: that is the work of each store. Never holds
 //! a secret, only hashes of routes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map};
+use std::sync::Arc;
 
 use kanarie_words::Millis;
 use kanarie_words::ids::{ChannelUid, ReplicaName, RouteHash, StoreKey};
@@ -24,8 +25,33 @@ pub struct Heartbeat {
     pub cut: BTreeSet<ChannelUid>,
 }
 
-/// `serving` and hash by channel.
-pub type Obeyed = BTreeMap<ChannelUid, (u64, RouteHash)>;
+/// `serving` and hash by channel. Cheap to clone, and cheap to compare with a clone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Obeyed(Arc<BTreeMap<ChannelUid, (u64, RouteHash)>>);
+
+impl Obeyed {
+    /// No route.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The routes, by channel.
+    pub fn iter(&self) -> btree_map::Iter<'_, ChannelUid, (u64, RouteHash)> {
+        self.0.iter()
+    }
+}
+
+impl FromIterator<(ChannelUid, (u64, RouteHash))> for Obeyed {
+    fn from_iter<I: IntoIterator<Item = (ChannelUid, (u64, RouteHash))>>(routes: I) -> Self {
+        Self(Arc::new(routes.into_iter().collect()))
+    }
+}
+
+impl<const N: usize> From<[(ChannelUid, (u64, RouteHash)); N]> for Obeyed {
+    fn from(routes: [(ChannelUid, (u64, RouteHash)); N]) -> Self {
+        routes.into_iter().collect()
+    }
+}
 
 /// What became of a heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

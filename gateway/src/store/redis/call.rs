@@ -4,11 +4,11 @@
 //! verb concerns, and reads their answers. Does no I/O and reads no clock. All keys of a call lie in
 //! one slot, and a value that no script of this version says is `Corrupt` and never repeated.
 
-use std::fmt::Write as _;
 use std::sync::LazyLock;
 
 use kanarie_queue::lease::{Lease, NewLease, Owned};
 use kanarie_queue::verb::Verb;
+use kanarie_words::ids::SHARDS;
 use redis::{FromRedisValue, Script, Value, from_redis_value};
 
 use crate::store::error::StoreError;
@@ -30,9 +30,24 @@ pub struct Call {
     /// What runs.
     pub(super) script: &'static LazyLock<Script>,
     /// KEYS, all of one slot.
-    pub(super) keys: Vec<String>,
+    pub(super) keys: Keys,
     /// ARGV after the clock.
     pub(super) arguments: Vec<String>,
+}
+
+/// The keys that a call declares.
+pub(super) struct Keys {
+    /// Those that every verb of the shard declares.
+    pub(super) rows: &'static [String],
+    /// Those that follow them.
+    pub(super) own: Vec<String>,
+}
+
+impl From<Vec<String>> for Keys {
+    /// Keys of no shard.
+    fn from(own: Vec<String>) -> Self {
+        Self { rows: &[], own }
+    }
 }
 
 /// Key of the store's key.
@@ -56,19 +71,28 @@ macro_rules! script {
 pub(super) use script;
 
 /// The keys that every verb of a shard declares, in the order of `shard.lua`, then its own.
-pub(super) fn keys(shard: u8, own: &[&str]) -> Vec<String> {
-    const ROWS: [&str; 13] = [
-        "meta", "conv", "msg", "int", "bod", "rdy", "lse", "dly", "vt", "own", "load", "prb", "prk",
-    ];
-    let names = ROWS.iter().chain(own);
-    names
-        .map(|name| {
-            let mut key = String::with_capacity(10 + name.len());
-            let _ = write!(key, "{{gw:{shard:02}}}:{name}");
-            key
-        })
-        .collect()
+pub(super) fn keys(shard: u8, own: &[&str]) -> Keys {
+    let shard = &RENDERED[usize::from(shard % SHARDS)];
+    let own = own.iter().map(|name| [shard.prefix.as_str(), name].concat()).collect();
+    Keys { rows: &shard.rows, own }
 }
+
+/// The keys of a shard as text.
+struct Rendered {
+    prefix: String,
+    rows: [String; 13],
+}
+
+static RENDERED: LazyLock<[Rendered; SHARDS as usize]> = LazyLock::new(|| {
+    std::array::from_fn(|shard| {
+        let prefix = format!("{{gw:{shard:02}}}:");
+        let names = [
+            "meta", "conv", "msg", "int", "bod", "rdy", "lse", "dly", "vt", "own", "load", "prb",
+            "prk",
+        ];
+        Rendered { rows: names.map(|name| [&prefix, name].concat()), prefix }
+    })
+});
 
 /// A verb of an owner: conversation and nonce, then its own arguments.
 pub(super) fn owner<const N: usize>(

@@ -84,7 +84,8 @@ pub(super) async fn connect(
 ) -> Result<MultiplexedConnection, Failed> {
     let config = AsyncConnectionConfig::new()
         .set_connection_timeout(Some(limit))
-        .set_response_timeout(Some(limit))
+        // Whoever asks has a deadline of his own: a second timer for each command says no more.
+        .set_response_timeout(None)
         .set_pipeline_buffer_size(IN_FLIGHT)
         .set_concurrency_limit(IN_FLIGHT);
     let client = Client::open(address.info.clone()).map_err(|error| away(&error))?;

@@ -23,11 +23,13 @@ impl Server {
     pub(super) async fn call(&self, call: Call) -> Result<Value, StoreError> {
         let Call { script, keys, arguments } = call;
         let clock = self.clock.as_ref().map(|clock| clock.load(Ordering::Relaxed).to_string());
+        let count = keys.rows.len() + keys.own.len();
+        let texts = keys.rows.iter().chain(&keys.own).chain(&arguments);
         let mut command = Cmd::with_capacity(
-            4 + keys.len() + arguments.len(),
-            arguments.iter().map(String::len).sum::<usize>() + 32 * keys.len() + 64,
+            4 + count + arguments.len(),
+            texts.map(String::len).sum::<usize>() + 64,
         );
-        command.arg("EVALSHA").arg(script.get_hash()).arg(keys.len()).arg(&keys);
+        command.arg("EVALSHA").arg(script.get_hash()).arg(count).arg(keys.rows).arg(&keys.own);
         command.arg(clock.unwrap_or_default()).arg(&arguments);
         self.connection.send(&command, Some(script)).await
     }

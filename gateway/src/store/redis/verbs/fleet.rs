@@ -3,7 +3,7 @@
 //! Takes a replica's whole account; tells the server what of it is news, and everything when the
 //! server does not know what was said before. No key here belongs to a shard.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
 
 use kanarie_words::Millis;
@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 
 use crate::random;
 use crate::store::error::StoreError;
-use crate::store::fleet::{Acknowledgement, Asked, Heard, Heartbeat, ReplicaState};
+use crate::store::fleet::{Acknowledgement, Asked, Heard, Heartbeat, Obeyed, ReplicaState};
 use crate::store::redis::call::{Call, Decoded, KEY, LAYOUT, corrupt, id, number, plain, script};
 use crate::store::redis::server::Server;
 
@@ -32,7 +32,14 @@ const DIGEST: &str = "{gw:sys}:dig";
 
 /// What each replica of this process has told the server, as the server confirmed it.
 #[derive(Default)]
-pub(crate) struct Fleet(Mutex<BTreeMap<ReplicaName, (RouteHash, Rows)>>);
+pub(crate) struct Fleet(Mutex<BTreeMap<ReplicaName, Told>>);
+
+/// A heartbeat that the server knows.
+pub(super) struct Told {
+    digest: RouteHash,
+    obeyed: Obeyed,
+    cut: BTreeSet<ChannelUid>,
+}
 
 /// `<serving> <hash>` by channel, and ` cut` where the canary is.
 type Rows = BTreeMap<ChannelUid, String>;
@@ -47,7 +54,7 @@ impl Fleet {
         let mut told = self.0.lock().await;
         let known = told.remove(&beat.replica);
         let mut heard = match &known {
-            Some((last, rows)) => tell(server, &beat, Some((last, rows))).await?,
+            Some(last) => tell(server, &beat, Some(last)).await?,
             None => None,
         };
         if heard.is_none() {
@@ -55,8 +62,8 @@ impl Fleet {
         }
         let heard = heard.ok_or_else(|| corrupt("the answer to a heartbeat"))?;
         if matches!(heard, Heard::Done { .. }) {
-            let rows = rows(&beat);
-            told.insert(beat.replica, (beat.digest, rows));
+            let Heartbeat { replica, digest, obeyed, cut, .. } = beat;
+            told.insert(replica, Told { digest, obeyed, cut });
         }
         Ok(heard)
     }
@@ -104,7 +111,7 @@ impl Fleet {
 async fn tell(
     server: &Server,
     beat: &Heartbeat,
-    last: Option<(&RouteHash, &Rows)>,
+    last: Option<&Told>,
 ) -> Result<Option<Heard>, StoreError> {
     let (word, age, gap, live): (i64, i64, u64, u64) =
         plain(server.call(heartbeat(beat, last)).await?)?;
@@ -121,7 +128,7 @@ async fn tell(
 }
 
 /// `last` is the account that this one continues; none makes it a complete one.
-pub(super) fn heartbeat(beat: &Heartbeat, last: Option<(&RouteHash, &Rows)>) -> Call {
+pub(super) fn heartbeat(beat: &Heartbeat, last: Option<&Told>) -> Call {
     let keys = vec![
         REPLICA.to_owned(),
         DIGEST.to_owned(),
@@ -130,13 +137,19 @@ pub(super) fn heartbeat(beat: &Heartbeat, last: Option<(&RouteHash, &Rows)>) -> 
         LAYOUT.to_owned(),
         ASKED.to_owned(),
     ];
-    let (nothing, rows) = (Rows::new(), rows(beat));
-    let before = last.map_or(&nothing, |(_, rows)| rows);
+    // Mostly nothing is news, and then no row is made.
+    let is_known = last.is_some_and(|last| last.obeyed == beat.obeyed && last.cut == beat.cut);
+    let (before, rows) = if is_known {
+        (Rows::new(), Rows::new())
+    } else {
+        let before = last.map(|last| rows(&last.obeyed, &last.cut)).unwrap_or_default();
+        (before, rows(&beat.obeyed, &beat.cut))
+    };
     let news: Vec<_> = rows.iter().filter(|(uid, row)| before.get(*uid) != Some(row)).collect();
     let mut arguments = vec![
         beat.replica.to_string(),
         beat.digest.to_string(),
-        last.map(|(digest, _)| digest.to_string()).unwrap_or_default(),
+        last.map(|last| last.digest.to_string()).unwrap_or_default(),
         beat.key.to_hex(),
         news.len().to_string(),
     ];
@@ -145,29 +158,29 @@ pub(super) fn heartbeat(beat: &Heartbeat, last: Option<(&RouteHash, &Rows)>) -> 
     }
     let gone = before.keys().filter(|uid| !rows.contains_key(*uid));
     arguments.extend(gone.map(ToString::to_string));
-    Call { script: &HEARTBEAT, keys, arguments }
+    Call { script: &HEARTBEAT, keys: keys.into(), arguments }
 }
 
-fn rows(beat: &Heartbeat) -> Rows {
+fn rows(obeyed: &Obeyed, cut: &BTreeSet<ChannelUid>) -> Rows {
     let row = |uid: &ChannelUid, serving: u64, hash: &RouteHash| {
-        let cut = if beat.cut.contains(uid) { " cut" } else { "" };
-        (uid.clone(), format!("{serving} {hash}{cut}"))
+        let mark = if cut.contains(uid) { " cut" } else { "" };
+        (uid.clone(), format!("{serving} {hash}{mark}"))
     };
-    beat.obeyed.iter().map(|(uid, (serving, hash))| row(uid, *serving, hash)).collect()
+    obeyed.iter().map(|(uid, (serving, hash))| row(uid, *serving, hash)).collect()
 }
 
 pub(super) fn note_asked() -> Call {
-    Call { script: &NOTE_ASKED, keys: vec![ASKED.to_owned()], arguments: Vec::new() }
+    Call { script: &NOTE_ASKED, keys: vec![ASKED.to_owned()].into(), arguments: Vec::new() }
 }
 
 pub(super) fn goodbye(replica: &ReplicaName) -> Call {
     let keys = vec![REPLICA.to_owned(), DIGEST.to_owned(), acknowledgements(replica)];
-    Call { script: &GOODBYE, keys, arguments: vec![replica.to_string()] }
+    Call { script: &GOODBYE, keys: keys.into(), arguments: vec![replica.to_string()] }
 }
 
 pub(super) fn replicas() -> Call {
     let keys = vec![REPLICA.to_owned(), DIGEST.to_owned()];
-    Call { script: &REPLICAS, keys, arguments: Vec::new() }
+    Call { script: &REPLICAS, keys: keys.into(), arguments: Vec::new() }
 }
 
 pub(super) fn acknowledged(replica: &ReplicaName, channels: Option<Vec<ChannelUid>>) -> Call {
@@ -175,7 +188,7 @@ pub(super) fn acknowledged(replica: &ReplicaName, channels: Option<Vec<ChannelUi
     let scope = if channels.is_some() { "named" } else { "all" };
     let mut arguments = vec![replica.to_string(), scope.to_owned()];
     arguments.extend(channels.into_iter().flatten().map(String::from));
-    Call { script: &ACKNOWLEDGED, keys, arguments }
+    Call { script: &ACKNOWLEDGED, keys: keys.into(), arguments }
 }
 
 fn acknowledgements(replica: &ReplicaName) -> String {

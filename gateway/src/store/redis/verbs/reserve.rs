@@ -15,7 +15,7 @@ static RESERVE: LazyLock<Script> = script!(" flags=allow-oom", "time.lua", "rese
 
 impl Scripted for Reserve {
     fn calls(&self) -> Vec<Call> {
-        let keys = vec![format!("{{snd:{}}}:tat", self.sender)];
+        let keys = vec![format!("{{snd:{}}}:tat", self.sender)].into();
         let count = self.count.clamp(1, MOST);
         let arguments = vec![self.per_second.max(1).to_string(), count.to_string()];
         vec![Call { script: &RESERVE, keys, arguments }]
