@@ -7,6 +7,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use ipnet::IpNet;
@@ -28,6 +29,7 @@ pub fn config(
     let listen = address(&flags.listen, "--listen", "KANARIE_LISTEN", &mut problems);
     let admin_listen =
         address(&flags.admin_listen, "--admin-listen", "KANARIE_ADMIN_LISTEN", &mut problems);
+    let idle = idle(&flags.idle_seconds, &mut problems);
     let store = store(flags, lookup, &mut problems);
     let twilio_api_url = twilio_api_url(&flags.twilio_api_url, &mut problems);
     let agent_allow = agent_allow(&flags.agent_allow, &mut problems);
@@ -37,10 +39,11 @@ pub fn config(
         problems.push("--log-format (KANARIE_LOG_FORMAT) must be text or json".to_owned());
     }
     let source = source(flags, lookup, &mut problems);
-    match (listen, admin_listen, store, twilio_api_url, turns, bounds, source) {
+    match (listen, admin_listen, idle, store, twilio_api_url, turns, bounds, source) {
         (
             Some(listen),
             Some(admin_listen),
+            Some(idle),
             Some(store),
             Some(twilio_api_url),
             Some(turns),
@@ -49,6 +52,7 @@ pub fn config(
         ) if problems.is_empty() => Ok(Config {
             listen,
             admin_listen,
+            idle,
             store,
             turns,
             bounds,
@@ -97,6 +101,17 @@ pub struct Flags {
         hide_env_values = true
     )]
     pub admin_listen: String,
+    /// Seconds that a client's connection to --listen is kept between two requests: longer than the
+    /// balancer before it does, or Twilio gets a 502 now and then
+    #[arg(
+        long,
+        global = true,
+        env = "KANARIE_IDLE_SECONDS",
+        default_value = "620",
+        value_name = "SECONDS",
+        hide_env_values = true
+    )]
+    pub idle_seconds: String,
     /// Where messages are kept: redis://… or rediss://… for a fleet, embedded:PATH for one machine
     /// [default: $REDIS_URL, or embedded:./kanarie-data]
     #[arg(long, global = true, env = "KANARIE_STORE", value_name = "URL", hide_env_values = true)]
@@ -211,6 +226,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where health, metrics and the operator's questions arrive.
     pub admin_listen: SocketAddr,
+    /// How long a client's connection is kept between two requests.
+    pub idle: Duration,
     /// Where messages are kept.
     pub store: StoreChoice,
     /// Conversations at once; 0 only receives.
@@ -257,6 +274,9 @@ const TURNS: u32 = 2_000;
 /// Beyond this a number of turns is a typing error.
 const MAX_TURNS: u32 = 100_000;
 
+/// No balancer keeps a connection for longer than a day.
+const MAX_IDLE_SECONDS: u64 = 86_400;
+
 fn address(
     text: &str,
     flag: &str,
@@ -269,6 +289,16 @@ fn address(
             .push(format!("{flag} ({variable}) must be an IP address and a port, 0.0.0.0:8080"));
     }
     address
+}
+
+fn idle(text: &str, problems: &mut Vec<String>) -> Option<Duration> {
+    let seconds = text.parse().ok().filter(|seconds| (1..=MAX_IDLE_SECONDS).contains(seconds));
+    if seconds.is_none() {
+        problems.push(format!(
+            "--idle-seconds (KANARIE_IDLE_SECONDS) must be a number from 1 to {MAX_IDLE_SECONDS}"
+        ));
+    }
+    seconds.map(Duration::from_secs)
 }
 
 fn store(

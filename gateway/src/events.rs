@@ -8,6 +8,7 @@ mod metrics;
 pub mod outbound;
 pub mod routes;
 
+use std::net::SocketAddr;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -70,6 +71,11 @@ pub enum Event {
         channel: String,
         /// Of what.
         bound: Bound,
+    },
+    /// This machine has no IPv6: a port listens on every IPv4 address instead.
+    WithoutIpv6 {
+        /// Where it listens.
+        instead: SocketAddr,
     },
     /// Connections can no longer be accepted.
     AcceptFailed {
@@ -206,7 +212,10 @@ impl Metrics {
             Event::ConnectionClosed { reason } => self.connections_closed.inc(*reason),
             Event::AcceptFailed { .. } => self.accept_failures.inc(),
             Event::ChannelFull { bound, .. } => self.channels_full.inc(*bound),
-            Event::ChannelHasRoom { .. } | Event::Lifecycle { .. } | Event::TaskEnded { .. } => {}
+            Event::ChannelHasRoom { .. }
+            | Event::WithoutIpv6 { .. }
+            | Event::Lifecycle { .. }
+            | Event::TaskEnded { .. } => {}
             Event::Routes(event) => {
                 event.trouble().into_iter().for_each(|kind| self.routes_trouble.inc(kind));
             }
@@ -240,6 +249,9 @@ fn log(event: &Event) {
         }
         Event::ConnectionClosed { reason } => {
             tracing::debug!(reason = reason.as_str(), "connection closed early");
+        }
+        Event::WithoutIpv6 { instead } => {
+            tracing::warn!(%instead, "there is no IPv6 here: listening on IPv4 only");
         }
         Event::AcceptFailed { error } => {
             tracing::warn!(%error, "connections are not accepted at present")

@@ -7,6 +7,7 @@
 
 pub mod body;
 pub mod limits;
+pub mod listen;
 mod stream;
 
 use std::sync::Arc;

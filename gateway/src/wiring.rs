@@ -43,6 +43,7 @@ use crate::routes::table::RouteTable;
 use crate::server;
 use crate::server::body::BodyBudget;
 use crate::server::limits::ClientLimits;
+use crate::server::listen;
 use crate::silence::Silence;
 use crate::stop::{Signals, stopped};
 use crate::store::embedded::EmbeddedStore;
@@ -68,8 +69,8 @@ pub async fn bind(config: Config) -> anyhow::Result<Gateway> {
     let agents = Agents::new(Allow::new(config.agent_allow.clone()));
     let twilio = Twilio::new(config.twilio_api_url.clone());
     Ok(Gateway {
-        public: TcpListener::bind(config.listen).await.context("--listen")?,
-        admin: TcpListener::bind(config.admin_listen).await.context("--admin-listen")?,
+        public: listen::bind(config.listen).await.context("--listen")?,
+        admin: listen::bind(config.admin_listen).await.context("--admin-listen")?,
         agents: agents.context("cannot make the client of the agents")?,
         twilio: twilio.context("cannot make the client of Twilio")?,
         replica: replica(config.host.as_deref()),
@@ -183,7 +184,7 @@ impl Gateway {
     fn start(self, told: &Signals, ending: &watch::Receiver<bool>) -> (Tasks, Tasks) {
         let Self { config, shared, .. } = self;
         let mut lines = Tasks::default();
-        let inbound = shared.inbound(self.clock);
+        let inbound = shared.inbound(self.clock, config.idle);
         lines.spawn("public port", receive(self.public, inbound, told.clone()));
         let outbound =
             shared.outbound(self.replica.clone(), self.agents, self.twilio, config.turns);
@@ -227,7 +228,7 @@ impl Shared {
         }
     }
 
-    fn inbound(&self, clock: WallClock) -> Arc<Inbound> {
+    fn inbound(&self, clock: WallClock, idle: Duration) -> Arc<Inbound> {
         Arc::new(Inbound {
             routes: Arc::clone(&self.routes),
             store: Arc::clone(&self.store),
@@ -238,7 +239,7 @@ impl Shared {
             reports: self.reports.clone(),
             full: self.full.clone(),
             clock,
-            limits: ClientLimits::default(),
+            limits: ClientLimits { idle, ..ClientLimits::default() },
             bodies: BodyBudget::default(),
             gate: Gate::default(),
         })
@@ -283,9 +284,10 @@ impl Shared {
 
 /// The public port: in a hurry, what is being answered is given up.
 async fn receive(listener: TcpListener, inbound: Arc<Inbound>, mut signals: Signals) {
+    let limits = inbound.limits;
     let router = inbound::router(inbound);
     tokio::select! {
-        () = server::run(listener, router, ClientLimits::default(), signals.stop) => {}
+        () = server::run(listener, router, limits, signals.stop) => {}
         () = stopped(&mut signals.hurry) => {}
     }
 }

@@ -28,6 +28,7 @@ fn a_channel_in_the_environment_is_enough() {
     let config = read(&[], &CHANNEL).unwrap();
     assert_eq!(config.listen.to_string(), "0.0.0.0:8080");
     assert_eq!(config.admin_listen.to_string(), "127.0.0.1:9090");
+    assert_eq!(config.idle.as_secs(), 620, "longer than the balancers of clouds");
     let default = Path::new("./kanarie-data").to_owned();
     assert_eq!(config.store, StoreChoice::Embedded(default));
     assert_eq!(config.twilio_api_url.as_str(), "https://api.twilio.com/");
@@ -54,6 +55,7 @@ fn every_problem_is_told_at_once_and_by_name() {
     let flags = [
         "--listen=here",
         "--admin-listen=there",
+        "--idle-seconds=0",
         "--store=mysql:hush-hush",
         "--turns=many",
         "--channel-messages=0",
@@ -67,6 +69,7 @@ fn every_problem_is_told_at_once_and_by_name() {
     for name in [
         "KANARIE_LISTEN",
         "KANARIE_ADMIN_LISTEN",
+        "KANARIE_IDLE_SECONDS",
         "KANARIE_STORE",
         "KANARIE_TURNS",
         "KANARIE_CHANNEL_MESSAGES",

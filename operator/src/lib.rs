@@ -26,6 +26,7 @@ pub mod error;
 pub mod events;
 pub mod evidence;
 pub mod lease;
+pub mod listen;
 pub mod memory;
 pub mod metrics;
 pub mod observe;
@@ -42,7 +43,6 @@ use std::sync::Arc;
 
 use kube::Client;
 use thiserror::Error;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -86,7 +86,7 @@ pub async fn run(
     client: Client,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), RunError> {
-    let listener = TcpListener::bind(config.admin_listen).await.map_err(RunError::Listen)?;
+    let listener = listen::bind(config.admin_listen).await.map_err(RunError::Listen)?;
     let metrics = Arc::new(Metrics::new()?);
     let progress = Arc::new(Progress::default());
     // Dropping the set ends its tasks, whichever way this function is left.

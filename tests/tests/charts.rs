@@ -103,6 +103,23 @@ fn the_bounds_of_a_channel_are_written_as_the_gateway_reads_them() {
 }
 
 #[test]
+fn every_port_listens_on_both_families_and_outlasts_the_balancers() {
+    let objects = render(&["mode=Cluster"]);
+    let arguments = |kind: &str, name: &str| {
+        let object = one(&objects, kind, name);
+        strings(&object.data["spec"]["template"]["spec"]["containers"][0]["args"])
+    };
+    let gateway = arguments("StatefulSet", "kanarie-gateway");
+    for argument in ["--listen=[::]:8080", "--admin-listen=[::]:9090", "--idle-seconds=620"] {
+        assert!(gateway.contains(&argument.to_owned()), "{gateway:?}");
+    }
+    let operator = arguments("Deployment", "kanarie-operator");
+    assert!(operator.contains(&"--admin-listen=[::]:9090".to_owned()), "{operator:?}");
+    let unbounded = template("kanarie", &["mode=Cluster", "gateway.idleSeconds=0"]);
+    assert!(!unbounded.status.success());
+}
+
+#[test]
 fn the_chart_of_the_definition_ships_the_generated_one() {
     let generated = fs::read_to_string(root().join("crds/whatsappchannels.yaml")).unwrap();
     let shipped = root().join("charts/kanarie-crds/whatsappchannels.yaml");

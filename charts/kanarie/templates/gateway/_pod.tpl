@@ -30,8 +30,9 @@ spec:
     image: {{ include "kanarie.image" $ctx | quote }}
     imagePullPolicy: {{ .Values.gateway.image.pullPolicy }}
     args:
-    - --listen=0.0.0.0:8080
-    - --admin-listen=0.0.0.0:9090
+    - --listen=[::]:8080
+    - --admin-listen=[::]:9090
+    - --idle-seconds={{ .Values.gateway.idleSeconds | int64 }}
     - --routes-namespace={{ include "kanarie.routesNamespace" . }}
     {{- if hasKey .Values.gateway "workers" }}
     - --workers={{ .Values.gateway.workers }}
