@@ -99,10 +99,6 @@ impl OutboundMetrics {
     pub(super) fn new(registry: &Registry) -> Self {
         let single = |name: &str, help: &str| counter(registry, name, help);
         let sends = Opts::new("kanarie_sends_total", "Posted segments by outcome and error code.");
-        let replies = HistogramOpts::new(
-            "kanarie_reply_seconds",
-            "Time from the admission of a message to its sent reply.",
-        );
         Self {
             store_failures: single(
                 "kanarie_worker_store_failures_total",
@@ -146,10 +142,7 @@ impl OutboundMetrics {
                 "kanarie_credentials_refused_total",
                 "Channels whose sending began to wait for other credentials.",
             ),
-            reply_seconds: registered(
-                registry,
-                Histogram::with_opts(replies.buckets(AGENT_BUCKETS.to_vec())),
-            ),
+            reply_seconds: reply_seconds(registry),
             dead_letters: Counters::new(
                 registry,
                 "kanarie_dead_letters_total",
@@ -180,6 +173,12 @@ impl OutboundMetrics {
             OutboundEvent::DeadLetter { class } => self.dead_letters.inc(*class),
         }
     }
+}
+
+fn reply_seconds(registry: &Registry) -> Histogram {
+    let text = "Time from the admission of a message to its sent reply.";
+    let options = HistogramOpts::new("kanarie_reply_seconds", text);
+    registered(registry, Histogram::with_opts(options.buckets(AGENT_BUCKETS.to_vec())))
 }
 
 /// A code as a label: every one that has a class, and one word for all others.

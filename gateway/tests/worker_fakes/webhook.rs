@@ -1,24 +1,66 @@
-//! The first line in front of a worker: signed webhooks as Twilio posts them.
+//! The first line in front of a worker: signed webhooks as Twilio posts them, and messages brought
+//! without one.
 
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::Request;
 use kanarie_crds::route::SecretText;
+use kanarie_gateway::envelope;
+use kanarie_gateway::handover::KeptPlace;
 use kanarie_gateway::heartbeat::Pulse;
 use kanarie_gateway::inbound::admission::Gate;
 use kanarie_gateway::inbound::signature::sign;
 use kanarie_gateway::inbound::{Inbound, router};
 use kanarie_gateway::server::body::BodyBudget;
 use kanarie_gateway::server::limits::ClientLimits;
+use kanarie_queue::admit::{Admission, Admit};
+use kanarie_queue::lease::NewLease;
+use kanarie_words::ids::ConversationId;
 use tower::ServiceExt as _;
 
 use crate::twilio::Created;
-use crate::world::{Running, SENDER, World};
+use crate::world::{Running, SENDER, UID, World, admission};
 
 const PATH: &str = "/webhooks/twilio/whatsapp";
 
 impl World {
+    /// Brings a message to a worker as the webhook does; true when its turn began at once.
+    pub(crate) async fn bring(&self, to: &Running, customer: u8, sid: &str, text: &str) -> bool {
+        let place = self.keep_place(to, customer);
+        let lease = place.as_ref().map(|place| place.lease());
+        match (self.admit_for(lease, customer, sid, text).await, place) {
+            (Admission::Leased(head), Some(place)) => {
+                place.begin(*head);
+                true
+            }
+            (_, place) => {
+                place.into_iter().for_each(KeptPlace::leave);
+                self.doorbell.ring(ConversationId::from_bytes([customer; 16]).shard());
+                false
+            }
+        }
+    }
+
+    /// Keeps a place at a worker for a message of a customer.
+    pub(crate) fn keep_place(&self, at: &Running, customer: u8) -> Option<Box<dyn KeptPlace>> {
+        let conversation = ConversationId::from_bytes([customer; 16]);
+        at.handover.keep_place(&UID.parse().unwrap(), &conversation)
+    }
+
+    /// Admits a message whose lease is wanted.
+    pub(crate) async fn admit_for(
+        &self,
+        lease: Option<NewLease>,
+        customer: u8,
+        sid: &str,
+        text: &str,
+    ) -> Admission {
+        let message = self.message(&format!("whatsapp:+1401000{customer:04}"), sid, text);
+        let admit = admission(UID, customer, sid, envelope::write(&message));
+        self.store.run(Admit { lease, ..admit }).await.unwrap()
+    }
+
     /// Posts a message of a customer to the gateway of a worker; gives the status of the answer.
     pub(crate) async fn post(&self, to: &Running, customer: u8, sid: &str, text: &str) -> u16 {
         let customer = format!("whatsapp:+1401000{customer:04}");

@@ -16,7 +16,7 @@ use kanarie_gateway::callback::SegmentId;
 use kanarie_gateway::cut::Cuts;
 use kanarie_gateway::doorbell::Doorbell;
 use kanarie_gateway::envelope::{self, InboundMessage, MessageKind};
-use kanarie_gateway::handover::{Handover, KeptPlace};
+use kanarie_gateway::handover::Handover;
 use kanarie_gateway::heartbeat::{self, Pulse};
 use kanarie_gateway::key::LearnedKey;
 use kanarie_gateway::loads::{Bounds, FullChannels};
@@ -37,7 +37,7 @@ use kanarie_queue::admit::{Admission, Admit};
 use kanarie_queue::claim::{Claim, Claimed};
 use kanarie_queue::dead::{Load, SumDead};
 use kanarie_queue::evidence::ReadCounts;
-use kanarie_queue::lease::{Lease, NewLease};
+use kanarie_queue::lease::Lease;
 use kanarie_queue::send::MarkSent;
 use kanarie_words::ids::{ConversationId, Nonce};
 use kanarie_words::weight::Weight;
@@ -245,42 +245,6 @@ impl World {
         assert_eq!(self.store.run(admit).await.unwrap(), Admission::Queued);
     }
 
-    /// Brings a message to a worker as the webhook does; true when its turn began at once.
-    pub(crate) async fn bring(&self, to: &Running, customer: u8, sid: &str, text: &str) -> bool {
-        let place = self.keep_place(to, customer);
-        let lease = place.as_ref().map(|place| place.lease());
-        match (self.admit_for(lease, customer, sid, text).await, place) {
-            (Admission::Leased(head), Some(place)) => {
-                place.begin(*head);
-                true
-            }
-            (_, place) => {
-                place.into_iter().for_each(KeptPlace::leave);
-                self.doorbell.ring(ConversationId::from_bytes([customer; 16]).shard());
-                false
-            }
-        }
-    }
-
-    /// Keeps a place at a worker for a message of a customer.
-    pub(crate) fn keep_place(&self, at: &Running, customer: u8) -> Option<Box<dyn KeptPlace>> {
-        let conversation = ConversationId::from_bytes([customer; 16]);
-        at.handover.keep_place(&UID.parse().unwrap(), &conversation)
-    }
-
-    /// Admits a message whose lease is wanted.
-    pub(crate) async fn admit_for(
-        &self,
-        lease: Option<NewLease>,
-        customer: u8,
-        sid: &str,
-        text: &str,
-    ) -> Admission {
-        let message = self.message(&format!("whatsapp:+1401000{customer:04}"), sid, text);
-        let admit = admission(UID, customer, sid, envelope::write(&message));
-        self.store.run(Admit { lease, ..admit }).await.unwrap()
-    }
-
     /// Another replica says that it lives.
     pub(crate) async fn meet_another_replica(&self) {
         let heartbeat = Heartbeat {
@@ -394,7 +358,7 @@ impl Running {
 }
 
 /// A message of a customer on its way into the store.
-fn admission(uid: &str, customer: u8, sid: &str, envelope: String) -> Admit {
+pub(crate) fn admission(uid: &str, customer: u8, sid: &str, envelope: String) -> Admit {
     Admit {
         channel: uid.parse().unwrap(),
         dedup_key: sid.parse().unwrap(),
