@@ -162,7 +162,9 @@ fn read_own(shard: &mut Shard, kind: &str, name: &str, value: &[u8]) -> Option<(
     match kind {
         "meta" => {
             let row: MetaRow = serde_json::from_slice(value).ok()?;
-            (shard.now, shard.last_dead, shard.clock) = (row.now, row.dead, row.clock);
+            (shard.now, shard.clock) = (row.now, row.clock);
+            // The owner may write this row later than a letter's.
+            shard.last_dead = shard.last_dead.max(row.dead);
             if !row.epoch.is_empty() {
                 shard.epoch = Some(Epoch::parse(&row.epoch).ok()?);
             }
@@ -278,6 +280,7 @@ fn read_dead(shard: &mut Shard, id: u64, value: &[u8]) -> Option<()> {
         counted: row.counted,
     };
     shard.dead.insert(id, letter);
+    shard.last_dead = shard.last_dead.max(id);
     Some(())
 }
 

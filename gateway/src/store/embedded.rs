@@ -7,6 +7,7 @@
 //! another process. Heartbeats are memory: whoever sends them lives and dies with this store.
 
 mod database;
+mod held;
 pub mod open_error;
 mod replicas;
 mod writer;

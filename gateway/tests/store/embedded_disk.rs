@@ -11,7 +11,7 @@ use kanarie_gateway::store::embedded::EmbeddedStore;
 use kanarie_gateway::store::error::StoreError;
 use kanarie_queue::admit::{Admission, Admit};
 use kanarie_queue::claim::{Claim, Claimed, Head, Release};
-use kanarie_queue::dead::SumLoads;
+use kanarie_queue::dead::{Buried, Bury, SumLoads};
 use kanarie_queue::evidence::{EndAttempt, ReadCounts};
 use kanarie_queue::intent::{Intent, Memo};
 use kanarie_queue::lease::Lease;
@@ -411,4 +411,22 @@ async fn a_full_disk_that_gets_room_again_is_used_without_a_restart() {
     admitted.push(500);
     let left = waiting(&store).await;
     assert!(admitted.iter().all(|sid| left.contains(sid)), "{left:?} of {admitted:?}");
+}
+
+#[tokio::test]
+async fn a_dead_letter_takes_the_place_of_no_other_one_after_a_loss_of_power() {
+    let disk = Disk::default();
+    let store = open(&disk);
+    bury(&store, 1).await;
+    let lost = open(&disk.after_power_loss(7));
+    bury(&lost, 2).await;
+    let load = lost.run(SumLoads).await.unwrap();
+    assert_eq!(load.iter().map(|load| load.dead_letters).collect::<Vec<_>>(), [2]);
+}
+
+/// Admits a message and makes it a dead letter.
+async fn bury(store: &Store, sid: u32) {
+    assert_eq!(store.run(message(sid)).await.unwrap(), Admission::Queued);
+    let (_, lease) = claim(store).await.unwrap().expect("it is ready");
+    assert_eq!(store.run(Bury { lease, class: "wrong".to_owned() }).await.unwrap(), Buried::Done);
 }

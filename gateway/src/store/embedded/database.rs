@@ -101,10 +101,11 @@ pub(super) fn open(opener: &Opener, seed: &Seed) -> Result<(Database, Queue), Em
         })?;
         let (mut queue, version) = read(&database)?;
         queue.start(seed.key, seed.epochs.iter().cloned());
-        if version < VERSION {
+        if version.is_some_and(|version| version < VERSION) {
             queue.rewrite();
         }
-        commit(&database, &queue.take_changes())?;
+        // The version is written here or never: with the first rows of a new file, or with all.
+        commit(&database, &queue.take_changes(), (version != Some(VERSION)).then_some(VERSION))?;
         Ok((database, queue))
     })
     .unwrap_or_else(|panic| Err(EmbeddedOpenError::Panicked(panic)))
@@ -112,7 +113,7 @@ pub(super) fn open(opener: &Opener, seed: &Seed) -> Result<(Database, Queue), Em
 
 /// Writes rows in one transaction, durable when this returns.
 pub(super) fn write(database: &Database, rows: &[Row]) -> Result<(), StoreError> {
-    guarded(|| commit(database, rows).map_err(StoreError::from))
+    guarded(|| commit(database, rows, None).map_err(StoreError::from))
         .unwrap_or_else(|panic| Err(StoreError::Unavailable(panic)))
 }
 
@@ -130,11 +131,11 @@ fn builder() -> redb::Builder {
     builder
 }
 
-/// The machine, and the version of its rows.
-fn read(database: &Database) -> Result<(Queue, u64), EmbeddedOpenError> {
+/// The machine, and the version of its rows; none in a new file.
+fn read(database: &Database) -> Result<(Queue, Option<u64>), EmbeddedOpenError> {
     let transaction = database.begin_read().map_err(redb::Error::from)?;
     let schema = match transaction.open_table(SCHEMA) {
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok((Queue::load([])?, VERSION)),
+        Err(redb::TableError::TableDoesNotExist(_)) => return Ok((Queue::load([])?, None)),
         opened => opened.map_err(redb::Error::from)?,
     };
     let version = schema.get("version").map_err(redb::Error::from)?;
@@ -155,17 +156,19 @@ fn read(database: &Database) -> Result<(Queue, u64), EmbeddedOpenError> {
     match failed {
         // A machine of half the rows is none, whatever it looks like.
         Some(error) => Err(EmbeddedOpenError::Database(error.into())),
-        None => Ok((queue?, found)),
+        None => Ok((queue?, Some(found))),
     }
 }
 
-fn commit(database: &Database, rows: &[Row]) -> Result<(), redb::Error> {
-    if rows.is_empty() {
+fn commit(database: &Database, rows: &[Row], version: Option<u64>) -> Result<(), redb::Error> {
+    if rows.is_empty() && version.is_none() {
         return Ok(());
     }
     let transaction = database.begin_write()?;
     {
-        transaction.open_table(SCHEMA)?.insert("version", VERSION)?;
+        if let Some(version) = version {
+            transaction.open_table(SCHEMA)?.insert("version", version)?;
+        }
         let mut table = transaction.open_table(ROWS)?;
         for row in rows {
             match &row.value {

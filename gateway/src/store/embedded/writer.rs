@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::WallClock;
 use crate::store::embedded::database::{self, Opener, Seed};
+use crate::store::embedded::held::Held;
 use crate::store::embedded::open_error::EmbeddedOpenError;
 use crate::store::error::StoreError;
 
@@ -56,6 +57,7 @@ struct Loop {
     opener: Opener,
     seed: Seed,
     clock: WallClock,
+    held: Held,
 }
 
 impl Writer {
@@ -70,7 +72,14 @@ impl Writer {
         queue.run(clock(), ExpireLeases { holder: None });
         let (sender, jobs) = mpsc::channel(BATCH);
         let failure = Failure::default();
-        let mut work = Loop { jobs, failure: Arc::clone(&failure), opener, seed, clock };
+        let mut work = Loop {
+            jobs,
+            failure: Arc::clone(&failure),
+            opener,
+            seed,
+            clock,
+            held: Held::default(),
+        };
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
             .spawn(move || work.run((database, queue)))
@@ -114,12 +123,16 @@ impl Loop {
             answer(batch, &written);
             let Err(failure) = written else { continue };
             *lock(&self.failure) = Some(failure);
+            // The machine that is read anew knows nothing of these.
+            self.held.all();
             // Closing may fail like any other use of it; the file is read anew in any case.
             let _ = database::guarded(move || drop(database));
             let Some(reopened) = self.reopen() else { return };
             (database, queue) = reopened;
             *lock(&self.failure) = None;
         }
+        // Nobody asks any more, so nobody can be told of a failure.
+        let _ = database::write(&database, &self.held.all());
     }
 
     fn next_batch(&mut self) -> Option<Vec<Box<dyn Job>>> {
@@ -132,7 +145,7 @@ impl Loop {
     }
 
     fn write(
-        &self,
+        &mut self,
         database: &Database,
         queue: &mut Queue,
         batch: &mut [Box<dyn Job>],
@@ -143,6 +156,7 @@ impl Loop {
             queue.take_changes()
         });
         let rows = applied.map_err(|_| StoreError::Unavailable("a verb failed".to_owned()))?;
+        let rows = self.held.due(rows, now);
         if rows.is_empty() { Ok(()) } else { database::write(database, &rows) }
     }
 
