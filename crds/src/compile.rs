@@ -165,6 +165,7 @@ fn agent(
                 (None, Some(service)) => service_url(&service.name, namespace, service.port, ""),
                 _ => return Err(no_agent()),
             },
+            service_ref: Some(graph.service_ref.is_some()),
             assistant_id: graph.assistant_id.clone(),
             api_key: optional(graph.api_key_secret_ref.as_ref(), AGENT_API_KEY, secrets)?,
         }),
@@ -176,6 +177,7 @@ fn agent(
                 }
                 _ => return Err(no_agent()),
             },
+            service_ref: Some(http.service_ref.is_some()),
             token: optional(http.token_secret_ref.as_ref(), AGENT_TOKEN, secrets)?,
         }),
         _ => Err(no_agent()),

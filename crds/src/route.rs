@@ -98,6 +98,10 @@ pub enum AgentRoute {
     LangGraph {
         /// Base URL.
         url: String,
+        /// Whether the URL is that of a Service which the channel refers to by name; a free URL may
+        /// be kept away from private addresses. An older operator does not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service_ref: Option<bool>,
         /// Assistant.
         assistant_id: String,
         /// Sent as `x-api-key`.
@@ -108,6 +112,10 @@ pub enum AgentRoute {
     Http {
         /// URL that messages are posted to.
         url: String,
+        /// Whether the URL is that of a Service which the channel refers to by name; a free URL may
+        /// be kept away from private addresses. An older operator does not say.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service_ref: Option<bool>,
         /// Sent as a bearer token.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         token: Option<SecretText>,

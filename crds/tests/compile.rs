@@ -25,6 +25,26 @@ fn a_url_is_taken_as_it_is_written() {
 }
 
 #[test]
+fn a_route_says_whether_its_agent_is_a_service_and_one_of_an_older_operator_is_read() {
+    let service = json!({"serviceRef": {"name": "bot", "port": 8080}});
+    let url = json!({"url": "http://bot.other.svc:8080"});
+    for (address, is_service) in [(service, true), (url, false)] {
+        let mut graph = address.clone();
+        graph["assistantId"] = json!("care");
+        for agent in [json!({"http": address}), json!({"langGraph": graph})] {
+            let agent = compile_revision("web", &revision(), &content(agent), &Secrets::new());
+            let mut written = serde_json::to_value(agent.unwrap().agent).unwrap();
+            let kind = if written.get("http").is_some() { "http" } else { "langGraph" };
+            assert_eq!(written[kind]["serviceRef"], json!(is_service), "{written}");
+            written[kind].as_object_mut().unwrap().remove("serviceRef");
+            let (AgentRoute::Http { service_ref, .. } | AgentRoute::LangGraph { service_ref, .. }) =
+                serde_json::from_value(written).unwrap();
+            assert_eq!(service_ref, None, "an older operator does not say");
+        }
+    }
+}
+
+#[test]
 fn every_secret_that_is_referred_to_is_named_once() {
     let spec = spec(&full());
     let content = spec.revision_content();

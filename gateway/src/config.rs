@@ -15,6 +15,7 @@ use kanarie_crds::route::SecretText;
 use url::Url;
 
 use crate::loads::Bounds;
+use crate::outbound::agent::address::Allow;
 use crate::routes::Source;
 
 /// Checks the flags and finds the source of routes.
@@ -32,7 +33,7 @@ pub fn config(
     let idle = idle(&flags.idle_seconds, &mut problems);
     let store = store(flags, lookup, &mut problems);
     let twilio_api_url = twilio_api_url(&flags.twilio_api_url, &mut problems);
-    let agent_allow = agent_allow(&flags.agent_allow, &mut problems);
+    let agent_allow = agent_allow(flags, &mut problems);
     let turns = turns(flags, &mut problems);
     let bounds = bounds(flags, &mut problems);
     if !matches!(flags.log_format.as_str(), "text" | "json") {
@@ -188,6 +189,17 @@ pub struct Flags {
         hide_default_value = true
     )]
     pub agent_allow: String,
+    /// Whether an agent's URL may lead to private addresses: allow or deny. An agent that a channel names
+    /// by its Service always may
+    #[arg(
+        long,
+        global = true,
+        env = "KANARIE_AGENT_PRIVATE",
+        default_value = "allow",
+        value_name = "POLICY",
+        hide_env_values = true
+    )]
+    pub agent_private: String,
     /// Log lines for people or for machines: text or json
     #[arg(
         long,
@@ -236,8 +248,8 @@ pub struct Config {
     pub bounds: Bounds,
     /// Base URL of Twilio's API.
     pub twilio_api_url: Url,
-    /// Ranges that agents may be in besides the ordinary ones.
-    pub agent_allow: Vec<IpNet>,
+    /// Which addresses agents may have.
+    pub agent_allow: Allow,
     /// Where routes come from.
     pub source: Source,
     /// Name of the machine or pod, for the replica's own name.
@@ -395,17 +407,24 @@ fn twilio_api_url(text: &str, problems: &mut Vec<String>) -> Option<Url> {
     url
 }
 
-fn agent_allow(text: &str, problems: &mut Vec<String>) -> Vec<IpNet> {
-    let ranges = text.split(',').map(str::trim).filter(|range| !range.is_empty());
+fn agent_allow(flags: &Flags, problems: &mut Vec<String>) -> Allow {
+    let ranges = flags.agent_allow.split(',').map(str::trim).filter(|range| !range.is_empty());
     let parsed: Result<Vec<IpNet>, _> = ranges.map(str::parse).collect();
-    parsed.unwrap_or_else(|_| {
+    let ranges = parsed.unwrap_or_else(|_| {
         problems.push(
             "--agent-allow (KANARIE_AGENT_ALLOW) must be ranges like 127.0.0.0/8, separated by \
              commas"
                 .to_owned(),
         );
         Vec::new()
-    })
+    });
+    match flags.agent_private.as_str() {
+        "deny" => return Allow::new(ranges).only_public(),
+        "allow" => {}
+        _ => problems
+            .push("--agent-private (KANARIE_AGENT_PRIVATE) must be allow or deny".to_owned()),
+    }
+    Allow::new(ranges)
 }
 
 fn source(

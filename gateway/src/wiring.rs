@@ -33,7 +33,6 @@ use crate::labels::LifecycleChange;
 use crate::loads::{self, FullChannels};
 use crate::outbound;
 use crate::outbound::agent::Agents;
-use crate::outbound::agent::address::Allow;
 use crate::outbound::context::{Context, Pace};
 use crate::outbound::twilio::Twilio;
 use crate::random;
@@ -66,7 +65,7 @@ pub async fn bind(config: Config) -> anyhow::Result<Gateway> {
     };
     let store = Arc::new(store);
     let client = config.source.client().await.context("cannot reach Kubernetes")?;
-    let agents = Agents::new(Allow::new(config.agent_allow.clone()));
+    let agents = Agents::new(config.agent_allow.clone());
     let twilio = Twilio::new(config.twilio_api_url.clone());
     Ok(Gateway {
         public: listen::bind(config.listen).await.context("--listen")?,

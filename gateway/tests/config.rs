@@ -63,6 +63,7 @@ fn every_problem_is_told_at_once_and_by_name() {
         "--channel-dead-letters=-1",
         "--twilio-api-url=ftp://hush-hush",
         "--agent-allow=hush-hush",
+        "--agent-private=hush-hush",
         "--log-format=xml",
     ];
     let text = read(&flags, &[]).unwrap_err();
@@ -77,6 +78,7 @@ fn every_problem_is_told_at_once_and_by_name() {
         "KANARIE_CHANNEL_DEAD_LETTERS",
         "KANARIE_TWILIO_API_URL",
         "KANARIE_AGENT_ALLOW",
+        "KANARIE_AGENT_PRIVATE",
         "KANARIE_LOG_FORMAT",
         "there is no source of channels",
     ] {

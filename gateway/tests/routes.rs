@@ -43,7 +43,7 @@ fn a_directory_with_a_channel_and_its_secret_gives_its_route() {
     assert_eq!((route.account_sid.as_str(), route.sender.as_str()), (ACCOUNT, SENDER));
     assert_eq!(route.credentials.auth_token.expose(), "very-secret");
     let url = "http://agent.web.svc:8080/messages".to_owned();
-    assert_eq!(route.stable.agent, AgentRoute::Http { url, token: None });
+    assert_eq!(route.stable.agent, AgentRoute::Http { url, service_ref: Some(true), token: None });
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn the_environment_of_a_single_channel_gives_its_route() {
     let route = environment(&[]).unwrap();
     assert_eq!((route.account_sid.as_str(), route.sender.as_str()), (ACCOUNT, SENDER));
     let url = "https://agent.example.com/messages".to_owned();
-    assert_eq!(route.stable.agent, AgentRoute::Http { url, token: None });
+    assert_eq!(route.stable.agent, AgentRoute::Http { url, service_ref: Some(false), token: None });
     assert_eq!(route.credentials.signing_keys, []);
 }
 

@@ -120,6 +120,26 @@ fn every_port_listens_on_both_families_and_outlasts_the_balancers() {
 }
 
 #[test]
+fn urls_of_agents_may_be_private_only_where_one_namespace_is_served_or_somebody_says_so() {
+    let policy = |sets: &[&str]| {
+        let objects = render(sets);
+        let gateway = one(&objects, "StatefulSet", "kanarie-gateway");
+        let arguments = strings(&gateway.data["spec"]["template"]["spec"]["containers"][0]["args"]);
+        arguments
+            .iter()
+            .find_map(|argument| argument.strip_prefix("--agent-private="))
+            .map(str::to_owned)
+    };
+    assert_eq!(policy(&["mode=Cluster"]).as_deref(), Some("deny"));
+    assert_eq!(policy(&["watchNamespaces={shop}"]).as_deref(), Some("allow"));
+    assert_eq!(policy(&["mode=Cluster", "gateway.agentPrivate=Allow"]).as_deref(), Some("allow"));
+    assert_eq!(
+        policy(&["watchNamespaces={shop}", "gateway.agentPrivate=Deny"]).as_deref(),
+        Some("deny")
+    );
+}
+
+#[test]
 fn the_chart_of_the_definition_ships_the_generated_one() {
     let generated = fs::read_to_string(root().join("crds/whatsappchannels.yaml")).unwrap();
     let shipped = root().join("charts/kanarie-crds/whatsappchannels.yaml");

@@ -40,31 +40,31 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// nothing: one that is closed is not used, and a question that meets the closing is sent again.
 const POOL_IDLE: Duration = Duration::from_secs(90);
 
-/// The client of every agent, and what is known about their health.
+/// The clients of every agent, and what is known about their health.
 #[derive(Debug)]
 pub struct Agents {
-    client: Client,
-    allow: Arc<Allow>,
+    /// For Services that a channel refers to, and for agents of which nobody says what they are.
+    services: Way,
+    /// For URLs, which may lead anywhere.
+    urls: Way,
     breakers: Breakers,
     rooms: Rooms,
 }
 
+/// A client, and where it may go.
+#[derive(Clone, Debug)]
+struct Way {
+    client: Client,
+    allow: Arc<Allow>,
+}
+
 impl Agents {
-    /// A client that connects to public and private addresses, and to what `allow` names.
+    /// Clients that connect to what `allow` says; Services may have private addresses all the same.
     pub fn new(allow: Allow) -> Result<Self, reqwest::Error> {
-        let allow = Arc::new(allow);
-        let plain = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]);
-        let client = kept::watched(Client::builder())
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_idle_timeout(POOL_IDLE)
-            .redirect(redirect::Policy::none())
-            .retry(retry::never())
-            .no_proxy()
-            .default_headers(plain)
-            .dns_resolver(address::Resolver::new(Arc::clone(&allow)))
-            .build()
-            .map_err(reqwest::Error::without_url)?;
-        Ok(Self { client, allow, breakers: Breakers::default(), rooms: Rooms::default() })
+        let private = allow.with_private();
+        let services = Way::new(private.clone())?;
+        let urls = if allow == private { services.clone() } else { Way::new(allow)? };
+        Ok(Self { services, urls, breakers: Breakers::default(), rooms: Rooms::default() })
     }
 
     /// The permit to ask an agent about a message of `conversation`, which may have `waited` before;
@@ -94,48 +94,82 @@ impl Agents {
     ) -> Attempt {
         let deadline = Instant::now() + Duration::from_millis(revision.timeout_ms);
         match &revision.agent {
-            AgentRoute::LangGraph { url, assistant_id, api_key } => {
-                match self.server(url, api_key.as_ref()) {
+            AgentRoute::LangGraph { url, service_ref, assistant_id, api_key } => {
+                match self.server(url, *service_ref, api_key.as_ref()) {
                     Ok(server) => {
                         server.ask_or_resume(resume, assistant_id, question, deadline, keep).await
                     }
                     Err(failure) => Attempt::failed(failure),
                 }
             }
-            AgentRoute::Http { url, token } => match address::check_url(url, &self.allow) {
-                Ok(url) => {
-                    let room = self.rooms.room(&question.channel.namespace);
-                    http::ask(&self.client, url, token.as_ref(), question, room, deadline).await
+            AgentRoute::Http { url, service_ref, token } => {
+                let way = self.way(*service_ref);
+                match address::check_url(url, &way.allow) {
+                    Ok(url) => {
+                        let room = self.rooms.room(&question.channel.namespace);
+                        http::ask(&way.client, url, token.as_ref(), question, room, deadline).await
+                    }
+                    Err(failure) => Attempt::failed(failure),
                 }
-                Err(failure) => Attempt::failed(failure),
-            },
+            }
         }
     }
 
-    /// Leaves a run that an earlier owner began: cancels it, and gives its answer if it had
-    /// finished.
+    /// Leaves a run that an earlier owner began, on a server that the route may still know as `known`:
+    /// cancels it, and gives its answer if it had finished.
     pub async fn leave(
         &self,
         run: &Run,
-        api_key: Option<&SecretText>,
+        known: Option<&AgentRoute>,
         question: Question<'_>,
     ) -> Option<Answer> {
-        let server = self.server(&run.url, api_key).ok()?;
+        let (service_ref, api_key) = match known {
+            Some(AgentRoute::LangGraph { service_ref, api_key, .. }) => {
+                (*service_ref, api_key.as_ref())
+            }
+            // Nobody says any more that it is a Service.
+            _ => (Some(false), None),
+        };
+        let server = self.server(&run.url, service_ref, api_key).ok()?;
         server.leave(run, question).await
+    }
+
+    fn way(&self, service_ref: Option<bool>) -> &Way {
+        if service_ref == Some(false) { &self.urls } else { &self.services }
     }
 
     fn server<'a>(
         &'a self,
         url: &str,
+        service_ref: Option<bool>,
         api_key: Option<&'a SecretText>,
     ) -> Result<Server<'a>, Failure> {
-        let base = address::check_url(url, &self.allow)?;
+        let way = self.way(service_ref);
+        let base = address::check_url(url, &way.allow)?;
         Ok(Server {
-            client: &self.client,
+            client: &way.client,
             base,
             written: url.to_owned(),
             api_key,
             rooms: &self.rooms,
         })
+    }
+}
+
+impl Way {
+    fn new(allow: Allow) -> Result<Self, reqwest::Error> {
+        let allow = Arc::new(allow);
+        let plain = HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_static("identity"))]);
+        let client = kept::watched(Client::builder())
+            .connect_timeout(CONNECT_TIMEOUT)
+            .pool_idle_timeout(POOL_IDLE)
+            .redirect(redirect::Policy::none())
+            .retry(retry::never())
+            .no_proxy()
+            .default_headers(plain)
+            .dns_resolver(address::Resolver::new(Arc::clone(&allow)))
+            .build()
+            .map_err(reqwest::Error::without_url)?;
+        Ok(Self { client, allow })
     }
 }

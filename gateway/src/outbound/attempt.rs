@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use kanarie_crds::route::{AgentRoute, RevisionRoute, Route, SecretText};
+use kanarie_crds::route::{AgentRoute, RevisionRoute, Route};
 use kanarie_queue::intent::{Intent, Memo};
 use kanarie_queue::lease::Park;
 use kanarie_queue::outcome::Evidence;
@@ -257,7 +257,7 @@ impl Asking<'_> {
     /// Leaves a run of another revision; gives its answer if it had finished.
     async fn leave(&self, run: &Run) -> Option<Option<Said>> {
         let agents = &self.owner.worker.ctx.agents;
-        let answer = agents.leave(run, self.server_key(run), self.question(false)).await?;
+        let answer = agents.leave(run, self.known_server(run), self.question(false)).await?;
         prepared(answer, &self.route.stable).ok()
     }
 
@@ -362,13 +362,11 @@ impl Asking<'_> {
         }
     }
 
-    /// The key of a run's server, as far as the route still knows that server.
-    fn server_key(&self, run: &Run) -> Option<&SecretText> {
+    /// A run's server, as far as the route still knows it.
+    fn known_server(&self, run: &Run) -> Option<&AgentRoute> {
         let revisions = [Some(&self.route.stable), self.route.canary.as_ref()];
-        revisions.into_iter().flatten().find_map(|revision| match &revision.agent {
-            AgentRoute::LangGraph { url, api_key, .. } if *url == run.url => api_key.as_ref(),
-            _ => None,
-        })
+        let mut agents = revisions.into_iter().flatten().map(|revision| &revision.agent);
+        agents.find(|agent| matches!(agent, AgentRoute::LangGraph { url, .. } if *url == run.url))
     }
 
     fn is_slow(&self, took: Duration) -> bool {

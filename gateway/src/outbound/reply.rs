@@ -201,7 +201,11 @@ mod tests {
     fn revision(failure_text: &str) -> RevisionRoute {
         RevisionRoute {
             revision: "one".parse().unwrap(),
-            agent: AgentRoute::Http { url: "http://agent".to_owned(), token: None },
+            agent: AgentRoute::Http {
+                url: "http://agent".to_owned(),
+                service_ref: None,
+                token: None,
+            },
             timeout_ms: 1_000,
             validity_seconds: 600,
             failure_text: failure_text.to_owned(),

@@ -56,7 +56,11 @@ mod tests {
     fn revision(name: &str) -> RevisionRoute {
         RevisionRoute {
             revision: name.parse().unwrap(),
-            agent: AgentRoute::Http { url: "http://agent.example.com/".to_owned(), token: None },
+            agent: AgentRoute::Http {
+                url: "http://agent.example.com/".to_owned(),
+                service_ref: None,
+                token: None,
+            },
             timeout_ms: 60_000,
             validity_seconds: 600,
             failure_text: String::new(),

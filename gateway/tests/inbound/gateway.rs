@@ -247,7 +247,11 @@ pub(crate) fn route() -> Route {
         weight: kanarie_words::weight::Weight::ZERO,
         stable: RevisionRoute {
             revision: "r1".parse().unwrap(),
-            agent: AgentRoute::Http { url: "http://agent.example".to_owned(), token: None },
+            agent: AgentRoute::Http {
+                url: "http://agent.example".to_owned(),
+                service_ref: None,
+                token: None,
+            },
             timeout_ms: 60_000,
             validity_seconds: 600,
             failure_text: String::new(),

@@ -418,3 +418,19 @@ async fn a_connection_that_breaks_on_its_first_question_is_a_failure_and_not_ask
     let again = timeout(Duration::from_millis(50), listener.accept()).await;
     assert!(again.is_err(), "it was asked once");
 }
+
+#[tokio::test]
+async fn a_url_to_a_private_address_is_refused_where_that_is_denied_and_a_service_is_not() {
+    for (service_ref, refused) in [(Some(false), true), (Some(true), false), (None, false)] {
+        let url = "http://10.255.255.1:9/".to_owned();
+        let http = AgentRoute::Http { url: url.clone(), service_ref, token: None };
+        let assistant_id = "care".to_owned();
+        let graph = AgentRoute::LangGraph { url, service_ref, assistant_id, api_key: None };
+        for agent in [http, graph] {
+            let mut asker = Asker::new(agent).within(50);
+            asker.agents = Agents::new(Allow::default().only_public()).unwrap();
+            let outcome = asker.attempt("SM1", "Hallo", None, None).await.outcome;
+            assert_eq!(outcome == Err(Failure::Address), refused, "{service_ref:?}: {outcome:?}");
+        }
+    }
+}

@@ -421,11 +421,20 @@ pub(crate) fn revision(name: &str, agent: AgentRoute) -> RevisionRoute {
 }
 
 pub(crate) fn http(url: &str) -> AgentRoute {
-    AgentRoute::Http { url: url.to_owned(), token: Some(SecretText::new("secret")) }
+    AgentRoute::Http {
+        url: url.to_owned(),
+        service_ref: None,
+        token: Some(SecretText::new("secret")),
+    }
 }
 
 pub(crate) fn graph(url: &str, assistant: &str) -> AgentRoute {
-    AgentRoute::LangGraph { url: url.to_owned(), assistant_id: assistant.to_owned(), api_key: None }
+    AgentRoute::LangGraph {
+        url: url.to_owned(),
+        service_ref: None,
+        assistant_id: assistant.to_owned(),
+        api_key: None,
+    }
 }
 
 /// Serves on a free port of this machine for as long as the test runs.

@@ -49,6 +49,7 @@ spec:
     {{- with .Values.gateway.agentAllow }}
     - --agent-allow={{ join "," . }}
     {{- end }}
+    - --agent-private={{ .Values.gateway.agentPrivate | default (eq .Values.mode "Cluster" | ternary "Deny" "Allow") | lower }}
     {{- with .Values.gateway.twilioApiUrl }}
     - --twilio-api-url={{ . }}
     {{- end }}

@@ -1,4 +1,5 @@
-//! Which addresses an agent may have: everything but loopback, link-local and metadata addresses.
+//! Which addresses an agent may have: everything but loopback, link-local and metadata addresses; and,
+//! where it is said so, but private ones for whoever names a URL and no Service.
 //!
 //! Takes a URL or a name that is being connected to, gives the addresses that may be. The check
 //! runs on the very addresses that are connected to, so a name that resolves to another one a
@@ -30,13 +31,18 @@ const METADATA_V6: [Ipv6Addr; 5] = [
     Ipv6Addr::new(0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42),
 ];
 
-/// Ranges that are allowed although they would be refused.
+/// What is allowed besides public addresses.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Allow(Vec<IpNet>);
+pub struct Allow {
+    /// Ranges that are allowed although they would be refused.
+    ranges: Vec<IpNet>,
+    /// Whether private addresses are refused.
+    only_public: bool,
+}
 
 /// None of the addresses of a name may be connected to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("every address of the agent is a loopback, link-local or metadata address")]
+#[error("every address of the agent is one that is not asked")]
 pub struct AddressRefused;
 
 /// Resolves names by the system, and leaves out what is refused.
@@ -60,13 +66,24 @@ pub fn check_url(url: &str, allow: &Allow) -> Result<Url, Failure> {
 impl Allow {
     /// Allows these ranges besides everything that is not refused.
     pub fn new(ranges: Vec<IpNet>) -> Self {
-        Self(ranges)
+        Self { ranges, only_public: false }
+    }
+
+    /// The same ranges, and of all others no private address.
+    pub fn only_public(self) -> Self {
+        Self { only_public: true, ..self }
+    }
+
+    /// The same ranges, and private addresses.
+    pub fn with_private(&self) -> Self {
+        Self { only_public: false, ..self.clone() }
     }
 
     /// Whether an address may be connected to.
     pub fn permits(&self, address: IpAddr) -> bool {
         let address = embedded(address);
-        !is_refused(address) || self.0.iter().any(|range| range.contains(&address))
+        let refused = is_refused(address) || self.only_public && is_private(address);
+        !refused || self.ranges.iter().any(|range| range.contains(&address))
     }
 }
 
@@ -92,18 +109,35 @@ impl Resolve for Resolver {
     }
 }
 
-/// The IPv4 address that an IPv6 one stands for: mapped, or translated by a NAT64 gateway.
+/// The IPv4 address that an IPv6 one stands for: mapped, translated by a NAT64 gateway under the prefix
+/// of all or of this network, or tunnelled by 6to4.
 fn embedded(address: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = address else { return address };
     if let Some(v4) = v6.to_ipv4_mapped() {
         return IpAddr::V4(v4);
     }
     let [a, b, c, d, e, f, high, low] = v6.segments();
-    if [a, b, c, d, e, f] == [0x64, 0xff9b, 0, 0, 0, 0] {
+    let v4 = |high: u16, low: u16| {
         let [[w, x], [y, z]] = [high.to_be_bytes(), low.to_be_bytes()];
-        return IpAddr::V4(Ipv4Addr::new(w, x, y, z));
+        IpAddr::V4(Ipv4Addr::new(w, x, y, z))
+    };
+    match [a, b, c] {
+        [0x64, 0xff9b, 0] if [d, e, f] == [0; 3] => v4(high, low),
+        [0x64, 0xff9b, 1] => v4(high, low),
+        [0x2002, ..] => v4(b, c),
+        _ => address,
     }
-    address
+}
+
+/// Whether an address is of a private network: RFC 1918, shared by a provider's customers, unique local.
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let [first, second, ..] = v4.octets();
+            v4.is_private() || first == 100 && second & 0xc0 == 64
+        }
+        IpAddr::V6(v6) => v6.is_unique_local(),
+    }
 }
 
 fn is_refused(address: IpAddr) -> bool {
@@ -151,6 +185,8 @@ mod tests {
             "::ffff:127.0.0.1",
             "::ffff:169.254.169.254",
             "64:ff9b::169.254.169.254",
+            "64:ff9b:1::169.254.169.254",
+            "2002:a9fe:a9fe::1",
         ] {
             assert!(!Allow::default().permits(address.parse().unwrap()), "{address}");
         }
@@ -161,6 +197,32 @@ mod tests {
         for address in ["10.0.0.1", "192.168.1.1", "93.184.216.34", "2001:db8::1", "fd12::1"] {
             assert!(Allow::default().permits(address.parse().unwrap()), "{address}");
         }
+    }
+
+    #[test]
+    fn where_only_public_addresses_are_allowed_private_ones_are_refused() {
+        let allow = Allow::new(vec!["10.7.0.0/16".parse().unwrap()]).only_public();
+        for address in [
+            "10.0.0.1",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "100.64.0.1",
+            "100.127.255.255",
+            "fd12::1",
+            "fc00::1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::10.0.0.1",
+            "64:ff9b:1::10.0.0.1",
+            "2002:a00:1::1",
+            "127.0.0.1",
+        ] {
+            assert!(!allow.permits(address.parse().unwrap()), "{address}");
+        }
+        for address in ["93.184.216.34", "172.32.0.1", "100.128.0.1", "2001:db8::1", "10.7.0.1"] {
+            assert!(allow.permits(address.parse().unwrap()), "{address}");
+        }
+        assert!(allow.with_private().permits("10.0.0.1".parse().unwrap()));
     }
 
     #[test]

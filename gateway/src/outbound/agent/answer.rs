@@ -69,7 +69,8 @@ pub enum Failure {
     Url,
     /// It is at an address that is not asked.
     #[error(
-        "the agent is at a loopback, link-local or metadata address: allow it by --agent-allow"
+        "the agent is at a loopback, link-local or metadata address, or its URL leads to a private one \
+         where --agent-private denies those: name its Service, or allow it by --agent-allow"
     )]
     Address,
     /// It cannot be connected to.
