@@ -58,6 +58,18 @@ pub enum Event {
         /// The store's error; store errors name no customer.
         error: String,
     },
+    /// The store began to fail; until it is well again nothing more is said about that.
+    StoreOutageBegan {
+        /// The store's error; store errors name no customer.
+        error: String,
+    },
+    /// The store is well again.
+    StoreOutageEnded {
+        /// Questions that it did not answer.
+        failures: u64,
+        /// From the first of them to the last.
+        lasted: Duration,
+    },
     /// A channel came to a bound of its own.
     ChannelFull {
         /// The channel, as `namespace/name`.
@@ -213,6 +225,8 @@ impl Metrics {
             Event::AcceptFailed { .. } => self.accept_failures.inc(),
             Event::ChannelFull { bound, .. } => self.channels_full.inc(*bound),
             Event::ChannelHasRoom { .. }
+            | Event::StoreOutageBegan { .. }
+            | Event::StoreOutageEnded { .. }
             | Event::WithoutIpv6 { .. }
             | Event::Lifecycle { .. }
             | Event::TaskEnded { .. } => {}
@@ -245,7 +259,14 @@ fn log(event: &Event) {
             line.iter().for_each(|line| log_unanswered(*caller, line));
         }
         Event::StoreFailed { error } => {
-            tracing::warn!(%error, "admission refused: the store gave no answer");
+            tracing::debug!(%error, "admission refused: the store gave no answer");
+        }
+        Event::StoreOutageBegan { error } => {
+            tracing::error!(%error, "the store gives no answers: this is said once, and its end");
+        }
+        Event::StoreOutageEnded { failures, lasted } => {
+            let lasted_ms = lasted.as_millis();
+            tracing::warn!(failures, lasted_ms, "the store answers again");
         }
         Event::ConnectionClosed { reason } => {
             tracing::debug!(reason = reason.as_str(), "connection closed early");

@@ -7,18 +7,25 @@
 pub mod embedded;
 pub mod error;
 pub mod fleet;
+pub mod outage;
 pub mod redis;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use kanarie_words::Millis;
 use kanarie_words::ids::{ChannelUid, ReplicaName, StoreKey};
+use tokio::time::Instant;
 
+use crate::events::{Event, emit};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::error::StoreError;
 use crate::store::fleet::{Acknowledgement, Heard, Heartbeat, ReplicaState};
+use crate::store::outage::{OutageChange, Outages};
 use crate::store::redis::RedisStore;
 use crate::store::redis::call::Scripted;
+
+/// Outages of this process's store, as the log tells them.
+static OUTAGES: LazyLock<Outages> = LazyLock::new(Outages::default);
 
 /// The store as the rest of the gateway holds it.
 pub type SharedStore = Arc<Store>;
@@ -37,10 +44,14 @@ impl Store {
     /// # Errors
     /// Why there is no answer; the verb may have taken effect all the same.
     pub async fn run<V: Scripted>(&self, verb: V) -> Result<V::Answer, StoreError> {
-        match self {
+        let answer = match self {
             Self::Redis(store) => store.run(verb).await,
             Self::Embedded(store) => store.run(verb).await,
+        };
+        if let Some(change) = OUTAGES.note(&answer, Instant::now()) {
+            emit(Event::from(change));
         }
+        answer
     }
 
     /// Announces a replica and every route that it obeys.
@@ -141,6 +152,14 @@ impl Store {
         }
     }
 
+    /// Waits until the store is of no use to this process any more: its disk failed.
+    pub async fn broken(&self) {
+        match self {
+            Self::Redis(_) => std::future::pending().await,
+            Self::Embedded(store) => store.broken().await,
+        }
+    }
+
     /// Whether the store answers.
     ///
     /// # Errors
@@ -149,6 +168,15 @@ impl Store {
         match self {
             Self::Redis(store) => store.ping().await,
             Self::Embedded(store) => store.ping().await,
+        }
+    }
+}
+
+impl From<OutageChange> for Event {
+    fn from(change: OutageChange) -> Self {
+        match change {
+            OutageChange::Began(error) => Self::StoreOutageBegan { error },
+            OutageChange::Ended { failures, lasted } => Self::StoreOutageEnded { failures, lasted },
         }
     }
 }

@@ -196,6 +196,7 @@ impl Gateway {
         let Shared { store, routes, key, pulse, cuts, full, doorbell, .. } = shared;
         let others = calls::call(doorbell, Arc::clone(&store), pulse.clone(), ending.clone());
         beside.spawn("caller of other replicas", others);
+        beside.spawn("disk of the store", whole(Arc::clone(&store), ending.clone()));
         let table = Arc::clone(&routes);
         let follow = routes::follow(config.source, self.client, table, ending.clone());
         beside.spawn("routes", follow);
@@ -288,6 +289,14 @@ async fn receive(listener: TcpListener, inbound: Arc<Inbound>, mut signals: Sign
     tokio::select! {
         () = server::run(listener, router, limits, signals.stop) => {}
         () = stopped(&mut signals.hurry) => {}
+    }
+}
+
+/// Ends with the store's disk: after a failed sync nobody knows what is on it.
+async fn whole(store: SharedStore, mut ending: watch::Receiver<bool>) {
+    tokio::select! {
+        () = store.broken() => {}
+        () = stopped(&mut ending) => {}
     }
 }
 

@@ -195,7 +195,7 @@ impl OutboundEvent {
     pub(super) fn log(&self) {
         match self {
             Self::StoreFailed { error } => {
-                tracing::warn!(%error, "a worker waits: the store gave no answer");
+                tracing::debug!(%error, "a worker waits: the store gave no answer");
             }
             Self::TakenOver { replica, leases } => {
                 tracing::warn!(%replica, leases, "a replica fell silent: its conversations go on here");

@@ -3,7 +3,8 @@
 //! Takes verbs; gives their answers only once the rows they changed are durable. One thread owns
 //! machine and database; verbs that wait while it commits share its next commit. If a commit fails
 //! nothing is answered as done: the machine is thrown away and read back from the database, and
-//! until that has worked every verb is answered `Unavailable` at once. Never shares a directory with
+//! until that has worked every verb is answered `Unavailable` at once. If the disk itself failed that is
+//! the end of it: the process has to be started anew. Never shares a directory with
 //! another process. Heartbeats are memory: whoever sends them lives and dies with this store.
 
 mod database;
@@ -110,6 +111,10 @@ impl EmbeddedStore {
     pub(super) async fn key(&self) -> Result<StoreKey, StoreError> {
         let key = self.writer.run(|queue, _| queue.key());
         Ok(key.await?.expect("the writer gives the machine its key at the start"))
+    }
+
+    pub(super) async fn broken(&self) {
+        self.writer.broken().await;
     }
 
     pub(super) async fn ping(&self) -> Result<(), StoreError> {

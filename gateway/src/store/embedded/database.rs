@@ -112,9 +112,33 @@ pub(super) fn open(opener: &Opener, seed: &Seed) -> Result<(Database, Queue), Em
 }
 
 /// Writes rows in one transaction, durable when this returns.
-pub(super) fn write(database: &Database, rows: &[Row]) -> Result<(), StoreError> {
-    guarded(|| commit(database, rows, None).map_err(StoreError::from))
-        .unwrap_or_else(|panic| Err(StoreError::Unavailable(panic)))
+pub(super) fn write(database: &Database, rows: &[Row]) -> Result<(), NotWritten> {
+    guarded(|| commit(database, rows, None).map_err(NotWritten::from))
+        .unwrap_or_else(|panic| Err(NotWritten::Refused(StoreError::Unavailable(panic))))
+}
+
+/// Why rows are not durable.
+pub(super) enum NotWritten {
+    /// The database refuses them, or its disk is full: what it reads is still what it wrote.
+    Refused(StoreError),
+    /// The disk failed. After a failed sync the system takes its pages for written, so what is read
+    /// from them afterwards may be nowhere else.
+    Disk(StoreError),
+}
+
+impl From<redb::Error> for NotWritten {
+    fn from(error: redb::Error) -> Self {
+        if is_disk_failure(&error) { Self::Disk(error.into()) } else { Self::Refused(error.into()) }
+    }
+}
+
+/// Whether an error is the disk's own: it neither read nor wrote, and is not just full.
+pub(super) fn is_disk_failure(error: &redb::Error) -> bool {
+    match error {
+        redb::Error::Io(error) => error.kind() != std::io::ErrorKind::StorageFull,
+        redb::Error::PreviousIo => true,
+        _ => false,
+    }
 }
 
 /// Runs what may panic; gives the panic's text.

@@ -2,7 +2,8 @@
 //!
 //! Takes verbs from a bounded channel, applies all that wait, writes the changed rows in one durable
 //! transaction and then answers. After a failure it reads the machine back from the database before
-//! it takes another verb; whoever asks meanwhile hears so at once.
+//! it takes another verb; whoever asks meanwhile hears so at once. Never goes on over a disk that failed:
+//! it says so, and the process has to end.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -12,10 +13,10 @@ use kanarie_queue::expire::ExpireLeases;
 use kanarie_queue::queue::Queue;
 use kanarie_words::Millis;
 use redb::Database;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::WallClock;
-use crate::store::embedded::database::{self, Opener, Seed};
+use crate::store::embedded::database::{self, NotWritten, Opener, Seed};
 use crate::store::embedded::held::Held;
 use crate::store::embedded::open_error::EmbeddedOpenError;
 use crate::store::error::StoreError;
@@ -30,6 +31,7 @@ const REOPEN: Duration = Duration::from_millis(200);
 pub(super) struct Writer {
     jobs: Option<mpsc::Sender<Box<dyn Job>>>,
     failure: Failure,
+    broken: watch::Receiver<bool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -54,6 +56,7 @@ struct Call<T, F> {
 struct Loop {
     jobs: mpsc::Receiver<Box<dyn Job>>,
     failure: Failure,
+    broken: watch::Sender<bool>,
     opener: Opener,
     seed: Seed,
     clock: WallClock,
@@ -72,9 +75,11 @@ impl Writer {
         queue.run(clock(), ExpireLeases { holder: None });
         let (sender, jobs) = mpsc::channel(BATCH);
         let failure = Failure::default();
+        let (broken, is_broken) = watch::channel(false);
         let mut work = Loop {
             jobs,
             failure: Arc::clone(&failure),
+            broken,
             opener,
             seed,
             clock,
@@ -84,7 +89,15 @@ impl Writer {
             .name("store".to_owned())
             .spawn(move || work.run((database, queue)))
             .map_err(|error| EmbeddedOpenError::Database(redb::Error::Io(error)))?;
-        Ok(Self { jobs: Some(sender), failure, thread: Some(thread) })
+        Ok(Self { jobs: Some(sender), failure, broken: is_broken, thread: Some(thread) })
+    }
+
+    /// Waits until the disk has failed: nothing is answered any more.
+    pub(super) async fn broken(&self) {
+        let mut broken = self.broken.clone();
+        if broken.wait_for(|broken| *broken).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// Runs a verb and waits until what it changed is durable.
@@ -120,19 +133,36 @@ impl Loop {
         let (mut database, mut queue) = opened;
         while let Some(mut batch) = self.next_batch() {
             let written = self.write(&database, &mut queue, &mut batch);
-            answer(batch, &written);
-            let Err(failure) = written else { continue };
-            *lock(&self.failure) = Some(failure);
+            let (failure, is_disk) = match written {
+                Ok(()) => {
+                    answer(batch, &Ok(()));
+                    continue;
+                }
+                Err(NotWritten::Refused(failure)) => (failure, false),
+                Err(NotWritten::Disk(failure)) => (failure, true),
+            };
+            // Known before it is told: who asks again at once hears the same.
+            *lock(&self.failure) = Some(failure.clone());
+            answer(batch, &Err(failure));
             // The machine that is read anew knows nothing of these.
             self.held.all();
             // Closing may fail like any other use of it; the file is read anew in any case.
             let _ = database::guarded(move || drop(database));
+            if is_disk {
+                return self.give_up();
+            }
             let Some(reopened) = self.reopen() else { return };
             (database, queue) = reopened;
             *lock(&self.failure) = None;
         }
         // Nobody asks any more, so nobody can be told of a failure.
         let _ = database::write(&database, &self.held.all());
+    }
+
+    /// Answers nothing more, and tells whoever can end the process.
+    fn give_up(&mut self) {
+        self.broken.send_replace(true);
+        self.refuse_waiting();
     }
 
     fn next_batch(&mut self) -> Option<Vec<Box<dyn Job>>> {
@@ -149,13 +179,15 @@ impl Loop {
         database: &Database,
         queue: &mut Queue,
         batch: &mut [Box<dyn Job>],
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), NotWritten> {
         let now = (self.clock)();
         let applied = database::guarded(|| {
             batch.iter_mut().for_each(|job| job.apply(queue, now));
             queue.take_changes()
         });
-        let rows = applied.map_err(|_| StoreError::Unavailable("a verb failed".to_owned()))?;
+        let rows = applied.map_err(|_| {
+            NotWritten::Refused(StoreError::Unavailable("a verb failed".to_owned()))
+        })?;
         let rows = self.held.due(rows, now);
         if rows.is_empty() { Ok(()) } else { database::write(database, &rows) }
     }
@@ -165,6 +197,11 @@ impl Loop {
         loop {
             match database::open(&self.opener, &self.seed) {
                 Ok(opened) => return Some(opened),
+                Err(EmbeddedOpenError::Database(error)) if database::is_disk_failure(&error) => {
+                    *lock(&self.failure) = Some(error.into());
+                    self.give_up();
+                    return None;
+                }
                 Err(error) => *lock(&self.failure) = Some(error.into()),
             }
             if !self.refuse_waiting() {
