@@ -29,6 +29,8 @@ use crate::routes::table::{RouteTable, Sighting};
 
 /// Time between two looks at the files.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The longest: looks at files that take long to read take a five-hundredth of the time, up to this.
+const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(5);
 /// Largest directory that is read, in bytes: more is a wrong directory.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
@@ -51,13 +53,17 @@ pub async fn follow(
     emit(RoutesEvent::Alone { channels: loaded.routes.len() });
     table.replace(loaded.seen(), Instant::now());
     let mut refused = None;
+    let mut pause = LOOK_EVERY;
     while !*shutdown.borrow() {
         tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(pause) => {}
             _ = shutdown.changed() => continue,
         }
-        table.forget_gone(Instant::now());
-        match look_again(&loaded).await {
+        let began = Instant::now();
+        table.forget_gone(began);
+        let look = look_again(&loaded).await;
+        pause = pause_after(began.elapsed());
+        match look {
             Ok(None) => {
                 refused = None;
                 table.trust();
@@ -137,6 +143,11 @@ pub fn seen(route: &Route) -> (String, Sighting) {
     let bytes = serde_json::to_vec(route).expect("a route has string keys only");
     let name = route_name(&route.account_sid, &route.sender);
     (name, Sighting::Route(Box::new(route.clone()), route_hash(&bytes)))
+}
+
+/// The pause after a look that took so long.
+fn pause_after(look: Duration) -> Duration {
+    look.saturating_mul(500).clamp(LOOK_EVERY, LOOK_AT_LEAST_EVERY)
 }
 
 async fn look_again(loaded: &Loaded) -> Result<Option<Loaded>, DirectoryError> {
@@ -261,4 +272,16 @@ fn label(channel: &WhatsAppChannel) -> String {
     let namespace = channel.namespace();
     let namespace = namespace.as_deref().unwrap_or(manifest::DEFAULT_NAMESPACE);
     format!("{namespace}/{}", channel.name_any())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_take_long_to_read_are_looked_at_less_often() {
+        assert_eq!(pause_after(Duration::ZERO), Duration::from_secs(1));
+        assert_eq!(pause_after(Duration::from_millis(4)), Duration::from_secs(2));
+        assert_eq!(pause_after(Duration::from_secs(1)), Duration::from_secs(5));
+    }
 }
