@@ -36,7 +36,9 @@ pub async fn call(
         };
         if shards != 0 && !pulse.is_alone() {
             // Whoever does not hear it looks by himself in a while.
-            let _ = store.call(shards).await;
+            if store.call(shards).await.is_err() {
+                doorbell.call_again(shards);
+            }
         }
         tokio::select! {
             () = sleep(APART) => {}

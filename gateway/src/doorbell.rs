@@ -43,6 +43,12 @@ impl Doorbell {
         self.called.notify_one();
     }
 
+    /// The same for all of these shards, a bit each, to which nobody could be called.
+    pub fn call_again(&self, shards: u32) {
+        self.calls.fetch_or(shards, Ordering::Relaxed);
+        self.called.notify_one();
+    }
+
     /// Waits until others are to be called; gives the shards, a bit each.
     pub async fn called(&self) -> u32 {
         loop {
@@ -78,7 +84,11 @@ mod tests {
         let doorbell = Doorbell::default();
         assert_eq!(doorbell.called().now_or_never(), None);
         [3, 31, 3].into_iter().for_each(|shard| doorbell.call_others(shard));
-        assert_eq!(doorbell.called().now_or_never(), Some(1 << 3 | 1 << 31));
+        let called = doorbell.called().now_or_never();
+        assert_eq!(called, Some(1 << 3 | 1 << 31));
+        doorbell.call_again(1 << 3);
+        doorbell.call_others(4);
+        assert_eq!(doorbell.called().now_or_never(), Some(1 << 3 | 1 << 4));
         assert_eq!(doorbell.called().now_or_never(), None);
     }
 

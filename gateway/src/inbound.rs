@@ -157,11 +157,24 @@ impl Inbound {
             };
             Ok((self.store.run(admit).await?, place))
         });
-        match asked.await.map_err(store_down)? {
+        let asked = asked.await;
+        if asked.is_err() {
+            // It may be queued all the same.
+            self.doorbell.ring(shard);
+            self.doorbell.call_others(shard);
+        }
+        match asked.map_err(store_down)? {
             (Admission::Leased(head), Some(place)) => {
                 self.full.stir();
                 place.begin(*head);
                 Ok(Response::Admitted(Admission::Queued))
+            }
+            (Admission::Duplicate, place) => {
+                // Maybe of this very message, by a call whose answer was lost: then its lease goes back
+                // with the place, and what was only queued is rung for.
+                drop(place);
+                self.doorbell.ring(shard);
+                Ok(Response::Admitted(Admission::Duplicate))
             }
             (admission, place) => {
                 if admission == Admission::Queued {

@@ -63,7 +63,11 @@ impl Claimer {
         loop {
             tokio::select! {
                 biased;
-                () = stopped(&mut shutdown) => return,
+                () = stopped(&mut shutdown) => {
+                    // When something is due here, only this claimer knows.
+                    self.worker.ctx.doorbell.call_others(self.shard);
+                    return;
+                }
                 () = self.worker.ctx.doorbell.rung(self.shard) => {}
                 () = sleep(pause) => {}
             }

@@ -105,6 +105,11 @@ async fn finish(worker: &Arc<Worker>, finish: Finish) -> Option<Ending> {
     let next = match told.answer.next {
         None => Next::Unknown,
         Some(Claimed::Nothing { .. }) => Next::Nothing,
+        // From when its lease runs nobody knows: given back, it is claimed anew.
+        Some(Claimed::Head(head)) if told.again => {
+            drop(Unbegun::of(worker, &head));
+            Next::Unknown
+        }
         Some(Claimed::Head(head)) => {
             let unbegun = Unbegun::of(worker, &head);
             Next::Head(Box::new(Taken { head: *head, began, unbegun }))

@@ -66,7 +66,10 @@ impl Senders {
                 return Slot::Ask(1);
             };
             if last.left == 0 {
-                return Slot::Ask(last.size.saturating_mul(2).min(MOST));
+                let more = last.size.saturating_mul(2).min(MOST);
+                // One asks for more; whoever comes meanwhile asks for his own.
+                of.shared = None;
+                return Slot::Ask(more);
             }
             last.left -= 1;
             Slot::After(last.from.saturating_duration_since(now))
@@ -77,7 +80,12 @@ impl Senders {
     /// to whoever asked.
     pub(crate) fn booked(&self, sender: &RouteHash, size: u32, asked: Instant, from: Instant) {
         let booking = Booking { asked, size, left: size.saturating_sub(1), from };
-        self.with(sender, |of| of.shared = Some(booking));
+        let is_more = |last: Booking| last.left <= booking.left || last.asked + GOOD <= asked;
+        self.with(sender, |of| {
+            if of.shared.is_none_or(is_more) {
+                of.shared = Some(booking);
+            }
+        });
     }
 
     fn with<T>(&self, sender: &RouteHash, change: impl FnOnce(&mut Sender) -> T) -> T {
@@ -134,6 +142,17 @@ mod tests {
             }
         }
         assert_eq!(asked, [1, 2, 4, MOST, MOST, MOST, MOST, MOST]);
+    }
+
+    #[test]
+    fn of_those_that_come_at_once_a_single_one_asks_for_more() {
+        let now = Instant::now();
+        let senders = Senders::new(now);
+        senders.booked(&sender(), 1, now, now);
+        let asked: Vec<_> = (0..3).map(|_| senders.shared(&sender(), now)).collect();
+        assert_eq!(asked, [Slot::Ask(2), Slot::Ask(1), Slot::Ask(1)]);
+        [2, 1, 1].into_iter().for_each(|size| senders.booked(&sender(), size, now, now));
+        assert_eq!(senders.shared(&sender(), now), Slot::After(Duration::ZERO), "one is left");
     }
 
     #[test]

@@ -21,6 +21,8 @@ use crate::outbound::context::Worker;
 use crate::outbound::lease::holder;
 use crate::store::fleet::ReplicaState;
 
+/// Time until the next look after one that told nothing.
+const AGAIN: Duration = Duration::from_millis(500);
 /// Shortest time between two looks, and longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
@@ -32,7 +34,11 @@ pub(crate) async fn watch(worker: Arc<Worker>) {
         sleep(pause).await;
         pause = PAUSE.1;
         // A store of one process, or of one replica, has nobody to ask about.
-        if worker.ctx.pulse.is_alone() || !worker.ctx.pulse.is_steady() {
+        if worker.ctx.pulse.is_alone() {
+            continue;
+        }
+        if !worker.ctx.pulse.is_steady() {
+            pause = AGAIN;
             continue;
         }
         match worker.ctx.store.replicas().await {
@@ -40,14 +46,19 @@ pub(crate) async fn watch(worker: Arc<Worker>) {
                 let others = replicas.iter().filter(|of| of.replica != worker.ctx.replica);
                 let (silent, next) = silent(now, others);
                 ended.retain(|name| silent.contains(name));
+                pause = next.clamp(PAUSE.0, PAUSE.1);
                 for name in silent.difference(&ended.clone()) {
                     if end_leases(&worker, name).await {
                         ended.insert(name.clone());
+                    } else {
+                        pause = AGAIN;
                     }
                 }
-                pause = next.clamp(PAUSE.0, PAUSE.1);
             }
-            Err(error) => emit(OutboundEvent::StoreFailed { error: error.to_string() }),
+            Err(error) => {
+                emit(OutboundEvent::StoreFailed { error: error.to_string() });
+                pause = AGAIN;
+            }
         }
     }
 }
@@ -75,8 +86,9 @@ async fn end_leases(worker: &Worker, name: &ReplicaName) -> bool {
         Ok(leases) => {
             if leases > 0 {
                 emit(OutboundEvent::TakenOver { replica: name.to_string(), leases });
-                (0..SHARDS).for_each(|shard| worker.ctx.doorbell.ring(shard));
             }
+            // Also when another replica, or a call whose answer was lost, has ended them.
+            (0..SHARDS).for_each(|shard| worker.ring(shard));
             true
         }
         Err(error) => {

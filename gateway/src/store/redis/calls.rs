@@ -52,6 +52,8 @@ impl Calls {
                 ring(u32::MAX);
                 self.listen(sink, stream, &ring).await;
                 self.is_subscribed.store(false, Ordering::Relaxed);
+                // From now on everybody looks by himself, and more often.
+                ring(u32::MAX);
             }
             sleep(self.beat).await;
         }
