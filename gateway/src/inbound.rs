@@ -163,18 +163,30 @@ impl Inbound {
             self.doorbell.ring(shard);
             self.doorbell.call_others(shard);
         }
-        match asked.map_err(store_down)? {
+        let (admission, place) = asked.map_err(store_down)?;
+        Ok(Response::Admitted(self.hand_over(admission, place, shard)))
+    }
+
+    /// Begins the turn of a message that was leased, or rings for one that was queued; gives what
+    /// Twilio is told.
+    fn hand_over(
+        &self,
+        admission: Admission,
+        place: Option<Box<dyn KeptPlace>>,
+        shard: u8,
+    ) -> Admission {
+        match (admission, place) {
             (Admission::Leased(head), Some(place)) => {
                 self.full.stir();
                 place.begin(*head);
-                Ok(Response::Admitted(Admission::Queued))
+                Admission::Queued
             }
             (Admission::Duplicate, place) => {
                 // Maybe of this very message, by a call whose answer was lost: then its lease goes back
                 // with the place, and what was only queued is rung for.
                 drop(place);
                 self.doorbell.ring(shard);
-                Ok(Response::Admitted(Admission::Duplicate))
+                Admission::Duplicate
             }
             (admission, place) => {
                 if admission == Admission::Queued {
@@ -185,7 +197,7 @@ impl Inbound {
                     }
                 }
                 place.into_iter().for_each(KeptPlace::leave);
-                Ok(Response::Admitted(admission))
+                admission
             }
         }
     }
