@@ -42,6 +42,7 @@ pub mod inbound;
 pub mod key;
 pub mod labels;
 pub mod loads;
+pub mod log;
 pub mod outbound;
 pub mod random;
 pub mod reports;

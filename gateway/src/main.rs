@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use kanarie_gateway::commands::{check_signature, send_test};
 use kanarie_gateway::config::{Flags, config};
+use kanarie_gateway::log::{self, LogLines};
 use kanarie_gateway::stop::Signals;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -64,9 +65,15 @@ async fn main() -> ExitCode {
     let variable = |name: &str| std::env::var(name).ok();
     let done = match &arguments.command {
         None => {
-            log_to_stderr(&flags.log_format);
             log_panics();
-            serve(flags, &variable).await
+            match log_to_stderr(&flags.log_format) {
+                Ok(lines) => {
+                    let served = serve(flags, &variable, &lines).await;
+                    lines.settle().await;
+                    served
+                }
+                Err(error) => Err(error.into()),
+            }
         }
         Some(Command::CheckSignature(request)) => {
             check_signature::run(request, flags, &variable).await
@@ -82,13 +89,18 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn serve(flags: &Flags, variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<()> {
+async fn serve(
+    flags: &Flags,
+    variable: &dyn Fn(&str) -> Option<String>,
+    lines: &LogLines,
+) -> anyhow::Result<()> {
     let config = config(flags, variable)?;
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let (stop, stopping) = watch::channel(false);
     let (hurry, hurrying) = watch::channel(false);
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let lines = lines.clone();
     tokio::spawn(async move {
         let mut told = async || {
             tokio::select! {
@@ -102,6 +114,7 @@ async fn serve(flags: &Flags, variable: &dyn Fn(&str) -> Option<String>) -> anyh
         told().await;
         hurry.send_replace(true);
         told().await;
+        lines.settle().await;
         std::process::exit(1);
     });
     kanarie_gateway::run(config, Signals { stop: stopping, hurry: hurrying }).await
@@ -118,11 +131,27 @@ fn log_panics() {
 }
 
 /// A format that is none is told with the other problems of the configuration.
-fn log_to_stderr(format: &str) {
+fn log_to_stderr(format: &str) -> std::io::Result<LogLines> {
+    let is_json = format == "json";
+    let notice: fn(u64) -> String = if is_json {
+        |missing| {
+            format!(
+                r#"{{"level":"WARN","fields":{{"message":"lines dropped","lines":{missing}}}}}"#
+            )
+        }
+    } else {
+        |missing| format!(" WARN {missing} lines of the log were dropped: nobody read them in time")
+    };
+    let out = log::start(std::io::stderr(), notice)?;
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    if format == "json" { lines.json().init() } else { lines.init() }
+        .with_writer(out.clone());
+    if is_json {
+        lines.json().init()
+    } else {
+        lines.init()
+    }
+    Ok(out)
 }
