@@ -9,10 +9,11 @@ pub mod outbound;
 pub mod routes;
 
 use std::net::SocketAddr;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 use std::time::Duration;
 
 use prometheus::{Encoder as _, IntCounter, Registry, TextEncoder};
+use tracing_appender::non_blocking::ErrorCounter;
 
 use crate::events::metrics::{Counters, Counters2, Histograms, counter};
 use crate::events::outbound::{OutboundEvent, OutboundMetrics};
@@ -32,6 +33,12 @@ pub fn emit(event: impl Into<Event>) {
 /// The page of `/metrics`, in Prometheus' text format.
 pub fn render() -> String {
     METRICS.render()
+}
+
+/// Shows what the log drops from now on.
+pub fn count_dropped(lines: ErrorCounter) {
+    // A process has one log.
+    let _ = DROPPED.set(lines);
 }
 
 /// One thing that happened.
@@ -149,9 +156,12 @@ struct Metrics {
     channels_full: Counters<Bound>,
     connections_closed: Counters<CloseReason>,
     routes_trouble: Counters<RoutesTrouble>,
+    lines_dropped: IntCounter,
     outbound: OutboundMetrics,
 }
 
+/// The count of lines that the log has dropped, once it is kept.
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
 
 /// Buckets for answers to Twilio: a millisecond to the two seconds nobody may wait.
@@ -208,6 +218,11 @@ impl Metrics {
                 "What kept routes from being what they should be, by kind.",
                 "kind",
             ),
+            lines_dropped: counter(
+                &registry,
+                "kanarie_log_lines_dropped_total",
+                "Lines of the log that nobody read in time.",
+            ),
             outbound: OutboundMetrics::new(&registry),
             registry,
         }
@@ -238,6 +253,8 @@ impl Metrics {
     }
 
     fn render(&self) -> String {
+        let dropped = DROPPED.get().map_or(0, |lines| lines.dropped_lines() as u64);
+        self.lines_dropped.inc_by(dropped.saturating_sub(self.lines_dropped.get()));
         let mut page = Vec::new();
         // Writing to memory cannot fail, and names were checked when they were registered; should
         // it fail all the same, an empty page is better than none.

@@ -9,10 +9,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use kanarie_gateway::commands::{check_signature, send_test};
 use kanarie_gateway::config::{Flags, config};
-use kanarie_gateway::log::{self, LogLines};
 use kanarie_gateway::stop::Signals;
+use kanarie_gateway::{events, log};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 
 #[global_allocator]
@@ -66,14 +67,9 @@ async fn main() -> ExitCode {
     let done = match &arguments.command {
         None => {
             log_panics();
-            match log_to_stderr(&flags.log_format) {
-                Ok(lines) => {
-                    let served = serve(flags, &variable, &lines).await;
-                    lines.settle().await;
-                    served
-                }
-                Err(error) => Err(error.into()),
-            }
+            // Dropped, it writes the last lines.
+            let _lines = log_to_stderr(&flags.log_format);
+            serve(flags, &variable).await
         }
         Some(Command::CheckSignature(request)) => {
             check_signature::run(request, flags, &variable).await
@@ -89,18 +85,13 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn serve(
-    flags: &Flags,
-    variable: &dyn Fn(&str) -> Option<String>,
-    lines: &LogLines,
-) -> anyhow::Result<()> {
+async fn serve(flags: &Flags, variable: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<()> {
     let config = config(flags, variable)?;
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let (stop, stopping) = watch::channel(false);
     let (hurry, hurrying) = watch::channel(false);
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    let lines = lines.clone();
     tokio::spawn(async move {
         let mut told = async || {
             tokio::select! {
@@ -114,7 +105,6 @@ async fn serve(
         told().await;
         hurry.send_replace(true);
         told().await;
-        lines.settle().await;
         std::process::exit(1);
     });
     kanarie_gateway::run(config, Signals { stop: stopping, hurry: hurrying }).await
@@ -131,27 +121,18 @@ fn log_panics() {
 }
 
 /// A format that is none is told with the other problems of the configuration.
-fn log_to_stderr(format: &str) -> std::io::Result<LogLines> {
-    let is_json = format == "json";
-    let notice: fn(u64) -> String = if is_json {
-        |missing| {
-            format!(
-                r#"{{"level":"WARN","fields":{{"message":"lines dropped","lines":{missing}}}}}"#
-            )
-        }
-    } else {
-        |missing| format!(" WARN {missing} lines of the log were dropped: nobody read them in time")
-    };
-    let out = log::start(std::io::stderr(), notice)?;
+fn log_to_stderr(format: &str) -> WorkerGuard {
+    let (out, guard) = log::start(std::io::stderr());
+    events::count_dropped(out.error_counter());
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(out.clone());
-    if is_json {
+        .with_writer(out);
+    if format == "json" {
         lines.json().init()
     } else {
         lines.init()
     }
-    Ok(out)
+    guard
 }

@@ -110,7 +110,7 @@ impl Owner<'_> {
         let count = match senders.shared(&sender, now) {
             Slot::Ask(count) => count,
             Slot::After(wait) => {
-                return Ok(Reserved::After(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX)));
+                return Ok(Reserved::After(millis(wait)));
             }
         };
         let reserve = Reserve { sender: sender.clone(), per_second, count };
@@ -144,8 +144,7 @@ impl Owner<'_> {
 
     /// Puts the head back.
     pub(crate) async fn retry(&self, pause: Duration, counted: bool) -> Result<(), End> {
-        let delay_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-        self.leave(Retry { lease: self.lease(), delay_ms, counted }).await
+        self.leave(Retry { lease: self.lease(), delay_ms: millis(pause), counted }).await
     }
 
     /// Puts the head with those that wait for an agent, for `until`; lets one try in `probe`.
@@ -155,7 +154,6 @@ impl Owner<'_> {
         until: Duration,
         probe: Duration,
     ) -> Result<(), End> {
-        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let (until_ms, probe_ms) = (millis(until), millis(probe));
         let lease = self.lease();
         self.leave(ParkHead { lease, revision, until_ms, probe_ms }).await
@@ -227,6 +225,10 @@ impl Owner<'_> {
     async fn leave<V: Scripted<Answer = Owned>>(&self, verb: V) -> Result<(), End> {
         left(insist(&self.worker.ctx.store, verb).await?)
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn rarely(pause: Duration, age: Duration) -> Duration {

@@ -3,11 +3,9 @@
 //! Takes an address, gives a listener. On a machine without IPv6 `[::]` becomes `0.0.0.0`, and a line
 //! says so; every other address is taken as it is or not at all.
 
-use std::future::Future;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use rustix::io::Errno;
 use tokio::net::TcpListener;
 
 use crate::events::{Event, emit};
@@ -17,65 +15,41 @@ use crate::events::{Event, emit};
 /// # Errors
 /// The system's.
 pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    bind_by(address, TcpListener::bind).await
-}
-
-async fn bind_by<T, F>(address: SocketAddr, bind: impl Fn(SocketAddr) -> F) -> io::Result<T>
-where
-    F: Future<Output = io::Result<T>>,
-{
-    match bind(address).await {
-        Err(error) if is_every_ipv6(address) && lacks_ipv6(&error) => {
-            let instead = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
-            emit(Event::WithoutIpv6 { instead });
-            bind(instead).await
-        }
-        bound => bound,
+    let listener = TcpListener::bind(&candidates(address)[..]).await?;
+    let instead = listener.local_addr()?;
+    if address.is_ipv6() && instead.is_ipv4() {
+        emit(Event::WithoutIpv6 { instead });
     }
+    Ok(listener)
 }
 
-fn is_every_ipv6(address: SocketAddr) -> bool {
-    address.is_ipv6() && address.ip().is_unspecified()
-}
-
-/// Whether the system has no such family at all, or no address of it.
-fn lacks_ipv6(error: &io::Error) -> bool {
-    let errno = Errno::from_io_error(error);
-    matches!(errno, Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
+/// The addresses to try, the first that there is being taken.
+fn candidates(address: SocketAddr) -> Vec<SocketAddr> {
+    let is_every = address.is_ipv6() && address.ip().is_unspecified();
+    let instead = is_every.then(|| SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port())));
+    [Some(address), instead].into_iter().flatten().collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-    use std::net::SocketAddr;
+    use super::{bind, candidates};
 
-    use rustix::io::Errno;
-
-    use super::{bind, bind_by};
-
-    /// Binds on a machine without IPv6.
-    async fn without_ipv6(address: SocketAddr) -> io::Result<SocketAddr> {
-        if address.is_ipv6() { Err(Errno::AFNOSUPPORT.into()) } else { Ok(address) }
+    #[test]
+    fn every_ipv6_address_may_become_every_ipv4_one_and_no_other_is_replaced() {
+        let tried = |address: &str| {
+            let addresses = candidates(address.parse().unwrap());
+            addresses.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(tried("[::]:8080"), ["[::]:8080", "0.0.0.0:8080"]);
+        assert_eq!(tried("[::1]:8080"), ["[::1]:8080"]);
+        assert_eq!(tried("127.0.0.1:8080"), ["127.0.0.1:8080"]);
     }
 
     #[tokio::test]
-    async fn where_there_is_no_ipv6_every_address_is_every_ipv4_one() {
-        let bound = bind_by("[::]:8080".parse().unwrap(), without_ipv6).await;
-        assert_eq!(bound.unwrap().to_string(), "0.0.0.0:8080");
-    }
-
-    #[tokio::test]
-    async fn one_address_is_never_replaced_by_another() {
-        assert!(bind_by("[::1]:8080".parse().unwrap(), without_ipv6).await.is_err());
-        let taken = |_| async { Err::<(), _>(io::Error::from(Errno::ADDRINUSE)) };
-        let error = bind_by("[::]:8080".parse().unwrap(), taken).await.unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-    }
-
-    #[tokio::test]
-    async fn every_address_is_reached_by_ipv4_too() {
+    async fn every_address_is_reached_by_ipv4_too_and_taken_once() {
         let listener = bind("[::]:0".parse().unwrap()).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         assert!(tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok());
+        assert!(bind(format!("[::]:{port}").parse().unwrap()).await.is_err());
     }
 }

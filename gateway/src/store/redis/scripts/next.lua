@@ -27,12 +27,7 @@ local function take_back()
     crash(conversation)
   end
   for _, conversation in ipairs(redis.call("ZRANGEBYSCORE", DLY, "-inf", now, "LIMIT", 0, 8)) do
-    local row = row_of(conversation)
-    if row and not row.nonce then
-      end_delay(conversation, row)
-      make_ready(conversation, row)
-      keep(conversation, row)
-    else
+    if not wake(conversation) then
       redis.call("ZREM", DLY, conversation)
       changed()
     end
@@ -42,17 +37,12 @@ local function take_back()
     changed()
     local from, to = "[" .. park .. " ", "[" .. park .. " \255"
     local first = redis.call("ZRANGEBYLEX", PRK, from, to, "LIMIT", 0, 1)[1]
-    local conversation = first and string.sub(first, -32)
-    local row = conversation and row_of(conversation)
-    if row and row.park then
-      redis.call("ZADD", PRB, now + 60000, park)
-      end_delay(conversation, row)
-      make_ready(conversation, row)
-      keep(conversation, row)
-    elseif first then
-      redis.call("ZREM", PRK, first)
-    else
+    if not first then
       redis.call("ZREM", PRB, park)
+    elseif wake(string.sub(first, -32), true) then
+      redis.call("ZADD", PRB, now + 60000, park)
+    else
+      redis.call("ZREM", PRK, first)
     end
   end
   leased, delayed, probed = first_ends()

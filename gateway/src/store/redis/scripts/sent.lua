@@ -25,11 +25,5 @@ end
 -- Keeps such an intent; a conversation that waited to learn it becomes ready.
 local function keep_sid(conversation, intent, was_marked)
   keep_intent(conversation, intent)
-  if not was_marked or not redis.call("ZSCORE", DLY, conversation) then return end
-  local row = row_of(conversation)
-  if row and not row.nonce then
-    end_delay(conversation, row)
-    make_ready(conversation, row)
-    keep(conversation, row)
-  end
+  if was_marked and redis.call("ZSCORE", DLY, conversation) then wake(conversation) end
 end

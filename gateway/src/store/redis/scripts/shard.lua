@@ -162,6 +162,16 @@ local function begin_turn(start)
   if start > clock then redis.call("HSET", VT, "clock", start) end
 end
 
+-- Makes a delayed conversation ready, or only one that waits for an agent; false when it is none.
+local function wake(conversation, is_parked)
+  local row = row_of(conversation)
+  if not row or row.nonce or is_parked and not row.park then return false end
+  end_delay(conversation, row)
+  make_ready(conversation, row)
+  keep(conversation, row)
+  return true
+end
+
 -- Leases a conversation that waits in no set any more and whose turn has begun; gives its row's
 -- text. The try is counted before any work, so that a death cannot loop for ever.
 local function lease(conversation, row, nonce, lease_ms)

@@ -9,14 +9,6 @@ local waiting = redis.call("ZRANGEBYLEX", PRK, from, to, "LIMIT", 0, 200)
 if #waiting < 200 then redis.call("ZREM", PRB, park) end
 changed()
 for _, place in ipairs(waiting) do
-  local conversation = string.sub(place, -32)
-  local row = row_of(conversation)
-  if row and row.park then
-    end_delay(conversation, row)
-    make_ready(conversation, row)
-    keep(conversation, row)
-  else
-    redis.call("ZREM", PRK, place)
-  end
+  if not wake(string.sub(place, -32), true) then redis.call("ZREM", PRK, place) end
 end
 return #waiting
