@@ -49,6 +49,7 @@ pub(crate) struct Gateway {
     pub(crate) routes: Arc<RouteTable>,
     pub(crate) store: SharedStore,
     pub(crate) doorbell: Arc<Doorbell>,
+    pub(crate) handover: Handover,
     pub(crate) reports: Reports,
     pub(crate) full: FullChannels,
     pub(crate) pulse: Pulse,
@@ -80,7 +81,7 @@ impl Gateway {
         let store: SharedStore = Arc::new(Store::Embedded(store));
         let (routes, doorbell) = (Arc::new(routes), Arc::new(Doorbell::default()));
         let (key, full) = (LearnedKey::default(), FullChannels::default());
-        let reports = Reports::default();
+        let (reports, handover) = (Reports::default(), Handover::default());
         let pulse = Pulse::default();
         key.set(StoreKey::from_bytes(KEY));
         let public = router(Arc::new(Inbound {
@@ -88,7 +89,7 @@ impl Gateway {
             store: Arc::clone(&store),
             key,
             doorbell: Arc::clone(&doorbell),
-            handover: Handover::default(),
+            handover: handover.clone(),
             clock,
             limits: ClientLimits::default(),
             bodies: BodyBudget::default(),
@@ -97,7 +98,7 @@ impl Gateway {
             full: full.clone(),
             pulse: pulse.clone(),
         }));
-        Self { routes, store, doorbell, reports, full, pulse, public }
+        Self { routes, store, doorbell, handover, reports, full, pulse, public }
     }
 
     pub(crate) async fn message(&self, body: &str) -> Told {

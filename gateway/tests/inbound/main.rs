@@ -5,5 +5,6 @@
 mod callbacks;
 mod gateway;
 mod messages;
+mod places;
 mod refused;
 mod strangers;

@@ -6,9 +6,11 @@
 use kanarie_queue::admit::Admission;
 use kanarie_queue::claim::Claimed;
 use kanarie_queue::dead::{Buried, SumDead};
+use kanarie_queue::expire::ExpireLeases;
 use kanarie_queue::lease::Owned;
 use kanarie_queue::send::{Committed, Marked};
 use kanarie_words::class::Class;
+use kanarie_words::ids::{Holder, Nonce};
 use redis::{Cmd, FromRedisValue, cmd};
 
 use crate::stage::{LEASE_MS, START, Stage, canary, conversation, lease_of};
@@ -352,6 +354,19 @@ async fn an_expired_lease_whose_nonce_is_gone_is_taken_over() {
     raw::<i64>(&stage, cmd("DEL").arg(key("own"))).await;
     stage.pass(LEASE_MS);
     assert_eq!(stage.claim("b").await.0.envelope, "SM1");
+}
+
+#[tokio::test]
+async fn an_entry_of_a_process_that_died_ends_nobody_else_s_lease() {
+    let stage = Stage::redis().await;
+    let lease = stage.lease(1, "SM1", "a").await;
+    let dead = Holder::from_bytes([7; 8]);
+    let stale = Nonce::held_by(&dead, [1; 16]);
+    set_field(&stage, "own", stale.as_str(), lease.conversation.as_str()).await;
+    assert_eq!(stage.run(ExpireLeases { holder: Some(dead) }).await, 0);
+    assert_eq!(stage.keep_run(&lease, None).await, Owned::Done);
+    let left: Vec<String> = raw(&stage, cmd("HKEYS").arg(key("own"))).await;
+    assert_eq!(left, ["a"]);
 }
 
 #[tokio::test]
