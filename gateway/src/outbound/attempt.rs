@@ -28,7 +28,7 @@ use crate::outbound::agent::permit::Permit;
 use crate::outbound::end::End;
 use crate::outbound::limit::Sign;
 use crate::outbound::owner::Owner;
-use crate::outbound::places;
+use crate::outbound::places::InFlight;
 use crate::outbound::reply::{self, Reply};
 use crate::outbound::track::Choice;
 use crate::random;
@@ -168,7 +168,7 @@ impl Asking<'_> {
     fn learn_of_stable(
         &self,
         permit: Permit,
-        asking: &places::Asking,
+        question: &InFlight,
         attempt: &Attempt,
         began: Instant,
     ) {
@@ -185,7 +185,7 @@ impl Asking<'_> {
             (_, Some(Health::Ill(_))) if is_busy && !is_away => Sign::Busy(began),
             _ => return,
         };
-        asking.learn(sign, Instant::now());
+        question.learn(sign, Instant::now());
     }
 
     /// Nobody's outcome: more answers to the channel's namespace are read than there is memory for.
@@ -222,12 +222,12 @@ impl Asking<'_> {
         let began = Instant::now();
         // Only stable has a permit, and only its questions count for its room.
         let places = &self.owner.worker.places;
-        let asking = permit.is_some().then(|| places.ask(&self.route.channel.uid));
+        let question = permit.is_some().then(|| places.ask(&self.route.channel.uid));
         let attempt =
             agents.ask(self.question(begun.may_be_lost), revision, begun.run, &keep).await;
         let took = began.elapsed();
-        if let (Some(permit), Some(asking)) = (permit, asking) {
-            self.learn_of_stable(permit, &asking, &attempt, began);
+        if let (Some(permit), Some(question)) = (permit, question) {
+            self.learn_of_stable(permit, &question, &attempt, began);
         }
         if attempt.outcome == Err(Failure::NoMemory) {
             return Err(self.without_memory());

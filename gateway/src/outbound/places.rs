@@ -41,7 +41,7 @@ pub(crate) struct Seat {
 }
 
 /// A question to stable that is out.
-pub(crate) struct Asking {
+pub(crate) struct InFlight {
     places: Arc<Places>,
     channel: ChannelUid,
 }
@@ -52,7 +52,7 @@ struct Channel {
     places: u32,
     returns: Returns,
     /// Questions that stable is being asked, and the most of them.
-    asking: u32,
+    in_flight: u32,
     limit: Option<Limit>,
 }
 
@@ -108,9 +108,9 @@ impl Places {
     }
 
     /// Counts a question to stable until it is dropped.
-    pub(crate) fn ask(self: &Arc<Self>, channel: &ChannelUid) -> Asking {
-        self.seats().channels.entry(channel.clone()).or_default().asking += 1;
-        Asking { places: Arc::clone(self), channel: channel.clone() }
+    pub(crate) fn ask(self: &Arc<Self>, channel: &ChannelUid) -> InFlight {
+        self.seats().channels.entry(channel.clone()).or_default().in_flight += 1;
+        InFlight { places: Arc::clone(self), channel: channel.clone() }
     }
 
     fn seats(&self) -> MutexGuard<'_, Seats> {
@@ -167,19 +167,21 @@ impl Seat {
     }
 }
 
-impl Asking {
+impl InFlight {
     /// Learns from the answer how much room the agent has.
     pub(crate) fn learn(&self, sign: Sign, now: Instant) {
         self.places.seats().change(&self.channel, |channel| {
-            channel.limit = Limit::after(channel.limit, sign, channel.asking, now);
+            channel.limit = Limit::after(channel.limit, sign, channel.in_flight, now);
         });
     }
 }
 
-impl Drop for Asking {
+impl Drop for InFlight {
     fn drop(&mut self) {
         let mut seats = self.places.seats();
-        seats.change(&self.channel, |channel| channel.asking = channel.asking.saturating_sub(1));
+        seats.change(&self.channel, |channel| {
+            channel.in_flight = channel.in_flight.saturating_sub(1)
+        });
     }
 }
 
@@ -189,7 +191,7 @@ impl Seats {
     fn take(&mut self, channel: &ChannelUid, turns: u32, has_reply: bool, now: Instant) -> bool {
         let of_channel = self.channels.entry(channel.clone()).or_default();
         let limit = of_channel.limit.filter(|_| !has_reply);
-        let is_limited = limit.is_some_and(|limit| !limit.allows(of_channel.asking, now));
+        let is_limited = limit.is_some_and(|limit| !limit.allows(of_channel.in_flight, now));
         let has_place = of_channel.places + self.taken < turns && !is_limited;
         if has_place {
             of_channel.places += 1;
@@ -203,9 +205,9 @@ impl Seats {
         let Some(of_channel) = self.channels.get_mut(channel) else { return };
         change(of_channel);
         let now = Instant::now();
-        let Channel { places, asking, returns, limit } = of_channel;
+        let Channel { places, in_flight, returns, limit } = of_channel;
         let is_free = limit.is_none_or(|limit| limit.is_over(now)) && returns.is_over(now);
-        if *places == 0 && *asking == 0 && is_free {
+        if *places == 0 && *in_flight == 0 && is_free {
             self.channels.remove(channel);
         }
     }
@@ -268,12 +270,12 @@ mod tests {
     #[test]
     fn a_channel_has_as_many_places_as_its_agent_has_room_for() {
         let (places, now) = (Arc::new(Places::new(2_000)), Instant::now());
-        let mut asking: Vec<_> = (0..100).map(|_| places.ask(&channel("a"))).collect();
-        asking[0].learn(Sign::Busy(now), now);
+        let mut in_flight: Vec<_> = (0..100).map(|_| places.ask(&channel("a"))).collect();
+        in_flight[0].learn(Sign::Busy(now), now);
         assert!(seat(&places, "a").is_none() && seat(&places, "b").is_some());
         let free = places.free().now_or_never().flatten().unwrap();
         assert!(places.seat(free, &channel("a"), true, now).is_ok(), "it has its reply");
-        asking.truncate(49);
+        in_flight.truncate(49);
         assert!(seat(&places, "a").is_some());
         assert!(seat(&places, "a").is_some(), "a canary's turns count for nothing");
     }
