@@ -71,6 +71,13 @@ pub struct ChannelRef {
     pub uid: ChannelUid,
 }
 
+/// As people, logs and metrics name it: `namespace/name`.
+impl fmt::Display for ChannelRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
 /// One revision with the live values of its secrets.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]

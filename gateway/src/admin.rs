@@ -39,8 +39,9 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
         .into_response()
 }
 
-async fn metrics() -> Response {
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], events::render()).into_response()
+async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+    let page = events::render(&admin.standing(), &admin.routes.names());
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], page).into_response()
 }
 
 async fn outcome(Path(sid): Path<String>) -> Response {

@@ -4,24 +4,37 @@
 //! Labels come from enums only. Never sees customer text, a phone number or a secret: no event has
 //! a field for one. Histograms carry no channel.
 
-mod metrics;
+/// A line of the log, within a span that names the subject of the task: made when the line is written.
+macro_rules! tell {
+    ($level:ident, $($told:tt)+) => {
+        if tracing::enabled!(tracing::Level::$level) {
+            let _subject = $crate::subject::entered();
+            tracing::event!(tracing::Level::$level, $($told)+);
+        }
+    };
+}
+
+mod levels;
 pub mod outbound;
 pub mod routes;
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::{LazyLock, OnceLock};
+use std::sync::{LazyLock, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use prometheus::{Encoder as _, IntCounter, Registry, TextEncoder};
+use kanarie_metrics::label::Label as _;
+use kanarie_metrics::page::{MetricsPage, OWN_BUCKETS};
+use kanarie_metrics::series::{Counter, CounterBy, CounterBy2, TimingBy};
 use tracing_appender::non_blocking::ErrorCounter;
 
-use crate::events::metrics::{Counters, Counters2, Histograms, counter};
+use crate::events::levels::LevelMetrics;
 use crate::events::outbound::{OutboundEvent, OutboundMetrics};
 use crate::events::routes::RoutesEvent;
 use crate::labels::{
-    Bound, Caller, CloseReason, Endpoint, Label as _, LifecycleChange, RoutesTrouble,
-    WebhookOutcome,
+    Bound, Caller, CloseReason, Endpoint, LifecycleChange, RoutesTrouble, WebhookOutcome,
 };
+use crate::levels::{GONE, Standing};
 
 /// Logs and counts an event.
 pub fn emit(event: impl Into<Event>) {
@@ -30,9 +43,15 @@ pub fn emit(event: impl Into<Event>) {
     log(&event);
 }
 
-/// The page of `/metrics`, in Prometheus' text format.
-pub fn render() -> String {
-    METRICS.render()
+/// The page of `/metrics`, in Prometheus' text format: how everything stands, and what was counted of the
+/// channels that are there.
+pub fn render(standing: &Standing, channels: &HashSet<String>) -> String {
+    METRICS.render(standing, channels)
+}
+
+/// A line for every metric: its name, its kind and its labels.
+pub fn outline() -> String {
+    METRICS.page.outline()
 }
 
 /// Shows what the log drops from now on.
@@ -147,16 +166,18 @@ impl From<OutboundEvent> for Event {
 
 /// Every metric of the process, its children resolved once.
 struct Metrics {
-    registry: Registry,
-    webhooks: Counters2<Endpoint, WebhookOutcome>,
-    webhook_seconds: Histograms<Endpoint>,
-    unanswered: Counters<Caller>,
-    store_failures: IntCounter,
-    accept_failures: IntCounter,
-    channels_full: Counters<Bound>,
-    connections_closed: Counters<CloseReason>,
-    routes_trouble: Counters<RoutesTrouble>,
-    lines_dropped: IntCounter,
+    page: MetricsPage,
+    looks: Mutex<()>,
+    webhooks: CounterBy2<Endpoint, WebhookOutcome>,
+    webhook_seconds: TimingBy<Endpoint>,
+    unanswered: CounterBy<Caller>,
+    store_failures: Counter,
+    accept_failures: Counter,
+    channels_full: CounterBy<Bound>,
+    connections_closed: CounterBy<CloseReason>,
+    routes_trouble: CounterBy<RoutesTrouble>,
+    lines_dropped: Counter,
+    levels: LevelMetrics,
     outbound: OutboundMetrics,
 }
 
@@ -164,67 +185,57 @@ struct Metrics {
 static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
 static METRICS: LazyLock<Metrics> = LazyLock::new(Metrics::new);
 
-/// Buckets for answers to Twilio: a millisecond to the two seconds nobody may wait.
-const ANSWER_BUCKETS: [f64; 10] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 2.0];
-
 impl Metrics {
     fn new() -> Self {
-        let registry = Registry::new();
+        let page = MetricsPage::new("gateway", env!("CARGO_PKG_VERSION"));
         Self {
-            webhooks: Counters2::new(
-                &registry,
+            looks: Mutex::new(()),
+            webhooks: page.counter_by2(
                 "kanarie_webhooks_total",
                 "Webhooks by URL and answer.",
                 ["endpoint", "outcome"],
             ),
-            webhook_seconds: Histograms::new(
-                &registry,
-                "kanarie_webhook_seconds",
+            webhook_seconds: page.timing_by(
+                "kanarie_webhook_duration_seconds",
                 "Time from a webhook's header to its answer.",
                 "endpoint",
-                &ANSWER_BUCKETS,
+                &OWN_BUCKETS,
             ),
-            unanswered: Counters::new(
-                &registry,
+            unanswered: page.counter_by(
                 "kanarie_unanswered_requests_total",
                 "Requests to the public port that nobody answers, by whether they carry a signature.",
                 "caller",
             ),
-            store_failures: counter(
-                &registry,
+            store_failures: page.counter(
                 "kanarie_admission_store_failures_total",
                 "Admissions that the store did not answer.",
             ),
-            accept_failures: counter(
-                &registry,
+            accept_failures: page.counter(
                 "kanarie_accept_failures_total",
                 "How often accepting connections began to fail: out of descriptors, most likely.",
             ),
-            channels_full: Counters::new(
-                &registry,
+            channels_full: page.counter_by(
                 "kanarie_channel_full_total",
                 "How often a channel came to a bound of its own, by bound.",
                 "bound",
             ),
-            connections_closed: Counters::new(
-                &registry,
+            connections_closed: page.counter_by(
                 "kanarie_connections_closed_total",
                 "Connections closed by the gateway before their request was complete.",
                 "reason",
             ),
-            routes_trouble: Counters::new(
-                &registry,
+            routes_trouble: page.counter_by(
                 "kanarie_routes_trouble_total",
                 "What kept routes from being what they should be, by kind.",
                 "kind",
             ),
-            lines_dropped: counter(
-                &registry,
+            lines_dropped: page.counter(
                 "kanarie_log_lines_dropped_total",
                 "Lines of the log that nobody read in time.",
             ),
-            outbound: OutboundMetrics::new(&registry),
-            registry,
+            levels: LevelMetrics::new(&page),
+            outbound: OutboundMetrics::new(&page),
+            page,
         }
     }
 
@@ -252,16 +263,14 @@ impl Metrics {
         }
     }
 
-    fn render(&self) -> String {
+    fn render(&self, standing: &Standing, channels: &HashSet<String>) -> String {
+        // Two that look at once would show each other's.
+        let _looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        self.levels.show(standing);
+        self.page.keep_channels(|channel| channel == GONE || channels.contains(channel));
         let dropped = DROPPED.get().map_or(0, |lines| lines.dropped_lines() as u64);
-        self.lines_dropped.inc_by(dropped.saturating_sub(self.lines_dropped.get()));
-        let mut page = Vec::new();
-        // Writing to memory cannot fail, and names were checked when they were registered; should
-        // it fail all the same, an empty page is better than none.
-        if TextEncoder::new().encode(&self.registry.gather(), &mut page).is_err() {
-            page.clear();
-        }
-        String::from_utf8(page).unwrap_or_default()
+        self.lines_dropped.reach(dropped);
+        self.page.render()
     }
 }
 
@@ -270,39 +279,39 @@ fn log(event: &Event) {
     match event {
         Event::Webhook { endpoint, outcome, took } => {
             let (endpoint, outcome) = (endpoint.as_str(), outcome.as_str());
-            tracing::debug!(endpoint, outcome, took_us = took.as_micros(), "webhook answered");
+            tell!(DEBUG, endpoint, outcome, took_us = took.as_micros(), "webhook answered");
         }
         Event::Unanswered { caller, line } => {
             line.iter().for_each(|line| log_unanswered(*caller, line));
         }
         Event::StoreFailed { error } => {
-            tracing::debug!(%error, "admission refused: the store gave no answer");
+            tell!(DEBUG, %error, "admission refused: the store gave no answer");
         }
         Event::StoreOutageBegan { error } => {
-            tracing::error!(%error, "the store gives no answers: this is said once, and its end");
+            tell!(ERROR, %error, "the store gives no answers: this is said once, and its end");
         }
         Event::StoreOutageEnded { failures, lasted } => {
             let lasted_ms = lasted.as_millis();
-            tracing::warn!(failures, lasted_ms, "the store answers again");
+            tell!(WARN, failures, lasted_ms, "the store answers again");
         }
         Event::ConnectionClosed { reason } => {
-            tracing::debug!(reason = reason.as_str(), "connection closed early");
+            tell!(DEBUG, reason = reason.as_str(), "connection closed early");
         }
         Event::WithoutIpv6 { instead } => {
-            tracing::warn!(%instead, "there is no IPv6 here: listening on IPv4 only");
+            tell!(WARN, %instead, "there is no IPv6 here: listening on IPv4 only");
         }
         Event::AcceptFailed { error } => {
-            tracing::warn!(%error, "connections are not accepted at present")
+            tell!(WARN, %error, "connections are not accepted at present")
         }
         Event::ChannelFull { channel, bound } => {
             let bound = bound.as_str();
-            tracing::error!(channel, bound, "a channel holds as much as it may: it gets no more");
+            tell!(ERROR, channel, bound, "a channel holds as much as it may: it gets no more");
         }
         Event::ChannelHasRoom { channel, bound } => {
-            tracing::info!(channel, bound = bound.as_str(), "a full channel has room again");
+            tell!(INFO, channel, bound = bound.as_str(), "a full channel has room again");
         }
-        Event::Lifecycle { change } => tracing::info!(change = change.as_str(), "gateway"),
-        Event::TaskEnded { error } => tracing::error!(%error, "the gateway ends"),
+        Event::Lifecycle { change } => tell!(INFO, change = change.as_str(), "gateway"),
+        Event::TaskEnded { error } => tell!(ERROR, %error, "the gateway ends"),
         Event::Routes(event) => event.log(),
         Event::Outbound(event) => event.log(),
     }
@@ -311,7 +320,8 @@ fn log(event: &Event) {
 fn log_unanswered(caller: Caller, line: &Unanswered) {
     let Unanswered { method, path, requests } = line;
     match caller {
-        Caller::Signed => tracing::warn!(
+        Caller::Signed => tell!(
+            WARN,
             method,
             path,
             requests,
@@ -319,17 +329,21 @@ fn log_unanswered(caller: Caller, line: &Unanswered) {
              /webhooks/twilio/whatsapp, and its method be POST"
         ),
         Caller::Unsigned => {
-            tracing::info!(method, path, requests, "requests that nobody answers");
+            tell!(INFO, method, path, requests, "requests that nobody answers");
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
     use std::time::Duration;
 
+    use kanarie_metrics::label::Label as _;
+
     use super::{Event, Metrics};
-    use crate::labels::{Endpoint, Label as _, WebhookOutcome};
+    use crate::labels::{Endpoint, WebhookOutcome};
+    use crate::levels::Standing;
 
     #[test]
     fn an_answered_webhook_is_counted_by_url_and_answer() {
@@ -337,15 +351,16 @@ mod tests {
         let took = Duration::from_millis(3);
         let (endpoint, outcome) = (Endpoint::Status, WebhookOutcome::Forbidden);
         metrics.count(&Event::Webhook { endpoint, outcome, took });
-        let page = metrics.render();
+        let page = metrics.render(&Standing::default(), &HashSet::new());
         let line = r#"kanarie_webhooks_total{endpoint="status",outcome="forbidden"} 1"#;
         assert!(page.contains(line), "{page}");
-        assert!(page.contains(r#"kanarie_webhook_seconds_count{endpoint="status"} 1"#), "{page}");
+        let line = r#"kanarie_webhook_duration_seconds_count{endpoint="status"} 1"#;
+        assert!(page.contains(line), "{page}");
     }
 
     #[test]
     fn every_series_is_there_before_anything_happened() {
-        let page = Metrics::new().render();
+        let page = Metrics::new().render(&Standing::default(), &HashSet::new());
         for outcome in WebhookOutcome::ALL {
             let line = format!(r#"outcome="{}"}} 0"#, outcome.as_str());
             assert!(page.contains(&line), "{line}");

@@ -46,6 +46,7 @@ use crate::server::body::{self, BodyBudget, BodyError};
 use crate::server::limits::ClientLimits;
 use crate::store::SharedStore;
 use crate::store::error::StoreError;
+use crate::subject::{self, Subject};
 
 /// Most bytes of a message in the queue. WhatsApp carries 4,096 characters, of four bytes each at
 /// most; without a bound one tenant's signed giants would fill the room of everybody.
@@ -98,9 +99,12 @@ async fn receive_status(State(inbound): State<Arc<Inbound>>, request: Request) -
 impl Inbound {
     async fn answer(&self, endpoint: Endpoint, request: Request) -> HttpResponse {
         let began = Instant::now();
-        let response = self.receive(endpoint, request).await.unwrap_or_else(|refusal| refusal);
-        emit(Event::Webhook { endpoint, outcome: response.outcome(), took: began.elapsed() });
-        response.into_response()
+        let answered = async {
+            let response = self.receive(endpoint, request).await.unwrap_or_else(|refusal| refusal);
+            emit(Event::Webhook { endpoint, outcome: response.outcome(), took: began.elapsed() });
+            response.into_response()
+        };
+        Subject::webhook().within(answered).await
     }
 
     /// The whole line; an error is a response that ends it early.
@@ -111,6 +115,7 @@ impl Inbound {
         let body = body::read_body(body, &self.limits, &self.bodies).await?;
         let body = UnverifiedBody::received(&body).ok_or(Response::TooLarge)?;
         let found = channel::find(endpoint, &body.addressed(), &self.routes, Instant::now());
+        let found = found.inspect(subject::found);
         let (entry, body) = verify(endpoint, found, body, &parts)?;
         let parsed = message::parse(&body, (self.clock)()).map_err(Response::Malformed)?;
         if !channel::is_own(&entry.route, &parsed) {
@@ -140,6 +145,8 @@ impl Inbound {
         }
         let conversation =
             key::conversation(key, &message.account, &message.sender, &message.customer);
+        subject::of(&conversation);
+        subject::about(&message.sid);
         let shard = conversation.shard();
         let channel = &route.channel.uid;
         let asked = self.gate.ask(async {
@@ -215,6 +222,8 @@ impl Inbound {
         if self.reports.is_settled(&id) {
             return Ok(Response::StatusCallback);
         }
+        subject::of(&id.conversation);
+        subject::about(&callback.sid);
         let SegmentId { conversation, intent, segment } = id.clone();
         let shard = conversation.shard();
         let sent = MarkSent { conversation, intent, segment, sid: callback.sid };

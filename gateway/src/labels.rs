@@ -4,17 +4,8 @@
 //! Takes nothing; gives an enum a set, and each value its one word. Stands below everything that
 //! says such a word, so that events need to know neither line. Never holds a name or a number.
 
-use kanarie_words::class::Class;
-
-/// A closed set of words for one label.
-pub trait Label: Copy + 'static {
-    /// Every value, in the order of its discriminants.
-    const ALL: &'static [Self];
-    /// The word on the metric and in the log.
-    fn as_str(self) -> &'static str;
-    /// Place in [`Label::ALL`].
-    fn index(self) -> usize;
-}
+use kanarie_metrics::label::Label;
+use kanarie_words::track::Track;
 
 /// Gives an enum its words; a variant that is left out does not compile.
 macro_rules! label {
@@ -29,17 +20,6 @@ macro_rules! label {
             }
         }
     };
-}
-
-/// Its words stand where it does: counts, labels and logs say the same.
-impl Label for Class {
-    const ALL: &'static [Self] = &Class::ALL;
-    fn as_str(self) -> &'static str {
-        Class::as_str(self)
-    }
-    fn index(self) -> usize {
-        self as usize
-    }
 }
 
 /// Why a message could not be answered.
@@ -69,6 +49,27 @@ pub enum DeadLetterClass {
     Permanent,
     /// Its reply came after the customer's 24 hours.
     NeedsTemplate,
+}
+
+/// Which revision's reply was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyOf {
+    /// Stable's.
+    Stable,
+    /// The canary's.
+    Canary,
+    /// The one that a turn before this one had committed or begun: nobody knows any more.
+    Earlier,
+}
+
+impl From<Option<Track>> for ReplyOf {
+    fn from(track: Option<Track>) -> Self {
+        match track {
+            Some(Track::Stable) => Self::Stable,
+            Some(Track::Canary) => Self::Canary,
+            None => Self::Earlier,
+        }
+    }
 }
 
 /// A webhook URL.
@@ -191,6 +192,7 @@ pub enum RoutesTrouble {
     OtherKey,
 }
 
+label!(ReplyOf { Stable => "stable", Canary => "canary", Earlier => "earlier" });
 label!(Endpoint { Message => "message", Status => "status" });
 label!(Caller { Signed => "signed", Unsigned => "unsigned" });
 label!(WebhookOutcome {
@@ -249,15 +251,12 @@ label!(LifecycleChange { Started => "started", Draining => "draining", Stopped =
 
 #[cfg(test)]
 mod tests {
-    use super::{Class, Label, LifecycleChange, WebhookOutcome};
+    use super::{Label, LifecycleChange, WebhookOutcome};
 
     #[test]
     fn a_label_finds_its_own_place() {
         for (place, outcome) in WebhookOutcome::ALL.iter().enumerate() {
             assert_eq!(outcome.index(), place);
-        }
-        for (place, class) in <Class as Label>::ALL.iter().enumerate() {
-            assert_eq!(class.index(), place);
         }
         assert_eq!(LifecycleChange::Stopped.index(), LifecycleChange::ALL.len() - 1);
     }

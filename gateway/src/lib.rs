@@ -41,6 +41,7 @@ pub mod heartbeat;
 pub mod inbound;
 pub mod key;
 pub mod labels;
+pub mod levels;
 pub mod loads;
 pub mod log;
 pub mod outbound;
@@ -52,6 +53,7 @@ mod settled;
 pub mod silence;
 pub mod stop;
 pub mod store;
+pub mod subject;
 pub mod tasks;
 pub mod wiring;
 

@@ -11,13 +11,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use kanarie_metrics::label::Label as _;
 use kanarie_queue::dead::{Load, SumLoads};
 use kanarie_words::ids::ChannelUid;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::events::{Event, emit};
-use crate::labels::{Bound, Label as _};
+use crate::labels::Bound;
 use crate::routes::table::RouteTable;
 use crate::store::SharedStore;
 
@@ -33,8 +34,8 @@ pub struct Bounds {
 }
 
 /// Asks the store until `shutdown` says true: every two seconds while something was admitted or buried
-/// here since the last look or a channel is at a bound, else every five minutes. Without an answer what was
-/// known stays: the heartbeat says that the store is away.
+/// here since the last look or a channel is at a bound, every half a minute while anything waits, else every
+/// five minutes. Without an answer what was known stays: the heartbeat says that the store is away.
 pub async fn watch(
     store: SharedStore,
     bounds: Bounds,
@@ -45,7 +46,8 @@ pub async fn watch(
     let mut unlooked = 0;
     while !*shutdown.borrow() {
         unlooked += 1;
-        if full.is_stirred() || unlooked >= AT_REST {
+        let longest = if full.has_waiting() { WAITING } else { AT_REST };
+        if full.is_stirred() || unlooked >= longest {
             unlooked = 0;
             if let Ok(loads) = store.run(SumLoads).await {
                 full.take(&loads, bounds, &routes);
@@ -60,20 +62,23 @@ pub async fn watch(
 
 /// Time between two looks.
 const EVERY: Duration = Duration::from_secs(2);
-/// Every how many of them one is taken while nothing happens here: others may fill a channel too.
+/// Every how many of them one is taken while things only wait: what waits may end anywhere.
+const WAITING: u32 = 15;
+/// The same while nothing happens here: others may fill a channel too.
 const AT_REST: u32 = 150;
 
 /// The channels that are at a bound. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct FullChannels {
     at: Arc<ArcSwap<BTreeSet<(Bound, ChannelUid)>>>,
+    loads: Arc<ArcSwap<Vec<Load>>>,
     stirred: Arc<AtomicBool>,
 }
 
 impl Default for FullChannels {
     /// Nothing is known yet, so the first look is due.
     fn default() -> Self {
-        Self { at: Arc::default(), stirred: Arc::new(AtomicBool::new(true)) }
+        Self { at: Arc::default(), loads: Arc::default(), stirred: Arc::new(AtomicBool::new(true)) }
     }
 }
 
@@ -86,6 +91,16 @@ impl FullChannels {
     /// Whether a channel may have come to a bound, or from one, since this was last asked.
     fn is_stirred(&self) -> bool {
         self.stirred.swap(false, Ordering::Relaxed) || !self.at.load().is_empty()
+    }
+
+    /// What every channel held at the last look.
+    pub fn loads(&self) -> Arc<Vec<Load>> {
+        self.loads.load_full()
+    }
+
+    /// Whether anything waited at the last look.
+    fn has_waiting(&self) -> bool {
+        self.loads.load().iter().any(|load| load.messages > 0)
     }
 
     /// Whether the channel has no room for another message.
@@ -118,6 +133,7 @@ impl FullChannels {
             emit(Event::ChannelHasRoom { channel: name(channel, routes), bound: *bound });
         }
         self.at.store(Arc::new(now));
+        self.loads.store(Arc::new(loads.to_vec()));
     }
 
     fn is_at(&self, bound: Bound, channel: &ChannelUid) -> bool {
@@ -140,10 +156,7 @@ fn is_reached(bound: Bound, load: &Load, bounds: Bounds, was_reached: bool) -> b
 
 /// For people: a channel without a route has its UID only.
 fn name(channel: &ChannelUid, routes: &RouteTable) -> String {
-    match routes.find_channel(channel.as_str()) {
-        Some(entry) => format!("{}/{}", entry.route.channel.namespace, entry.route.channel.name),
-        None => channel.to_string(),
-    }
+    routes.name_of(channel).unwrap_or_else(|| channel.to_string())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use clap::{Parser, Subcommand};
 use kanarie_gateway::commands::{check_signature, send_test};
 use kanarie_gateway::config::{Flags, config};
 use kanarie_gateway::stop::Signals;
-use kanarie_gateway::{events, log};
+use kanarie_gateway::{events, log, subject};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_appender::non_blocking::WorkerGuard;
@@ -116,6 +116,7 @@ fn log_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let at = panic.location().map(ToString::to_string);
         let said = panic.payload().downcast_ref::<&'static str>();
+        let _subject = subject::entered();
         tracing::error!(at, said, "a task panicked");
     }));
 }
@@ -130,7 +131,8 @@ fn log_to_stderr(format: &str) -> WorkerGuard {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(out);
     if format == "json" {
-        lines.json().init()
+        // A line has one span at most.
+        lines.json().with_span_list(false).init()
     } else {
         lines.init()
     }

@@ -22,6 +22,7 @@ mod next;
 mod owner;
 mod pace;
 mod places;
+mod put_back;
 mod quarantine;
 pub mod refused;
 pub mod reply;
@@ -79,6 +80,7 @@ pub async fn run(ctx: Context, mut signals: Signals) -> Result<(), Ended> {
     let (cut, cut_off) = watch::channel(false);
     let workshop = Arc::new(Workshop::new(&worker, &cut_off));
     worker.ctx.handover.open(&workshop);
+    worker.ctx.levels.open(&worker);
     let mut background = background(&worker);
     let mut claimers = claimers(&worker, &workshop, &signals.stop);
     let mut stop_told = signals.stop.clone();

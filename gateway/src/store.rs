@@ -152,6 +152,14 @@ impl Store {
         }
     }
 
+    /// Connections to the store that can be used now; the embedded one is always there.
+    pub fn lanes_up(&self) -> usize {
+        match self {
+            Self::Redis(store) => store.lanes_up(),
+            Self::Embedded(_) => 1,
+        }
+    }
+
     /// Waits until the store is of no use to this process any more: its disk failed.
     pub async fn broken(&self) {
         match self {

@@ -30,6 +30,7 @@ use crate::inbound::admission::Gate;
 use crate::inbound::{self, Inbound};
 use crate::key::{self, LearnedKey};
 use crate::labels::LifecycleChange;
+use crate::levels::Levels;
 use crate::loads::{self, FullChannels};
 use crate::outbound;
 use crate::outbound::agent::Agents;
@@ -105,6 +106,7 @@ struct Shared {
     handover: Handover,
     reports: Reports,
     full: FullChannels,
+    levels: Levels,
 }
 
 /// For turns that run when the gateway is told to stop. With five more for a POST that was begun at
@@ -225,6 +227,7 @@ impl Shared {
             handover: Handover::default(),
             reports: Reports::default(),
             full: FullChannels::default(),
+            levels: Levels::default(),
         }
     }
 
@@ -264,6 +267,7 @@ impl Shared {
             handover: self.handover.clone(),
             reports: self.reports.clone(),
             full: self.full.clone(),
+            levels: self.levels.clone(),
             agents,
             twilio,
             settings: Pace { turns, drain: OUTBOUND_DRAIN },
@@ -277,6 +281,8 @@ impl Shared {
             key: self.key.clone(),
             pulse: self.pulse.clone(),
             claimers: (turns > 0).then(|| self.claimers.clone()),
+            levels: self.levels.clone(),
+            full: self.full.clone(),
             shutdown,
         })
     }

@@ -17,6 +17,8 @@ use kanarie_gateway::cut::Cuts;
 use kanarie_gateway::ends::{self, MessageEnd};
 use kanarie_gateway::heartbeat::{Pulse, STALE_AFTER, beat};
 use kanarie_gateway::key::LearnedKey;
+use kanarie_gateway::levels::Levels;
+use kanarie_gateway::loads::{Bounds, FullChannels};
 use kanarie_gateway::routes::table::RouteTable;
 use kanarie_gateway::silence::Silence;
 use kanarie_gateway::store::embedded::EmbeddedStore;
@@ -25,7 +27,7 @@ use kanarie_gateway::store::{SharedStore, Store};
 use kanarie_gateway::tasks::{Alive, Living};
 use kanarie_queue::admit::Admit;
 use kanarie_queue::claim::{Claim, Claimed};
-use kanarie_queue::dead::Bury;
+use kanarie_queue::dead::{Bury, Load};
 use kanarie_queue::evidence::EndAttempt;
 use kanarie_queue::lease::Lease;
 use kanarie_queue::outcome::Evidence;
@@ -109,6 +111,33 @@ async fn the_metrics_page_has_the_webhooks() {
     let (status, body) = Port::new().get("/metrics", None).await;
     assert_eq!(status, 200);
     assert!(body.contains("kanarie_webhooks_total"), "{body}");
+}
+
+#[tokio::test]
+async fn the_metrics_page_has_what_waits_and_what_belongs_to_no_channel() {
+    let port = Port::new();
+    let load = |channel: &str, messages, dead_letters| Load {
+        channel: channel.parse().unwrap(),
+        messages,
+        bytes: 0,
+        dead_letters,
+    };
+    let bounds = Bounds { messages: 100, bytes: 100, dead_letters: 100 };
+    port.full.take(&[load("a", 3, 0), load("b", 4, 2)], bounds, &port.routes);
+    let (_, body) = port.get("/metrics", None).await;
+    for line in [
+        r#"kanarie_waiting_messages{channel="gone"} 7"#,
+        r#"kanarie_dead_letters{channel="gone"} 2"#,
+        "kanarie_store_lanes_up 1",
+        "kanarie_turns_in_use 0",
+    ] {
+        assert!(body.lines().any(|found| found == line), "{line}\n{body}");
+    }
+    let info = r#"kanarie_build_info{commit="#;
+    assert!(body.contains(info) && body.contains(r#"component="gateway""#), "{body}");
+    port.full.take(&[], bounds, &port.routes);
+    let (_, body) = port.get("/metrics", None).await;
+    assert!(!body.contains(r#"kanarie_waiting_messages{"#), "{body}");
 }
 
 #[tokio::test]
@@ -202,6 +231,7 @@ struct Port {
     key: LearnedKey,
     pulse: Pulse,
     claimers: Living,
+    full: FullChannels,
     stop: watch::Sender<bool>,
     router: axum::Router,
 }
@@ -212,6 +242,7 @@ impl Port {
         let store: SharedStore = Arc::new(Store::Embedded(store));
         let (routes, key) = (Arc::new(RouteTable::default()), LearnedKey::default());
         let (pulse, claimers) = (Pulse::default(), Living::default());
+        let full = FullChannels::default();
         let (stop, shutdown) = watch::channel(false);
         let router = router(Arc::new(Admin {
             routes: Arc::clone(&routes),
@@ -219,9 +250,11 @@ impl Port {
             key: key.clone(),
             pulse: pulse.clone(),
             claimers: Some(claimers.clone()),
+            levels: Levels::default(),
+            full: full.clone(),
             shutdown,
         }));
-        Self { routes, store, key, pulse, claimers, stop, router }
+        Self { routes, store, key, pulse, claimers, full, stop, router }
     }
 
     fn beat_until(&self, ending: watch::Receiver<bool>) -> impl Future<Output = ()> + use<> {

@@ -8,6 +8,8 @@ mod agents;
 mod asking;
 #[path = "worker_cases/crashes.rs"]
 mod crashes;
+#[path = "worker_cases/levels.rs"]
+mod levels;
 #[path = "worker_cases/patience.rs"]
 mod patience;
 #[path = "worker_cases/places.rs"]

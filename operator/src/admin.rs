@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 
@@ -72,11 +74,8 @@ pub async fn serve(
 
 type Shared = (Arc<Progress>, Arc<Metrics>);
 
-fn render(metrics: &Metrics) -> (StatusCode, String) {
-    match metrics.render() {
-        Ok(text) => (StatusCode::OK, text),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
-    }
+fn render(metrics: &Metrics) -> Response {
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.render()).into_response()
 }
 
 #[cfg(test)]

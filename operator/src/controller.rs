@@ -111,7 +111,7 @@ pub async fn run(ctx: Arc<Ctx>, queues: Vec<ReconcileQueue>, stop: watch::Receiv
 async fn reconcile(object: Arc<Guarded>, ctx: Arc<Ctx>) -> Result<Action, ReconcileError> {
     let started = Instant::now();
     let ended = tokio::time::timeout(RECONCILE_TIMEOUT, line(&object, &ctx)).await;
-    ctx.metrics.reconcile_seconds.observe(started.elapsed().as_secs_f64());
+    ctx.metrics.reconcile_duration.observe(started.elapsed());
     let pause = match ended.unwrap_or(Err(ReconcileError::Timeout)) {
         // Whoever was first is seen by the watch of the routes.
         Err(ReconcileError::Apply(ApplyError::Conflict)) => CONFLICT,
@@ -285,7 +285,7 @@ fn on_error(object: Arc<Guarded>, error: &ReconcileError, ctx: Arc<Ctx>) -> Acti
         ReconcileError::Report(_) => "report",
         ReconcileError::Timeout => "timeout",
     };
-    ctx.metrics.reconcile_failures.with_label_values(&[class]).inc();
+    ctx.metrics.reconcile_failures.inc([class]);
     let pause = Duration::from_secs(1 << failures.min(6)).min(MAX_BACKOFF);
     tracing::warn!(
         namespace = object.namespace(),

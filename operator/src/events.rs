@@ -37,7 +37,7 @@ struct Told {
 /// A decision that was just written: one log line and one count.
 pub fn decided(metrics: &Metrics, identity: &Identity, transitions: &[HistoryEntry]) {
     for transition in transitions {
-        metrics.transitions.with_label_values(&[&transition.reason]).inc();
+        metrics.transitions.inc([&transition.reason]);
         tracing::info!(
             namespace = identity.key.namespace,
             channel = identity.key.name,

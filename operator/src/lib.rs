@@ -69,9 +69,6 @@ pub enum RunError {
     /// The HTTP client cannot be made.
     #[error("the client for --gateway-url cannot be made")]
     Http(#[source] reqwest::Error),
-    /// Metrics cannot be registered.
-    #[error("metrics cannot be registered")]
-    Metrics(#[from] prometheus::Error),
     /// No randomness.
     #[error("the system gives no randomness for the name of this process")]
     Random(getrandom::Error),
@@ -87,7 +84,7 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), RunError> {
     let listener = listen::bind(config.admin_listen).await.map_err(RunError::Listen)?;
-    let metrics = Arc::new(Metrics::new()?);
+    let metrics = Arc::new(Metrics::default());
     let progress = Arc::new(Progress::default());
     // Dropping the set ends its tasks, whichever way this function is left.
     let mut tasks = JoinSet::new();

@@ -1,89 +1,99 @@
 //! Metrics of the operator: typed, registered once, without names of channels or customers.
+//!
+//! Takes what happened, gives the page of `/metrics`.
 
-use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
-};
+use kanarie_metrics::page::{MetricsPage, OTHERS_BUCKETS};
+use kanarie_metrics::series::{Counter, CounterOfWords, Gauge, Timing};
 
 /// Every metric of the operator.
 pub struct Metrics {
-    registry: Registry,
-    /// Time that a reconcile took, in seconds.
-    pub reconcile_seconds: Histogram,
+    page: MetricsPage,
+    /// Time that a reconcile took.
+    pub reconcile_duration: Timing,
     /// Reconciles that failed, by class.
-    pub reconcile_failures: IntCounterVec,
+    pub reconcile_failures: CounterOfWords<1>,
     /// Transitions, by reason.
-    pub transitions: IntCounterVec,
+    pub transitions: CounterOfWords<1>,
     /// Conditional writes of a route that lost against another writer.
-    pub route_conflicts: IntCounter,
+    pub route_conflicts: Counter,
     /// Questions to the gateways without an answer.
-    pub control_failures: IntCounter,
+    pub control_failures: Counter,
     /// Routes that were deleted because their channel is gone.
-    pub orphans_deleted: IntCounter,
+    pub orphans_deleted: Counter,
     /// 1 while this process leads.
-    pub leader: IntGauge,
+    pub leader: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let page = MetricsPage::new("operator", env!("CARGO_PKG_VERSION"));
+        Self {
+            reconcile_duration: page.timing(
+                "kanarie_operator_reconcile_duration_seconds",
+                "Time that a reconcile of a channel took.",
+                &OTHERS_BUCKETS,
+            ),
+            reconcile_failures: page.counter_of_words(
+                "kanarie_operator_reconcile_failures_total",
+                "Reconciles that failed, by class.",
+                ["class"],
+            ),
+            transitions: page.counter_of_words(
+                "kanarie_operator_transitions_total",
+                "Transitions of rollouts, by reason.",
+                ["reason"],
+            ),
+            route_conflicts: page.counter(
+                "kanarie_operator_route_conflicts_total",
+                "Conditional writes of a route that lost against another writer.",
+            ),
+            control_failures: page.counter(
+                "kanarie_operator_control_failures_total",
+                "Questions to the gateways without an answer.",
+            ),
+            orphans_deleted: page.counter(
+                "kanarie_operator_orphans_deleted_total",
+                "Routes deleted because their channel is gone.",
+            ),
+            leader: page.gauge("kanarie_operator_leader", "1 while this process leads."),
+            page,
+        }
+    }
 }
 
 impl Metrics {
-    /// Registers everything in a registry of its own.
-    pub fn new() -> Result<Self, prometheus::Error> {
-        let registry = Registry::new();
-        let histogram = HistogramOpts::new(
-            "kanarie_operator_reconcile_seconds",
-            "Time that a reconcile of a channel took",
-        );
-        let metrics = Self {
-            reconcile_seconds: Histogram::with_opts(histogram)?,
-            reconcile_failures: IntCounterVec::new(
-                Opts::new("kanarie_operator_reconcile_failures_total", "Reconciles that failed"),
-                &["class"],
-            )?,
-            transitions: IntCounterVec::new(
-                Opts::new("kanarie_operator_transitions_total", "Transitions of rollouts"),
-                &["reason"],
-            )?,
-            route_conflicts: IntCounter::new(
-                "kanarie_operator_route_conflicts_total",
-                "Conditional writes of a route that lost against another writer",
-            )?,
-            control_failures: IntCounter::new(
-                "kanarie_operator_control_failures_total",
-                "Questions to the gateways without an answer",
-            )?,
-            orphans_deleted: IntCounter::new(
-                "kanarie_operator_orphans_deleted_total",
-                "Routes deleted because their channel is gone",
-            )?,
-            leader: IntGauge::new("kanarie_operator_leader", "1 while this process leads")?,
-            registry,
-        };
-        metrics.register()?;
-        Ok(metrics)
-    }
-
     /// Everything in Prometheus' text format.
-    pub fn render(&self) -> Result<String, prometheus::Error> {
-        TextEncoder::new().encode_to_string(&self.registry.gather())
+    pub fn render(&self) -> String {
+        self.page.render()
     }
 
-    fn register(&self) -> Result<(), prometheus::Error> {
-        self.registry.register(Box::new(self.reconcile_seconds.clone()))?;
-        self.registry.register(Box::new(self.reconcile_failures.clone()))?;
-        self.registry.register(Box::new(self.transitions.clone()))?;
-        self.registry.register(Box::new(self.route_conflicts.clone()))?;
-        self.registry.register(Box::new(self.control_failures.clone()))?;
-        self.registry.register(Box::new(self.orphans_deleted.clone()))?;
-        self.registry.register(Box::new(self.leader.clone()))
+    /// A line for every metric: its name, its kind and its labels.
+    pub fn outline(&self) -> String {
+        self.page.outline()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::Metrics;
 
     #[test]
     fn every_metric_is_registered_once_and_rendered() {
-        let metrics = Metrics::new().unwrap();
+        let metrics = Metrics::default();
         metrics.route_conflicts.inc();
-        assert!(metrics.render().unwrap().contains("kanarie_operator_route_conflicts_total 1"));
+        let page = metrics.render();
+        assert!(page.contains("kanarie_operator_route_conflicts_total 1"), "{page}");
+        assert!(page.contains(r#"component="operator""#), "{page}");
+    }
+
+    /// `UPDATE=1` writes the file again.
+    #[test]
+    fn the_metrics_have_the_names_kinds_and_labels_that_they_had() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/metrics.txt");
+        let outline = Metrics::default().outline();
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(path, &outline).unwrap();
+        }
+        assert_eq!(outline, std::fs::read_to_string(path).unwrap_or_default());
     }
 }

@@ -122,7 +122,7 @@ type Owed = BTreeSet<(String, String)>;
 /// Dead letters so far, by their class.
 async fn buried(gateway: &Program) -> Vec<String> {
     let metrics = gateway.metrics().await.unwrap();
-    let of = |line: &&str| line.starts_with("kanarie_dead_letters_total") && !line.ends_with(" 0");
+    let of = |line: &&str| line.starts_with("kanarie_buried_total") && !line.ends_with(" 0");
     metrics.lines().filter(of).map(str::to_owned).collect()
 }
 

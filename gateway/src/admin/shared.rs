@@ -11,6 +11,8 @@ use tokio::sync::watch;
 
 use crate::heartbeat::Pulse;
 use crate::key::LearnedKey;
+use crate::levels::{Levels, Standing};
+use crate::loads::FullChannels;
 use crate::routes::table::RouteTable;
 use crate::store::SharedStore;
 use crate::tasks::Living;
@@ -27,6 +29,10 @@ pub struct Admin {
     pub pulse: Pulse,
     /// The claimers that are alive; none are wanted by a gateway that only receives.
     pub claimers: Option<Living>,
+    /// How the turns stand.
+    pub levels: Levels,
+    /// What every channel held when the store was last asked.
+    pub full: FullChannels,
     /// Says true once the gateway is told to stop.
     pub shutdown: watch::Receiver<bool>,
 }
@@ -51,6 +57,12 @@ impl Admin {
             (!self.claims(), "not every claimer is alive"),
         ];
         told.into_iter().filter(|(missing, _)| *missing).map(|(_, what)| what).collect()
+    }
+
+    /// How everything stands, by the names of channels.
+    pub fn standing(&self) -> Standing {
+        let lanes = self.store.lanes_up() as u64;
+        Standing::of(self.levels.read(), &self.full.loads(), lanes, &self.routes)
     }
 
     fn claims(&self) -> bool {

@@ -44,5 +44,5 @@ pub(super) async fn routes(
 
 /// `namespace/name` of a route's channel.
 pub(super) fn name(route: &Route) -> String {
-    format!("{}/{}", route.channel.namespace, route.channel.name)
+    route.channel.to_string()
 }

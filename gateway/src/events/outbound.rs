@@ -5,11 +5,14 @@
 
 use std::time::Duration;
 
+use kanarie_metrics::by_channel::CounterByChannel;
+use kanarie_metrics::label::Label as _;
+use kanarie_metrics::page::{MetricsPage, OTHERS_BUCKETS};
+use kanarie_metrics::series::{Counter, CounterBy, CounterOfWords, TimingBy, TimingBy2};
 use kanarie_words::class::Class;
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
+use kanarie_words::track::Track;
 
-use crate::events::metrics::{Counters, Histograms, counter, registered};
-use crate::labels::{DeadLetterClass, Label as _, SendClass};
+use crate::labels::{DeadLetterClass, ReplyOf, SendClass};
 
 /// One thing that happened to a turn.
 #[derive(Clone, Debug)]
@@ -32,6 +35,10 @@ pub enum OutboundEvent {
     LeftForNewer,
     /// An agent was asked.
     Asked {
+        /// The channel, as `namespace/name`.
+        channel: String,
+        /// Whose agent.
+        track: Track,
         /// How it counts.
         class: Class,
         /// From the question to the answer or the failure.
@@ -64,6 +71,10 @@ pub enum OutboundEvent {
     },
     /// The whole reply to a message is sent.
     Answered {
+        /// The channel, as `namespace/name`.
+        channel: String,
+        /// Whose reply it was.
+        of: ReplyOf,
         /// From the admission of the message.
         took: Duration,
     },
@@ -76,77 +87,63 @@ pub enum OutboundEvent {
 
 /// The metrics of the outbound line.
 pub(super) struct OutboundMetrics {
-    store_failures: IntCounter,
-    leases_lost: IntCounter,
-    taken_over: IntCounter,
-    left_for_newer: IntCounter,
-    attempts: Counters<Class>,
-    attempt_seconds: Histograms<Class>,
-    rescues: IntCounter,
+    store_failures: Counter,
+    leases_lost: Counter,
+    taken_over: Counter,
+    left_for_newer: Counter,
     /// By outcome and Twilio's code; codes that this version does not know are one.
-    sends: IntCounterVec,
-    list_failures: IntCounter,
-    credentials_refused: IntCounter,
-    reply_seconds: Histogram,
-    dead_letters: Counters<DeadLetterClass>,
+    sends: CounterOfWords<2>,
+    list_failures: Counter,
+    credentials_refused: Counter,
+    answers: AnswerMetrics,
+    buried: CounterBy<DeadLetterClass>,
 }
 
-/// Buckets for agents and whole replies: from loopback to the longest timeout.
-const AGENT_BUCKETS: [f64; 12] =
-    [0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
+/// What agents said, and what was sent of it.
+struct AnswerMetrics {
+    /// By track and class.
+    attempts: CounterByChannel<2>,
+    attempt_seconds: TimingBy2<Track, Class>,
+    rescues: Counter,
+    /// By whose they are.
+    replies: CounterByChannel<1>,
+    reply_seconds: TimingBy<ReplyOf>,
+}
 
 impl OutboundMetrics {
-    pub(super) fn new(registry: &Registry) -> Self {
-        let single = |name: &str, help: &str| counter(registry, name, help);
-        let sends = Opts::new("kanarie_sends_total", "Posted segments by outcome and error code.");
+    pub(super) fn new(page: &MetricsPage) -> Self {
         Self {
-            store_failures: single(
+            store_failures: page.counter(
                 "kanarie_worker_store_failures_total",
                 "Verbs of a worker that the store did not answer.",
             ),
-            leases_lost: single(
+            leases_lost: page.counter(
                 "kanarie_leases_lost_total",
                 "Turns that ended because the lease was somebody else's.",
             ),
-            taken_over: single(
+            taken_over: page.counter(
                 "kanarie_leases_taken_over_total",
                 "Leases that this replica ended because another one fell silent.",
             ),
-            left_for_newer: single(
+            left_for_newer: page.counter(
                 "kanarie_left_for_newer_total",
                 "Messages that were put back because a newer gateway wrote them.",
             ),
-            attempts: Counters::new(
-                registry,
-                "kanarie_agent_attempts_total",
-                "Agent attempts that ended, by class.",
-                "class",
+            sends: page.counter_of_words(
+                "kanarie_sends_total",
+                "Posted segments by outcome and error code.",
+                ["outcome", "code"],
             ),
-            attempt_seconds: Histograms::new(
-                registry,
-                "kanarie_agent_seconds",
-                "Time that agents took, by class.",
-                "class",
-                &AGENT_BUCKETS,
-            ),
-            rescues: single(
-                "kanarie_rescues_total",
-                "Messages that stable answered after the canary had failed on them.",
-            ),
-            sends: registered(registry, IntCounterVec::new(sends, &["outcome", "code"])),
-            list_failures: single(
-                "kanarie_list_failures_total",
-                "Listings that Twilio did not answer.",
-            ),
-            credentials_refused: single(
+            list_failures: page
+                .counter("kanarie_list_failures_total", "Listings that Twilio did not answer."),
+            credentials_refused: page.counter(
                 "kanarie_credentials_refused_total",
                 "Channels whose sending began to wait for other credentials.",
             ),
-            reply_seconds: reply_seconds(registry),
-            dead_letters: Counters::new(
-                registry,
-                "kanarie_dead_letters_total",
-                "Messages that could not be answered, by class.",
+            answers: AnswerMetrics::new(page),
+            buried: page.counter_by(
+                "kanarie_buried_total",
+                "Messages that became dead letters, by class.",
                 "class",
             ),
         }
@@ -158,27 +155,57 @@ impl OutboundMetrics {
             OutboundEvent::LeaseLost => self.leases_lost.inc(),
             OutboundEvent::TakenOver { leases, .. } => self.taken_over.inc_by(*leases),
             OutboundEvent::LeftForNewer => self.left_for_newer.inc(),
-            OutboundEvent::Asked { class, took, .. } => {
-                self.attempts.inc(*class);
-                self.attempt_seconds.observe(*class, *took);
+            OutboundEvent::Asked { channel, track, class, took, .. } => {
+                self.answers.attempts.inc(channel, [track.as_str(), class.as_str()]);
+                self.answers.attempt_seconds.observe(*track, *class, *took);
             }
-            OutboundEvent::Rescued => self.rescues.inc(),
+            OutboundEvent::Rescued => self.answers.rescues.inc(),
             OutboundEvent::Posted { refused, code, known } => {
                 let outcome = refused.map_or("sent", SendClass::as_str);
-                self.sends.with_label_values(&[outcome, &code_word(*code, *known)]).inc();
+                self.sends.inc([outcome, &code_word(*code, *known)]);
             }
             OutboundEvent::ListFailed { .. } => self.list_failures.inc(),
             OutboundEvent::CredentialsRefused { .. } => self.credentials_refused.inc(),
-            OutboundEvent::Answered { took } => self.reply_seconds.observe(took.as_secs_f64()),
-            OutboundEvent::DeadLetter { class } => self.dead_letters.inc(*class),
+            OutboundEvent::Answered { channel, of, took } => {
+                self.answers.replies.inc(channel, [of.as_str()]);
+                self.answers.reply_seconds.observe(*of, *took);
+            }
+            OutboundEvent::DeadLetter { class } => self.buried.inc(*class),
         }
     }
 }
 
-fn reply_seconds(registry: &Registry) -> Histogram {
-    let text = "Time from the admission of a message to its sent reply.";
-    let options = HistogramOpts::new("kanarie_reply_seconds", text);
-    registered(registry, Histogram::with_opts(options.buckets(AGENT_BUCKETS.to_vec())))
+impl AnswerMetrics {
+    fn new(page: &MetricsPage) -> Self {
+        Self {
+            attempts: page.counter_by_channel(
+                "kanarie_attempts_total",
+                "Agent attempts that ended, by channel, track and class.",
+                ["track", "class"],
+            ),
+            attempt_seconds: page.timing_by2(
+                "kanarie_agent_duration_seconds",
+                "Time that agents took, by track and class.",
+                ["track", "class"],
+                &OTHERS_BUCKETS,
+            ),
+            rescues: page.counter(
+                "kanarie_rescues_total",
+                "Messages that stable answered after the canary had failed on them.",
+            ),
+            replies: page.counter_by_channel(
+                "kanarie_replies_total",
+                "Replies that were sent whole, by channel and track; earlier: of a turn before the last one.",
+                ["track"],
+            ),
+            reply_seconds: page.timing_by(
+                "kanarie_reply_duration_seconds",
+                "Time from the admission of a message to its sent reply, by track.",
+                "track",
+                &OTHERS_BUCKETS,
+            ),
+        }
+    }
 }
 
 /// A code as a label: every one that has a class, and one word for all others.
@@ -195,38 +222,38 @@ impl OutboundEvent {
     pub(super) fn log(&self) {
         match self {
             Self::StoreFailed { error } => {
-                tracing::debug!(%error, "a worker waits: the store gave no answer");
+                tell!(DEBUG, %error, "a worker waits: the store gave no answer");
             }
             Self::TakenOver { replica, leases } => {
-                tracing::warn!(%replica, leases, "a replica fell silent: its conversations go on here");
+                tell!(WARN, %replica, leases, "a replica fell silent: its conversations go on here");
             }
             Self::LeaseLost => {
-                tracing::warn!("a worker stopped: its conversation is another's now")
+                tell!(WARN, "a worker stopped: its conversation is another's now")
             }
             Self::LeftForNewer => {
-                tracing::warn!("a newer gateway wrote this message or its reply: it waits for one");
+                tell!(WARN, "a newer gateway wrote this message or its reply: it waits for one");
             }
-            Self::Asked { class, took, failure } => match failure {
-                Some(failure) => tracing::warn!(class = class.as_str(), %failure, "no answer"),
+            Self::Asked { class, took, failure, .. } => match failure {
+                Some(failure) => tell!(WARN, class = class.as_str(), %failure, "no answer"),
                 None => {
                     let took_ms = took.as_millis();
-                    tracing::debug!(class = class.as_str(), took_ms, "an agent answered");
+                    tell!(DEBUG, class = class.as_str(), took_ms, "an agent answered");
                 }
             },
-            Self::Rescued => tracing::info!("stable answered in place of the canary"),
-            Self::Posted { refused: None, .. } => tracing::debug!("a segment was sent"),
+            Self::Rescued => tell!(INFO, "stable answered in place of the canary"),
+            Self::Posted { refused: None, .. } => tell!(DEBUG, "a segment was sent"),
             Self::Posted { refused: Some(class), code, .. } => {
-                tracing::warn!(outcome = class.as_str(), code, "a segment was not sent");
+                tell!(WARN, outcome = class.as_str(), code, "a segment was not sent");
             }
-            Self::ListFailed { error } => tracing::warn!(%error, "an unknown send stays unknown"),
+            Self::ListFailed { error } => tell!(WARN, %error, "an unknown send stays unknown"),
             Self::CredentialsRefused { channel, code } => {
-                tracing::error!(channel, code, "Twilio refuses the credentials: replies wait");
+                tell!(ERROR, channel, code, "Twilio refuses the credentials: replies wait");
             }
-            Self::Answered { took } => {
-                tracing::debug!(took_ms = took.as_millis(), "a message was answered");
+            Self::Answered { took, .. } => {
+                tell!(DEBUG, took_ms = took.as_millis(), "a message was answered");
             }
             Self::DeadLetter { class } => {
-                tracing::error!(class = class.as_str(), "a message became a dead letter");
+                tell!(ERROR, class = class.as_str(), "a message became a dead letter");
             }
         }
     }

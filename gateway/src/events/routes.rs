@@ -45,28 +45,30 @@ impl RoutesEvent {
 
     pub(super) fn log(&self) {
         match self {
-            Self::Alone { channels } => tracing::warn!(
+            Self::Alone { channels } => tell!(
+                WARN,
                 channels,
                 "all traffic goes to the channels as written: rollouts need the operator"
             ),
             Self::ReadAgain { channels } => {
-                tracing::info!(channels, "the channels were read again")
+                tell!(INFO, channels, "the channels were read again")
             }
-            Self::OtherKey => tracing::error!(
+            Self::OtherKey => tell!(
+                ERROR,
                 "the store has another key than this gateway, so it was emptied while this one \
                  ran: nothing is admitted or claimed here any more; restart this gateway"
             ),
             Self::Trouble { kind: RoutesTrouble::Unreadable, error } => {
-                tracing::error!(%error, "a route cannot be read: the last good one stays, else its messages are answered 503");
+                tell!(ERROR, %error, "a route cannot be read: the last good one stays, else its messages are answered 503");
             }
             Self::Trouble { kind: RoutesTrouble::Unavailable, error } => {
-                tracing::warn!(%error, "the routes cannot be watched at present: they stay");
+                tell!(WARN, %error, "the routes cannot be watched at present: they stay");
             }
             Self::Trouble { kind: RoutesTrouble::Refused, error } => {
-                tracing::error!(%error, "the channels stay as they were");
+                tell!(ERROR, %error, "the channels stay as they were");
             }
             Self::Trouble { kind: RoutesTrouble::Heartbeat, error } => {
-                tracing::warn!(%error, "the store did not take the heartbeat");
+                tell!(WARN, %error, "the store did not take the heartbeat");
             }
             // An event of its own.
             Self::Trouble { kind: RoutesTrouble::OtherKey, .. } => {}

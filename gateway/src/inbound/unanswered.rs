@@ -13,10 +13,11 @@ use axum::Router;
 use axum::extract::Request;
 use axum::http::{Method, StatusCode};
 use axum::routing::get;
+use kanarie_metrics::label::Label as _;
 use tokio::time::Instant;
 
 use crate::events::{Event, Unanswered, emit};
-use crate::labels::{Caller, Label as _};
+use crate::labels::Caller;
 
 /// Adds probes, and the answers where there is no route.
 pub fn beside<S: Clone + Send + Sync + 'static>(webhooks: Router<S>) -> Router<S> {

@@ -84,6 +84,11 @@ impl Agents {
         self.breakers.outage(agent)
     }
 
+    /// The agents that are left alone.
+    pub fn left_alone(&self) -> Vec<Park> {
+        self.breakers.open()
+    }
+
     /// Asks, or with `resume` waits for a run that was begun before.
     pub async fn ask(
         &self,

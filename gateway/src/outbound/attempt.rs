@@ -103,7 +103,7 @@ pub(crate) async fn answer(asking: Asking<'_>, choice: Choice<'_>) -> Result<Rea
         },
     };
     let begun = Begun { run: resume.as_ref(), may_be_lost: asking.may_have_lost_a_run() };
-    let (outcome, class) = asking.ask(choice.revision, permit, begun).await?;
+    let (outcome, class) = asking.ask(choice.track, choice.revision, permit, begun).await?;
     let failure = match outcome {
         Ok(said) => {
             asking.learn(&choice, false);
@@ -145,7 +145,7 @@ impl Asking<'_> {
                 return self.park(outage);
             }
         };
-        let (outcome, _) = self.ask(stable, Some(permit), Begun::default()).await?;
+        let (outcome, _) = self.ask(Track::Stable, stable, Some(permit), Begun::default()).await?;
         self.learn(canary, outcome.is_ok());
         match outcome {
             Ok(said) => {
@@ -212,6 +212,7 @@ impl Asking<'_> {
 
     async fn ask(
         &self,
+        track: Track,
         revision: &RevisionRoute,
         permit: Option<Permit>,
         begun: Begun<'_>,
@@ -240,8 +241,13 @@ impl Asking<'_> {
             // How long a run took that somebody else began is not known.
             class = Class::Slow;
         }
+        if outcome.is_ok() {
+            // A turn is answered once.
+            let _ = self.owner.said_by.set(track);
+        }
         let failure = outcome.as_ref().err().map(Failure::to_string);
-        emit(OutboundEvent::Asked { class, took, failure });
+        let channel = self.route.channel.to_string();
+        emit(OutboundEvent::Asked { channel, track, class, took, failure });
         Ok((outcome, class))
     }
 

@@ -16,11 +16,13 @@ use crate::doorbell::Doorbell;
 use crate::handover::Handover;
 use crate::heartbeat::Pulse;
 use crate::key::LearnedKey;
+use crate::levels::{Levelled, Levels, OutboundLevels};
 use crate::loads::FullChannels;
 use crate::outbound::agent::Agents;
 use crate::outbound::lease::Leases;
 use crate::outbound::pace::Senders;
 use crate::outbound::places::Places;
+use crate::outbound::put_back::PutBack;
 use crate::outbound::quarantine::Quarantine;
 use crate::outbound::refused::Holds;
 use crate::outbound::track::Choice;
@@ -55,6 +57,8 @@ pub struct Context {
     pub reports: Reports,
     /// The channels that hold as much as they may.
     pub full: FullChannels,
+    /// Tells how the turns of this process stand.
+    pub levels: Levels,
     /// The client of the agents.
     pub agents: Agents,
     /// The client of Twilio.
@@ -82,6 +86,7 @@ pub(crate) struct Worker {
     pub(crate) holds: Holds,
     pub(crate) senders: Senders,
     pub(crate) quarantine: Quarantine,
+    pub(crate) put_back: PutBack,
     /// The turns, those that sleep included.
     pub(crate) turns: Underway,
     /// The POSTs to Twilio that go on whatever becomes of their turns.
@@ -100,6 +105,7 @@ impl Worker {
             holds: Holds::default(),
             senders: Senders::new(Instant::now()),
             quarantine: Quarantine::default(),
+            put_back: PutBack::default(),
             turns: Underway::default(),
             posts: Underway::default(),
             stop,
@@ -130,5 +136,18 @@ impl Worker {
     /// Whether the routes are loaded, the store has heard this replica, and it is not told to stop.
     pub(crate) fn may_claim(&self) -> bool {
         !*self.stop.borrow() && self.ctx.routes.ready() && self.ctx.pulse.is_fresh()
+    }
+}
+
+impl Levelled for Worker {
+    fn levels(&self) -> OutboundLevels {
+        let mut ages = self.leases.ages();
+        ages.extend(self.put_back.ages(Instant::now()));
+        let left_alone = self.ctx.agents.left_alone();
+        OutboundLevels {
+            turns: u64::from(self.places.taken()),
+            ages,
+            left_alone: left_alone.into_iter().map(|agent| agent.channel).collect(),
+        }
     }
 }

@@ -31,6 +31,7 @@ use crate::outbound::twilio::Account;
 use crate::outbound::twilio::classify::{classify_code, is_lasting};
 use crate::outbound::twilio::create::{Create, Created, Refusal};
 use crate::random;
+use crate::subject;
 
 /// Pauses between repeats of a POST that was not processed.
 const REPEATS: [Duration; 3] =
@@ -183,7 +184,7 @@ async fn post(segment: &Segment<'_>, deadline: Instant) -> (Created, Option<Endi
     let record = Record::of(segment);
     let underway = worker.posts.begin();
     let (turn, told) = oneshot::channel();
-    tokio::spawn(async move {
+    tokio::spawn(subject::carried(async move {
         let message = Create {
             from: from.as_str(),
             to: &to,
@@ -204,7 +205,7 @@ async fn post(segment: &Segment<'_>, deadline: Instant) -> (Created, Option<Endi
         drop(underway);
         // For a turn that is gone nobody begins the next one: its head is given back.
         let _ = turn.send((created, ending));
-    });
+    }));
     told.await.unwrap_or((Created::Unknown { status: None }, None))
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use kanarie_queue::claim::{Extend, Head};
 use kanarie_queue::lease::{Lease, NewLease};
-use kanarie_words::ids::{ConversationId, Holder, Nonce, ReplicaName};
+use kanarie_words::ids::{ChannelUid, ConversationId, Holder, Nonce, ReplicaName};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
@@ -40,6 +40,10 @@ type Entries = Arc<Mutex<HashMap<ConversationId, Entry>>>;
 #[derive(Debug)]
 struct Entry {
     nonce: Nonce,
+    channel: ChannelUid,
+    /// How long its message had waited when its claim was begun, and when that was.
+    waited: Duration,
+    began: Instant,
     /// Until when it is surely ours; none when it is lost.
     until: watch::Sender<Option<Instant>>,
 }
@@ -79,12 +83,25 @@ impl Leases {
             nonce: claim.nonce.clone(),
         };
         let (sender, until) = watch::channel(Some(began + LEASE));
-        let entry = Entry { nonce: claim.nonce.clone(), until: sender };
+        let entry = Entry {
+            nonce: claim.nonce.clone(),
+            channel: claim.channel.clone(),
+            waited: Duration::from_millis(claim.now.saturating_sub(claim.admitted_at)),
+            began,
+            until: sender,
+        };
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(older) = entries.insert(claim.conversation.clone(), entry) {
             older.until.send_replace(None);
         }
         Held { lease, until, leases: Arc::clone(&self.entries) }
+    }
+
+    /// How old the messages are that are worked on.
+    pub(crate) fn ages(&self) -> Vec<(ChannelUid, Duration)> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let age = |entry: &Entry| (entry.channel.clone(), entry.waited + entry.began.elapsed());
+        entries.values().map(age).collect()
     }
 
     fn all(&self) -> Vec<(ConversationId, Nonce)> {
@@ -215,6 +232,17 @@ mod tests {
         assert!(held.is_ours());
         advance(Duration::from_secs(1)).await;
         assert!(!held.is_ours());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_is_worked_on_is_as_old_as_when_it_was_claimed_and_grows_older() {
+        let leases = Leases::of(&"gateway-1".parse().unwrap());
+        let waited = Head { admitted_at: 1_000, now: 31_000, ..claim("a") };
+        let held = leases.hold(&waited, Instant::now());
+        advance(Duration::from_secs(2)).await;
+        assert_eq!(leases.ages(), [("uid".parse().unwrap(), Duration::from_secs(32))]);
+        drop(held);
+        assert_eq!(leases.ages(), []);
     }
 
     #[tokio::test(start_paused = true)]

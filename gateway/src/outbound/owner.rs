@@ -4,9 +4,10 @@
 //! ends it when the lease is lost. An answer that says so is the end of the turn, and so is one that
 //! makes no sense: asked again it would make none either.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use kanarie_metrics::label::Label as _;
 use kanarie_queue::claim::{Head, Isolate, KeepRun, Release, Retry};
 use kanarie_queue::dead::{Buried, Bury};
 use kanarie_queue::evidence::EndAttempt;
@@ -20,10 +21,11 @@ use kanarie_queue::send::{
     CommitReply, Committed, Complete, MarkSending, MarkSent, Marked, NoteMissed, Unmark,
 };
 use kanarie_words::ids::{AttemptId, RevisionName, RouteHash};
+use kanarie_words::track::Track;
 use tokio::time::{Instant, timeout};
 
 use crate::callback::SegmentId;
-use crate::labels::{DeadLetterClass, Label as _};
+use crate::labels::DeadLetterClass;
 use crate::outbound::committed::CommittedReply;
 use crate::outbound::context::Worker;
 use crate::outbound::end::End;
@@ -33,6 +35,7 @@ use crate::outbound::places::Seat;
 use crate::outbound::told::{RECORD, insist, left, owned};
 use crate::outbound::wake;
 use crate::store::redis::call::Scripted;
+use crate::subject;
 
 /// How long a message waits for a channel that is gone, or for a Twilio that cannot be reached.
 const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -49,6 +52,8 @@ pub(crate) struct Owner<'a> {
     pub(crate) began: Instant,
     /// Its place among the turns; none for a head that is put back because there was none.
     pub(crate) place: Option<&'a Seat>,
+    /// Whose agent gave the reply, once one has.
+    pub(crate) said_by: OnceLock<Track>,
 }
 
 impl Owner<'_> {
@@ -144,7 +149,9 @@ impl Owner<'_> {
 
     /// Puts the head back.
     pub(crate) async fn retry(&self, pause: Duration, counted: bool) -> Result<(), End> {
-        self.leave(Retry { lease: self.lease(), delay_ms: millis(pause), counted }).await
+        self.leave(Retry { lease: self.lease(), delay_ms: millis(pause), counted }).await?;
+        self.note_put_back(pause);
+        Ok(())
     }
 
     /// Puts the head with those that wait for an agent, for `until`; lets one try in `probe`.
@@ -156,14 +163,25 @@ impl Owner<'_> {
     ) -> Result<(), End> {
         let (until_ms, probe_ms) = (millis(until), millis(probe));
         let lease = self.lease();
-        self.leave(ParkHead { lease, revision, until_ms, probe_ms }).await
+        self.leave(ParkHead { lease, revision, until_ms, probe_ms }).await?;
+        // Of those that wait for an agent the oldest is let try: it comes back then.
+        self.note_put_back(probe);
+        Ok(())
+    }
+
+    fn note_put_back(&self, pause: Duration) {
+        let (channel, age) = (&self.claim.channel, self.age());
+        self.worker.put_back.note(channel, age, pause, Instant::now());
     }
 
     /// Makes everything of the channel ready that waits for an agent. Not waited for: what is not
     /// woken is let try by itself.
     pub(crate) fn wake(&self, revision: RevisionName) {
         let (worker, channel) = (Arc::clone(self.worker), self.claim.channel.clone());
-        tokio::spawn(async move { wake::all(&worker.ctx, Park { channel, revision }).await });
+        worker.put_back.forget(&channel);
+        tokio::spawn(subject::carried(async move {
+            wake::all(&worker.ctx, Park { channel, revision }).await;
+        }));
     }
 
     /// Makes the head a dead letter; false when there is no room for one.

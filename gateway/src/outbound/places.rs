@@ -102,6 +102,11 @@ impl Places {
         self.free.available_permits() > 0
     }
 
+    /// How many are taken.
+    pub(crate) fn taken(&self) -> u32 {
+        self.seats().taken
+    }
+
     fn seated(self: &Arc<Self>, free: Free, channel: &ChannelUid) -> Seat {
         let taken = Mutex::new(Some(free.0));
         Seat { places: Arc::clone(self), channel: channel.clone(), taken }

@@ -84,7 +84,7 @@ impl Segment<'_> {
     /// Twilio refused the channel's credentials: its sends wait for others, however long.
     pub(crate) fn hold(&self, code: Option<u32>) -> End {
         if self.owner.worker.holds.refuse(self.route, Instant::now()) {
-            let channel = format!("{}/{}", self.route.channel.namespace, self.route.channel.name);
+            let channel = self.route.channel.to_string();
             emit(OutboundEvent::CredentialsRefused { channel, code });
         }
         End::wait(self.owner.rarely(LATER))

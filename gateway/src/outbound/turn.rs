@@ -4,9 +4,10 @@
 //! end. A hop that cannot go on gives an [`End`], and only this file carries one out: nothing else
 //! takes a head off, puts it back or buries it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use kanarie_metrics::label::Label as _;
 use kanarie_queue::claim::Head;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
@@ -15,7 +16,8 @@ use crate::ends::{self, MessageEnd};
 use crate::envelope::{self, EnvelopeError, InboundMessage};
 use crate::events::emit;
 use crate::events::outbound::OutboundEvent;
-use crate::labels::{DeadLetterClass, Label as _};
+use crate::labels::{DeadLetterClass, ReplyOf};
+use crate::levels::GONE;
 use crate::outbound::agent::interrupt::Interrupt;
 use crate::outbound::attempt::{self, Asking};
 use crate::outbound::context::Worker;
@@ -29,6 +31,7 @@ use crate::outbound::track;
 use crate::random;
 use crate::routes::table::Entry;
 use crate::stop::stopped;
+use crate::subject;
 
 /// Leases on one head that expired before it is a suspect.
 const SUSPECT: u32 = 2;
@@ -48,7 +51,8 @@ pub(crate) async fn run(
 ) -> Next {
     let held = worker.leases.hold(&claim, began);
     let (place, crowded) = (place.ok(), place.err());
-    let owner = Owner { worker, claim: &claim, held: &held, began, place };
+    let said_by = OnceLock::new();
+    let owner = Owner { worker, claim: &claim, held: &held, began, place, said_by };
     let how = tokio::select! {
         biased;
         ended = line(&owner, crowded) => ended,
@@ -138,7 +142,10 @@ fn finished(owner: &Owner<'_>, ending: Ending) -> Next {
 }
 
 fn note_answered(owner: &Owner<'_>) {
-    emit(OutboundEvent::Answered { took: owner.age() });
+    let channel = owner.worker.ctx.routes.name_of(&owner.claim.channel);
+    let channel = channel.unwrap_or_else(|| GONE.to_owned());
+    let of = ReplyOf::from(owner.said_by.get().copied());
+    emit(OutboundEvent::Answered { channel, of, took: owner.age() });
     remember(owner, MessageEnd::Answered);
 }
 
@@ -176,7 +183,9 @@ async fn quarantine(owner: &Owner<'_>) -> Result<Option<OwnedSemaphorePermit>, E
 }
 
 fn read(owner: &Owner<'_>) -> Result<InboundMessage, End> {
-    envelope::read(&owner.claim.envelope).map_err(|error| match error {
+    let message = envelope::read(&owner.claim.envelope);
+    let known = |message: &InboundMessage| subject::about(&message.sid);
+    message.inspect(known).map_err(|error| match error {
         EnvelopeError::Newer => {
             emit(OutboundEvent::LeftForNewer);
             End::wait(owner.rarely(PARKED))

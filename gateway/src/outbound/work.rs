@@ -19,6 +19,7 @@ use crate::outbound::next::Next;
 use crate::outbound::places::Seat;
 use crate::outbound::turn;
 use crate::outbound::unbegun::Unbegun;
+use crate::subject::Subject;
 
 /// Where turns are worked on.
 #[derive(Clone)]
@@ -56,7 +57,10 @@ impl Workshop {
         let (mut head, mut began, mut place) = (head, began, place);
         loop {
             let cut_off = self.cut_off.clone();
-            let next = turn::run(&self.worker, head, began, place.as_ref(), cut_off).await;
+            let route = self.worker.ctx.routes.find_channel(head.channel.as_str());
+            let subject = Subject::turn(&head.channel, route, &head.conversation);
+            let turn = turn::run(&self.worker, head, began, place.as_ref(), cut_off);
+            let next = subject.within(turn).await;
             match (next, place) {
                 (Next::Head(taken), Ok(seat)) => {
                     (head, began) = taken.begin();

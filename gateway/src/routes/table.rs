@@ -96,6 +96,18 @@ impl RouteTable {
         self.routes.load().by_uid.get(uid).cloned()
     }
 
+    /// A channel's name, `namespace/name`, as its route says it.
+    pub fn name_of(&self, channel: &ChannelUid) -> Option<String> {
+        let routes = self.routes.load();
+        routes.by_uid.get(channel).map(|entry| entry.route.channel.to_string())
+    }
+
+    /// The names of all channels, `namespace/name`.
+    pub fn names(&self) -> HashSet<String> {
+        let routes = self.routes.load();
+        routes.by_uid.values().map(|entry| entry.route.channel.to_string()).collect()
+    }
+
     /// Every route in force, vanished ones of the last minute included.
     pub fn all(&self) -> Vec<Arc<Entry>> {
         self.routes.load().by_name.values().cloned().collect()

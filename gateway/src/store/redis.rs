@@ -119,6 +119,10 @@ impl RedisStore {
         self.calls.answer(ring).await
     }
 
+    pub(super) fn lanes_up(&self) -> usize {
+        self.server.lanes_up()
+    }
+
     pub(super) fn hears(&self) -> bool {
         self.calls.are_heard()
     }

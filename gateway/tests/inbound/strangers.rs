@@ -1,7 +1,10 @@
 //! Balancers that look whether anybody is there, and strangers: what the public port tells them, and
 //! what they may cost.
 
+use std::collections::HashSet;
+
 use kanarie_gateway::events;
+use kanarie_gateway::levels::Standing;
 
 use crate::gateway::{Gateway, MESSAGES, text};
 
@@ -36,7 +39,7 @@ async fn what_nobody_answers_is_counted() {
 /// How many requests of a kind nobody answered; only this test makes any.
 fn counted(caller: &str) -> u64 {
     let series = format!("kanarie_unanswered_requests_total{{caller=\"{caller}\"}} ");
-    let page = events::render();
+    let page = events::render(&Standing::default(), &HashSet::new());
     let value = page.lines().find_map(|line| line.strip_prefix(&series));
     value.map_or(0, |value| value.parse().unwrap())
 }

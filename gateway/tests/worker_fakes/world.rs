@@ -19,6 +19,7 @@ use kanarie_gateway::envelope::{self, InboundMessage, MessageKind};
 use kanarie_gateway::handover::Handover;
 use kanarie_gateway::heartbeat::{self, Pulse};
 use kanarie_gateway::key::LearnedKey;
+use kanarie_gateway::levels::Levels;
 use kanarie_gateway::loads::{Bounds, FullChannels};
 use kanarie_gateway::outbound;
 use kanarie_gateway::outbound::agent::Agents;
@@ -74,6 +75,8 @@ pub(crate) struct World {
 pub(crate) struct Running {
     /// How the webhook brings a message to its turns.
     pub(crate) handover: Handover,
+    /// How its turns stand.
+    pub(crate) levels: Levels,
     stop: watch::Sender<bool>,
     hurry: watch::Sender<bool>,
     pub(crate) worker: JoinHandle<Result<(), Ended>>,
@@ -177,7 +180,7 @@ impl World {
     }
 
     fn run(&self, allow: Allow, pulse: Pulse, stop: watch::Sender<bool>) -> Running {
-        let handover = Handover::default();
+        let (handover, levels) = (Handover::default(), Levels::default());
         let ctx = Context {
             replica: "replica".parse().unwrap(),
             handover: handover.clone(),
@@ -187,6 +190,7 @@ impl World {
             pulse,
             claimers: Living::default(),
             full: self.full.clone(),
+            levels: levels.clone(),
             cuts: Arc::clone(&self.cuts),
             doorbell: Arc::clone(&self.doorbell),
             reports: self.reports.clone(),
@@ -197,7 +201,7 @@ impl World {
         let hurry = watch::Sender::new(false);
         let signals = Signals { stop: stop.subscribe(), hurry: hurry.subscribe() };
         let worker = tokio::spawn(outbound::run(ctx, signals));
-        Running { handover, stop, hurry, worker }
+        Running { handover, levels, stop, hurry, worker }
     }
 
     /// Admits a message of a customer, as the webhook does.

@@ -155,13 +155,12 @@ impl Bench {
         let begun = Instant::now();
         loop {
             let metrics = self.gateway.metrics().await?;
-            let numbers = |name: &str| -> f64 {
-                let of = metrics.lines().filter(|line| line.starts_with(name));
+            let numbers = |name: &str, word: &str| -> f64 {
+                let of = metrics.lines().filter(|l| l.starts_with(name) && l.contains(word));
                 of.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
             };
-            let buried = numbers("kanarie_dead_letters_total");
-            let silent = numbers("kanarie_agent_attempts_total{class=\"success\"")
-                + numbers("kanarie_agent_attempts_total{outcome=\"success\"");
+            let buried = numbers("kanarie_buried_total", "");
+            let silent = numbers("kanarie_attempts_total", "class=\"success\"");
             let sent = self.street.twilio.sent().len() as f64;
             if silent + buried >= sent + ((run + 1) * waiting) as f64 {
                 return Ok(());

@@ -5,6 +5,7 @@
 
 mod circles;
 mod code;
+mod metrics;
 mod names;
 mod sizes;
 
@@ -12,8 +13,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where the product's own sources are.
-const PRODUCT: [&str; 6] = [
+const PRODUCT: [&str; 7] = [
     "crds/src",
+    "crds/metrics/src",
     "crds/words/src",
     "gateway/src",
     "gateway/queue/src",
@@ -71,7 +73,7 @@ fn every_source_file_begins_with_its_contract() {
 
 #[test]
 fn a_contract_of_the_message_line_is_more_than_a_title() {
-    let folders = ["crds/words/src", "gateway/src", "gateway/queue/src"];
+    let folders = ["crds/metrics/src", "crds/words/src", "gateway/src", "gateway/queue/src"];
     let thin = folders.into_iter().flat_map(files).filter(|(path, text)| {
         let mut header = text.lines().take_while(|line| line.starts_with("//!"));
         path.ends_with(".rs") && !header.any(|line| line == "//!")
@@ -173,9 +175,17 @@ fn there_is_one_tls_provider() {
 
 #[test]
 fn every_member_obeys_the_lints_of_the_workspace() {
-    for member in
-        ["crds", "crds/words", "gateway", "gateway/queue", "operator", "operator/rollout", "tests"]
-    {
+    let members = [
+        "crds",
+        "crds/metrics",
+        "crds/words",
+        "gateway",
+        "gateway/queue",
+        "operator",
+        "operator/rollout",
+        "tests",
+    ];
+    for member in members {
         let manifest = fs::read_to_string(root().join(member).join("Cargo.toml")).unwrap();
         assert!(manifest.contains("[lints]\nworkspace = true"), "{member} has lints of its own");
     }

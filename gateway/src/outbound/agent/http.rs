@@ -186,7 +186,7 @@ impl AgentRequest {
             version: PROTOCOL_VERSION,
             message_sid: message.sid.to_string(),
             conversation_id: question.conversation.as_str().to_owned(),
-            channel: format!("{}/{}", question.channel.namespace, question.channel.name),
+            channel: question.channel.to_string(),
             text: message.text.clone(),
             media: media.collect(),
             location: message.location.as_ref().map(|location| AgentLocation {

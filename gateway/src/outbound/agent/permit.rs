@@ -60,6 +60,13 @@ impl Breakers {
         self.lock().get(agent)?.outage()
     }
 
+    /// The agents that are left alone.
+    pub(crate) fn open(&self) -> Vec<Park> {
+        let breakers = self.lock();
+        let open = breakers.iter().filter(|(_, breaker)| breaker.outage().is_some());
+        open.map(|(agent, _)| agent.clone()).collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Park, Breaker>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

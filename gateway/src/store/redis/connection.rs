@@ -110,6 +110,11 @@ impl Connection {
         Err(broken.unwrap_or_else(|| self.refusal()))
     }
 
+    /// Lanes in the rotation.
+    pub(super) fn lanes_up(&self) -> usize {
+        self.lanes.iter().filter(|lane| lane.live.load().is_some()).count()
+    }
+
     fn pick(&self) -> Option<(&Lane, Arc<MultiplexedConnection>)> {
         let start = self.next.fetch_add(1, Ordering::Relaxed);
         (0..self.lanes.len())

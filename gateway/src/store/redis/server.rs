@@ -39,6 +39,11 @@ impl Server {
         self.connection.send(command, None).await
     }
 
+    /// Connections that can be used now.
+    pub(super) fn lanes_up(&self) -> usize {
+        self.connection.lanes_up()
+    }
+
     /// Whether the server answers.
     pub(super) async fn ping(&self) -> Result<(), StoreError> {
         self.command(&cmd("PING")).await.map(drop)
