@@ -26,6 +26,9 @@ use crate::routes::table::{RouteTable, Sighting};
 
 /// Changes that are taken into the table at once.
 const BATCH: usize = 256;
+/// Secrets of one page of the list. Each brings the operator's memory along, which is let go at once,
+/// and what the largest page took is hardly given back.
+const PAGE: u32 = 100;
 /// Time between two looks for routes that are gone long enough.
 const FORGET_EVERY: std::time::Duration = std::time::Duration::from_secs(1);
 
@@ -39,8 +42,8 @@ pub async fn follow(
     let secrets: Api<Secret> = Api::namespaced(client, namespace);
     // The namespace holds routes and the control token only, so one watch sees everything that
     // belongs together and the first list is complete by itself.
-    let mut events =
-        watcher(secrets, watcher::Config::default()).default_backoff().ready_chunks(BATCH).boxed();
+    let config = watcher::Config::default().page_size(PAGE);
+    let mut events = watcher(secrets, config).default_backoff().ready_chunks(BATCH).boxed();
     let mut listing = Listing::default();
     let mut forget = tokio::time::interval(FORGET_EVERY);
     while !*shutdown.borrow() {

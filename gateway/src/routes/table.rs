@@ -130,9 +130,9 @@ impl RouteTable {
 
     /// Takes a complete list: names that are not in it are gone.
     pub fn replace(&self, all: Vec<(String, Sighting)>, now: Instant) {
-        self.routes.rcu(|old| old.replaced(&all, now));
+        self.write(|old| old.replaced(all, now));
         self.loaded.store(true, Ordering::Release);
-        self.version.send_modify(|version| *version += 1);
+        self.tell();
     }
 
     /// Takes changes to the list.
@@ -140,8 +140,8 @@ impl RouteTable {
         if changes.is_empty() {
             return;
         }
-        self.routes.rcu(|old| old.updated(&changes, now));
-        self.version.send_modify(|version| *version += 1);
+        self.write(|old| old.updated(changes, now));
+        self.tell();
     }
 
     /// Forgets the routes that are gone for a minute.
@@ -151,13 +151,13 @@ impl RouteTable {
         let routes = self.routes.load();
         let mut gone = routes.by_name.values().map(|entry| entry.gone_since);
         if gone.any(is_over) || routes.unreadable.values().copied().any(is_over) {
-            self.routes.rcu(|old| {
-                let mut kept = Routes::clone(old);
+            self.write(|old| {
+                let mut kept = old.clone();
                 kept.by_name.retain(|_, entry| !is_over(entry.gone_since));
                 kept.unreadable.retain(|_, gone_since| !is_over(*gone_since));
                 kept.indexed()
             });
-            self.version.send_modify(|version| *version += 1);
+            self.tell();
         }
     }
 
@@ -175,42 +175,54 @@ impl RouteTable {
     pub fn set_control_token(&self, token: Option<SecretText>) {
         self.token.store(token.map(Arc::new));
     }
+
+    /// Only the one source writes, so nothing is written between the two.
+    fn write(&self, new: impl FnOnce(&Routes) -> Routes) {
+        let new = new(&self.routes.load());
+        self.routes.store(Arc::new(new));
+    }
+
+    /// Wakes who waits for a change.
+    fn tell(&self) {
+        self.version.send_modify(|version| *version += 1);
+    }
 }
 
 impl Routes {
-    fn replaced(&self, all: &[(String, Sighting)], now: Instant) -> Self {
+    fn replaced(&self, mut all: Vec<(String, Sighting)>, now: Instant) -> Self {
         let seen: HashSet<&str> = all.iter().map(|(name, _)| name.as_str()).collect();
-        let vanished = self
+        let vanished: Vec<(String, Sighting)> = self
             .by_name
             .keys()
             .chain(self.unreadable.keys())
             .filter(|name| !seen.contains(name.as_str()))
-            .map(|name| (name.clone(), Sighting::Gone));
-        self.updated(&vanished.chain(all.iter().cloned()).collect::<Vec<_>>(), now)
+            .map(|name| (name.clone(), Sighting::Gone))
+            .collect();
+        all.extend(vanished);
+        self.updated(all, now)
     }
 
-    fn updated(&self, changes: &[(String, Sighting)], now: Instant) -> Self {
+    fn updated(&self, changes: Vec<(String, Sighting)>, now: Instant) -> Self {
         let mut routes = self.clone();
         for (name, seen) in changes {
             match seen {
                 Sighting::Route(route, hash) => {
-                    let entry =
-                        Entry { route: (**route).clone(), hash: hash.clone(), gone_since: None };
-                    routes.by_name.insert(name.clone(), Arc::new(entry));
-                    routes.unreadable.remove(name);
+                    routes.unreadable.remove(&name);
+                    let entry = Entry { route: *route, hash, gone_since: None };
+                    routes.by_name.insert(name, Arc::new(entry));
                 }
                 Sighting::Unreadable => {
-                    let good = routes.by_name.get(name).filter(|entry| entry.gone_since.is_none());
+                    let good = routes.by_name.get(&name).filter(|entry| entry.gone_since.is_none());
                     if good.is_none() {
-                        routes.unreadable.insert(name.clone(), None);
+                        routes.unreadable.insert(name, None);
                     }
                 }
                 Sighting::Gone => {
-                    if let Some(entry) = routes.by_name.get_mut(name) {
+                    if let Some(entry) = routes.by_name.get_mut(&name) {
                         let gone_since = entry.gone_since.or(Some(now));
                         *entry = Arc::new(Entry { gone_since, ..(**entry).clone() });
                     }
-                    if let Some(gone_since) = routes.unreadable.get_mut(name) {
+                    if let Some(gone_since) = routes.unreadable.get_mut(&name) {
                         gone_since.get_or_insert(now);
                     }
                 }
