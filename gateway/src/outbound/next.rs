@@ -25,8 +25,8 @@ pub(crate) struct Record {
     id: SegmentId,
     /// The lease of the head that ends with it.
     ends: Option<Lease>,
-    /// Whether its turn has a place for the next head.
-    is_seated: bool,
+    /// Whether the place of its turn may go to the next head of the shard.
+    may_pass_on: bool,
 }
 
 /// How a finish ended.
@@ -66,7 +66,7 @@ impl Record {
     pub(crate) fn of(segment: &Segment<'_>) -> Self {
         let owner = segment.owner;
         let ends = segment.ends_well().then(|| owner.held.lease().clone());
-        Self { id: segment.id(), ends, is_seated: owner.place.is_some_and(Seat::is_taken) }
+        Self { id: segment.id(), ends, may_pass_on: owner.place.is_some_and(Seat::may_pass_on) }
     }
 
     /// Records it; for the last segment, and while its turn lives, ends its head as well. None when
@@ -87,8 +87,7 @@ impl Record {
             }
             return None;
         };
-        // With no place free somebody may wait for this one.
-        let claims = self.is_seated && worker.may_claim() && worker.places.has_free();
+        let claims = self.may_pass_on && worker.may_claim();
         let next = claims.then(|| worker.leases.fresh());
         let ending = finish(worker, Finish { lease, intent, segment, sid, next }).await?;
         worker.ctx.reports.settle(&self.id);

@@ -16,6 +16,10 @@ use tokio::time::Instant;
 use crate::outbound::limit::{Limit, Sign};
 use crate::outbound::returns::Returns;
 
+/// Heads of one shard that a place takes in a row while no other is free: then it goes to whoever waits
+/// for one.
+const IN_A_ROW: u8 = 4;
+
 /// Every place, and who has them.
 pub(crate) struct Places {
     turns: u32,
@@ -38,6 +42,8 @@ pub(crate) struct Seat {
     places: Arc<Places>,
     channel: ChannelUid,
     taken: Mutex<Option<OwnedSemaphorePermit>>,
+    /// Heads that it was taken for in a row.
+    in_a_row: u8,
 }
 
 /// A question to stable that is out.
@@ -109,7 +115,7 @@ impl Places {
 
     fn seated(self: &Arc<Self>, free: Free, channel: &ChannelUid) -> Seat {
         let taken = Mutex::new(Some(free.0));
-        Seat { places: Arc::clone(self), channel: channel.clone(), taken }
+        Seat { places: Arc::clone(self), channel: channel.clone(), taken, in_a_row: 1 }
     }
 
     /// Counts a question to stable until it is dropped.
@@ -137,9 +143,11 @@ impl Seat {
         slept
     }
 
-    /// Whether the turn has it now: one that slept may go on without.
-    pub(crate) fn is_taken(&self) -> bool {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    /// Whether it may be passed on to the next head of its shard: a turn that slept may have gone on
+    /// without, and somebody may have waited for it long enough.
+    pub(crate) fn may_pass_on(&self) -> bool {
+        let is_taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        is_taken && (self.in_a_row < IN_A_ROW || self.places.has_free())
     }
 
     /// Passes the place on to a head of a channel, or gives the pause after which that is claimed
@@ -151,10 +159,15 @@ impl Seat {
         now: Instant,
     ) -> Result<Self, Duration> {
         let places = Arc::clone(&self.places);
+        let in_a_row = self.in_a_row.saturating_add(1);
         let free = self.leave();
         drop(self);
         match free.or_else(|| Arc::clone(&places.free).try_acquire_owned().ok()) {
-            Some(permit) => places.seat(Free(permit), channel, has_reply, now),
+            Some(permit) => {
+                let mut seat = places.seat(Free(permit), channel, has_reply, now)?;
+                seat.in_a_row = in_a_row;
+                Ok(seat)
+            }
             None => {
                 let mut seats = places.seats();
                 Err(seats.channels.entry(channel.clone()).or_default().returns.book(now))
@@ -295,6 +308,20 @@ mod tests {
         let passed = second.pass_on(&channel("c"), false, now).ok().unwrap();
         assert!(seat(&places, "c").is_none() && seat(&places, "b").is_some());
         drop(passed);
+    }
+
+    #[test]
+    fn a_place_is_passed_on_three_times_while_no_other_is_free() {
+        let (places, now) = (Arc::new(Places::new(2)), Instant::now());
+        let mut held = seat(&places, "a").unwrap();
+        let other = seat(&places, "b").unwrap();
+        for _ in 0..3 {
+            assert!(held.may_pass_on());
+            held = held.pass_on(&channel("a"), false, now).ok().unwrap();
+        }
+        assert!(!held.may_pass_on(), "somebody may wait");
+        drop(other);
+        assert!(held.may_pass_on());
     }
 
     #[test]

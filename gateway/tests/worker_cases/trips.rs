@@ -189,6 +189,23 @@ async fn a_backlog_costs_two_commits_a_message_for_the_end_of_one_claims_the_nex
 }
 
 #[tokio::test]
+async fn without_a_free_place_a_turn_claims_three_more_heads_and_then_lets_others_in() {
+    let (mut world, _agent, syncs) = counted().await;
+    world.turns = 1;
+    for number in 0..8 {
+        world.admit_for(None, 1, &format!("SM{number}"), &number.to_string()).await;
+    }
+    let before = grown(&world, &syncs).await;
+    let _running = world.work().await;
+    assert_eq!(replies(&world, 8).await.len(), 8);
+    // A claim for four of them; those of the other shard are claimed and given up one by one.
+    let expected = before + 2 + 2 * 8 + 2 * 10;
+    eventually("the end of both", || syncs.load(Ordering::SeqCst) >= expected).await;
+    breathe_a_while().await;
+    assert_eq!(syncs.load(Ordering::SeqCst), expected);
+}
+
+#[tokio::test]
 async fn of_several_replicas_each_books_its_sends_with_the_store() {
     let server = RedisServer::start().await;
     let (world, _agent) = on_redis(&server).await;
