@@ -3,6 +3,12 @@
 //! Takes and gives values only: no client, no clock, no I/O.
 //! `channel` is the object users write, `status` what the operator answers in it, `route` what the
 //! operator tells the gateways, `control` what the gateways tell the operator.
+//!
+//! One crate, because the operator and a gateway that reads `--channels DIR` must turn the same
+//! spec and the same Secrets into the same route: two copies would drift. A route is also part of
+//! what a fleet must agree on during an upgrade, like the definition itself, so one review sees
+//! both. A crate of its own for the route would be one more manifest, and all its users need this
+//! one as well.
 
 pub mod channel;
 pub mod compile;

@@ -4,6 +4,14 @@
 //! needs escaping and nothing that names a person. Its parameter has a name that no webhook URL uses
 //! for something of its own, and whatever else the query says is passed over. Also says where Twilio
 //! reports to. Pure: the random part comes from the caller.
+//!
+//! Twilio reports to the webhook's URL with `/webhooks/twilio/status` in place of
+//! `/webhooks/twilio/whatsapp`, query kept; where a proxy rewrites the path, so that it does not
+//! end so, to the webhook's URL itself, and the message endpoint settles it just the same. So no
+//! second URL has to be configured, and the one that is known to arrive is used: a `statusURL` in
+//! the channel would be one more field to get wrong. Any verified callback proves that Twilio has
+//! the reply, so the id is all that is needed. `o=`, the parameter's former name, is still read:
+//! callbacks of replies from before an upgrade come after it.
 
 use std::fmt;
 

@@ -4,6 +4,12 @@
 //! here, and the bounds; knows which channels are over one. Says when a channel comes to a bound and when it is under it
 //! again, not once a message. Lags by one look, so a channel may overrun by what comes in that time;
 //! never decides about the queue as a whole, whose own bounds are the store's.
+//!
+//! A channel's conversations lie in all shards, so an exact bound needs a row that each of its
+//! admissions writes: in Redis another slot, another trip and no atomicity. What comes between two
+//! looks is harmless, for the bounds are far below what a store holds. A thirty-second of the bound
+//! for each shard would be exact, and a channel with one busy shard full at three percent. Below
+//! nine tenths of a bound there is room again.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -5,6 +5,10 @@
 //! every live replica acknowledged them; a summary with exceptions at least every ten seconds.
 //! A gateway that cannot be asked leaves the view as it is until it is too old to be used: that is
 //! no evidence, never bad evidence.
+//!
+//! So 10,000 channels at rest cost one request in ten seconds instead of 10,000 a minute, and a
+//! batch of 200 channels is of one moment of the store. Each answer that changes something is a
+//! reconcile of that channel. After one that is too old holds stop, and nothing is rolled back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};

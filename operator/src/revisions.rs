@@ -5,6 +5,14 @@
 //! content, so a field that is new and has a default never makes a new revision. Promotion and
 //! rejection stand in annotations, from which a lost route is made again. Never deletes the
 //! revisions it is told to keep, nor one that it cannot read.
+//!
+//! For the first revision of a channel the route is written first and the `ControllerRevision`
+//! after it, by `report`; for every later one the `ControllerRevision` comes first. Revisions
+//! without any promotion mark mean that a route was lost and nothing says what was stable; made
+//! before the first route, a crash between the two would look the same, and the channel would wait
+//! for a person for ever. The other order leaves a route whose content is in its own memory. A name
+//! also carries the channel's uid: one that was deleted and made again meets its old revisions
+//! until the garbage collector has come by.
 
 use std::collections::BTreeSet;
 

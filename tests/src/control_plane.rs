@@ -4,6 +4,16 @@
 //! and gives clients and kubeconfig files. There are no controllers: nothing collects garbage,
 //! finishes the deletion of a namespace or makes default service accounts. Several run at once;
 //! each is gone when it is dropped or when the test process ends.
+//!
+//! CEL rules, server-side apply, conflicts, RBAC and watches are where an operator goes wrong, and
+//! an imitation of them agrees with whoever wrote it. The binaries are found (`KUBEBUILDER_ASSETS`,
+//! `PATH`, our cache folder) or built once with `go build` from `tests/tools`, where versions and
+//! checksums are pinned; downloading them would tie the tests to one host. No controllers keep the
+//! start at three to ten seconds, and no test needs one. Tests share one API server for each test
+//! binary and keep apart by namespaces. Operator and gateway run under their own service accounts,
+//! with tokens from TokenRequest and the roles of `charts/install.yaml`, moved to the namespaces of
+//! the test: a right that the chart forgets fails one. The server signs its own certificate, the
+//! administrator has a static token, the key of the service accounts is made anew each time.
 
 use std::fs;
 use std::path::{Path, PathBuf};

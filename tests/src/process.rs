@@ -3,6 +3,11 @@
 //! Takes a command, gives a handle with its log. Each child leads a process group of its own. A
 //! watchdog, one shell for the whole test process, reads a pipe that only we hold: when we end in
 //! whatever way, the pipe ends, and the watchdog kills what is left and removes our folders.
+//!
+//! A test that is killed must not leave an API server behind. A destructor does not run then, a
+//! handler cannot catch SIGKILL, and the kernel's parent-death signal follows the thread that
+//! started the child, which in a test binary is one of many. The watchdog stands in a process group
+//! of its own, so that Ctrl-C does not reach it before it has done its work.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};

@@ -1,6 +1,12 @@
 //! The Tiltfile, evaluated by a Starlark interpreter whose builtins only record their calls.
 //!
 //! Takes the Tiltfile of this repository; starts nothing.
+//!
+//! The interpreter is Tilt's own; Tilt itself is not built, which would take longer than all other
+//! tests together and a patched copy of its module. The recorder finds what breaks in practice:
+//! names before assignment, dependencies that do not exist, files that were moved, ports used
+//! twice. It would also record a builtin that Tilt does not have, if it lists one: the list is
+//! short and each name is Tilt's. A run of `tilt ci -- --local` stays a step before a release.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::{BTreeMap, BTreeSet};

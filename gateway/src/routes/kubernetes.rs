@@ -4,6 +4,13 @@
 //! doing so. Needs `list` and `watch` of Secrets in that namespace and nothing else. A Secret that
 //! cannot be read leaves the last good route of its name in force, and its name known without one.
 //! Never writes.
+//!
+//! One list and watch of all Secrets of the namespace, which holds routes and the control token and
+//! nothing else; labels and names are looked at afterwards. One stream has one moment at which
+//! everything is known. Two (routes by label, the token by name) have two, and an order between
+//! them that somebody would have to think about. A route is taken only under the name that its own
+//! account and sender give, so no mistake in an object takes another's traffic. The operator's key
+//! `state` is decoded as bytes and dropped: once a list, not once a message.
 
 use std::sync::Arc;
 

@@ -5,6 +5,7 @@
 
 mod circles;
 mod code;
+mod decisions;
 mod metrics;
 mod names;
 mod sizes;

@@ -4,6 +4,15 @@
 //! Takes a URL or a name that is being connected to, gives the addresses that may be. The check
 //! runs on the very addresses that are connected to, so a name that resolves to another one a
 //! moment later gains nothing. Never connects.
+//!
+//! Whoever may write a channel names the URL, and must not reach by it what only the gateway's
+//! machine can: its own admin port, the credentials of its node. So an IPv6 address that stands for
+//! an IPv4 one (mapped, NAT64) is judged as that one, redirects are not followed and the
+//! environment's proxies are not used. Private addresses are an agent's in the cluster; with
+//! `--agent-private=deny` (the chart's default in Cluster mode) they are for a `serviceRef` only, a
+//! Service of the channel's own namespace. A route of an older operator does not say which agents
+//! are one, and they keep what they had. Where a Service leads, by an ExternalName or by endpoints
+//! written by hand, is a matter of rights in that namespace.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
