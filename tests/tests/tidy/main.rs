@@ -9,6 +9,7 @@ mod decisions;
 mod metrics;
 mod names;
 mod sizes;
+mod words;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -36,7 +36,7 @@ fn a_public_type_name_stands_once() {
 }
 
 /// The name of the public type that a line declares.
-fn declared(line: &str) -> Option<String> {
+pub(crate) fn declared(line: &str) -> Option<String> {
     let item = line.strip_prefix("pub ")?;
     let name = ["struct ", "enum ", "trait ", "type "].iter().find_map(|k| item.strip_prefix(k))?;
     let end = name.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(name.len());
