@@ -1,7 +1,7 @@
 # The two commands: `make demo` plays the whole story, `make test` passes every test.
 # Both need git, make, Rust and Go, and set up everything else themselves.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint generated images bench bench-neighbour outages
+.PHONY: help demo check test lint generated images bench bench-neighbour outages
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -14,6 +14,9 @@ test: ## Every test, from unit to end to end, with the set-up it needs
 	@cargo build --workspace --bins
 	@cargo run --quiet --bin prepare
 	@cargo test --workspace
+
+check: ## What one wants to know every minute: format, clippy, unit tests of the crates that were touched
+	@.ci/check
 
 lint: ## Format and clippy, as the gate runs them
 	@cargo fmt --all --check

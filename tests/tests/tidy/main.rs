@@ -5,6 +5,7 @@
 
 mod circles;
 mod code;
+mod contributing;
 mod decisions;
 mod metrics;
 mod names;
