@@ -22,11 +22,13 @@ lint: ## Format and clippy, as the gate runs them
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets -- -D warnings
 
-generated: ## Writes the CRD, docs/api.md, charts/install.yaml and the goldens again
-	@UPDATE=1 cargo test -q -p kanarie-crds --test generated
+generated: ## Writes what is generated and every golden again: CRD, API page, bundle, help, metrics, lines
+	@UPDATE=1 cargo test -q -p kanarie-crds --test it generated
 	@UPDATE=1 cargo test -q -p kanarie-gateway --test agent_protocol
 	@UPDATE=1 cargo test -q -p kanarie-gateway --test goldens
+	@UPDATE=1 cargo test -q -p kanarie-gateway --test it help
 	@UPDATE=1 cargo test -q -p kanarie-operator --lib metrics
+	@UPDATE=1 cargo test -q -p kanarie-operator --test it help
 	@UPDATE=1 cargo test -q -p kanarie-tests --test charts
 
 images: ## Static musl images FROM scratch, with buildah or docker

@@ -2,10 +2,11 @@
 //! gateway sends and takes is valid by them.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::{env, fs};
 
 use kanarie_crds::route::ChannelRef;
+use kanarie_fakes::golden;
 use kanarie_gateway::envelope::{Button, InboundMessage, Location, Media, MessageKind};
 use kanarie_gateway::outbound::agent::answer::Question;
 use kanarie_gateway::outbound::agent::http::{AgentRequest, AgentResponse};
@@ -50,10 +51,7 @@ fn an_answer_needs_a_text_and_may_have_more() {
 
 fn compare<T: JsonSchema>(name: &str) {
     let generated = serde_json::to_string_pretty(&schema_for!(T)).unwrap() + "\n";
-    if env::var_os("UPDATE").is_some() {
-        fs::write(path(name), &generated).unwrap();
-    }
-    assert_eq!(fs::read_to_string(path(name)).unwrap(), generated, "run `make generated`");
+    golden::compare(&format!("docs/{name}"), &generated);
 }
 
 fn published(name: &str) -> Value {

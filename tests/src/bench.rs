@@ -22,6 +22,8 @@ use kanarie_crds::route::{
     CHANNEL_UID_LABEL, CONTROL_SECRET, CONTROL_TOKEN_KEY, ROUTE_KEY, Route, STATE_KEY, route_hash,
     route_name,
 };
+use kanarie_fakes::customer::Account;
+use kanarie_fakes::server::{Server, loopback};
 use kanarie_operator::config::{Config, LogFormat};
 use kanarie_operator::memory::Memory;
 use kanarie_words::class::Class;
@@ -35,10 +37,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 use crate::control_plane::ControlPlane;
-use crate::customer::Account;
 use crate::manifest::ChannelManifest;
 use crate::roles::{self, Places};
-use crate::server::{Server, loopback};
 
 /// Longest wait for anything that happens by itself.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -299,13 +299,34 @@ impl Bench {
     /// # Errors
     /// The API server does not answer.
     pub async fn events(&self, name: &str) -> Result<Vec<String>> {
+        Ok(self.told(name).await?.into_iter().filter_map(|event| event.reason).collect())
+    }
+
+    /// The Events of the transitions of a channel, in their order.
+    ///
+    /// # Errors
+    /// The API server does not answer.
+    pub async fn transitions(&self, name: &str) -> Result<Vec<Event>> {
+        // Their names end with the number of the transition; those of conditions with a time.
+        let number = |event: &Event| {
+            let mut parts = event.metadata.name.as_deref().unwrap_or_default().split('.');
+            let number = parts.nth(1)?.parse::<u64>().ok()?;
+            parts.next().is_none().then_some(number)
+        };
+        let told = self.told(name).await?.into_iter();
+        let told: BTreeMap<u64, Event> =
+            told.filter_map(|event| Some((number(&event)?, event))).collect();
+        Ok(told.into_values().collect())
+    }
+
+    async fn told(&self, name: &str) -> Result<Vec<Event>> {
         let api: Api<Event> = Api::namespaced(self.plane.client(), &self.places.channels);
         let mut events = api.list(&ListParams::default()).await?.items;
         events.sort_by_key(|event| event.event_time.clone().map(|time| time.0));
         let about = |event: &Event| {
             event.regarding.as_ref().is_some_and(|object| object.name.as_deref() == Some(name))
         };
-        Ok(events.into_iter().filter(about).filter_map(|event| event.reason).collect())
+        Ok(events.into_iter().filter(about).collect())
     }
 }
 

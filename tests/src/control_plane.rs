@@ -26,6 +26,8 @@ use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kanarie_fakes::process::{self, Process};
+use kanarie_fakes::server::free_port;
 use kube::api::{Api, DynamicObject, ObjectMeta, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::wait::{await_condition, conditions};
@@ -37,8 +39,6 @@ use tempfile::TempDir;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, sleep};
 
-use crate::process::{self, Process};
-use crate::server::free_port;
 use crate::tools::{self, Tool};
 use crate::yaml;
 

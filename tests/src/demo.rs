@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use kanarie_crds::channel::WhatsAppChannel;
+use kanarie_fakes::agent::{Behaviour, FakeAgent};
+use kanarie_fakes::customer::customer;
 use kube::api::Api;
 use serde_json::{Value, json};
 
-use crate::agent::{Behaviour, FakeAgent};
 use crate::control_plane::ControlPlane;
-use crate::customer::customer;
 use crate::demo::screen::Screen;
 use crate::demo::traffic::Traffic;
 use crate::manifest::{ChannelManifest, http_agent, steps};
@@ -251,7 +251,7 @@ async fn keep_running(screen: &Screen, world: &World) -> Result<()> {
         world.gateways[0].admin_url(),
         world.twilio.url(),
     ));
-    if crate::tools::installed("kubectl").is_none() {
+    if kanarie_fakes::programs::installed("kubectl").is_none() {
         let kubectl = tokio::task::block_in_place(|| world.plane.kubectl())?;
         let folder = Path::new(kubectl.get_program()).parent().unwrap_or(Path::new("."));
         screen.quote(&format!("export PATH={}:$PATH", folder.display()));

@@ -12,9 +12,8 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use kanarie_fakes::server::{Server, loopback};
 use serde_json::{Value, json};
-
-use crate::server::{Server, loopback};
 
 /// How a graph behaves.
 #[derive(Clone, Debug, PartialEq)]

@@ -11,14 +11,14 @@ use kanarie_crds::route::{
     CHANNEL_UID_LABEL, COMPONENT_LABEL, COMPONENT_ROUTE, CONTROL_SECRET, CONTROL_TOKEN_KEY,
     ROUTE_KEY, route_name,
 };
+use kanarie_fakes::customer::{Account, Answer};
+use kanarie_fakes::twilio::{FakeTwilio, http_client};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::control_plane::ControlPlane;
-use crate::customer::{Account, Answer};
 use crate::product::{GatewayOptions, Program, Routes};
 use crate::roles::{self, Places};
-use crate::twilio::{FakeTwilio, http_client};
 
 /// UID of the channel.
 const UID: &str = "0f0e0d0c-0b0a-4000-8000-000000000001";

@@ -9,15 +9,16 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use kanarie_fakes::process::{self, Process};
+use kanarie_fakes::programs::{installed, progress};
+use kanarie_fakes::server::free_port;
+use kanarie_fakes::twilio::http_client;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
 
-use crate::process::{self, Process};
-use crate::server::free_port;
-use crate::tools::{cache_folder, installed, progress};
-use crate::twilio::http_client;
+use crate::tools::cache_folder;
 
 /// A running server with the graphs `agent`, `hanging`, `failing`, `asking` and `trimming`.
 #[derive(Debug)]

@@ -3,9 +3,8 @@
 //! Takes what a test varies and fills in the rest; gives text for `kubectl apply`, for the API
 //! server and for a folder of manifests alike. Pure.
 
+use kanarie_fakes::customer::Account;
 use serde_json::{Value, json};
-
-use crate::customer::Account;
 
 /// A channel, as a user would write it.
 #[derive(Clone, Debug)]

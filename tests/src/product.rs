@@ -11,14 +11,13 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use kanarie_fakes::process::{self, Process};
+use kanarie_fakes::programs::progress;
+use kanarie_fakes::server::free_port;
+use kanarie_fakes::twilio::http_client;
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
-
-use crate::process::{self, Process};
-use crate::server::free_port;
-use crate::tools::progress;
-use crate::twilio::http_client;
 
 /// Where a gateway finds its routes.
 #[derive(Clone, Debug)]

@@ -5,14 +5,14 @@
 use std::fs;
 
 use anyhow::Result;
+use kanarie_fakes::agent::{Behaviour, FakeAgent};
+use kanarie_fakes::customer::{Account, Answer};
+use kanarie_fakes::process;
+use kanarie_fakes::twilio::{FakeTwilio, http_client};
 use tempfile::TempDir;
 
-use crate::agent::{Behaviour, FakeAgent};
-use crate::customer::{Account, Answer};
 use crate::manifest::ChannelManifest;
-use crate::process;
 use crate::product::{GatewayOptions, Program, Routes};
-use crate::twilio::{FakeTwilio, http_client};
 
 /// One channel and everything around the gateway.
 #[derive(Debug)]

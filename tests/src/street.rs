@@ -6,14 +6,14 @@
 use std::fs;
 
 use anyhow::Result;
+use kanarie_fakes::customer::{Account, Answer};
+use kanarie_fakes::process;
+use kanarie_fakes::twilio::{FakeTwilio, http_client};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::customer::{Account, Answer};
 use crate::manifest::ChannelManifest;
-use crate::process;
 use crate::product::{GatewayOptions, Program, Routes};
-use crate::twilio::{FakeTwilio, http_client};
 
 /// Several channels and everything around the gateway but their agents.
 #[derive(Debug)]

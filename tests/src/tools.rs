@@ -5,7 +5,6 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::sync_channel;
@@ -13,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use kanarie_fakes::programs::{installed, progress};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
@@ -101,18 +101,6 @@ pub fn cache_folder() -> Result<PathBuf> {
     let folder = base.join("kanarie");
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
     Ok(folder)
-}
-
-/// A program in `KUBEBUILDER_ASSETS` or `PATH`.
-pub fn installed(name: &str) -> Option<PathBuf> {
-    let assets = env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
-    let path = env::var_os("PATH").unwrap_or_default();
-    assets.into_iter().chain(env::split_paths(&path)).map(|f| f.join(name)).find(|p| p.is_file())
-}
-
-/// Writes a line of progress past the test runner's capture: builds take minutes.
-pub fn progress(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
 }
 
 fn modules(tool: Tool) -> PathBuf {

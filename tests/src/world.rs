@@ -9,17 +9,17 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use kanarie_crds::channel::WhatsAppChannel;
+use kanarie_fakes::agent::{Behaviour, FakeAgent};
+use kanarie_fakes::customer::{Account, Answer};
+use kanarie_fakes::twilio::{FakeTwilio, http_client};
 use kube::api::Api;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use crate::agent::{Behaviour, FakeAgent};
 use crate::control_plane::ControlPlane;
-use crate::customer::{Account, Answer};
 use crate::manifest::ChannelManifest;
 use crate::product::{GatewayOptions, OperatorOptions, Program, Routes};
 use crate::roles::{self, Places};
-use crate::twilio::{FakeTwilio, http_client};
 
 /// Name of the channel of every world.
 pub const CHANNEL: &str = "shop";

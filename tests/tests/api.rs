@@ -1,7 +1,7 @@
 //! The CRD against a real API server: every rule is enforced, in its own words.
 //!
 //! The manifests are those of `crds/examples` and `crds/tests/bad`; the same ones are given to the
-//! Rust rules by `crds/tests/validation.rs`.
+//! Rust rules by `crds/tests/it/validation.rs`.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::path::Path;

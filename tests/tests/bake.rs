@@ -4,12 +4,12 @@
 
 use std::time::Duration;
 
-use kanarie_tests::agent::{Behaviour, FakeAgent};
+use kanarie_fakes::agent::{Behaviour, FakeAgent};
+use kanarie_fakes::customer::customer;
+use kanarie_fakes::redis_server::RedisServer;
 use kanarie_tests::control_plane::ControlPlane;
-use kanarie_tests::customer::customer;
 use kanarie_tests::graph::{FakeGraph, Graph};
 use kanarie_tests::hand::{Hand, http_route, lang_graph_route};
-use kanarie_tests::redis_server::RedisServer;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 

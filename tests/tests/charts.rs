@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use kanarie_fakes::golden;
 use kanarie_tests::control_plane::ControlPlane;
 use kanarie_tests::tools::{Tool, find};
 use kanarie_tests::yaml;
@@ -142,25 +143,17 @@ fn urls_of_agents_may_be_private_only_where_one_namespace_is_served_or_somebody_
 #[test]
 fn the_chart_of_the_definition_ships_the_generated_one() {
     let generated = fs::read_to_string(root().join("crds/whatsappchannels.yaml")).unwrap();
-    let shipped = root().join("charts/kanarie-crds/whatsappchannels.yaml");
-    if std::env::var_os("UPDATE").is_some() {
-        fs::write(&shipped, &generated).unwrap();
-    }
-    assert_eq!(fs::read_to_string(shipped).unwrap(), generated, "run `make generated`");
+    golden::compare("charts/kanarie-crds/whatsappchannels.yaml", &generated);
 }
 
 #[test]
 fn the_bundle_is_what_the_charts_render() {
-    let path = root().join("charts/install.yaml");
     let rendered = format!(
         "{BUNDLE_HEADER}{}{}",
         stdout(&template("kanarie-crds", &[])),
         stdout(&template("kanarie", VARIANTS[0]))
     );
-    if std::env::var_os("UPDATE").is_some() {
-        fs::write(&path, &rendered).unwrap();
-    }
-    assert_eq!(fs::read_to_string(path).unwrap(), rendered, "run `make generated`");
+    golden::compare("charts/install.yaml", &rendered);
 }
 
 #[test]

@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use kanarie_fakes::customer::{customer, message_sid};
+use kanarie_fakes::redis_server::RedisServer;
 use kanarie_tests::control_plane::ControlPlane;
-use kanarie_tests::customer::{customer, message_sid};
 use kanarie_tests::manifest::{http_agent, steps};
-use kanarie_tests::redis_server::RedisServer;
 use kanarie_tests::world::{World, condition};
 use serde_json::{Value, json};
 use tokio::time::sleep;

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use kanarie_tests::customer::{Account, customer};
+use kanarie_fakes::customer::{Account, customer};
+use kanarie_fakes::redis_server::RedisServer;
+use kanarie_fakes::twilio::{FakeTwilio, Fault, http_client};
 use kanarie_tests::langgraph::LangGraphServer;
-use kanarie_tests::redis_server::RedisServer;
-use kanarie_tests::twilio::{FakeTwilio, Fault, http_client};
 use serde_json::Value;
 
 async fn send(twilio: &FakeTwilio, account: &Account, secret: &str, body: &str) -> Option<u16> {

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::join_all;
-use kanarie_tests::agent::Behaviour;
-use kanarie_tests::customer::{self, Answer, customer, message_sid};
-use kanarie_tests::redis_server::RedisServer;
-use kanarie_tests::signer;
+use kanarie_fakes::agent::Behaviour;
+use kanarie_fakes::customer::{self, Answer, customer, message_sid};
+use kanarie_fakes::redis_server::RedisServer;
+use kanarie_fakes::signer;
 use kanarie_tests::stage::Stage;
 use serde_json::json;
 
@@ -132,7 +132,7 @@ async fn forged_and_unknown_are_the_same_403() {
     };
     let forged = signer::sign("another token", &stage.account.webhook_url, &form);
     let forged = post(form.clone(), forged).await;
-    let stranger = kanarie_tests::customer::Account::new(999);
+    let stranger = kanarie_fakes::customer::Account::new(999);
     let unknown = stranger.text(&message_sid(), &customer(1), "Hallo");
     let signature = signer::sign(&stranger.token, &stranger.webhook_url, &unknown);
     let unknown = post(unknown, signature).await;
@@ -200,7 +200,7 @@ async fn nothing_private_or_secret_is_logged_or_measured() {
     let authority = gateway.authority();
     let url = &stage.account.webhook_url;
     customer::post(&stage.client, &authority, url, &form, "forged").await.unwrap();
-    stage.twilio.fail_next([kanarie_tests::twilio::Fault::Refuse(400, 63024)]);
+    stage.twilio.fail_next([kanarie_fakes::twilio::Fault::Refuse(400, 63024)]);
     stage.say(&gateway, &writer, "geheime-vraag-4711 nog eens").await.unwrap();
     stage.agent.behave(Behaviour::BrokenJson);
     stage.say(&gateway, &writer, "geheime-vraag-4711 stuk").await.unwrap();

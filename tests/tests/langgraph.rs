@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use kanarie_tests::customer::customer;
+use kanarie_fakes::customer::customer;
 use kanarie_tests::langgraph::LangGraphServer;
 use kanarie_tests::manifest::lang_graph_agent;
 use kanarie_tests::stage::Stage;

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use kanarie_tests::agent::{Behaviour, FakeAgent};
-use kanarie_tests::customer::customer;
+use kanarie_fakes::agent::{Behaviour, FakeAgent};
+use kanarie_fakes::customer::customer;
+use kanarie_fakes::redis_server::RedisServer;
 use kanarie_tests::manifest::http_agent;
-use kanarie_tests::redis_server::RedisServer;
 use kanarie_tests::street::Street;
 
 /// The deadline of the agent that hangs, and more: whoever waits for one of its turns sees this.

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use kanarie_tests::chaos::{Proxy, Way};
-use kanarie_tests::customer::customer;
+use kanarie_fakes::chaos::{Proxy, Way};
+use kanarie_fakes::customer::customer;
+use kanarie_fakes::redis_server::RedisServer;
 use kanarie_tests::product::Program;
-use kanarie_tests::redis_server::RedisServer;
 use kanarie_tests::stage::Stage;
 use tokio::time::sleep;
 

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use kanarie_tests::agent::Behaviour;
-use kanarie_tests::customer::{Account, customer};
+use kanarie_fakes::agent::Behaviour;
+use kanarie_fakes::customer::{Account, customer};
+use kanarie_fakes::twilio::Fault;
 use kanarie_tests::product::Program;
 use kanarie_tests::stage::Stage;
-use kanarie_tests::twilio::Fault;
 use tokio::time::sleep;
 
 const SOON: Duration = Duration::from_secs(20);

@@ -10,13 +10,13 @@ use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream::FuturesUnordered;
-use kanarie_tests::agent::{Behaviour, FakeAgent};
-use kanarie_tests::chaos::{Proxy, Way};
-use kanarie_tests::customer::customer;
+use kanarie_fakes::agent::{Behaviour, FakeAgent};
+use kanarie_fakes::chaos::{Proxy, Way};
+use kanarie_fakes::customer::customer;
+use kanarie_fakes::redis_server::RedisServer;
 use kanarie_tests::graph::{FakeGraph, Graph};
 use kanarie_tests::manifest::{http_agent, lang_graph_agent};
 use kanarie_tests::product::Program;
-use kanarie_tests::redis_server::RedisServer;
 use kanarie_tests::street::Street;
 use tokio::time::{Instant, interval, sleep};
 

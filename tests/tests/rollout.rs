@@ -4,9 +4,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use kanarie_tests::agent::Behaviour;
+use kanarie_fakes::agent::Behaviour;
+use kanarie_fakes::customer::customer;
 use kanarie_tests::control_plane::ControlPlane;
-use kanarie_tests::customer::customer;
 use kanarie_tests::langgraph::LangGraphServer;
 use kanarie_tests::manifest::{http_agent, lang_graph_agent, steps};
 use kanarie_tests::world::{CHANNEL, World, condition, reason};

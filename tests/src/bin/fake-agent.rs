@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Parser, ValueEnum};
-use kanarie_tests::agent::{Behaviour, FakeAgent};
+use kanarie_fakes::agent::{Behaviour, FakeAgent};
 
 /// Answers customers by the HTTP protocol of docs/agents.md, well or badly.
 #[derive(Parser)]

@@ -12,9 +12,9 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
 use clap::Parser;
-use kanarie_tests::customer::Account;
-use kanarie_tests::server::Server;
-use kanarie_tests::twilio::{FakeTwilio, http_client};
+use kanarie_fakes::customer::Account;
+use kanarie_fakes::server::Server;
+use kanarie_fakes::twilio::{FakeTwilio, http_client};
 
 /// Plays Twilio: accepts replies, and lets customers write.
 #[derive(Parser)]

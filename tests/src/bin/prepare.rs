@@ -4,8 +4,9 @@
 //! to install when it may not. Run again it does nothing.
 
 use anyhow::Result;
+use kanarie_fakes::redis_server;
+use kanarie_tests::langgraph;
 use kanarie_tests::tools::{self, Tool};
-use kanarie_tests::{langgraph, redis_server};
 
 fn main() -> Result<()> {
     for tool in Tool::ALL {

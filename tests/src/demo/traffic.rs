@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use kanarie_fakes::customer::customer;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::customer::customer;
 use crate::world::World;
 
 const CUSTOMERS: u32 = 80;

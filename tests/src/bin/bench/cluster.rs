@@ -20,9 +20,9 @@ use base64::engine::general_purpose::STANDARD;
 use kanarie_crds::route::{
     CHANNEL_UID_LABEL, COMPONENT_LABEL, COMPONENT_ROUTE, ROUTE_KEY, STATE_KEY, route_name,
 };
-use kanarie_tests::customer::Account;
-use kanarie_tests::process;
-use kanarie_tests::server::{Server, loopback};
+use kanarie_fakes::customer::Account;
+use kanarie_fakes::process;
+use kanarie_fakes::server::{Server, loopback};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

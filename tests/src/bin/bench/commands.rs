@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use kanarie_tests::redis_server::RedisServer;
+use kanarie_fakes::redis_server::RedisServer;
 use redis::aio::MultiplexedConnection;
 
 /// What a client sends that no script calls.

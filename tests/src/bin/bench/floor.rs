@@ -16,7 +16,7 @@ use anyhow::Result;
 use axum::Router;
 use axum::routing::post;
 use clap::Args;
-use kanarie_tests::server::Server;
+use kanarie_fakes::server::Server;
 
 use crate::floor::line::Floor;
 

@@ -8,8 +8,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use kanarie_tests::process::{self, Process};
-use kanarie_tests::tools::installed;
+use kanarie_fakes::process::{self, Process};
+use kanarie_fakes::programs::installed;
 use rustix::process::Signal;
 use tokio::time::sleep;
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use clap::Args;
-use kanarie_tests::agent::Behaviour;
+use kanarie_fakes::agent::Behaviour;
 use tokio::time::{Instant, sleep};
 
 use crate::commands::{Commands, Counter};

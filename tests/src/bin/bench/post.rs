@@ -5,7 +5,7 @@
 //! answers of a webhook need: a status, a length, a body.
 
 use anyhow::{Context as _, Result, bail};
-use kanarie_tests::signer::{self, Form};
+use kanarie_fakes::signer::{self, Form};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 

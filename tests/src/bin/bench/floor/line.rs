@@ -14,7 +14,7 @@ use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use kanarie_tests::twilio::http_client;
+use kanarie_fakes::twilio::http_client;
 use serde::{Deserialize, Serialize};
 use sha1::Sha1;
 use tokio::sync::Semaphore;

@@ -2,7 +2,7 @@
 
 use kanarie_rollout::observation::Mode;
 
-use crate::world::{World, manual};
+use crate::stories::world::{World, manual};
 
 #[test]
 fn a_weight_is_obeyed_as_written() {

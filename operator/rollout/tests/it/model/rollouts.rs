@@ -8,7 +8,7 @@ use kanarie_words::timestamp::Timestamp;
 use kanarie_words::weight::Weight;
 use stateright::{Model, Property};
 
-use crate::world::{Counted, Reported, Worker, World, forgotten, name};
+use crate::model::world::{Counted, Reported, Worker, World, forgotten, name};
 
 /// The operators' clock at a rebuild: later than any number of this model.
 const REBUILD_AT: Timestamp = Timestamp(1_000_000);

@@ -1,6 +1,6 @@
 //! The deadline and what it does not do.
 
-use crate::world::World;
+use crate::stories::world::World;
 
 #[test]
 fn a_deadline_without_progress_is_told_once_and_the_weight_stays() {

@@ -7,7 +7,7 @@ use kanarie_words::on_failure::OnFailure;
 use kanarie_words::weight::Weight;
 use proptest::{prop_assert, prop_assert_eq, proptest};
 
-use crate::history::{Look, events, play, policies, revision};
+use crate::properties::history::{Look, events, play, policies, revision};
 
 proptest! {
     #[test]

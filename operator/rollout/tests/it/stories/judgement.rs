@@ -3,7 +3,7 @@
 use kanarie_rollout::tally::Tally;
 use kanarie_words::on_failure::OnFailure;
 
-use crate::world::{World, named};
+use crate::stories::world::{World, named};
 
 #[test]
 fn a_dead_canary_is_taken_back_and_rejected_in_one_decision() {

@@ -4,7 +4,7 @@ use kanarie_rollout::rebuild::{Mark, RebuildError, Remains, rebuild};
 use kanarie_rollout::state::{Phase, RejectedRevision, State};
 use kanarie_words::timestamp::Timestamp;
 
-use crate::world::{World, named};
+use crate::stories::world::{World, named};
 
 fn mark(name: &str, promoted_at: Option<u64>, rejected_at: Option<u64>) -> Mark {
     Mark {

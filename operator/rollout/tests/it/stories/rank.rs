@@ -2,7 +2,7 @@
 
 use kanarie_rollout::state::CommandResult;
 
-use crate::world::{World, named};
+use crate::stories::world::{World, named};
 
 #[test]
 fn a_pause_stops_the_steps_and_not_the_rollback() {

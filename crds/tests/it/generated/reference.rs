@@ -11,7 +11,7 @@ use kanarie_words::reason::Reason;
 use serde_json::Value;
 
 const HEAD: &str = "\
-<!-- Generated from crds/src by `UPDATE=1 cargo test -p kanarie-crds --test generated`. -->
+<!-- Generated from crds/src by `make generated`. -->
 # WhatsAppChannel, `kanarie.dev/v1alpha1`
 
 Short name `wach`, category `messaging`, namespaced. `kubectl explain wach.spec` shows the same.

@@ -2,7 +2,7 @@
 
 use kanarie_rollout::observation::LiveReplica;
 
-use crate::world::World;
+use crate::stories::world::World;
 
 #[test]
 fn the_clock_of_a_step_starts_when_the_last_replica_has_acknowledged_it() {

@@ -3,7 +3,7 @@
 use kanarie_rollout::state::CommandResult;
 use kanarie_words::on_failure::OnFailure;
 
-use crate::world::World;
+use crate::stories::world::World;
 
 #[test]
 fn retry_tries_a_rejected_revision_again_from_step_one() {

@@ -12,7 +12,7 @@ mod world;
 
 use stateright::{Checker as _, Model as _};
 
-use crate::rollouts::{Operator, Rollouts};
+use crate::model::rollouts::{Operator, Rollouts};
 
 /// Little of everything; the tests below add what they are about.
 fn calm(operator: Operator) -> Rollouts {

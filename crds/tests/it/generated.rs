@@ -1,21 +1,22 @@
 //! The files that are generated from the types are what the types say.
 //!
-//! `UPDATE=1 cargo test -p kanarie-crds --test generated` writes them.
+//! `make generated` writes them.
 #![expect(clippy::unwrap_used, reason = "a test may stop at what it cannot read or write")]
 
 mod reference;
 
+use kanarie_fakes::golden;
 use kanarie_words::conditions::ConditionType;
 use kanarie_words::reason::Reason;
 
 #[test]
 fn the_committed_crd_is_what_the_types_say() {
-    compare("crds/whatsappchannels.yaml", &kanarie_crds::schema::yaml());
+    golden::compare("crds/whatsappchannels.yaml", &kanarie_crds::schema::yaml());
 }
 
 #[test]
 fn the_page_of_the_api_is_what_the_types_say() {
-    compare("docs/api.md", &reference::page());
+    golden::compare("docs/api.md", &reference::page());
 }
 
 #[test]
@@ -73,18 +74,4 @@ fn every_field_is_documented() {
             assert!(known || field["description"].is_string(), "{path} has no description");
         });
     }
-}
-
-/// Compares a file of the repository, or writes it when `UPDATE` is set.
-fn compare(path: &str, wanted: &str) {
-    let path = format!("{}/../{path}", env!("CARGO_MANIFEST_DIR"));
-    if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(&path, wanted).unwrap();
-    }
-    let found = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        found == wanted,
-        "{path} is not what the types say; write it again by `UPDATE=1 cargo test -p kanarie-crds \
-         --test generated`"
-    );
 }

@@ -5,7 +5,7 @@ use kanarie_rollout::state::{RejectedRevision, State};
 use kanarie_rollout::tally::Tally;
 use kanarie_words::timestamp::Timestamp;
 
-use crate::world::{World, manual, named};
+use crate::stories::world::{World, manual, named};
 
 #[test]
 fn history_tells_who_when_why_and_keeps_ten() {

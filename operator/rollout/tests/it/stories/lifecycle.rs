@@ -3,7 +3,7 @@
 use kanarie_rollout::steps::Steps;
 use kanarie_words::timestamp::Timestamp;
 
-use crate::world::{World, policy, step};
+use crate::stories::world::{World, policy, step};
 
 #[test]
 fn the_first_revision_serves_everybody_at_once() {

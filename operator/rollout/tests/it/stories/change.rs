@@ -5,7 +5,7 @@ use kanarie_rollout::state::RejectedRevision;
 use kanarie_rollout::steps::Steps;
 use kanarie_words::timestamp::Timestamp;
 
-use crate::world::{World, manual, named, step};
+use crate::stories::world::{World, manual, named, step};
 
 #[test]
 fn a_newer_revision_waits_until_every_replica_has_weight_0() {

@@ -13,7 +13,7 @@ use kanarie_words::weight::Weight;
 use proptest::prelude::{Strategy as _, any};
 use proptest::{collection, option, prop_assert, prop_assert_eq, proptest};
 
-use crate::history::{Look, World, events, play, policies, revision, tallies};
+use crate::properties::history::{Look, World, events, play, policies, revision, tallies};
 
 proptest! {
     #[test]

@@ -1,0 +1,3 @@
+//! What the operator does, from outside. What needs an API server is in `tests/`.
+
+mod help;
