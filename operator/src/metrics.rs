@@ -86,14 +86,9 @@ mod tests {
         assert!(page.contains(r#"component="operator""#), "{page}");
     }
 
-    /// `UPDATE=1` writes the file again.
     #[test]
     fn the_metrics_have_the_names_kinds_and_labels_that_they_had() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens/metrics.txt");
         let outline = Metrics::default().outline();
-        if std::env::var_os("UPDATE").is_some() {
-            std::fs::write(path, &outline).unwrap();
-        }
-        assert_eq!(outline, std::fs::read_to_string(path).unwrap_or_default());
+        kanarie_fakes::golden::compare("operator/tests/goldens/metrics.txt", &outline);
     }
 }
