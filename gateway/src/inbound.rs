@@ -215,6 +215,7 @@ impl Inbound {
         callback: StatusCallback,
         query: Option<&str>,
     ) -> Result<Response, Response> {
+        subject::about(&callback.sid);
         let Some(id) = query.and_then(SegmentId::in_query) else {
             return Ok(Response::StatusCallback);
         };
@@ -223,7 +224,6 @@ impl Inbound {
             return Ok(Response::StatusCallback);
         }
         subject::of(&id.conversation);
-        subject::about(&callback.sid);
         let SegmentId { conversation, intent, segment } = id.clone();
         let shard = conversation.shard();
         let sent = MarkSent { conversation, intent, segment, sid: callback.sid };

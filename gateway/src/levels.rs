@@ -23,7 +23,7 @@ pub struct OutboundLevels {
     pub turns: u64,
     /// Ages of messages that it works on, or has put back.
     pub ages: Vec<(ChannelUid, Duration)>,
-    /// Channels with an agent that is left alone, once a revision.
+    /// Channels whose stable agent is left alone.
     pub left_alone: Vec<ChannelUid>,
 }
 
@@ -46,7 +46,7 @@ pub struct Standing {
     pub lanes: u64,
     /// Age of the oldest message that this replica works on or has put back, in seconds.
     pub oldest: BTreeMap<String, f64>,
-    /// Revisions whose agent is left alone here.
+    /// Channels whose stable agent is left alone here: 1 each.
     pub left_alone: BTreeMap<String, f64>,
     /// Messages that wait in the whole fleet.
     pub waiting: BTreeMap<String, f64>,

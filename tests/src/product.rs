@@ -79,11 +79,30 @@ impl Program {
         Ok(gateway)
     }
 
+    /// Starts a gateway whose log has more lines than by default, and waits until it is ready.
+    ///
+    /// # Errors
+    /// It cannot be built or does not become ready; the error carries its log.
+    pub async fn gateway_telling(options: &GatewayOptions, filter: &str) -> Result<Self> {
+        let mut gateway = Self::arranged(options)?;
+        gateway.environment.push(("RUST_LOG".to_owned(), filter.into()));
+        gateway.spawn()?;
+        gateway.wait_until_ready().await?;
+        Ok(gateway)
+    }
+
     /// Starts a gateway without waiting.
     ///
     /// # Errors
     /// It cannot be built or started.
     pub fn gateway_unready(options: &GatewayOptions) -> Result<Self> {
+        let gateway = Self::arranged(options)?;
+        gateway.spawn()?;
+        Ok(gateway)
+    }
+
+    /// A gateway that is not started yet.
+    fn arranged(options: &GatewayOptions) -> Result<Self> {
         let mut gateway = Self::new("kanarie-gateway")?;
         let own = format!("embedded:{}", gateway.folder.path().join("store").display());
         let store = options.store.clone().unwrap_or(own);
@@ -100,7 +119,6 @@ impl Program {
             }
         }
         gateway.arguments.extend(options.arguments.iter().cloned());
-        gateway.spawn()?;
         Ok(gateway)
     }
 

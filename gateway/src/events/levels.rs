@@ -37,7 +37,7 @@ impl LevelMetrics {
             ),
             left_alone: page.gauge_by_channel(
                 "kanarie_breaker_open",
-                "Revisions of a channel whose agent this replica leaves alone because it fails.",
+                "1 while this replica leaves a channel's stable agent alone because it fails.",
             ),
             waiting: page.gauge_by_channel(
                 "kanarie_waiting_messages",

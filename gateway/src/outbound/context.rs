@@ -143,7 +143,12 @@ impl Levelled for Worker {
     fn levels(&self) -> OutboundLevels {
         let mut ages = self.leases.ages();
         ages.extend(self.put_back.ages(Instant::now()));
-        let left_alone = self.ctx.agents.left_alone();
+        let mut left_alone = self.ctx.agents.left_alone();
+        // Nobody asks one that was stable before.
+        left_alone.retain(|agent| {
+            let entry = self.ctx.routes.find_channel(agent.channel.as_str());
+            entry.is_some_and(|entry| entry.route.stable.revision == agent.revision)
+        });
         OutboundLevels {
             turns: u64::from(self.places.taken()),
             ages,

@@ -33,6 +33,17 @@ async fn a_peer_that_falls_silent_is_replaced() {
 }
 
 #[tokio::test]
+async fn the_lanes_that_can_be_used_are_counted() {
+    let server = FakeRedis::start().await;
+    let store = open(&server.url()).await;
+    assert_eq!(store.lanes_up(), 4);
+    server.turn(Manner::Silent, Manner::Silent);
+    until(|| store.lanes_up() == 0).await;
+    server.turn(Manner::Well, Manner::Well);
+    until(|| store.lanes_up() == 4).await;
+}
+
+#[tokio::test]
 async fn a_peer_that_falls_silent_is_replaced_without_any_traffic() {
     let server = FakeRedis::start().await;
     let store = open(&server.url()).await;

@@ -1,10 +1,15 @@
 //! How the turns stand, as `/metrics` reads it: places, ages, agents that are left alone.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use kanarie_gateway::loads::{self, Bounds};
+use kanarie_queue::send::Complete;
+use tokio::sync::watch;
 
 use crate::agents::Next;
 use crate::one_agent;
-use crate::world::{UID, eventually, within};
+use crate::world::{UID, eventually, http, revision, route, within};
 
 #[tokio::test]
 async fn a_turn_is_seen_with_the_age_of_its_message_until_it_ends() {
@@ -42,4 +47,35 @@ async fn what_waits_for_an_agent_that_is_left_alone_grows_older_until_it_is_back
         levels.left_alone.is_empty() && levels.turns == 0
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_agent_that_is_stable_no_more_is_not_said_to_be_left_alone() {
+    let (world, agent) = one_agent().await;
+    let running = world.work().await;
+    agent.always(Some(Next::Status(503)));
+    for customer in 1..=6 {
+        world.admit(customer, &format!("SM{customer}"), "Hallo").await;
+    }
+    let left_alone = || running.levels.read().left_alone.len();
+    within(&world, 60, "an open breaker", || left_alone() == 1).await;
+    let mut next = route(http(&agent.url));
+    next.stable = revision("two", http(&agent.url));
+    world.set_route(next);
+    assert_eq!(left_alone(), 0);
+}
+
+#[tokio::test]
+async fn what_ended_at_another_replica_waits_no_more_after_half_a_minute() {
+    let (world, _agent) = one_agent().await;
+    world.admit(1, "SM1", "Hallo").await;
+    let bounds = Bounds { messages: 9, bytes: 9_000, dead_letters: 2 };
+    let (_stop, stopping) = watch::channel(false);
+    let (store, routes) = (Arc::clone(&world.store), Arc::clone(&world.routes));
+    tokio::spawn(loads::watch(store, bounds, world.full.clone(), routes, stopping));
+    eventually("the first look", || world.full.loads().len() == 1).await;
+    let lease = world.claim(1).await;
+    world.store.run(Complete { lease, evidence: None }).await.unwrap();
+    // A step of two seconds takes three of this clock, which goes by whole ones.
+    within(&world, 50, "an empty queue", || world.full.loads().is_empty()).await;
 }

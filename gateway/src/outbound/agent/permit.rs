@@ -60,10 +60,11 @@ impl Breakers {
         self.lock().get(agent)?.outage()
     }
 
-    /// The agents that are left alone.
+    /// The agents that are left alone, but for those that nobody asks about any more.
     pub(crate) fn open(&self) -> Vec<Park> {
-        let breakers = self.lock();
-        let open = breakers.iter().filter(|(_, breaker)| breaker.outage().is_some());
+        let (breakers, now) = (self.lock(), Instant::now());
+        let is_open = |breaker: &Breaker| breaker.outage().is_some() && !breaker.is_idle(now);
+        let open = breakers.iter().filter(|(_, breaker)| is_open(breaker));
         open.map(|(agent, _)| agent.clone()).collect()
     }
 
