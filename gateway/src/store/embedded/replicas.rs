@@ -34,10 +34,12 @@ struct Account {
 }
 
 impl Replicas {
-    /// Takes a heartbeat.
+    /// Takes a heartbeat, and forgets those that were silent for long.
     pub(super) fn beat(&mut self, now: Millis, heartbeat: Heartbeat) {
         let Heartbeat { replica, digest, obeyed, cut, .. } = heartbeat;
         self.by_name.insert(replica, Account { seen_at: now, digest, obeyed, cut });
+        // For good: a clock that steps back afterwards brings none of them back.
+        self.by_name.retain(|_, replica| is_within(replica, now, KEPT_MS));
     }
 
     /// Notes that the counts are asked for.
