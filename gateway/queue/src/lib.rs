@@ -33,6 +33,7 @@
 //! | `Finish`: `MarkSent`, `Complete` and `Claim` in one | a worker | `finish.rs` |
 //! | `Bury`, `SumDead`, `SumLoads` | a worker; the poller; a timer | `dead.rs` |
 //! | `Reserve` | a worker | `reserve.rs` |
+//! | `NoteDeliveries`, `SumUndelivered` | a batch of callbacks; the poller | `deliveries.rs` |
 //! | `Sweep` | a timer | `sweep.rs` |
 //!
 //! What always holds, by the numbers that tests name:
@@ -60,15 +61,20 @@
 //! - **I20** A verb repeated with the same arguments changes nothing more (`reserve` may waste a
 //!   slot).
 //! - **I22** A try is counted when it is claimed, a crash when its lease is taken back.
+//! - **I19** Any order and any repetition of the reports of a segment ends in the same delivery, and
+//!   one of them at most is the change to it.
 //! - **I25** Both stores give the same answers to the same schedule.
 //!
-//! I18, I21 and I24 belong to the worker, the scripts and the log; I19 and I23 are not used. The
+//! I18, I21 and I24 belong to the worker, the scripts and the log; I23 is not used. The
 //! machine trusts its caller in two things: that nobody posts without a `Go`, and that a mark is only
 //! refuted by two listings a minute apart.
 
 pub mod admit;
 pub mod claim;
 pub mod dead;
+mod delivered;
+pub mod deliveries;
+pub mod delivery;
 pub mod evidence;
 pub mod expire;
 pub mod finish;

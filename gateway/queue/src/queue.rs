@@ -6,6 +6,7 @@
 use kanarie_words::Millis;
 use kanarie_words::ids::{ConversationId, Epoch, RouteHash, SHARDS, StoreKey};
 
+use crate::delivered::Deliveries;
 use crate::load::{self, LoadError, Table};
 use crate::pace::Booked;
 use crate::rows::{self, Row};
@@ -15,6 +16,7 @@ use crate::shard::{Key, Shard};
 pub struct Queue {
     pub(crate) shards: Vec<Shard>,
     pub(crate) paces: std::collections::BTreeMap<RouteHash, Booked>,
+    pub(crate) deliveries: Deliveries,
     key: Option<StoreKey>,
     key_changed: bool,
 }
@@ -25,6 +27,7 @@ impl Queue {
         let mut queue = Self {
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
             paces: std::collections::BTreeMap::new(),
+            deliveries: Deliveries::default(),
             key: None,
             key_changed: false,
         };
@@ -33,6 +36,11 @@ impl Queue {
             if name == rows::KEY {
                 let key = value.try_into().map_err(|_| LoadError::new(&name))?;
                 queue.key = Some(StoreKey::from_bytes(key));
+                continue;
+            }
+            if let Some(field) = name.strip_prefix(rows::SHARDLESS) {
+                let read = queue.deliveries.read(field, &value);
+                read.ok_or_else(|| LoadError::new(&name))?;
                 continue;
             }
             let (shard, field) = load::split(&name).ok_or_else(|| LoadError::new(&name))?;
@@ -69,6 +77,7 @@ impl Queue {
     pub fn rewrite(&mut self) {
         self.key_changed = self.key.is_some();
         self.shards.iter_mut().for_each(Shard::rewrite);
+        self.deliveries.rewrite();
     }
 
     /// The rows that changed since this was last called; a row without a value is gone.
@@ -82,6 +91,7 @@ impl Queue {
                 changes.push(rows::render(number, shard, &key));
             }
         }
+        changes.extend(self.deliveries.take_changes());
         changes
     }
 

@@ -1,6 +1,7 @@
 //! The rows of the machine: their names and their content.
 //!
-//! Takes records of a shard and gives key and value; `load.rs` is the way back. The table of rows
+//! Takes records of a shard and gives key and value; `load.rs` is the way back. (Rows of no shard:
+//! `queue.rs`, `deliveries.rs`.) The table of rows
 //! stands in `docs/queue.md`.
 
 use kanarie_words::Millis;
@@ -13,6 +14,9 @@ use crate::intent::{Intent, Sending};
 use crate::lease::Park;
 use crate::outcome::Counters;
 use crate::shard::{Conversation, Customer, DeadLetter, Kept, Key, Place, Shard};
+
+/// Where the names of rows begin that belong to no shard.
+pub(crate) const SHARDLESS: &str = "sys:";
 
 /// Name of the row with the store's key.
 pub(crate) const KEY: &str = "sys:key";
@@ -250,6 +254,6 @@ fn number(number: &u64) -> Vec<u8> {
     number.to_string().into_bytes()
 }
 
-fn json<T: Serialize>(row: &T) -> Vec<u8> {
+pub(crate) fn json<T: Serialize>(row: &T) -> Vec<u8> {
     serde_json::to_vec(row).expect("rows have string keys and no failing serializer")
 }

@@ -11,6 +11,8 @@ use kanarie_gateway::store::fleet::Heartbeat;
 use kanarie_queue::admit::{Admission, Admit};
 use kanarie_queue::claim::{Claim, Claimed, Extend, Isolate, KeepRun, Release, Retry};
 use kanarie_queue::dead::{Bury, SumDead, SumLoads};
+use kanarie_queue::deliveries::{NoteDeliveries, SumUndelivered};
+use kanarie_queue::delivery::{Delivery, DeliveryStatus, SegmentReport};
 use kanarie_queue::evidence::{EndAttempt, ReadCounts};
 use kanarie_queue::finish::Finish;
 use kanarie_queue::intent::Intent;
@@ -24,7 +26,7 @@ use proptest::prelude::prop_assert_eq;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
 use crate::stage::{LEASE_MS, Stage, conversation, id, intent, lease_of, message, new_lease, post};
-use crate::steps::{DAY, SECOND, Step, steps};
+use crate::steps::{DAY, Reported, SECOND, Step, steps};
 
 /// Evidence is forgotten after 90 days, in Redis on the server's own clock: stay below.
 const LONGEST: u64 = 80 * DAY;
@@ -70,7 +72,7 @@ async fn compare(schedule: Vec<Step>) -> Result<(), TestCaseError> {
 
 /// What was counted, buried and waits is the same, however the schedule ended.
 async fn same_sums(embedded: &Stage, redis: &Stage) -> Result<(), TestCaseError> {
-    for step in [Step::Counts, Step::DeadLetters, Step::Loads] {
+    for step in [Step::Counts, Step::DeadLetters, Step::Loads, Step::Undelivered] {
         let (one, _) = take(embedded, &step, &[]).await;
         let (other, _) = take(redis, &step, &[]).await;
         prop_assert_eq!(one, other, "at the end: {:?}", step);
@@ -254,7 +256,23 @@ async fn take_free(stage: &Stage, step: Step) -> String {
         }
         Step::DeadLetters => text(stage.run(SumDead).await),
         Step::Loads => text(stage.run(SumLoads).await),
+        Step::Reported { reports } => {
+            let reports = reports.into_iter().map(report).collect();
+            text(stage.run(NoteDeliveries { reports }).await)
+        }
+        Step::Undelivered => text(stage.run(SumUndelivered).await),
         other => take_fleet(stage, other).await,
+    }
+}
+
+fn report((of, channel, intent, segment, status, code): Reported) -> SegmentReport {
+    let word = DeliveryStatus::ALL[status].as_str();
+    SegmentReport {
+        channel: named("channel", channel),
+        conversation: conversation(of),
+        intent: named("intent", intent),
+        segment,
+        delivery: Delivery::reported(word, code).unwrap(),
     }
 }
 

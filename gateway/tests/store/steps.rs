@@ -2,6 +2,7 @@
 //!
 //! Drawn so that conversations, nonces, intents and SIDs meet often.
 
+use kanarie_queue::delivery::DeliveryStatus;
 use kanarie_queue::intent::Memo;
 use kanarie_queue::outcome::Evidence;
 use kanarie_words::class::Class;
@@ -133,7 +134,14 @@ pub(crate) enum Step {
     Counts,
     DeadLetters,
     Loads,
+    Reported {
+        reports: Vec<Reported>,
+    },
+    Undelivered,
 }
+
+/// Conversation, channel, intent, segment, status and code of a report.
+pub(crate) type Reported = (u8, u8, u8, u32, usize, Option<u32>);
 
 pub(crate) fn steps() -> impl Strategy<Value = Step> {
     prop_oneof![
@@ -147,6 +155,16 @@ pub(crate) fn steps() -> impl Strategy<Value = Step> {
         14 => of_an_owner(),
         12 => of_a_reply(),
         6 => of_the_fleet(),
+        5 => of_what_was_sent(),
+    ]
+}
+
+fn of_what_was_sent() -> impl Strategy<Value = Step> {
+    let code = proptest::option::of(prop_oneof![Just(63_016_u32), Just(0), Just(999_999)]);
+    let report = (0..4_u8, 0..3_u8, 0..2_u8, 0..6_u32, 0..DeliveryStatus::ALL.len(), code);
+    prop_oneof![
+        4 => proptest::collection::vec(report, 0..9).prop_map(|reports| Step::Reported { reports }),
+        1 => Just(Step::Undelivered),
     ]
 }
 

@@ -3,6 +3,7 @@
 
 mod account;
 mod customers;
+mod deliveries;
 mod fast;
 mod leases;
 mod limits;

@@ -25,8 +25,8 @@ const ROWS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("rows");
 /// One entry: the version of the rows.
 const SCHEMA: TableDefinition<'_, &str, u64> = TableDefinition::new("schema");
 
-/// The version of the rows that is written. The one before is read, and rewritten at the first start.
-const VERSION: u64 = 2;
+/// The version of the rows that is written. Those before are read, and rewritten at the first start.
+const VERSION: u64 = 3;
 
 /// Rows are read once, at the start, so the database needs little memory for pages.
 const CACHE_BYTES: usize = 16 << 20;

@@ -59,8 +59,8 @@ pub(super) const LAYOUT: &str = "{gw:sys}:layout";
 pub(super) type Decoded<T> = Result<T, StoreError>;
 
 /// Joins files to one script, as Redis gets it: a line of flags, what several share, the verb's own.
-/// A script that may not run when Redis is out of memory is `admit` alone: all others drain, or are
-/// needed while it drains.
+/// Scripts that may not run when Redis is out of memory are `admit` and `deliveries` alone: all others
+/// drain, or are needed while it drains.
 macro_rules! script {
     ($flags:literal, $($file:literal),+) => {
         LazyLock::new(|| {

@@ -6,6 +6,7 @@
 mod admit;
 mod claim;
 mod dead;
+mod deliveries;
 mod evidence;
 mod finish;
 pub(super) mod fleet;
@@ -20,6 +21,8 @@ mod tests {
     use kanarie_queue::admit::Admit;
     use kanarie_queue::claim::{Claim, Extend, Isolate, KeepRun, Release, Retry};
     use kanarie_queue::dead::{Bury, SumDead, SumLoads};
+    use kanarie_queue::deliveries::{NoteDeliveries, SumUndelivered};
+    use kanarie_queue::delivery::{Delivery, SegmentReport};
     use kanarie_queue::evidence::{EndAttempt, ReadCounts};
     use kanarie_queue::expire::ExpireLeases;
     use kanarie_queue::finish::Finish;
@@ -150,6 +153,7 @@ mod tests {
             SumDead.calls(),
             SumLoads.calls(),
             Reserve { sender: id("AC1|whatsapp:+31"), per_second: 80, count: 1 }.calls(),
+            of_replies(&lease()),
             of_the_fleet(),
         ]);
         calls.into_iter().flatten().collect()
@@ -186,6 +190,15 @@ mod tests {
             Complete { lease: lease.clone(), evidence: None }.calls(),
             finish.calls(),
         ]
+    }
+
+    fn of_replies(lease: &Lease) -> Vec<Call> {
+        let Lease { channel, conversation, .. } = lease.clone();
+        let delivery = Delivery::reported("sent", None).unwrap();
+        let report = SegmentReport { channel, conversation, intent: id("i"), segment: 0, delivery };
+        let mut calls = NoteDeliveries { reports: vec![report] }.calls();
+        calls.extend(SumUndelivered.calls());
+        calls
     }
 
     fn of_the_fleet() -> Vec<Call> {
