@@ -27,6 +27,10 @@ pub struct ControlState {
     pub unsynced: Vec<ChannelUid>,
     /// Channels with dead letters.
     pub dead_letters: Vec<ChannelDeadLetters>,
+    /// Channels with replies that were not delivered in the last 14 days. None from a gateway that does
+    /// not keep what becomes of replies.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub undelivered: Vec<ChannelUndelivered>,
     /// The channels that the query named and that some replica knows.
     pub channels: Vec<ChannelState>,
 }
@@ -53,6 +57,21 @@ pub struct ChannelDeadLetters {
     pub oldest_at_ms: u64,
     /// Class of the newest one.
     pub class: String,
+}
+
+/// Replies of one channel that were not delivered.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ChannelUndelivered {
+    /// UID of the channel.
+    pub uid: ChannelUid,
+    /// How many segments, since it last had none for 14 days.
+    pub count: u64,
+    /// Twilio's error code for the last one, if it gave one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_code: Option<u32>,
+    /// When that was, Unix milliseconds.
+    pub last_at_ms: u64,
 }
 
 /// What the replicas hold and have counted for one channel.
@@ -203,6 +222,29 @@ mod tests {
         );
         let state: ControlState = serde_json::from_str(text).unwrap();
         assert_eq!(serde_json::to_string(&state).unwrap(), text);
+    }
+
+    #[test]
+    fn undelivered_replies_are_read_with_and_without_a_code_and_from_a_gateway_without_any() {
+        let read = |undelivered: &str| {
+            let text = format!(
+                r#"{{"observedAtMs":7,"epoch":"e","replicas":[],"unsynced":[],"deadLetters":[],
+                "channels":[]{undelivered}}}"#
+            );
+            serde_json::from_str::<ControlState>(&text).unwrap().undelivered
+        };
+        assert_eq!(read(""), []);
+        let of = |count, last_code| ChannelUndelivered {
+            uid: "u".parse().unwrap(),
+            count,
+            last_code,
+            last_at_ms: 5,
+        };
+        let text = concat!(
+            r#","undelivered":[{"uid":"u","count":2,"lastCode":63016,"lastAtMs":5},"#,
+            r#"{"uid":"u","count":1,"lastAtMs":5,"melted":true}]"#,
+        );
+        assert_eq!(read(text), [of(2, Some(63_016)), of(1, None)]);
     }
 
     #[test]

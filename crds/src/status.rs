@@ -52,6 +52,9 @@ pub struct WhatsAppChannelStatus {
     /// Messages that could not be answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead_letters: Option<DeadLettersStatus>,
+    /// Replies that Twilio took and did not deliver.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undelivered: Option<UndeliveredStatus>,
     /// Number of the last transition; status never goes back to a lower one.
     pub transition: u64,
     /// The last transitions, newest first, at most ten.
@@ -191,6 +194,21 @@ pub struct DeadLettersStatus {
     /// When the oldest one ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oldest_at: Option<Time>,
+}
+
+/// Replies of a channel that Twilio took and did not deliver, as its status callbacks say. The numbers
+/// are about a minute old; after 14 days without such a reply there are none.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct UndeliveredStatus {
+    /// How many, in segments of a reply.
+    pub count: u64,
+    /// Twilio's error code for the last one: 63016 is outside of the customer's 24 hours.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_code: Option<u32>,
+    /// When the last one was reported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_at: Option<Time>,
 }
 
 /// One transition.

@@ -10,7 +10,7 @@
 //! end so, to the webhook's URL itself, and the message endpoint settles it just the same. So no
 //! second URL has to be configured, and the one that is known to arrive is used: a `statusURL` in
 //! the channel would be one more field to get wrong. Any verified callback proves that Twilio has
-//! the reply, so the id is all that is needed. `o=`, the parameter's former name, is still read:
+//! the reply, so the id is all that the line needs; what it says beyond that is `deliveries.rs`'s. `o=`, the parameter's former name, is still read:
 //! callbacks of replies from before an upgrade come after it.
 
 use std::fmt;

@@ -1,8 +1,8 @@
 //! Everything worth telling, as typed events: each one is logged and counted in one place.
 //!
 //! Takes an event, gives a log line where a person would want one and a number for `/metrics`.
-//! Labels come from enums only. Never sees customer text, a phone number or a secret: no event has
-//! a field for one. Histograms carry no channel.
+//! Labels come from enums, names of channels and error codes only. Never sees customer text, a phone
+//! number or a secret: no event has a field for one. Histograms carry no channel.
 
 /// A line of the log, within a span that names the subject of the task: made when the line is written.
 macro_rules! tell {
@@ -14,6 +14,7 @@ macro_rules! tell {
     };
 }
 
+pub mod deliveries;
 mod levels;
 pub mod outbound;
 pub mod routes;
@@ -28,6 +29,7 @@ use kanarie_metrics::page::{MetricsPage, OWN_BUCKETS};
 use kanarie_metrics::series::{Counter, CounterBy, CounterBy2, TimingBy};
 use tracing_appender::non_blocking::ErrorCounter;
 
+use crate::events::deliveries::{DeliveryEvent, DeliveryMetrics};
 use crate::events::levels::LevelMetrics;
 use crate::events::outbound::{OutboundEvent, OutboundMetrics};
 use crate::events::routes::RoutesEvent;
@@ -139,6 +141,8 @@ pub enum Event {
     Routes(RoutesEvent),
     /// Something happened to a turn.
     Outbound(OutboundEvent),
+    /// Something happened to a reply after it was sent.
+    Delivery(DeliveryEvent),
 }
 
 /// What a line about unanswered requests says.
@@ -164,6 +168,12 @@ impl From<OutboundEvent> for Event {
     }
 }
 
+impl From<DeliveryEvent> for Event {
+    fn from(event: DeliveryEvent) -> Self {
+        Self::Delivery(event)
+    }
+}
+
 /// Every metric of the process, its children resolved once.
 struct Metrics {
     page: MetricsPage,
@@ -179,6 +189,7 @@ struct Metrics {
     lines_dropped: Counter,
     levels: LevelMetrics,
     outbound: OutboundMetrics,
+    deliveries: DeliveryMetrics,
 }
 
 /// The count of lines that the log has dropped, once it is kept.
@@ -235,6 +246,7 @@ impl Metrics {
             ),
             levels: LevelMetrics::new(&page),
             outbound: OutboundMetrics::new(&page),
+            deliveries: DeliveryMetrics::new(&page),
             page,
         }
     }
@@ -260,6 +272,7 @@ impl Metrics {
                 event.trouble().into_iter().for_each(|kind| self.routes_trouble.inc(kind));
             }
             Event::Outbound(event) => self.outbound.count(event),
+            Event::Delivery(event) => self.deliveries.count(event),
         }
     }
 
@@ -314,6 +327,7 @@ fn log(event: &Event) {
         Event::TaskEnded { error } => tell!(ERROR, %error, "the gateway ends"),
         Event::Routes(event) => event.log(),
         Event::Outbound(event) => event.log(),
+        Event::Delivery(event) => event.log(),
     }
 }
 

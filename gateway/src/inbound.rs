@@ -19,7 +19,7 @@ use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse as _, Response as HttpResponse};
 use axum::routing::post;
-use kanarie_crds::route::Route;
+use kanarie_crds::route::{ChannelRef, Route};
 use kanarie_queue::admit::{Admission, Admit};
 use kanarie_queue::send::MarkSent;
 use kanarie_words::ids::StoreKey;
@@ -27,6 +27,7 @@ use tokio::time::Instant;
 
 use crate::callback::{MESSAGE_PATH, STATUS_PATH, SegmentId};
 use crate::clock::WallClock;
+use crate::deliveries::Deliveries;
 use crate::doorbell::Doorbell;
 use crate::envelope::{self, InboundMessage};
 use crate::events::{Event, emit};
@@ -68,6 +69,8 @@ pub struct Inbound {
     pub doorbell: Arc<Doorbell>,
     /// Tells a turn of this process that its segment is on its way.
     pub reports: Reports,
+    /// Takes what becomes of replies.
+    pub deliveries: Deliveries,
     /// Stamps messages.
     pub clock: WallClock,
     /// How long a body may take and be.
@@ -122,7 +125,9 @@ impl Inbound {
             return Err(Response::Forbidden);
         }
         match parsed {
-            Parsed::StatusCallback(callback) => self.settle(callback, parts.uri.query()).await,
+            Parsed::StatusCallback(callback) => {
+                self.settle(callback, &entry.route.channel, parts.uri.query()).await
+            }
             Parsed::Ignored(_) => Ok(Response::Ignored),
             // Verified like any other, so that a stranger learns nothing from the answer.
             Parsed::Message(_) if entry.gone_since.is_some() => Err(Response::NotReady),
@@ -213,6 +218,7 @@ impl Inbound {
     async fn settle(
         &self,
         callback: StatusCallback,
+        channel: &ChannelRef,
         query: Option<&str>,
     ) -> Result<Response, Response> {
         subject::about(&callback.sid);
@@ -220,6 +226,7 @@ impl Inbound {
             return Ok(Response::StatusCallback);
         };
         self.reports.note(&id, &callback.status);
+        self.deliveries.note(channel, &id, &callback.status, callback.code);
         if self.reports.is_settled(&id) {
             return Ok(Response::StatusCallback);
         }

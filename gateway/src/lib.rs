@@ -32,6 +32,7 @@ pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod cut;
+pub mod deliveries;
 pub mod doorbell;
 pub mod ends;
 pub mod envelope;

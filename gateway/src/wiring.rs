@@ -22,6 +22,7 @@ use crate::calls;
 use crate::clock::{WallClock, system_clock};
 use crate::config::{Config, StoreChoice};
 use crate::cut::Cuts;
+use crate::deliveries::{self, Deliveries};
 use crate::doorbell::Doorbell;
 use crate::events::{Event, emit};
 use crate::handover::Handover;
@@ -105,6 +106,7 @@ struct Shared {
     doorbell: Arc<Doorbell>,
     handover: Handover,
     reports: Reports,
+    deliveries: Deliveries,
     full: FullChannels,
     levels: Levels,
 }
@@ -195,7 +197,9 @@ impl Gateway {
         let admin = admin::router(shared.admin(config.turns, told.stop.clone()));
         let limits = ClientLimits { connections: ADMIN_CONNECTIONS, ..ClientLimits::default() };
         beside.spawn("admin port", server::run(self.admin, admin, limits, ending.clone()));
-        let Shared { store, routes, key, pulse, cuts, full, doorbell, .. } = shared;
+        let Shared { store, routes, key, pulse, cuts, full, doorbell, deliveries, .. } = shared;
+        let tell = deliveries::tell(deliveries, Arc::clone(&store), ending.clone());
+        beside.spawn("what becomes of replies", tell);
         let others = calls::call(doorbell, Arc::clone(&store), pulse.clone(), ending.clone());
         beside.spawn("caller of other replicas", others);
         beside.spawn("disk of the store", whole(Arc::clone(&store), ending.clone()));
@@ -226,6 +230,7 @@ impl Shared {
             doorbell: Arc::default(),
             handover: Handover::default(),
             reports: Reports::default(),
+            deliveries: Deliveries::default(),
             full: FullChannels::default(),
             levels: Levels::default(),
         }
@@ -240,6 +245,7 @@ impl Shared {
             doorbell: Arc::clone(&self.doorbell),
             handover: self.handover.clone(),
             reports: self.reports.clone(),
+            deliveries: self.deliveries.clone(),
             full: self.full.clone(),
             clock,
             limits: ClientLimits { idle, ..ClientLimits::default() },

@@ -28,6 +28,8 @@ use kanarie_gateway::tasks::{Alive, Living};
 use kanarie_queue::admit::Admit;
 use kanarie_queue::claim::{Claim, Claimed};
 use kanarie_queue::dead::{Bury, Load};
+use kanarie_queue::deliveries::NoteDeliveries;
+use kanarie_queue::delivery::{Delivery, SegmentReport};
 use kanarie_queue::evidence::EndAttempt;
 use kanarie_queue::lease::Lease;
 use kanarie_queue::outcome::Evidence;
@@ -223,6 +225,23 @@ async fn dead_letters_are_told_unasked() {
     let letters = &state.dead_letters[0];
     assert_eq!((letters.uid.as_str(), letters.count), ("uid", 1));
     assert_eq!(letters.class, "http");
+}
+
+#[tokio::test]
+async fn undelivered_replies_are_told_unasked() {
+    let port = Port::new();
+    assert!(port.state("").await.undelivered.is_empty());
+    let report = SegmentReport {
+        channel: "uid".parse().unwrap(),
+        conversation: ConversationId::from_bytes([1; 16]),
+        intent: "a1".parse().unwrap(),
+        segment: 0,
+        delivery: Delivery::reported("undelivered", Some(63_016)).unwrap(),
+    };
+    port.store.run(NoteDeliveries { reports: vec![report] }).await.unwrap();
+    let [told] = &port.state("").await.undelivered[..] else { unreachable!("one channel is told") };
+    assert_eq!((told.uid.as_str(), told.count), ("uid", 1));
+    assert_eq!((told.last_code, told.last_at_ms), (Some(63_016), 50_000));
 }
 
 struct Port {

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kanarie_crds::control::{
-    ChannelDeadLetters, ChannelState, ControlState, MAX_CHANNELS_PER_REQUEST,
+    ChannelDeadLetters, ChannelState, ChannelUndelivered, ControlState, MAX_CHANNELS_PER_REQUEST,
 };
 use kanarie_words::ids::{ChannelUid, EpochDigest, ReplicaName, RouteHash};
 use tokio::time::Instant;
@@ -61,6 +61,8 @@ pub struct View {
     pub synced: usize,
     /// Dead letters of this channel.
     pub dead_letters: Option<ChannelDeadLetters>,
+    /// Replies of this channel that were not delivered.
+    pub undelivered: Option<ChannelUndelivered>,
 }
 
 /// One answer about one channel; everything in it is of the same moment.
@@ -105,6 +107,7 @@ struct Summary {
     replicas: Vec<ReplicaName>,
     unsynced: BTreeSet<ChannelUid>,
     dead_letters: BTreeMap<ChannelUid, ChannelDeadLetters>,
+    undelivered: BTreeMap<ChannelUid, ChannelUndelivered>,
     read: Instant,
 }
 
@@ -216,6 +219,7 @@ impl Board {
                 .into_iter()
                 .map(|dead| (dead.uid.clone(), dead))
                 .collect(),
+            undelivered: state.undelivered.into_iter().map(|of| (of.uid.clone(), of)).collect(),
             read: now,
         };
         let before = notices.last.replace(answer);
@@ -268,6 +272,15 @@ impl View {
         self.replicas == other.replicas
             && self.synced == other.synced
             && self.dead_letters == other.dead_letters
+            && self.undelivered_for() == other.undelivered_for()
+    }
+}
+
+impl View {
+    /// Why the last undelivered reply was not. Their number alone is no news: it is looked at again
+    /// within a minute.
+    fn undelivered_for(&self) -> Option<Option<u32>> {
+        self.undelivered.as_ref().map(|undelivered| undelivered.last_code)
     }
 }
 
@@ -292,6 +305,7 @@ impl Summary {
             details: details.cloned(),
             synced: synced.min(self.replicas.len()),
             dead_letters: self.dead_letters.get(uid).cloned(),
+            undelivered: self.undelivered.get(uid).cloned(),
         }
     }
 }
@@ -371,6 +385,7 @@ mod tests {
             }],
             unsynced: Vec::new(),
             dead_letters: Vec::new(),
+            undelivered: Vec::new(),
         }
     }
 
@@ -451,5 +466,26 @@ mod tests {
         assert_eq!(board.due(now + Duration::from_secs(5)), uids());
         let again = board.take(&uids(), state(&["a"], &[("a", "h")]), now + Duration::from_secs(5));
         assert_eq!(again.len(), 1);
+    }
+
+    #[test]
+    fn another_code_of_an_undelivered_reply_is_news_and_another_number_is_not() {
+        let (board, now) = (Board::default(), Instant::now());
+        board.look(interest("h", false), now);
+        let told = |undelivered: &[(u64, u32)]| {
+            let undelivered = undelivered.iter().map(|(count, code)| ChannelUndelivered {
+                uid: "u".parse().unwrap(),
+                count: *count,
+                last_code: Some(*code),
+                last_at_ms: *count,
+            });
+            let state =
+                ControlState { undelivered: undelivered.collect(), ..state(&["a"], &[("a", "h")]) };
+            board.take(&uids(), state, now).len()
+        };
+        told(&[]);
+        let news = [&[(1, 63_016)][..], &[(9, 63_016)], &[(9, 63_024)], &[]].map(told);
+        assert_eq!(news, [1, 0, 1, 1]);
+        assert_eq!(board.look(interest("h", false), now).undelivered, None);
     }
 }

@@ -7,10 +7,10 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kanarie_crds::channel::{AgentSpec, RevisionContent};
-use kanarie_crds::control::ChannelDeadLetters;
+use kanarie_crds::control::{ChannelDeadLetters, ChannelUndelivered};
 use kanarie_crds::status::{
     AnalysisStatus, CommandStatus, DeadLettersStatus, GatewayStatus, HistoryEntry, RevisionStatus,
-    RollbackStatus, RolloutStatus, WhatsAppChannelStatus,
+    RollbackStatus, RolloutStatus, UndeliveredStatus, WhatsAppChannelStatus,
 };
 use kanarie_rollout::analysis::Verdict;
 use kanarie_rollout::state::{Rolling, State};
@@ -84,6 +84,7 @@ pub fn derive(facts: &Facts<'_>) -> WhatsAppChannelStatus {
             at: time_of(answer.at.0),
         }),
         dead_letters: facts.view.dead_letters.as_ref().map(dead_letters),
+        undelivered: facts.view.undelivered.as_ref().map(undelivered),
         transition: state.transition,
         history: state.history.iter().map(entry).collect(),
     }
@@ -128,6 +129,10 @@ fn still(status: &WhatsAppChannelStatus) -> WhatsAppChannelStatus {
     }
     if let Some(rollout) = &mut still.rollout {
         rollout.waiting.clear();
+    }
+    // Why the last one was not delivered is more than a number.
+    if let Some(undelivered) = &mut still.undelivered {
+        (undelivered.count, undelivered.last_at) = (0, None);
     }
     still
 }
@@ -322,6 +327,14 @@ fn dead_letters(dead: &ChannelDeadLetters) -> DeadLettersStatus {
     DeadLettersStatus { count: dead.count, oldest_at: Some(time_of(dead.oldest_at_ms)) }
 }
 
+fn undelivered(undelivered: &ChannelUndelivered) -> UndeliveredStatus {
+    UndeliveredStatus {
+        count: undelivered.count,
+        last_code: undelivered.last_code,
+        last_at: Some(time_of(undelivered.last_at_ms)),
+    }
+}
+
 fn last_rollback(state: &State) -> Option<RollbackStatus> {
     let taken_back = [Reason::RolledBack, Reason::Aborted].map(Reason::as_str);
     let last = state.history.iter().find(|one| taken_back.contains(&one.reason.as_str()))?;
@@ -409,6 +422,22 @@ mod tests {
             assert_eq!(said(&status, "Routed"), expected);
             assert_eq!(status.transition, 7, "what is no condition stays");
         }
+    }
+
+    #[test]
+    fn another_code_of_an_undelivered_reply_is_news_and_another_number_is_not() {
+        let of = |count, last_code| WhatsAppChannelStatus {
+            undelivered: Some(UndeliveredStatus {
+                count,
+                last_code,
+                last_at: Some(time_of(count)),
+            }),
+            ..ready()
+        };
+        assert!(differs(&ready(), &of(1, Some(63_016))));
+        assert!(!differs(&of(1, Some(63_016)), &of(7, Some(63_016))));
+        assert!(differs(&of(7, Some(63_016)), &of(8, Some(63_024))));
+        assert!(differs(&of(7, Some(63_016)), &of(8, None)));
     }
 
     #[test]

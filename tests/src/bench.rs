@@ -60,6 +60,8 @@ pub struct Script {
     pub counts: BTreeMap<u64, Vec<(Track, Class, u64)>>,
     /// Dead letters by channel uid.
     pub dead_letters: Vec<kanarie_crds::control::ChannelDeadLetters>,
+    /// Undelivered replies by channel uid.
+    pub undelivered: Vec<kanarie_crds::control::ChannelUndelivered>,
 }
 
 /// The bench.
@@ -119,6 +121,7 @@ impl Bench {
             epoch: "first".parse()?,
             counts: BTreeMap::new(),
             dead_letters: Vec::new(),
+            undelivered: Vec::new(),
         }));
         let gateways = Gateways {
             client: plane.client(),
@@ -367,6 +370,7 @@ async fn state(
             .map(|(uid, _)| uid)
             .collect(),
         dead_letters: script.dead_letters,
+        undelivered: script.undelivered,
         channels,
     }))
 }

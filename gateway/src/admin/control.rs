@@ -13,10 +13,11 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use kanarie_crds::control::{
-    Acknowledged, ChannelDeadLetters, ChannelState, ClassCount, ControlState, CustomerCount,
-    MAX_CHANNELS_PER_REQUEST, Replica,
+    Acknowledged, ChannelDeadLetters, ChannelState, ChannelUndelivered, ClassCount, ControlState,
+    CustomerCount, MAX_CHANNELS_PER_REQUEST, Replica,
 };
 use kanarie_queue::dead::{DeadSum, SumDead};
+use kanarie_queue::deliveries::{SumUndelivered, Undelivered};
 use kanarie_queue::evidence::ReadCounts;
 use kanarie_queue::outcome::{self, CountsRead, Customers, Evidence};
 use kanarie_words::hex;
@@ -97,6 +98,7 @@ pub async fn read(store: &SharedStore, named: Vec<ChannelUid>) -> Result<Control
         replicas: replicas.iter().map(seen).collect(),
         unsynced,
         dead_letters: store.run(SumDead).await?.into_iter().map(dead_letters).collect(),
+        undelivered: store.run(SumUndelivered).await?.into_iter().map(undelivered).collect(),
         channels: channels.into_values().collect(),
     })
 }
@@ -174,4 +176,9 @@ fn customers(customers: Customers) -> CustomerCount {
 fn dead_letters(sum: DeadSum) -> ChannelDeadLetters {
     let DeadSum { channel, count, oldest_at, class } = sum;
     ChannelDeadLetters { uid: channel, count, oldest_at_ms: oldest_at, class }
+}
+
+fn undelivered(sum: Undelivered) -> ChannelUndelivered {
+    let Undelivered { channel, count, last_code, last_at } = sum;
+    ChannelUndelivered { uid: channel, count, last_code, last_at_ms: last_at }
 }

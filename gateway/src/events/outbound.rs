@@ -12,6 +12,7 @@ use kanarie_metrics::series::{Counter, CounterBy, CounterOfWords, TimingBy, Timi
 use kanarie_words::class::Class;
 use kanarie_words::track::Track;
 
+use crate::events::deliveries::code_word;
 use crate::labels::{DeadLetterClass, ReplyOf, SendClass};
 
 /// One thing that happened to a turn.
@@ -205,15 +206,6 @@ impl AnswerMetrics {
                 &OTHERS_BUCKETS,
             ),
         }
-    }
-}
-
-/// A code as a label: every one that has a class, and one word for all others.
-fn code_word(code: Option<u32>, known: bool) -> String {
-    match code {
-        None => "none".to_owned(),
-        Some(code) if known => code.to_string(),
-        Some(_) => "other".to_owned(),
     }
 }
 

@@ -18,7 +18,8 @@ pub fn parse(body: &VerifiedBody, received_at: Millis) -> Result<Parsed, Malform
     if let Some(status) = outbound_status(body) {
         let sid = identifier(body, "MessageSid", MessageSid::parse).ok_or(Malformed::Sid)?;
         let sender = address(body, "From", SenderAddress::parse).ok_or(Malformed::From)?;
-        return Ok(Parsed::StatusCallback(StatusCallback { sid, status, sender }));
+        let code = body.text("ErrorCode").and_then(|code| code.parse().ok());
+        return Ok(Parsed::StatusCallback(StatusCallback { sid, status, code, sender }));
     }
     let sid = identifier(body, "MessageSid", MessageSid::parse).ok_or(Malformed::Sid)?;
     let account = identifier(body, "AccountSid", AccountSid::parse).ok_or(Malformed::Account)?;
@@ -68,6 +69,8 @@ pub struct StatusCallback {
     pub sid: MessageSid,
     /// What became of it so far, in Twilio's word: `MessageStatus`.
     pub status: String,
+    /// Why it failed: `ErrorCode`.
+    pub code: Option<u32>,
     /// The sender that the reply came from: Twilio's `From`.
     pub sender: SenderAddress,
 }
@@ -273,6 +276,21 @@ mod tests {
         for status in ["MessageStatus=delivered", "SmsStatus=sent", "MessageStatus=read&Body=x"] {
             let parsed = parse(&verified(&format!("{ALWAYS}&{status}")), 7);
             assert!(matches!(parsed, Ok(Parsed::StatusCallback(_))), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_status_callback_says_what_became_of_a_reply_and_why() {
+        let said = |extra: &str| match parse(&verified(&format!("{ALWAYS}&{extra}")), 7) {
+            Ok(Parsed::StatusCallback(callback)) => (callback.status, callback.code),
+            other => panic!("{other:?}"),
+        };
+        let (status, code) = said("MessageStatus=undelivered&SmsStatus=x&ErrorCode=63016");
+        assert_eq!((status.as_str(), code), ("undelivered", Some(63_016)));
+        for none in
+            ["", "&ErrorCode=", "&ErrorCode=none", "&ErrorCode=-1", "&ErrorCode=1&ErrorCode=2"]
+        {
+            assert_eq!(said(&format!("MessageStatus=failed{none}")).1, None, "{none}");
         }
     }
 

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use kanarie_gateway::events::deliveries::DeliveryEvent;
 use kanarie_gateway::events::outbound::OutboundEvent;
 use kanarie_gateway::events::routes::RoutesEvent;
 use kanarie_gateway::events::{Event, Unanswered, emit};
@@ -12,6 +13,7 @@ use kanarie_gateway::labels::{
     SendClass, WebhookOutcome,
 };
 use kanarie_gateway::subject::{self, Subject};
+use kanarie_queue::delivery::Delivery;
 use kanarie_words::class::Class;
 use kanarie_words::ids::ConversationId;
 use kanarie_words::track::Track;
@@ -41,7 +43,7 @@ fn the_lines_of_a_webhook_name_what_it_has_learned() {
 
 #[test]
 fn all_other_lines_are_about_the_gateway() {
-    let events = || gateway().into_iter();
+    let events = || gateway().into_iter().chain(deliveries());
     is_golden("lines-of-the-gateway.txt", &lines(false, events(), None));
     is_golden("lines-of-the-gateway.jsonl", &lines(true, events(), None));
 }
@@ -50,7 +52,8 @@ fn all_other_lines_are_about_the_gateway() {
 fn every_event_is_among_them() {
     let mut seen = [false; EVENTS];
     let turns = outbound().into_iter().map(Event::Outbound);
-    webhooks().into_iter().chain(gateway()).chain(turns).for_each(|e| seen[place(&e)] = true);
+    let others = webhooks().into_iter().chain(gateway()).chain(deliveries());
+    others.chain(turns).for_each(|e| seen[place(&e)] = true);
     assert_eq!(seen, [true; EVENTS]);
 }
 
@@ -124,8 +127,41 @@ fn gateway() -> Vec<Event> {
     ]
 }
 
+fn deliveries() -> Vec<Event> {
+    let channel = || "shop/cars".to_owned();
+    let changed = |status, code, known| {
+        let delivery = Delivery::reported(status, code).unwrap();
+        DeliveryEvent::Changed { channel: channel(), delivery, known }
+    };
+    let events = [
+        changed("delivered", None, false),
+        changed("failed", Some(63_016), true),
+        DeliveryEvent::UnknownStatus { channel: channel() },
+        DeliveryEvent::Dropped { reports: 64 },
+        DeliveryEvent::UndeliveredBegan {
+            channel: channel(),
+            code: Some(63_016),
+            class: Some(SendClass::NeedsTemplate),
+            conversation: conversation(),
+        },
+        DeliveryEvent::UndeliveredBegan {
+            channel: channel(),
+            code: None,
+            class: None,
+            conversation: conversation(),
+        },
+        DeliveryEvent::UndeliveredEnded {
+            channel: channel(),
+            code: Some(63_016),
+            replies: 10_000,
+            lasted: Duration::from_secs(90),
+        },
+    ];
+    events.into_iter().map(Event::Delivery).collect()
+}
+
 /// How many kinds of events there are: whoever adds one adds a line above.
-const EVENTS: usize = 27;
+const EVENTS: usize = 32;
 
 fn place(event: &Event) -> usize {
     match event {
@@ -157,6 +193,13 @@ fn place(event: &Event) -> usize {
             OutboundEvent::CredentialsRefused { .. } => 24,
             OutboundEvent::Answered { .. } => 25,
             OutboundEvent::DeadLetter { .. } => 26,
+        },
+        Event::Delivery(event) => match event {
+            DeliveryEvent::Changed { .. } => 27,
+            DeliveryEvent::UnknownStatus { .. } => 28,
+            DeliveryEvent::Dropped { .. } => 29,
+            DeliveryEvent::UndeliveredBegan { .. } => 30,
+            DeliveryEvent::UndeliveredEnded { .. } => 31,
         },
     }
 }

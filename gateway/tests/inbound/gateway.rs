@@ -11,6 +11,7 @@ use kanarie_crds::route::{
     AgentRoute, ChannelRef, Credentials, RevisionRoute, Route, RouteLimits, SecretText, route_name,
 };
 use kanarie_gateway::callback::SegmentId;
+use kanarie_gateway::deliveries::Deliveries;
 use kanarie_gateway::doorbell::Doorbell;
 use kanarie_gateway::handover::Handover;
 use kanarie_gateway::heartbeat::Pulse;
@@ -51,6 +52,7 @@ pub(crate) struct Gateway {
     pub(crate) doorbell: Arc<Doorbell>,
     pub(crate) handover: Handover,
     pub(crate) reports: Reports,
+    pub(crate) deliveries: Deliveries,
     pub(crate) full: FullChannels,
     pub(crate) pulse: Pulse,
     pub(crate) public: Router,
@@ -82,6 +84,7 @@ impl Gateway {
         let (routes, doorbell) = (Arc::new(routes), Arc::new(Doorbell::default()));
         let (key, full) = (LearnedKey::default(), FullChannels::default());
         let (reports, handover) = (Reports::default(), Handover::default());
+        let deliveries = Deliveries::default();
         let pulse = Pulse::default();
         key.set(StoreKey::from_bytes(KEY));
         let public = router(Arc::new(Inbound {
@@ -94,11 +97,12 @@ impl Gateway {
             limits: ClientLimits::default(),
             bodies: BodyBudget::default(),
             reports: reports.clone(),
+            deliveries: deliveries.clone(),
             gate: Gate::default(),
             full: full.clone(),
             pulse: pulse.clone(),
         }));
-        Self { routes, store, doorbell, handover, reports, full, pulse, public }
+        Self { routes, store, doorbell, handover, reports, deliveries, full, pulse, public }
     }
 
     pub(crate) async fn message(&self, body: &str) -> Told {

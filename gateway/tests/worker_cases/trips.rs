@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kanarie_crds::route::RouteLimits;
+use kanarie_gateway::callback::SegmentId;
+use kanarie_gateway::deliveries;
 use kanarie_gateway::envelope;
 use kanarie_gateway::handover::KeptPlace;
 use kanarie_gateway::reports::Reports;
@@ -13,10 +15,13 @@ use kanarie_gateway::store::Store;
 use kanarie_gateway::store::embedded::EmbeddedStore;
 use kanarie_gateway::store::redis::{RedisStore, Settings};
 use kanarie_queue::admit::Admission;
+use kanarie_queue::deliveries::SumUndelivered;
 use kanarie_queue::intent::{Intent, Memo};
 use kanarie_queue::send::CommitReply;
+use kanarie_words::ids::ConversationId;
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
+use tokio::sync::watch;
 
 use crate::agents::{HttpAgent, Next};
 use crate::redis_server::RedisServer;
@@ -158,6 +163,44 @@ async fn reports_of_what_this_replica_has_recorded_cost_no_trip_and_others_one()
     }
     // The server learns the script with its first call.
     assert_eq!(scripts(&server).await - before, 2);
+}
+
+/// Lets one who tells the store hear twice of 64 replies, sent and not delivered.
+async fn hear_of_sixty_four(world: &World) {
+    let channel = route(http("")).channel;
+    let (end, ending) = watch::channel(false);
+    let tell = deliveries::tell(world.deliveries.clone(), Arc::clone(&world.store), ending);
+    let telling = tokio::spawn(tell);
+    for _ in 0..2 {
+        for number in 0..32 {
+            let conversation = ConversationId::from_bytes([number; 16]);
+            let id = SegmentId { conversation, intent: "a1".parse().unwrap(), segment: 0 };
+            world.deliveries.note(&channel, &id, "sent", None);
+            world.deliveries.note(&channel, &id, "undelivered", Some(63_016));
+        }
+        breathe_a_while().await;
+    }
+    end.send_replace(true);
+    telling.await.unwrap();
+}
+
+#[tokio::test]
+async fn sixty_four_reports_cost_one_trip_to_redis_and_what_it_has_costs_none() {
+    let server = RedisServer::start().await;
+    let (world, _agent) = on_redis(&server).await;
+    let before = scripts(&server).await;
+    hear_of_sixty_four(&world).await;
+    // It learns the script with its first call.
+    assert_eq!(scripts(&server).await - before, 2);
+    assert_eq!(world.store.run(SumUndelivered).await.unwrap()[0].count, 32);
+}
+
+#[tokio::test]
+async fn sixty_four_reports_are_one_commit() {
+    let (world, _agent, syncs) = counted().await;
+    let before = grown(&world, &syncs).await;
+    hear_of_sixty_four(&world).await;
+    assert_eq!(syncs.load(Ordering::SeqCst) - before, 1);
 }
 
 #[tokio::test]

@@ -93,6 +93,7 @@ impl World {
             handover: to.handover.clone(),
             doorbell: Arc::clone(&self.doorbell),
             reports: self.reports.clone(),
+            deliveries: self.deliveries.clone(),
             clock: Arc::new(|| 0),
             limits: ClientLimits::default(),
             bodies: BodyBudget::default(),

@@ -14,6 +14,7 @@ use kanarie_crds::route::{
 };
 use kanarie_gateway::callback::SegmentId;
 use kanarie_gateway::cut::Cuts;
+use kanarie_gateway::deliveries::Deliveries;
 use kanarie_gateway::doorbell::Doorbell;
 use kanarie_gateway::envelope::{self, InboundMessage, MessageKind};
 use kanarie_gateway::handover::Handover;
@@ -61,6 +62,7 @@ pub(crate) struct World {
     now: Arc<AtomicU64>,
     pub(crate) doorbell: Arc<Doorbell>,
     pub(crate) reports: Reports,
+    pub(crate) deliveries: Deliveries,
     cuts: Arc<Cuts>,
     pub(crate) full: FullChannels,
     pub(crate) key: LearnedKey,
@@ -112,6 +114,7 @@ impl World {
             now,
             doorbell: Arc::default(),
             reports: Reports::default(),
+            deliveries: Deliveries::default(),
             cuts: Arc::new(Cuts::new(Silence::begin(Instant::now()))),
             full: FullChannels::default(),
             key: LearnedKey::default(),

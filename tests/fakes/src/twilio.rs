@@ -57,7 +57,7 @@ pub struct Sent {
 pub struct Reported {
     /// SID of the message.
     pub sid: String,
-    /// `sent` or `delivered`.
+    /// Its `MessageStatus`.
     pub status: &'static str,
     /// When it was posted.
     pub at: Instant,
@@ -89,6 +89,8 @@ pub struct Settings {
     pub callbacks_to: Option<String>,
     /// How late the first callback about a message comes.
     pub callback_lag: Duration,
+    /// The code with which every accepted message turns out to be undelivered; none delivers.
+    pub undelivered: Option<u32>,
     /// Whether the listing answers at all.
     pub listing_away: bool,
     /// A number's beginning, and what the listing has in its place: `+52` and `+521`.
@@ -177,6 +179,17 @@ impl FakeTwilio {
     /// How many requests to send came, refused ones included.
     pub fn requests(&self) -> u64 {
         *lock(&self.shared.requests)
+    }
+
+    /// Posts a status callback about a message to a gateway, host and port.
+    pub async fn report(
+        &self,
+        gateway: &str,
+        sent: &Sent,
+        status: &'static str,
+        code: Option<u32>,
+    ) {
+        report(&self.shared, gateway, sent, status, code).await;
     }
 
     /// The status callbacks that the gateway answered, in order.
@@ -414,34 +427,45 @@ fn drop_connection() -> ! {
 }
 
 async fn call_back(shared: Arc<Shared>, settings: Settings, sent: Sent) {
-    let (Some(gateway), Some(callback)) = (settings.callbacks_to, sent.status_callback) else {
-        return;
-    };
+    let Some(gateway) = &settings.callbacks_to else { return };
     if !settings.callback_lag.is_zero() {
         sleep(settings.callback_lag).await;
     }
+    report(&shared, gateway, &sent, "sent", None).await;
+    let end = if settings.undelivered.is_some() { "undelivered" } else { "delivered" };
+    report(&shared, gateway, &sent, end, settings.undelivered).await;
+}
+
+/// Posts a status callback, and remembers it if it was answered.
+async fn report(
+    shared: &Shared,
+    gateway: &str,
+    sent: &Sent,
+    status: &'static str,
+    code: Option<u32>,
+) {
+    let Some(callback) = &sent.status_callback else { return };
     let token = lock(&shared.credentials).get(&sent.account).cloned().unwrap_or_default();
-    for status in ["sent", "delivered"] {
-        let form: Form = [
-            ("ChannelPrefix", "whatsapp"),
-            ("ApiVersion", "2010-04-01"),
-            ("MessageStatus", status),
-            ("SmsStatus", status),
-            ("SmsSid", &sent.sid),
-            ("MessageSid", &sent.sid),
-            ("To", &sent.to),
-            ("From", &sent.from),
-            ("AccountSid", &sent.account),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .to_vec();
-        let signature = signer::sign(&token, &callback, &form);
-        let at = Instant::now();
-        let posted = customer::post(&shared.client, &gateway, &callback, &form, &signature).await;
-        if let Ok(answer) = posted {
-            let reported = Reported { sid: sent.sid.clone(), status, at, answer: answer.status };
-            lock(&shared.callbacks).push(reported);
-        }
+    let mut form: Form = [
+        ("ChannelPrefix", "whatsapp"),
+        ("ApiVersion", "2010-04-01"),
+        ("MessageStatus", status),
+        ("SmsStatus", status),
+        ("SmsSid", &sent.sid),
+        ("MessageSid", &sent.sid),
+        ("To", &sent.to),
+        ("From", &sent.from),
+        ("AccountSid", &sent.account),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .to_vec();
+    form.extend(code.map(|code| ("ErrorCode".to_owned(), code.to_string())));
+    let signature = signer::sign(&token, callback, &form);
+    let at = Instant::now();
+    let posted = customer::post(&shared.client, gateway, callback, &form, &signature).await;
+    if let Ok(answer) = posted {
+        let reported = Reported { sid: sent.sid.clone(), status, at, answer: answer.status };
+        lock(&shared.callbacks).push(reported);
     }
 }
 

@@ -1,7 +1,9 @@
 //! What the gateways say, and what their silence means.
 
+use kanarie_crds::control::ChannelUndelivered;
 use kanarie_tests::bench::Bench;
 use kanarie_tests::world::{condition, reason};
+use kanarie_words::ids::ChannelUid;
 use serde_json::Value;
 
 use crate::care::{NEW, count, rolling, served, step_runs};
@@ -64,4 +66,28 @@ async fn dead_letters_are_counted_in_status_and_told_once() {
     bench.until("care", counted).await.unwrap();
     let told = bench.events("care").await.unwrap();
     assert_eq!(told.iter().filter(|reason| *reason == "DeadLettersWaiting").count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replies_that_were_not_delivered_stand_in_status_with_the_last_code() {
+    let bench = Bench::start().await.unwrap();
+    let channel = served(&bench).await;
+    let uid: ChannelUid = channel["metadata"]["uid"].as_str().unwrap().parse().unwrap();
+    assert_eq!(channel["status"]["undelivered"], Value::Null);
+    for (count, code) in [(3, Some(63_016)), (4, Some(63_024)), (5, None)] {
+        let uid = uid.clone();
+        bench.script(|script| {
+            let undelivered = ChannelUndelivered { uid, count, last_code: code, last_at_ms: 5_000 };
+            script.undelivered = vec![undelivered];
+        });
+        let told = |channel: &Value| {
+            let undelivered = &channel["status"]["undelivered"];
+            undelivered["count"] == count && undelivered["lastCode"].as_u64() == code.map(u64::from)
+        };
+        let channel = bench.until("care", told).await.unwrap();
+        assert_eq!(channel["status"]["undelivered"]["lastAt"], "1970-01-01T00:00:05Z");
+    }
+    bench.script(|script| script.undelivered.clear());
+    let none = |channel: &Value| channel["status"]["undelivered"] == Value::Null;
+    bench.until("care", none).await.unwrap();
 }
