@@ -4,9 +4,11 @@
 //! Rust rules by `crds/tests/it/validation.rs`.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use kanarie_crds::channel::WhatsAppChannel;
+use kanarie_fakes::golden;
 use kanarie_tests::control_plane::ControlPlane;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
@@ -110,19 +112,42 @@ async fn kubectl_finds_a_channel_by_its_sender_and_shows_why_it_waits() {
     let (plane, namespace) = with_namespace("columns").await;
     let api = raw(plane, &namespace);
     api.create(&PostParams::default(), &dynamic(&minimal())).await.unwrap();
-    let status = json!({"status": {"rollout": {
-        "weight": 10, "step": "1/3", "waiting": "12 of 50 messages, 0 failed; next step 14:05Z",
-    }}});
+    let condition = |kind: &str, status: &str, reason: &str, message: &str| {
+        json!({
+            "type": kind, "status": status, "reason": reason, "message": message,
+            "lastTransitionTime": "2026-03-02T13:00:00Z",
+        })
+    };
+    let waiting = "31/50 messages, 0 failed; next step not before 2026-03-02T14:20:00Z";
+    let status = json!({"status": {
+        "rollout": {"weight": 10, "step": "1/3", "waiting": waiting},
+        "conditions": [
+            condition("Ready", "True", "StableServing", "stable serves"),
+            condition("RolledOut", "Unknown", "Holding", "the step's hold runs"),
+        ],
+        "stable": {"revision": "shop-0b7c64d51f", "agent": "http a/", "since": "2026-03-02T13:00:00Z"},
+        "canary": {"revision": "shop-9e21f0a4c3", "agent": "http b/", "since": "2026-03-02T13:00:00Z"},
+        "gateway": {"replicas": 2, "synced": 2, "summary": "2/2"},
+    }});
     api.patch_status("shop", &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
     let selector = "spec.sender.address=whatsapp:+31201234567";
-    let output = plane
-        .kubectl()
-        .unwrap()
-        .args(["get", "wach", "-n", &namespace, "--field-selector", selector])
-        .output()
-        .unwrap();
-    let table = String::from_utf8_lossy(&output.stdout);
-    assert!(table.contains("12 of 50 messages, 0 failed; next step 14:05Z"), "{table}");
+    let mut shown = String::new();
+    for form in ["", "--output=wide"] {
+        let mut kubectl = plane.kubectl().unwrap();
+        kubectl.args(["get", "wach", "-n", &namespace, "--field-selector", selector]);
+        let output = kubectl.args((!form.is_empty()).then_some(form)).output().unwrap();
+        let table = String::from_utf8_lossy(&output.stdout).into_owned();
+        let (names, cells) = table.trim_end().split_once('\n').unwrap();
+        // The age of the object is the machine's business.
+        let age = names.find(" AGE").unwrap() + 1;
+        let (before, after) = cells.split_at(age);
+        let after = after.split_once(' ').map_or("", |(_, after)| after.trim_start());
+        let (known, wide) = names.split_at(age);
+        let wide = wide.trim_start_matches("AGE").trim_start();
+        let (names, cells) = (format!("{known}AGE {wide}"), format!("{before}... {after}"));
+        writeln!(shown, "{}\n{}", names.trim_end(), cells.trim_end()).unwrap();
+    }
+    golden::compare("tests/goldens/columns.txt", &shown);
 }
 
 /// A control plane with the CRD, and a namespace of the test's own.

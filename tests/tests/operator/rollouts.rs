@@ -1,5 +1,8 @@
 //! A change on its way up, and what stops it.
 
+use std::fmt::Write as _;
+
+use kanarie_fakes::golden;
 use kanarie_tests::bench::Bench;
 use kanarie_tests::manifest::http_agent;
 use kanarie_tests::world::{condition, reason};
@@ -55,7 +58,8 @@ async fn nothing_advances_before_the_hold_has_run_or_without_messages() {
 async fn a_failing_canary_is_taken_back_and_stays_rejected_until_retry() {
     let bench = Bench::start().await.unwrap();
     let serving = rolling(&bench).await;
-    let bad = bench.route().await.unwrap().1.rollout.split().canary.unwrap().to_string();
+    let state = bench.route().await.unwrap().1.rollout;
+    let (good, bad) = (state.split().stable.to_string(), state.split().canary.unwrap().to_string());
     count(&bench, serving, (0, 8), 500);
     bench.until_route(|route| route.canary.is_none()).await.unwrap();
     let back = |channel: &Value| reason(channel, "RolledOut") == Some("RolledBack");
@@ -64,7 +68,13 @@ async fn a_failing_canary_is_taken_back_and_stays_rejected_until_retry() {
     assert_eq!(condition(&channel, "Stalled"), Some("True"));
     assert_eq!(channel["status"]["rejected"], json!([bad]));
     assert_eq!(channel["status"]["lastRollback"]["revision"], json!(bad));
-    assert!(bench.events("care").await.unwrap().contains(&"RolledBack".to_owned()));
+    let mut told = String::new();
+    for event in bench.transitions("care").await.unwrap() {
+        let [kind, reason, note] = [event.type_, event.reason, event.note].map(Option::unwrap);
+        let note = note.replace(&good, "care-of-stable").replace(&bad, "care-of-the-canary");
+        writeln!(told, "{kind} {reason}\n    {note}").unwrap();
+    }
+    golden::compare("tests/goldens/events-of-a-rollback.txt", &told);
 
     // Policy does not bring it back; only `retry` does.
     let mut patient = bench.manifest("care", NEW);
