@@ -15,21 +15,21 @@ test: ## Every test, from unit to end to end, with the set-up it needs
 	@cargo run --quiet --bin prepare
 	@cargo test --workspace
 
-check: ## What one wants to know every minute: format, clippy, unit tests of the crates that were touched
+check: ## What one wants to know every minute: format, clippy, unit tests, tidy
 	@.ci/check
 
 lint: ## Format and clippy, as the gate runs them
 	@cargo fmt --all --check
 	@cargo clippy --workspace --all-targets -- -D warnings
 
-generated: ## Writes what is generated and every golden again: CRD, API page, bundle, help, metrics, lines
+generated: ## Writes what is generated and every golden again: CRD, API page, bundle, help, metrics, lines, columns, Events
 	@UPDATE=1 cargo test -q -p kanarie-crds --test it generated
-	@UPDATE=1 cargo test -q -p kanarie-gateway --test agent_protocol
-	@UPDATE=1 cargo test -q -p kanarie-gateway --test goldens
-	@UPDATE=1 cargo test -q -p kanarie-gateway --test it help
+	@UPDATE=1 cargo test -q -p kanarie-gateway --test it -- agent_protocol goldens help
 	@UPDATE=1 cargo test -q -p kanarie-operator --lib metrics
 	@UPDATE=1 cargo test -q -p kanarie-operator --test it help
 	@UPDATE=1 cargo test -q -p kanarie-tests --test charts
+	@UPDATE=1 cargo test -q -p kanarie-tests --test api kubectl
+	@UPDATE=1 cargo test -q -p kanarie-tests --test operator taken_back
 
 images: ## Static musl images FROM scratch, with buildah or docker
 	@charts/images/build

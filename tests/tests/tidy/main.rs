@@ -3,6 +3,7 @@
 //! Each test names the file and the line that breaks a rule.
 #![expect(clippy::unwrap_used, reason = "a file that cannot be read fails the test")]
 
+mod binaries;
 mod circles;
 mod code;
 mod contributing;

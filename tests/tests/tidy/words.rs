@@ -43,6 +43,7 @@ const EVERYDAY: [(&str, &[&str]); 8] = [
             "GatewayStatus",
             "RollbackStatus",
             "CommandStatus",
+            "UndeliveredStatus",
             "HistoryEntry",
         ],
     ),
