@@ -356,8 +356,9 @@ mod tests {
     use kanarie_metrics::label::Label as _;
 
     use super::{Event, Metrics};
-    use crate::labels::{Endpoint, WebhookOutcome};
-    use crate::levels::Standing;
+    use crate::events::outbound::OutboundEvent;
+    use crate::labels::{Endpoint, ReplyOf, WebhookOutcome};
+    use crate::levels::{GONE, Standing};
 
     #[test]
     fn an_answered_webhook_is_counted_by_url_and_answer() {
@@ -370,6 +371,26 @@ mod tests {
         assert!(page.contains(line), "{page}");
         let line = r#"kanarie_webhook_duration_seconds_count{endpoint="status"} 1"#;
         assert!(page.contains(line), "{page}");
+    }
+
+    #[test]
+    fn what_was_counted_of_a_channel_goes_with_it() {
+        let metrics = Metrics::new();
+        let took = Duration::from_millis(3);
+        for channel in ["shop/one", GONE] {
+            let (channel, of) = (channel.to_owned(), ReplyOf::Stable);
+            metrics.count(&Event::Outbound(OutboundEvent::Answered { channel, of, took }));
+        }
+        let replies = |channels: &[&str]| {
+            let channels = channels.iter().map(|&channel| channel.to_owned()).collect();
+            let page = metrics.render(&Standing::default(), &channels);
+            let lines = page.lines().filter(|line| line.starts_with("kanarie_replies_total{"));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let of =
+            |channel| format!(r#"kanarie_replies_total{{channel="{channel}",track="stable"}} 1"#);
+        assert_eq!(replies(&["shop/one"]), [of(GONE), of("shop/one")]);
+        assert_eq!(replies(&[]), [of(GONE)]);
     }
 
     #[test]
