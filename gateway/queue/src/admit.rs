@@ -104,9 +104,14 @@ fn over_limit(shard: &Shard, now: Millis, admit: &Admit) -> Option<u64> {
         return Some(admit.window_ms);
     }
     let stamps = &shard.stamps.get(&admit.conversation)?.value;
-    let must_go = stamps.get(stamps.len().checked_sub(limit)?)?;
+    let must_go = stamps.get(reached(stamps, now).checked_sub(limit)?)?;
     let gone_at = must_go.saturating_add(admit.window_ms);
     (gone_at > now).then(|| gone_at - now)
+}
+
+/// How many stamps count: the last ones may be of a clock that was put back since.
+fn reached(stamps: &VecDeque<Millis>, now: Millis) -> usize {
+    stamps.partition_point(|stamp| *stamp <= now)
 }
 
 fn is_full(shard: &Shard, admit: &Admit) -> bool {
@@ -123,6 +128,7 @@ fn remember(shard: &mut Shard, now: Millis, admit: &Admit) {
     let until = now.saturating_add(admit.window_ms);
     let old = shard.stamps.get(&admit.conversation).map(|kept| kept.until);
     let kept = shard.stamps.entry(admit.conversation.clone()).or_default();
+    kept.value.truncate(reached(&kept.value, now));
     let gone = kept.value.partition_point(|stamp| stamp.saturating_add(admit.window_ms) <= now);
     kept.value.drain(..gone);
     kept.value.push_back(now);

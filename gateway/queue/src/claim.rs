@@ -234,6 +234,11 @@ pub(crate) fn take(
     }
     if let Some(conversation) = shard.conversations.get_mut(id) {
         conversation.progress.tries = conversation.progress.tries.saturating_add(1);
+        // Admitted under a clock that was put back since: it begins to wait now.
+        if let Some(head) = conversation.messages.front_mut().filter(|of| of.admitted_at > now) {
+            head.admitted_at = now;
+            shard.dirty.insert(Key::Message(id.clone(), conversation.first));
+        }
     }
     let NewLease { nonce, lease_ms } = lease;
     let until = now.saturating_add(lease_ms);

@@ -83,6 +83,7 @@ impl Verb for Bury {
             return Buried::Full;
         }
         shard.touch(now);
+        shard.bring_back_letters(now);
         let conversation = self.lease.conversation;
         let Some((channel, message, progress)) = shard.pop(&conversation) else {
             return Buried::Stale;

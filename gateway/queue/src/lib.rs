@@ -71,6 +71,7 @@
 
 pub mod admit;
 pub mod claim;
+pub mod clock;
 pub mod dead;
 mod delivered;
 pub mod deliveries;

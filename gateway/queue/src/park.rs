@@ -65,10 +65,10 @@ impl Verb for WakeParked {
 }
 
 fn wake_all(shard: &mut Shard, now: Millis, park: &Park) -> u64 {
+    let now = shard.time(now);
     if !shard.probes.contains_key(park) {
         return 0;
     }
-    let now = shard.time(now);
     let first = (park.clone(), 0, ConversationId::from_bytes([0; 16]));
     let waiting: Vec<_> = shard
         .parked

@@ -219,19 +219,6 @@ pub(crate) struct DeadLetter {
 }
 
 impl Shard {
-    /// The shard's time: never before what a change has seen.
-    pub(crate) fn time(&self, now: Millis) -> Millis {
-        now.max(self.now)
-    }
-
-    /// Notes the time of a change.
-    pub(crate) fn touch(&mut self, now: Millis) {
-        if now > self.now {
-            self.now = now;
-            self.dirty.insert(Key::Meta);
-        }
-    }
-
     /// The conversation, if the lease is the present one, expired or not.
     pub(crate) fn owned(&mut self, lease: &Lease) -> Option<&mut Conversation> {
         let conversation = self.conversations.get_mut(&lease.conversation)?;

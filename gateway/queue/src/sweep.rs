@@ -34,6 +34,7 @@ impl Verb for Sweep {
     fn apply(self, queue: &mut Queue, now: Millis) {
         let Some(shard) = queue.shards.get_mut(usize::from(self.shard)) else { return };
         let now = shard.time(now);
+        shard.bring_back_letters(now);
         drop_letters(shard, now);
         drop_texts(shard, now);
         drop_memories(shard, now);

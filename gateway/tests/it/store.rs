@@ -24,6 +24,7 @@ macro_rules! on_both_stores {
 
 mod admission;
 mod calls;
+mod clocks;
 mod customers;
 mod damage;
 mod dead_letters;

@@ -16,7 +16,7 @@ use kanarie_words::track::Track;
 
 use crate::schedule::WINDOW_MS;
 use crate::words::{
-    LEASE_MS, Words as _, channel, conversation, lease_of, message, new_lease, nonce,
+    DAY, LEASE_MS, Words as _, channel, conversation, lease_of, message, new_lease, nonce,
 };
 
 const DEDUP_MS: u64 = 300_000;
@@ -63,6 +63,7 @@ pub(crate) struct World {
     pub(crate) queue: Queue,
     pub(crate) rows: BTreeMap<String, Vec<u8>>,
     pub(crate) now: Millis,
+    is_ahead: bool,
     fresh: u32,
     pub(crate) workers: [Option<Held>; 3],
     /// Each POST that Twilio took, and when a listing has it.
@@ -89,6 +90,7 @@ impl World {
             queue: Queue::load([]).expect("no row can be wrong"),
             rows: BTreeMap::new(),
             now: 1_000_000,
+            is_ahead: false,
             fresh: 0,
             workers: [None, None, None],
             posts: BTreeMap::new(),
@@ -150,13 +152,15 @@ impl World {
         let (first, second) = self.twice(|queue, now| queue.admit(now, admit.clone()));
         let known = self.admitted.get(&sid).is_some_and(|at| at + DEDUP_MS > self.now);
         let stamps = self.stamps.entry(id.clone()).or_default();
-        stamps.retain(|stamp| stamp + WINDOW_MS > self.now);
+        let counts = |stamp: &Millis| *stamp <= self.now && stamp + WINDOW_MS > self.now;
+        let reached = stamps.iter().filter(|stamp| counts(stamp)).count();
         let is_admitted = matches!(first, Admission::Queued | Admission::Leased(_));
         match &first {
             Admission::Queued | Admission::Leased(_) => {
                 assert!(!known, "I5: admitted twice in its window");
-                assert!(stamps.len() < LIMIT, "I6: over the limit");
+                assert!(reached < LIMIT, "I6: over the limit");
                 assert_eq!(second, Admission::Duplicate);
+                stamps.retain(counts);
                 stamps.push(self.now);
                 self.admitted.insert(sid, self.now);
                 *self.times_admitted.entry(sid).or_default() += 1;
@@ -164,7 +168,7 @@ impl World {
                 self.owed.entry(id).or_default().push(Owed { sid, ..Owed::default() });
             }
             Admission::Duplicate => assert!(known, "I7: refused before, or forgotten"),
-            Admission::Limited { .. } => assert!(!known && stamps.len() == LIMIT, "I7"),
+            Admission::Limited { .. } => assert!(!known && reached == LIMIT, "I7"),
             Admission::Full => unreachable!("so few messages fill nothing"),
         }
         assert!(is_admitted || before == self.rows, "I7: a refusal changed a row");
@@ -370,6 +374,33 @@ impl World {
     pub(crate) fn restart(&mut self) {
         self.queue = Queue::load(self.rows.clone()).expect("its own rows are good");
         assert_eq!(self.queue.take_changes(), [], "reading changes nothing");
+    }
+
+    pub(crate) fn sweep(&mut self) {
+        self.twice(|queue, now| (1..3).for_each(|shard| queue.sweep(now, shard)));
+    }
+
+    /// The clock is set a day ahead, or put back: what was remembered until then is forgotten, what is
+    /// stamped ahead of it then is as old as it was.
+    pub(crate) fn jump(&mut self) {
+        self.is_ahead = !self.is_ahead;
+        if self.is_ahead {
+            self.now += DAY;
+            self.sweep();
+            self.admitted.retain(|_, at| *at + DEDUP_MS > self.now);
+            let now = self.now;
+            self.stamps.values_mut().for_each(|of| of.retain(|stamp| stamp + WINDOW_MS > now));
+            return;
+        }
+        self.now -= DAY;
+        self.sweep();
+        let now = self.now;
+        self.leases.values_mut().for_each(|(_, until)| *until = (*until).min(now + LEASE_MS));
+        let marks = self.workers.iter_mut().flatten().filter_map(|held| held.marked.as_mut());
+        let marked = marks.map(|(_, at)| at);
+        // Nothing of the right clock is so far ahead.
+        let ahead = marked.chain(self.posts.values_mut()).filter(|at| **at > now + DAY / 2);
+        ahead.for_each(|at| *at -= DAY);
     }
 
     /// Everything that must hold after every step.

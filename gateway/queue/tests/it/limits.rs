@@ -154,11 +154,12 @@ fn d4_a_clock_that_steps_back_expires_nothing_early() {
 }
 
 #[test]
-fn d5_a_clock_that_steps_an_hour_ahead_empties_the_window_once() {
+fn d5_a_clock_that_steps_an_hour_ahead_and_back_empties_the_window_each_time() {
     let mut story = Story::new();
     story.burst(0, 50);
     assert_eq!(story.burst(3_600_000, 60), 50);
-    assert_eq!(story.burst(1_000, 10), 0);
+    assert_eq!(story.burst(1_000, 60), 50);
+    assert_eq!(story.burst(60_999, 10), 0);
 }
 
 #[test]

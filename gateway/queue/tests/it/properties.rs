@@ -1,6 +1,6 @@
 //! Random schedules of several workers that crash, freeze, repeat verbs and lose answers, with agents
-//! that are waited for, channels made anew, late callbacks and restarts of the machine; after every
-//! step the invariants hold against an account that is kept from the answers alone.
+//! that are waited for, channels made anew, late callbacks, a clock that is a day ahead for a while and
+//! restarts of the machine; after every step the invariants hold against an account that is kept from the answers alone.
 
 use kanarie_queue::claim::Claimed;
 use kanarie_queue::queue::Queue;
@@ -40,10 +40,9 @@ impl World {
             Step::Crash { worker } => self.workers[worker] = None,
             Step::Callback { post } => self.callback(post),
             Step::Pass { ms } => self.now += ms,
+            Step::Jump => self.jump(),
             Step::Restart => self.restart(),
-            Step::Sweep => {
-                self.twice(|queue, now| (1..3).for_each(|shard| queue.sweep(now, shard)));
-            }
+            Step::Sweep => self.sweep(),
         }
         self.check();
     }

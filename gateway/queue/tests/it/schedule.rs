@@ -70,6 +70,8 @@ pub(crate) enum Step {
     Pass {
         ms: u64,
     },
+    /// The clock is set a day ahead, or put back again.
+    Jump,
     Restart,
     Sweep,
 }
@@ -112,6 +114,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         1 => worker().prop_map(|worker| Step::Crash { worker }),
         2 => (0..8_usize).prop_map(|post| Step::Callback { post }),
         5 => pass.prop_map(|ms| Step::Pass { ms }),
+        1 => Just(Step::Jump),
         1 => Just(Step::Restart),
         1 => Just(Step::Sweep),
     ]

@@ -15,6 +15,9 @@ const LIVE_MS: u64 = 10_000;
 /// Its acknowledgements are forgotten once its last heartbeat is so old.
 const KEPT_MS: u64 = 60_000;
 
+/// What is further ahead than this is of a clock that was put back since.
+const AHEAD_MS: u64 = 60_000;
+
 /// A gap between two control requests that counts for no more.
 const LONGEST_GAP_MS: u64 = 3_600_000;
 
@@ -50,7 +53,8 @@ impl Replicas {
 
     /// When they were last asked for.
     pub(super) fn asked(&self, now: Millis) -> Option<Asked> {
-        self.asked.map(|(at, gap_ms)| Asked { age_ms: now.saturating_sub(at), gap_ms })
+        let (at, gap_ms) = self.asked.filter(|(at, _)| at.saturating_sub(now) <= AHEAD_MS)?;
+        Some(Asked { age_ms: now.saturating_sub(at), gap_ms })
     }
 
     /// Forgets a replica that works no more.
@@ -92,5 +96,5 @@ impl Replicas {
 }
 
 fn is_within(replica: &Account, now: Millis, age_ms: u64) -> bool {
-    now.saturating_sub(replica.seen_at) < age_ms
+    now.saturating_sub(replica.seen_at) < age_ms && replica.seen_at.saturating_sub(now) <= AHEAD_MS
 }

@@ -173,7 +173,7 @@ fn time() -> impl Strategy<Value = Step> {
     prop_oneof![
         8 => (0..5_usize).prop_map(move |at| Step::Pass(spans[at])),
         2 => (5..8_usize).prop_map(move |at| Step::Pass(spans[at])),
-        2 => (0..6_usize).prop_map(move |at| Step::Back(spans[at])),
+        3 => (0..7_usize).prop_map(move |at| Step::Back(spans[at])),
     ]
 }
 

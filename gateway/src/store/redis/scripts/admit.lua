@@ -16,9 +16,14 @@ local stale = 0
 while stamps[stale + 1] and tonumber(stamps[stale + 1]) + window <= now do
   stale = stale + 1
 end
-if #stamps - stale >= limit then
+-- The last ones may be of a clock that was put back since.
+local reached = #stamps
+while reached > 0 and tonumber(stamps[reached]) > now do
+  reached = reached - 1
+end
+if reached - stale >= limit then
   -- With this stamp gone, one less than the limit is left. A limit of 0 has none to wait for.
-  local first = stamps[#stamps - limit + 1]
+  local first = stamps[reached - limit + 1]
   return first and tonumber(first) + window - now or window
 end
 
@@ -40,6 +45,7 @@ if not known then redis.call("HDEL", INT, conversation) end
 -- The key's own end is on the server's clock and only frees memory.
 redis.call("SET", DD, digits(now + dedup), "PX", dedup)
 if stale > 0 then redis.call("LPOP", RL, stale) end
+if reached < #stamps then redis.call("RPOP", RL, #stamps - reached) end
 redis.call("RPUSH", RL, now)
 redis.call("PEXPIRE", RL, window)
 

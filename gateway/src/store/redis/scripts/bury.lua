@@ -2,11 +2,12 @@
 -- ARGV: clock, conversation, nonce, class.
 -- Gives 1, 0 for a lease that is somebody else's, -1 without room for dead letters.
 
-local DL, DLZ, DLC = KEYS[14], KEYS[15], KEYS[16]
+local DLC = KEYS[16]
 local conversation, class = ARGV[2], ARGV[4]
 local row = owned(conversation, ARGV[3])
 if not row then return 0 end
 if redis.call("HLEN", DL) >= 10000 then return -1 end
+bring_back_letters()
 local admitted_at, dedup_key, envelope = parts(message_of(conversation, row))
 local letter = { ch = row.ch, conv = conversation, key = dedup_key, class = class, at = now,
   from = admitted_at, text = envelope, counted = row.counted }

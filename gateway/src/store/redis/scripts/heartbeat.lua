@@ -38,11 +38,15 @@ redis.call("PEXPIRE", ACK, 60000)
 redis.call("HSET", DIG, replica, digest)
 redis.call("ZADD", REP, now, replica)
 
-for _, gone in ipairs(redis.call("ZRANGEBYSCORE", REP, "-inf", now - 60000)) do
-  redis.call("ZREM", REP, gone)
-  redis.call("HDEL", DIG, gone)
+-- What is a minute ahead is of a clock that was put back since.
+local ahead = string.format("%.0f", now + 60000)
+for _, range in ipairs({ { "-inf", now - 60000 }, { "(" .. ahead, "+inf" } }) do
+  for _, gone in ipairs(redis.call("ZRANGEBYSCORE", REP, range[1], range[2])) do
+    redis.call("ZREM", REP, gone)
+    redis.call("HDEL", DIG, gone)
+  end
 end
-local asked = redis.call("HGET", ASKED, "at")
-local age = asked and math.max(0, now - tonumber(asked)) or -1
-local live = redis.call("ZCOUNT", REP, "(" .. string.format("%.0f", now - 10000), "+inf")
+local asked = tonumber(redis.call("HGET", ASKED, "at") or math.huge)
+local age = asked <= now + 60000 and math.max(0, now - asked) or -1
+local live = redis.call("ZCOUNT", REP, "(" .. string.format("%.0f", now - 10000), ahead)
 return { 1, age, tonumber(redis.call("HGET", ASKED, "gap") or 0), live }

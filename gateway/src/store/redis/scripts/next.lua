@@ -83,12 +83,18 @@ local function claim(nonce, lease_ms)
     redis.call("ZREM", RDY, conversation)
     row = row_of(conversation)
     message = row and message_of(conversation, row)
+    local admitted_at, key, envelope = parts(message)
     if not row or row.nonce then
       changed()
-    elseif not parts(message) then
+    elseif not admitted_at then
       -- A row without its message: the next one is the head.
       pop(conversation, row)
     else
+      if admitted_at > now then
+        -- Admitted under a clock that was put back since: it begins to wait now.
+        message = string.format("%.0f:%d:", now, #key) .. key .. envelope
+        redis.call("HSET", MSG, conversation .. ":" .. digits(row.lo), message)
+      end
       begin_turn(tonumber(first[2]))
       local text = lease(conversation, row, nonce, lease_ms)
       return head(conversation, text, message)

@@ -9,8 +9,7 @@ give_back(conversation, row, false)
 row.park = revision
 row.due = now + tonumber(ARGV[5])
 redis.call("ZADD", DLY, row.due, conversation)
-local place = string.format("%s %s %013.0f %s", row.ch, revision, row.due, conversation)
-redis.call("ZADD", PRK, 0, place)
+redis.call("ZADD", PRK, 0, place_of(conversation, row))
 redis.call("ZADD", PRB, now + tonumber(ARGV[6]), row.ch .. " " .. revision)
 keep(conversation, row)
 return 1

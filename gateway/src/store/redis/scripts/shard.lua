@@ -5,13 +5,13 @@ local META, CONV, MSG, INT, BOD, RDY, LSE, DLY, VT = unpack(KEYS, 1, 9)
 local OWN, LOAD, PRB, PRK = unpack(KEYS, 10, 13)
 
 -- Never before a time this shard has seen: a server that took over may have a slower clock.
-local now = tonumber(ARGV[1])
-if not now then
+local clock = tonumber(ARGV[1])
+if not clock then
   local time = redis.call("TIME")
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
+  clock = time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local meta = redis.call("HMGET", META, "now", "bytes", "messages", "epoch")
-now = math.max(now, tonumber(meta[1] or 0))
+local now = math.max(clock, tonumber(meta[1] or 0))
 local is_noted = false
 
 -- Every verb that changes a row comes here, and no other verb does. The time is written once.
@@ -127,12 +127,16 @@ local function crash(conversation)
   keep(conversation, row)
 end
 
+-- Where a conversation stands among those that wait for its agent.
+local function place_of(conversation, row)
+  return string.format("%s %s %013.0f %s", row.ch, row.park, row.due, conversation)
+end
+
 -- Takes a delayed conversation out of the set, and out of those that wait for its agent.
 local function end_delay(conversation, row)
   redis.call("ZREM", DLY, conversation)
   if row.park then
-    local place = string.format("%s %s %013.0f %s", row.ch, row.park, row.due, conversation)
-    redis.call("ZREM", PRK, place)
+    redis.call("ZREM", PRK, place_of(conversation, row))
     row.park = nil
     row.due = nil
   end

@@ -3,8 +3,9 @@
 -- a time to live.
 -- ARGV: clock. Gives 1.
 
-local DL, DLZ, DLC, ME, MEZ = KEYS[14], KEYS[15], KEYS[16], KEYS[17], KEYS[18]
+local DLC, ME, MEZ = KEYS[16], KEYS[17], KEYS[18]
 
+bring_back_letters()
 local old = redis.call("ZRANGEBYSCORE", DLZ, "-inf", now - 1209600000, "LIMIT", 0, 100)
 for _, name in ipairs(old) do
   local channel = string.match(name, "^%d+ (%S+)")

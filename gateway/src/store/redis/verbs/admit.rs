@@ -16,7 +16,7 @@ use crate::store::redis::call::{
 };
 use crate::store::redis::rows::memo;
 
-static ADMIT: LazyLock<Script> = script!("", "shard.lua", "admit.lua");
+static ADMIT: LazyLock<Script> = script!("", "shard.lua", "clock.lua", "admit.lua");
 
 impl Scripted for Admit {
     fn calls(&self) -> Vec<Call> {

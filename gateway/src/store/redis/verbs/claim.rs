@@ -21,16 +21,23 @@ use crate::store::redis::call::{
 };
 use crate::store::redis::rows::{intent, json, lost_intent, memo, message};
 
-static CLAIM: LazyLock<Script> = script!(" flags=allow-oom", "shard.lua", "next.lua", "claim.lua");
-static EXTEND: LazyLock<Script> = script!(" flags=allow-oom", "shard.lua", "extend.lua");
-static KEEP_RUN: LazyLock<Script> = script!(" flags=allow-oom", "shard.lua", "keep_run.lua");
-static ISOLATE: LazyLock<Script> = script!(" flags=allow-oom", "shard.lua", "isolate.lua");
-static RETRY: LazyLock<Script> = script!(" flags=allow-oom", "shard.lua", "retry.lua");
-static RELEASE: LazyLock<Script> = script!(" flags=allow-oom", "shard.lua", "release.lua");
-static PARK_HEAD: LazyLock<Script> = script!(" flags=allow-oom", "shard.lua", "park_head.lua");
+static CLAIM: LazyLock<Script> =
+    script!(" flags=allow-oom", "shard.lua", "clock.lua", "next.lua", "claim.lua");
+static EXTEND: LazyLock<Script> =
+    script!(" flags=allow-oom", "shard.lua", "clock.lua", "extend.lua");
+static KEEP_RUN: LazyLock<Script> =
+    script!(" flags=allow-oom", "shard.lua", "clock.lua", "keep_run.lua");
+static ISOLATE: LazyLock<Script> =
+    script!(" flags=allow-oom", "shard.lua", "clock.lua", "isolate.lua");
+static RETRY: LazyLock<Script> = script!(" flags=allow-oom", "shard.lua", "clock.lua", "retry.lua");
+static RELEASE: LazyLock<Script> =
+    script!(" flags=allow-oom", "shard.lua", "clock.lua", "release.lua");
+static PARK_HEAD: LazyLock<Script> =
+    script!(" flags=allow-oom", "shard.lua", "clock.lua", "park_head.lua");
 static EXPIRE_LEASES: LazyLock<Script> =
-    script!(" flags=allow-oom", "shard.lua", "expire_leases.lua");
-static WAKE_PARKED: LazyLock<Script> = script!(" flags=allow-oom", "shard.lua", "wake_parked.lua");
+    script!(" flags=allow-oom", "shard.lua", "clock.lua", "expire_leases.lua");
+static WAKE_PARKED: LazyLock<Script> =
+    script!(" flags=allow-oom", "shard.lua", "clock.lua", "wake_parked.lua");
 
 /// The row of a conversation, as far as a claim tells it.
 #[derive(Deserialize)]

@@ -15,8 +15,10 @@ use crate::store::redis::call::{
     Call, Decoded, Scripted, corrupt, flag, id, keys, number, only, owner, plain, script,
 };
 
-static BURY: LazyLock<Script> = script!(" flags=allow-oom", "shard.lua", "bury.lua");
-static SWEEP: LazyLock<Script> = script!(" flags=allow-oom", "shard.lua", "sweep.lua");
+static BURY: LazyLock<Script> =
+    script!(" flags=allow-oom", "shard.lua", "clock.lua", "letters.lua", "bury.lua");
+static SWEEP: LazyLock<Script> =
+    script!(" flags=allow-oom", "shard.lua", "clock.lua", "letters.lua", "sweep.lua");
 static DEAD_LETTERS: LazyLock<Script> =
     script!(" flags=no-writes", "shard.lua", "dead_letters.lua");
 static LOADS: LazyLock<Script> = script!(" flags=no-writes", "shard.lua", "loads.lua");

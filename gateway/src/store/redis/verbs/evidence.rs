@@ -19,7 +19,7 @@ use crate::store::redis::call::{
 };
 
 static END_ATTEMPT: LazyLock<Script> =
-    script!(" flags=allow-oom", "shard.lua", "evidence.lua", "end_attempt.lua");
+    script!(" flags=allow-oom", "shard.lua", "clock.lua", "evidence.lua", "end_attempt.lua");
 static COUNTS: LazyLock<Script> = script!(" flags=allow-oom", "shard.lua", "counts.lua");
 
 impl Scripted for EndAttempt {

@@ -14,8 +14,15 @@ use crate::store::redis::call::{
 };
 use crate::store::redis::verbs::claim::claimed;
 
-static FINISH: LazyLock<Script> =
-    script!(" flags=allow-oom", "shard.lua", "next.lua", "intent.lua", "sent.lua", "finish.lua");
+static FINISH: LazyLock<Script> = script!(
+    " flags=allow-oom",
+    "shard.lua",
+    "clock.lua",
+    "next.lua",
+    "intent.lua",
+    "sent.lua",
+    "finish.lua"
+);
 
 impl Scripted for Finish {
     fn calls(&self) -> Vec<Call> {

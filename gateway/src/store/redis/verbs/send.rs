@@ -21,18 +21,36 @@ use crate::store::redis::call::{
 };
 use crate::store::redis::rows::intent;
 
-static COMMIT_REPLY: LazyLock<Script> =
-    script!(" flags=allow-oom", "shard.lua", "evidence.lua", "memo.lua", "commit_reply.lua");
+static COMMIT_REPLY: LazyLock<Script> = script!(
+    " flags=allow-oom",
+    "shard.lua",
+    "clock.lua",
+    "evidence.lua",
+    "memo.lua",
+    "commit_reply.lua"
+);
 static MARK_SENDING: LazyLock<Script> =
-    script!(" flags=allow-oom", "shard.lua", "intent.lua", "mark_sending.lua");
+    script!(" flags=allow-oom", "shard.lua", "clock.lua", "intent.lua", "mark_sending.lua");
 static NOTE_MISSED: LazyLock<Script> =
-    script!(" flags=allow-oom", "shard.lua", "intent.lua", "note_missed.lua");
+    script!(" flags=allow-oom", "shard.lua", "clock.lua", "intent.lua", "note_missed.lua");
 static UNMARK: LazyLock<Script> =
-    script!(" flags=allow-oom", "shard.lua", "intent.lua", "unmark.lua");
-static MARK_SENT: LazyLock<Script> =
-    script!(" flags=allow-oom", "shard.lua", "intent.lua", "sent.lua", "mark_sent.lua");
-static COMPLETE: LazyLock<Script> =
-    script!(" flags=allow-oom", "shard.lua", "evidence.lua", "memo.lua", "complete.lua");
+    script!(" flags=allow-oom", "shard.lua", "clock.lua", "intent.lua", "unmark.lua");
+static MARK_SENT: LazyLock<Script> = script!(
+    " flags=allow-oom",
+    "shard.lua",
+    "clock.lua",
+    "intent.lua",
+    "sent.lua",
+    "mark_sent.lua"
+);
+static COMPLETE: LazyLock<Script> = script!(
+    " flags=allow-oom",
+    "shard.lua",
+    "clock.lua",
+    "evidence.lua",
+    "memo.lua",
+    "complete.lua"
+);
 
 impl Scripted for CommitReply {
     fn calls(&self) -> Vec<Call> {

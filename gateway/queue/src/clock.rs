@@ -1,0 +1,99 @@
+//! The time of a shard, and what a clock that was put back leaves behind.
+//!
+//! Takes the clock of a verb; gives the shard's time. A clock a little behind is waited for, so that
+//! time stands still for a minute at most; one further behind is believed, and what was stamped ahead
+//! of it is stamped anew: a lease ends no later than its length from now, and delays, probes and
+//! marks are moved by as much as the clock was. Never shortens what a message is owed.
+
+use kanarie_words::Millis;
+use kanarie_words::ids::ConversationId;
+
+use crate::lease::Park;
+use crate::shard::{Key, Place, Shard};
+
+/// How long a shard's time stands still at most while its clock is behind. Whoever measures an age on
+/// that time is wrong by no more.
+pub const STANDS_MS: u64 = 60_000;
+
+impl Shard {
+    /// The shard's time: never before what a change has seen, unless the clock was put back by more
+    /// than a shard waits for.
+    pub(crate) fn time(&mut self, clock: Millis) -> Millis {
+        let ahead_ms = self.now.saturating_sub(clock);
+        if ahead_ms > STANDS_MS {
+            self.put_back(clock, ahead_ms);
+        }
+        clock.max(self.now)
+    }
+
+    /// Notes the time of a change.
+    pub(crate) fn touch(&mut self, now: Millis) {
+        if now > self.now {
+            self.now = now;
+            self.dirty.insert(Key::Meta);
+        }
+    }
+
+    /// Makes letters that are ahead of the time, and so of a clock that was put back, end now: ids still
+    /// grow with time.
+    pub(crate) fn bring_back_letters(&mut self, now: Millis) {
+        let ahead = self.dead.iter_mut().rev().take_while(|(_, letter)| letter.at > now);
+        for (id, letter) in ahead {
+            letter.at = now;
+            self.dirty.insert(Key::Dead(*id));
+        }
+    }
+
+    /// Believes a clock that is so far behind.
+    fn put_back(&mut self, now: Millis, ahead_ms: u64) {
+        self.now = now;
+        self.dirty.insert(Key::Meta);
+        self.shorten_leases(now);
+        let due = |until: Millis| until.saturating_sub(ahead_ms).max(now);
+        let delayed: Vec<ConversationId> = self
+            .delayed
+            .iter()
+            .filter(|(until, _)| *until > now)
+            .map(|(_, id)| id.clone())
+            .collect();
+        for id in delayed {
+            let place = self.conversations.get(&id).map(|conversation| conversation.place.clone());
+            if let Some(Place::Delayed { until, park }) = place {
+                self.put(&id, Place::Delayed { until: due(until), park });
+            }
+        }
+        let ahead = self.probes.iter().filter(|(_, at)| **at > now);
+        let ahead: Vec<(Park, Millis)> = ahead.map(|(park, at)| (park.clone(), due(*at))).collect();
+        for (park, at) in ahead {
+            self.dirty.insert(Key::Probe(park.clone()));
+            self.probes.insert(park, at);
+        }
+        self.move_marks(now, ahead_ms);
+    }
+
+    fn shorten_leases(&mut self, now: Millis) {
+        let leased: Vec<ConversationId> = self.leased.iter().map(|(_, id)| id.clone()).collect();
+        for id in leased {
+            let place = self.conversations.get(&id).map(|conversation| conversation.place.clone());
+            let Some(Place::Leased { nonce, until, lease_ms }) = place else { continue };
+            let latest = now.saturating_add(lease_ms);
+            if until > latest {
+                self.put(&id, Place::Leased { nonce, until: latest, lease_ms });
+            }
+        }
+    }
+
+    /// A mark keeps its age: whoever settles it looks no less far back for its message.
+    fn move_marks(&mut self, now: Millis, ahead_ms: u64) {
+        for (id, conversation) in &mut self.conversations {
+            let intent = conversation.progress.intent.as_mut();
+            let Some(sending) = intent.and_then(|intent| intent.sending.as_mut()) else { continue };
+            for at in [Some(&mut sending.at), sending.missed_at.as_mut()].into_iter().flatten() {
+                if *at > now {
+                    *at = at.saturating_sub(ahead_ms);
+                    self.dirty.insert(Key::Intent(id.clone()));
+                }
+            }
+        }
+    }
+}
