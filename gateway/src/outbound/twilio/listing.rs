@@ -4,6 +4,7 @@
 //! plan, and ages by Twilio's own clock as far as it tells it. Never takes a message that belongs to
 //! another segment, nor one from before the mark.
 
+use kanarie_queue::clock::STANDS_MS;
 use kanarie_words::Millis;
 use kanarie_words::ids::MessageSid;
 use reqwest::Response;
@@ -15,8 +16,9 @@ use crate::outbound::twilio::number;
 /// Most bytes that are read of a page.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// A message is taken for ours when it is at most so much older than the mark: Twilio's clock has a
-/// resolution of a second, and a proxy may tell another time than it.
-const CLOCK_SLACK_MS: Millis = 60_000;
+/// resolution of a second, a proxy may tell another time than it, and the store's time may have stood
+/// still while that clock went on.
+const CLOCK_SLACK_MS: Millis = 60_000 + STANDS_MS;
 
 /// A message that may have been created.
 #[derive(Clone, Copy, Debug)]
@@ -207,7 +209,7 @@ mod tests {
 
     #[test]
     fn an_identical_message_from_before_the_mark_is_not_taken() {
-        assert_eq!(found(vec![listed("SM1", "Tue, 18 Nov 2025 09:58:59 +0000")], &[]), None);
+        assert_eq!(found(vec![listed("SM1", "Tue, 18 Nov 2025 09:57:59 +0000")], &[]), None);
     }
 
     #[test]
@@ -216,8 +218,16 @@ mod tests {
         let date = Some(MARKED_AT - 120_000 + 20_000);
         let message = || vec![listed("SM1", "Tue, 18 Nov 2025 09:58:01 +0000")];
         assert_eq!(found_at(date, message(), wanted("whatsapp:+2", &[])).as_deref(), Some("SM1"));
-        let older = vec![listed("SM1", "Tue, 18 Nov 2025 09:56:59 +0000")];
+        let older = vec![listed("SM1", "Tue, 18 Nov 2025 09:55:59 +0000")];
         assert_eq!(found_at(date, older, wanted("whatsapp:+2", &[])), None);
+    }
+
+    #[test]
+    fn a_store_whose_time_stood_still_for_a_minute_hides_nothing() {
+        // Twilio's clock went on for 81 seconds since the mark, the store's for 20.
+        let date = Some(MARKED_AT + 81_000);
+        let message = vec![listed("SM1", "Tue, 18 Nov 2025 10:00:00 +0000")];
+        assert_eq!(found_at(date, message, wanted("whatsapp:+2", &[])).as_deref(), Some("SM1"));
     }
 
     #[test]

@@ -41,6 +41,30 @@ async fn a_reply_that_is_listed_in_another_notation_of_its_number_is_not_sent_ag
 }
 
 #[tokio::test]
+async fn a_reply_is_found_by_a_store_whose_clock_is_ninety_seconds_ahead() {
+    is_found_once(-90).await;
+}
+
+#[tokio::test]
+async fn a_reply_is_found_by_a_store_whose_clock_is_ninety_seconds_behind() {
+    is_found_once(90).await;
+}
+
+/// With a clock of Twilio that is so many seconds ahead of the store's.
+async fn is_found_once(ahead: i64) {
+    let (world, _agent) = one_agent().await;
+    let _running = world.work().await;
+    world.twilio.set_ahead(ahead);
+    world.twilio.next(Send::AcceptAndFail);
+    world.admit(1, "SM1", "Hallo").await;
+    eventually("the first POST", || world.twilio.posts() == 1).await;
+    world.pass(85).await;
+    world.admit(1, "SM2", "Nog eens").await;
+    assert_eq!(replies(&world, 2).await, ["stable: Hallo", "stable: Nog eens"]);
+    assert_eq!((world.twilio.lists(), world.twilio.posts()), (1, 2));
+}
+
+#[tokio::test]
 async fn a_500_without_accepting_is_sent_once_more_after_two_listings_a_minute_apart() {
     let (world, _agent) = one_agent().await;
     let _running = world.work().await;

@@ -60,6 +60,8 @@ struct Inner {
     listing_refused: bool,
     /// Milliseconds after which a message is listed.
     listing_lag: u64,
+    /// Milliseconds that its clock is ahead of the store's.
+    ahead: i64,
     /// Messages are listed under this number, whatever they were sent to.
     listed_under: Option<String>,
 }
@@ -96,6 +98,11 @@ impl FakeTwilio {
     /// Lists a message only so many seconds after it was created.
     pub(crate) fn list_after(&self, seconds: u64) {
         self.inner.lock().unwrap().listing_lag = seconds * 1_000;
+    }
+
+    /// Sets its clock so many seconds ahead of the store's.
+    pub(crate) fn set_ahead(&self, seconds: i64) {
+        self.inner.lock().unwrap().ahead = seconds * 1_000;
     }
 
     /// Lists every message under another notation of its customer.
@@ -196,15 +203,15 @@ async fn list(State(twilio): State<FakeTwilio>, RawQuery(query): RawQuery) -> Re
         query.append_pair("To", wanted("To").unwrap()).append_pair("Page", &(page + 1).to_string());
         format!("/2010-04-01/Accounts/AC1/Messages.json?{}", query.finish())
     });
-    let date = twilio.date();
+    let date = twilio.date(inner.ahead);
     let body = Json(json!({ "messages": messages, "next_page_uri": next }));
     ([("date", date)], body).into_response()
 }
 
 impl FakeTwilio {
     fn accept(&self, form: Vec<(String, String)>, authorization: &str) -> String {
-        let date = self.date();
         let mut inner = self.inner.lock().unwrap();
+        let date = self.date(inner.ahead);
         let sid = format!("SM{:032}", inner.created.len());
         inner.created.push(Created {
             sid: sid.clone(),
@@ -216,8 +223,8 @@ impl FakeTwilio {
         sid
     }
 
-    fn date(&self) -> String {
-        let now = i64::try_from(self.now.load(Ordering::SeqCst)).unwrap();
+    fn date(&self, ahead: i64) -> String {
+        let now = i64::try_from(self.now.load(Ordering::SeqCst)).unwrap() + ahead;
         let now = jiff::Timestamp::from_millisecond(now).unwrap();
         now.strftime("%a, %d %b %Y %H:%M:%S +0000").to_string()
     }
