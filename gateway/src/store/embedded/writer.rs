@@ -61,6 +61,8 @@ struct Loop {
     seed: Seed,
     clock: WallClock,
     held: Held,
+    /// Whether anything of this process is in the file, the ends of the former one's leases with it.
+    has_written: bool,
 }
 
 impl Writer {
@@ -71,8 +73,7 @@ impl Writer {
         clock: WallClock,
     ) -> Result<Self, EmbeddedOpenError> {
         let (database, mut queue) = database::open(&opener, &seed)?;
-        // The file is locked, so whoever held a lease is dead. Written with the first verb.
-        queue.run(clock(), ExpireLeases { holder: None });
+        end_leases(&mut queue, &clock);
         let (sender, jobs) = mpsc::channel(BATCH);
         let failure = Failure::default();
         let (broken, is_broken) = watch::channel(false);
@@ -84,6 +85,7 @@ impl Writer {
             seed,
             clock,
             held: Held::default(),
+            has_written: false,
         };
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
@@ -135,6 +137,7 @@ impl Loop {
             let written = self.write(&database, &mut queue, &mut batch);
             let (failure, is_disk) = match written {
                 Ok(()) => {
+                    self.has_written = true;
                     answer(batch, &Ok(()));
                     continue;
                 }
@@ -196,7 +199,12 @@ impl Loop {
     fn reopen(&mut self) -> Option<(Database, Queue)> {
         loop {
             match database::open(&self.opener, &self.seed) {
-                Ok(opened) => return Some(opened),
+                Ok((database, mut queue)) => {
+                    if !self.has_written {
+                        end_leases(&mut queue, &self.clock);
+                    }
+                    return Some((database, queue));
+                }
                 Err(EmbeddedOpenError::Database(error)) if database::is_disk_failure(&error) => {
                     *lock(&self.failure) = Some(error.into());
                     self.give_up();
@@ -225,6 +233,11 @@ impl Loop {
             }
         }
     }
+}
+
+/// The file is locked, so whoever held a lease is dead. Written with the first verb.
+fn end_leases(queue: &mut Queue, clock: &WallClock) {
+    queue.run(clock(), ExpireLeases { holder: None });
 }
 
 fn answer(batch: Vec<Box<dyn Job>>, written: &Result<(), StoreError>) {

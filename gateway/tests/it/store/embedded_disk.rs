@@ -14,7 +14,7 @@ use kanarie_queue::claim::{Claim, Claimed, Head, Release};
 use kanarie_queue::dead::{Buried, Bury, SumLoads};
 use kanarie_queue::evidence::{EndAttempt, ReadCounts};
 use kanarie_queue::intent::{Intent, Memo};
-use kanarie_queue::lease::Lease;
+use kanarie_queue::lease::{Lease, Owned};
 use kanarie_queue::outcome::Evidence;
 use kanarie_queue::send::{CommitReply, Complete};
 use kanarie_words::class::Class;
@@ -404,6 +404,42 @@ async fn a_full_disk_that_gets_room_again_is_used_without_a_restart() {
     admitted.push(500);
     let left = waiting(&store).await;
     assert!(admitted.iter().all(|sid| left.contains(sid)), "{left:?} of {admitted:?}");
+}
+
+#[tokio::test]
+async fn a_first_commit_that_fails_brings_no_lease_of_the_dead_back() {
+    let disk = Disk::default();
+    let store = open(&disk);
+    store.run(message(0)).await.unwrap();
+    claim(&store).await.unwrap().expect("its lease dies with the process");
+    drop(store);
+
+    let store = open(&disk);
+    let size = disk.state().seen.len();
+    disk.state().capacity = Some(size);
+    let large = Admit { envelope: "text".repeat(size), ..message(1) };
+    assert!(matches!(store.run(large).await, Err(StoreError::OutOfSpace(_))));
+    disk.state().capacity = None;
+    recovered(&store).await;
+    let anew = Claim { shard: 1, nonce: "anew".parse().unwrap(), lease_ms: 15_000 };
+    let Claimed::Head(head) = store.run(anew).await.unwrap() else { panic!("it is leased") };
+    assert_eq!(head.crashes, 1);
+}
+
+#[tokio::test]
+async fn a_later_commit_that_fails_takes_no_lease_from_this_process() {
+    let disk = Disk::default();
+    let store = open(&disk);
+    store.run(message(0)).await.unwrap();
+    let (_, lease) = claim(&store).await.unwrap().unwrap();
+    let size = disk.state().seen.len();
+    disk.state().capacity = Some(size);
+    let large = Admit { envelope: "text".repeat(size), ..message(1) };
+    assert!(matches!(store.run(large).await, Err(StoreError::OutOfSpace(_))));
+    disk.state().capacity = None;
+    recovered(&store).await;
+    let complete = Complete { lease, evidence: None };
+    assert_eq!(store.run(complete).await.unwrap(), Owned::Done);
 }
 
 #[tokio::test]
