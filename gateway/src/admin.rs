@@ -33,7 +33,10 @@ pub fn router(admin: Arc<Admin>) -> Router {
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     let missing = admin.missing().await;
     if missing.is_empty() {
-        return "ready\n".into_response();
+        return match admin.store.lacks() {
+            Some(lacks) => format!("ready\n{lacks}\n").into_response(),
+            None => "ready\n".into_response(),
+        };
     }
     (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {}\n", missing.join("; ")))
         .into_response()

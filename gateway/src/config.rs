@@ -17,6 +17,7 @@ use url::Url;
 use crate::loads::Bounds;
 use crate::outbound::agent::address::Allow;
 use crate::routes::Source;
+use crate::store::redis::promise::Durability;
 
 /// Checks the flags and finds the source of routes.
 ///
@@ -32,6 +33,7 @@ pub fn config(
         address(&flags.admin_listen, "--admin-listen", "KANARIE_ADMIN_LISTEN", &mut problems);
     let idle = idle(&flags.idle_seconds, &mut problems);
     let store = store(flags, lookup, &mut problems);
+    let durability = durability(&flags.store_durability, &mut problems);
     let twilio_api_url = twilio_api_url(&flags.twilio_api_url, &mut problems);
     let agent_allow = agent_allow(flags, &mut problems);
     let turns = turns(flags, &mut problems);
@@ -55,6 +57,7 @@ pub fn config(
             admin_listen,
             idle,
             store,
+            durability,
             turns,
             bounds,
             twilio_api_url,
@@ -117,6 +120,17 @@ pub struct Flags {
     /// [default: $REDIS_URL, or embedded:./kanarie-data]
     #[arg(long, global = true, env = "KANARIE_STORE", value_name = "URL", hide_env_values = true)]
     pub store: Option<String>,
+    /// What is asked of a Redis server: strict refuses one that would lose accepted messages with its
+    /// process or its memory; relaxed uses it and says so
+    #[arg(
+        long,
+        global = true,
+        env = "KANARIE_STORE_DURABILITY",
+        default_value = "strict",
+        value_name = "POLICY",
+        hide_env_values = true
+    )]
+    pub store_durability: String,
     /// Conversations worked on at once, of which a channel gets at most half; 0 only receives
     /// [default: 2000]
     #[arg(
@@ -242,6 +256,8 @@ pub struct Config {
     pub idle: Duration,
     /// Where messages are kept.
     pub store: StoreChoice,
+    /// What is asked of a Redis server.
+    pub durability: Durability,
     /// Conversations at once; 0 only receives.
     pub turns: u32,
     /// What one channel may hold of the queue.
@@ -335,6 +351,17 @@ fn store(
             None
         }
     }
+}
+
+fn durability(text: &str, problems: &mut Vec<String>) -> Durability {
+    match text {
+        "relaxed" => return Durability::Relaxed,
+        "strict" => {}
+        _ => problems.push(
+            "--store-durability (KANARIE_STORE_DURABILITY) must be strict or relaxed".to_owned(),
+        ),
+    }
+    Durability::Strict
 }
 
 fn turns(flags: &Flags, problems: &mut Vec<String>) -> Option<u32> {

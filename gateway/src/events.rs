@@ -98,6 +98,11 @@ pub enum Event {
         /// From the first of them to the last.
         lasted: Duration,
     },
+    /// A connection found a store that lacks something, for the first time or something else.
+    StoreLacks {
+        /// What it lacks to keep every message that it accepted.
+        lacks: String,
+    },
     /// A channel came to a bound of its own.
     ChannelFull {
         /// The channel, as `namespace/name`.
@@ -265,6 +270,7 @@ impl Metrics {
             Event::ChannelHasRoom { .. }
             | Event::StoreOutageBegan { .. }
             | Event::StoreOutageEnded { .. }
+            | Event::StoreLacks { .. }
             | Event::WithoutIpv6 { .. }
             | Event::Lifecycle { .. }
             | Event::TaskEnded { .. } => {}
@@ -306,6 +312,9 @@ fn log(event: &Event) {
         Event::StoreOutageEnded { failures, lasted } => {
             let lasted_ms = lasted.as_millis();
             tell!(WARN, failures, lasted_ms, "the store answers again");
+        }
+        Event::StoreLacks { lacks } => {
+            tell!(WARN, "{lacks}; --store-durability=relaxed allows that");
         }
         Event::ConnectionClosed { reason } => {
             tell!(DEBUG, reason = reason.as_str(), "connection closed early");

@@ -27,6 +27,15 @@ pub struct OutboundLevels {
     pub left_alone: Vec<ChannelUid>,
 }
 
+/// How the store stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreLevels {
+    /// Connections that can be used.
+    pub lanes: u64,
+    /// Whether nothing is known that it lacks to keep what it accepted.
+    pub is_durable: bool,
+}
+
 /// What can be asked how it stands.
 pub trait Levelled: Send + Sync {
     /// As it is now.
@@ -44,6 +53,8 @@ pub struct Standing {
     pub turns: u64,
     /// Connections to the store that can be used.
     pub lanes: u64,
+    /// 0 when the store has said that it may lose what it accepted, else 1.
+    pub durable: u64,
     /// Age of the oldest message that this replica works on or has put back, in seconds.
     pub oldest: BTreeMap<String, f64>,
     /// Channels whose stable agent is left alone here: 1 each.
@@ -71,8 +82,15 @@ impl Levels {
 
 impl Standing {
     /// All of it by the names that the routes give the channels.
-    pub fn of(line: OutboundLevels, loads: &[Load], lanes: u64, routes: &RouteTable) -> Self {
-        let mut all = Self { turns: line.turns, lanes, ..Self::default() };
+    pub fn of(
+        line: OutboundLevels,
+        loads: &[Load],
+        store: StoreLevels,
+        routes: &RouteTable,
+    ) -> Self {
+        let StoreLevels { lanes, is_durable } = store;
+        let durable = is_durable.into();
+        let mut all = Self { turns: line.turns, lanes, durable, ..Self::default() };
         let name =
             |channel: &ChannelUid| routes.name_of(channel).unwrap_or_else(|| GONE.to_owned());
         for (channel, age) in &line.ages {

@@ -168,6 +168,14 @@ impl Store {
         }
     }
 
+    /// What the store lacks to keep every message that it accepted, in words.
+    pub fn lacks(&self) -> Option<String> {
+        match self {
+            Self::Redis(store) => store.lacks(),
+            Self::Embedded(_) => None,
+        }
+    }
+
     /// Whether the store answers.
     ///
     /// # Errors

@@ -50,6 +50,7 @@ use crate::stop::{Signals, stopped};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::redis;
 use crate::store::redis::RedisStore;
+use crate::store::redis::promise::Durability;
 use crate::store::{SharedStore, Store};
 use crate::tasks::{Ended, Living, Tasks};
 
@@ -60,7 +61,7 @@ use crate::tasks::{Ended, Living, Tasks};
 pub async fn bind(config: Config) -> anyhow::Result<Gateway> {
     let clock = system_clock();
     let store = match &config.store {
-        StoreChoice::Redis(url) => Store::Redis(open_redis(url).await?),
+        StoreChoice::Redis(url) => Store::Redis(open_redis(url, config.durability).await?),
         StoreChoice::Embedded(path) => {
             Store::Embedded(EmbeddedStore::open(path, Arc::clone(&clock)).context("--store")?)
         }
@@ -312,8 +313,9 @@ async fn whole(store: SharedStore, mut ending: watch::Receiver<bool>) {
     }
 }
 
-async fn open_redis(url: &SecretText) -> anyhow::Result<RedisStore> {
-    RedisStore::open(url.expose(), redis::Settings::default()).await.context("--store")
+async fn open_redis(url: &SecretText, durability: Durability) -> anyhow::Result<RedisStore> {
+    let settings = redis::Settings { durability, ..redis::Settings::default() };
+    RedisStore::open(url.expose(), settings).await.context("--store")
 }
 
 /// A name of its own for each process: a pod that is started again is another replica.

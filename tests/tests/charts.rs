@@ -121,6 +121,23 @@ fn every_port_listens_on_both_families_and_outlasts_the_balancers() {
 }
 
 #[test]
+fn a_redis_that_may_lose_messages_is_used_only_where_somebody_says_so() {
+    let asked = |more: &[&str]| {
+        let redis =
+            ["mode=Cluster", "gateway.store.type=Redis", "gateway.store.urlSecretRef.name=r"];
+        let objects = render(&[&redis, more].concat());
+        let gateway = one(&objects, "Deployment", "kanarie-gateway");
+        let arguments = strings(&gateway.data["spec"]["template"]["spec"]["containers"][0]["args"]);
+        let of =
+            |argument: &String| argument.strip_prefix("--store-durability=").map(str::to_owned);
+        arguments.iter().find_map(of)
+    };
+    assert_eq!(asked(&[]).as_deref(), Some("strict"));
+    assert_eq!(asked(&["gateway.store.durability=Relaxed"]).as_deref(), Some("relaxed"));
+    assert!(!template("kanarie", &["gateway.store.durability=Sometimes"]).status.success());
+}
+
+#[test]
 fn urls_of_agents_may_be_private_only_where_one_namespace_is_served_or_somebody_says_so() {
     let policy = |sets: &[&str]| {
         let objects = render(sets);

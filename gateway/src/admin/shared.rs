@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::heartbeat::Pulse;
 use crate::key::LearnedKey;
-use crate::levels::{Levels, Standing};
+use crate::levels::{Levels, Standing, StoreLevels};
 use crate::loads::FullChannels;
 use crate::routes::table::RouteTable;
 use crate::store::SharedStore;
@@ -62,7 +62,8 @@ impl Admin {
     /// How everything stands, by the names of channels.
     pub fn standing(&self) -> Standing {
         let lanes = self.store.lanes_up() as u64;
-        Standing::of(self.levels.read(), &self.full.loads(), lanes, &self.routes)
+        let store = StoreLevels { lanes, is_durable: self.store.lacks().is_none() };
+        Standing::of(self.levels.read(), &self.full.loads(), store, &self.routes)
     }
 
     fn claims(&self) -> bool {

@@ -13,6 +13,7 @@ use crate::levels::Standing;
 pub(super) struct LevelMetrics {
     turns: Gauge,
     lanes: Gauge,
+    durable: Gauge,
     oldest: GaugeByChannel,
     left_alone: GaugeByChannel,
     waiting: GaugeByChannel,
@@ -29,6 +30,10 @@ impl LevelMetrics {
             lanes: page.gauge(
                 "kanarie_store_lanes_up",
                 "Connections of this replica to Redis that can be used; 1 for the embedded store.",
+            ),
+            durable: page.gauge(
+                "kanarie_store_durable",
+                "0 when the store has said that it may lose what it accepted, else 1.",
             ),
             oldest: page.gauge_by_channel(
                 "kanarie_oldest_waiting_seconds",
@@ -54,6 +59,7 @@ impl LevelMetrics {
     pub(super) fn show(&self, standing: &Standing) {
         self.turns.set(standing.turns);
         self.lanes.set(standing.lanes);
+        self.durable.set(standing.durable);
         self.oldest.set_all(standing.oldest.clone());
         self.left_alone.set_all(standing.left_alone.clone());
         self.waiting.set_all(standing.waiting.clone());

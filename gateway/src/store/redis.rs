@@ -10,8 +10,10 @@ mod calls;
 mod connection;
 mod failure;
 mod handshake;
+pub mod promise;
 mod rows;
 mod server;
+mod unfit;
 mod verbs;
 
 use std::sync::Arc;
@@ -28,8 +30,9 @@ use crate::store::redis::address::{Address, AddressError};
 use crate::store::redis::call::Scripted;
 use crate::store::redis::calls::Calls;
 use crate::store::redis::connection::Connection;
-use crate::store::redis::handshake::Unfit;
+use crate::store::redis::promise::{Durability, Promises};
 use crate::store::redis::server::Server;
+use crate::store::redis::unfit::Unfit;
 use crate::store::redis::verbs::fleet::Fleet;
 
 /// A Redis server as the store.
@@ -37,6 +40,7 @@ pub struct RedisStore {
     server: Server,
     fleet: Fleet,
     calls: Calls,
+    promises: Arc<Promises>,
 }
 
 /// How to speak to the server. The defaults are for every use but tests.
@@ -46,6 +50,8 @@ pub struct Settings {
     pub beat: Duration,
     /// A clock in Unix milliseconds that the scripts use instead of the server's.
     pub clock: Option<Arc<AtomicU64>>,
+    /// What is asked of the server.
+    pub durability: Durability,
 }
 
 /// Why there is no store. Nothing here shows the URL's credentials.
@@ -61,7 +67,7 @@ pub enum OpenError {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { beat: Duration::from_secs(1), clock: None }
+        Self { beat: Duration::from_secs(1), clock: None, durability: Durability::default() }
     }
 }
 
@@ -71,15 +77,17 @@ impl RedisStore {
     pub async fn open(url: &str, settings: Settings) -> Result<Self, OpenError> {
         let address = Address::parse(url)?;
         let calls = Calls::new(address.clone(), settings.beat);
-        let connection = Connection::open(address, settings.beat).await?;
+        let promises = Arc::new(Promises::asked(settings.durability));
+        let connection = Connection::open(address, settings.beat, Arc::clone(&promises)).await?;
         let server = Server { connection, clock: settings.clock };
-        Ok(Self { server, fleet: Fleet::default(), calls })
+        Ok(Self { server, fleet: Fleet::default(), calls, promises })
     }
 
     /// Runs a verb: its calls at once, its answer from theirs.
     pub(super) async fn run<V: Scripted>(&self, verb: V) -> Result<V::Answer, StoreError> {
         let calls = verb.calls();
-        let values = try_join_all(calls.into_iter().map(|call| self.server.call(call))).await?;
+        let calls = calls.into_iter().map(|call| self.server.run(call, V::AT_ONCE));
+        let values = try_join_all(calls).await?;
         verb.answer(values)
     }
 
@@ -125,6 +133,10 @@ impl RedisStore {
 
     pub(super) fn hears(&self) -> bool {
         self.calls.are_heard()
+    }
+
+    pub(super) fn lacks(&self) -> Option<String> {
+        self.promises.lacks()
     }
 
     pub(super) async fn ping(&self) -> Result<(), StoreError> {

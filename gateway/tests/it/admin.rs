@@ -131,6 +131,7 @@ async fn the_metrics_page_has_what_waits_and_what_belongs_to_no_channel() {
         r#"kanarie_waiting_messages{channel="gone"} 7"#,
         r#"kanarie_dead_letters{channel="gone"} 2"#,
         "kanarie_store_lanes_up 1",
+        "kanarie_store_durable 1",
         "kanarie_turns_in_use 0",
     ] {
         assert!(body.lines().any(|found| found == line), "{line}\n{body}");

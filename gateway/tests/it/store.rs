@@ -43,6 +43,7 @@ mod loads;
 mod memos;
 mod pace;
 mod parking;
+mod promises;
 mod redis_connection;
 pub(crate) mod redis_server;
 mod redis_store;

@@ -45,6 +45,8 @@ spec:
     - --log-format={{ .Values.gateway.logFormat }}
     {{- if $embedded }}
     - --store=embedded:/data/queue
+    {{- else }}
+    - --store-durability={{ .Values.gateway.store.durability | lower }}
     {{- end }}
     {{- with .Values.gateway.agentAllow }}
     - --agent-allow={{ join "," . }}

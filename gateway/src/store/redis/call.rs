@@ -15,6 +15,10 @@ use crate::store::error::StoreError;
 
 /// A verb that both stores run.
 pub trait Scripted: Verb {
+    /// Whether a call whose connection breaks is made once more at once. Not one that gives a lease up:
+    /// repeated it is stale as if the lease were somebody else's, so whoever asks must know.
+    const AT_ONCE: bool = true;
+
     /// The calls, of one shard each.
     fn calls(&self) -> Vec<Call>;
 

@@ -20,7 +20,9 @@ use tokio::time::{sleep, timeout, timeout_at};
 use crate::store::error::StoreError;
 use crate::store::redis::address::Address;
 use crate::store::redis::failure::{Trouble, classify, describe};
-use crate::store::redis::handshake::{self, Failed, Unfit};
+use crate::store::redis::handshake::{self, Failed};
+use crate::store::redis::promise::Promises;
+use crate::store::redis::unfit::Unfit;
 
 /// Sockets to the server: several batch their writes independently, which halves the 99th
 /// percentile against one; the server has one thread, so more gain nothing.
@@ -48,11 +50,16 @@ impl Connection {
     /// Connects every lane once. A server that is away is no error: the supervisors go on. One that
     /// must not be used is. `beat` is the deadline of a command, the time between pings and the
     /// longest wait before the next attempt to connect.
-    pub(super) async fn open(address: Address, beat: Duration) -> Result<Self, Unfit> {
+    pub(super) async fn open(
+        address: Address,
+        beat: Duration,
+        promises: Arc<Promises>,
+    ) -> Result<Self, Unfit> {
         let address = Arc::new(address);
         let mut lanes = Vec::with_capacity(LANES);
         let mut supervisors = JoinSet::new();
-        for first in join_all((0..LANES).map(|_| handshake::connect(&address, beat))).await {
+        let connect = |_| handshake::connect(&address, beat, &promises);
+        for first in join_all((0..LANES).map(connect)).await {
             // One report is enough: by then the lane is out of the rotation and nobody uses it.
             let (report, reports) = mpsc::channel(1);
             let live = ArcSwapOption::empty();
@@ -61,6 +68,7 @@ impl Connection {
                 lane: Arc::clone(&lane),
                 reports,
                 address: Arc::clone(&address),
+                promises: Arc::clone(&promises),
                 beat,
             };
             let first = match first {
@@ -82,16 +90,17 @@ impl Connection {
         Ok(Self { lanes, next: AtomicUsize::new(0), beat, _supervisors: supervisors })
     }
 
-    /// Sends a command, with the script that it runs, on a lane of the rotation. When the
-    /// connection breaks it is sent once more on another lane: every verb may be repeated.
+    /// Sends a command, with the script that it runs, on a lane of the rotation. When the connection
+    /// breaks it may be sent once more on another lane: every verb may be repeated.
     pub(super) async fn send(
         &self,
         command: &Cmd,
         script: Option<&Script>,
+        at_once: bool,
     ) -> Result<Value, StoreError> {
         let deadline = tokio::time::Instant::now() + self.beat;
         let mut broken = None;
-        for _ in 0..2 {
+        for _ in 0..1 + usize::from(at_once) {
             let Some((lane, live)) = self.pick() else { break };
             let answer = timeout_at(deadline, ask(&live, command, script)).await;
             let error = match answer.unwrap_or_else(|_| Err(silence())) {
@@ -193,6 +202,7 @@ struct Supervisor {
     lane: Arc<Lane>,
     reports: mpsc::Receiver<Trouble>,
     address: Arc<Address>,
+    promises: Arc<Promises>,
     beat: Duration,
 }
 
@@ -211,7 +221,7 @@ impl Supervisor {
             }
             sleep(backoff.min(self.beat)).await;
             backoff = backoff.saturating_mul(2).min(self.beat);
-            match handshake::connect(&self.address, self.beat).await {
+            match handshake::connect(&self.address, self.beat, &self.promises).await {
                 Ok(connection) => {
                     tracing::info!(server = %self.address.name, "connected to the store");
                     // A report that came late is about the connection before this one.

@@ -28,7 +28,8 @@ impl Trouble {
                 ServerErrorKind::ReadOnly
                 | ServerErrorKind::BusyLoading
                 | ServerErrorKind::MasterDown
-                | ServerErrorKind::ClusterDown,
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::Moved,
             )
             | ErrorKind::AuthenticationFailed => Some(Self::Unusable),
             _ => None,

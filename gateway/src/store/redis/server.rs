@@ -19,8 +19,13 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// Runs a script.
+    /// Runs a script, once more if its connection breaks.
     pub(super) async fn call(&self, call: Call) -> Result<Value, StoreError> {
+        self.run(call, true).await
+    }
+
+    /// Runs a script; `at_once` says whether also once more if its connection breaks.
+    pub(super) async fn run(&self, call: Call, at_once: bool) -> Result<Value, StoreError> {
         let Call { script, keys, arguments } = call;
         let clock = self.clock.as_ref().map(|clock| clock.load(Ordering::Relaxed).to_string());
         let count = keys.rows.len() + keys.own.len();
@@ -31,12 +36,12 @@ impl Server {
         );
         command.arg("EVALSHA").arg(script.get_hash()).arg(count).arg(keys.rows).arg(&keys.own);
         command.arg(clock.unwrap_or_default()).arg(&arguments);
-        self.connection.send(&command, Some(script)).await
+        self.connection.send(&command, Some(script), at_once).await
     }
 
     /// Sends a command that is no script.
     pub(super) async fn command(&self, command: &Cmd) -> Result<Value, StoreError> {
-        self.connection.send(command, None).await
+        self.connection.send(command, None, true).await
     }
 
     /// Connections that can be used now.

@@ -109,6 +109,7 @@ fn gateway() -> Vec<Event> {
         Event::Unanswered { caller: Caller::Unsigned, line: line("GET", "/_") },
         Event::StoreOutageBegan { error: error() },
         Event::StoreOutageEnded { failures: 12, lasted: Duration::from_secs(3) },
+        Event::StoreLacks { lacks: "the store may lose messages".to_owned() },
         Event::ChannelFull { channel: channel(), bound: Bound::Messages },
         Event::ChannelHasRoom { channel: channel(), bound: Bound::Messages },
         Event::WithoutIpv6 { instead: "0.0.0.0:8080".parse().unwrap() },
@@ -161,7 +162,7 @@ fn deliveries() -> Vec<Event> {
 }
 
 /// How many kinds of events there are: whoever adds one adds a line above.
-const EVENTS: usize = 32;
+const EVENTS: usize = 33;
 
 fn place(event: &Event) -> usize {
     match event {
@@ -201,6 +202,7 @@ fn place(event: &Event) -> usize {
             DeliveryEvent::UndeliveredBegan { .. } => 30,
             DeliveryEvent::UndeliveredEnded { .. } => 31,
         },
+        Event::StoreLacks { .. } => 32,
     }
 }
 

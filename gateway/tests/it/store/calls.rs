@@ -13,7 +13,7 @@ use crate::store::redis_server::RedisServer;
 
 /// A replica that listens, and what it has heard.
 async fn listener(server: &RedisServer) -> (SharedStore, Arc<Mutex<Vec<u32>>>, JoinHandle<()>) {
-    let settings = Settings { beat: Duration::from_millis(100), clock: None };
+    let settings = Settings { beat: Duration::from_millis(100), ..Settings::default() };
     let store = Arc::new(Store::Redis(RedisStore::open(&server.url(), settings).await.unwrap()));
     let heard = Arc::new(Mutex::new(Vec::new()));
     let (listening, told) = (Arc::clone(&store), Arc::clone(&heard));

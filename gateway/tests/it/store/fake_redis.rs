@@ -23,6 +23,8 @@ pub(crate) enum Manner {
     Loading,
     /// A replica: it may look, and may not write.
     ReadOnly,
+    /// Told that its keys are on another node.
+    Moved,
     /// Closed.
     Reset,
 }
@@ -36,6 +38,8 @@ pub(crate) struct FakeRedis {
 
 struct Shared {
     accepted: AtomicU64,
+    /// Scripts whose connection is closed instead of an answer.
+    unanswered: AtomicU64,
     manners: Mutex<Manners>,
     turned: watch::Sender<()>,
 }
@@ -54,6 +58,7 @@ impl FakeRedis {
         let manners = Manners { boundary: 0, old: Manner::Well, new: Manner::Well };
         let shared = Arc::new(Shared {
             accepted: AtomicU64::new(0),
+            unanswered: AtomicU64::new(0),
             manners: Mutex::new(manners),
             turned: watch::Sender::new(()),
         });
@@ -70,6 +75,11 @@ impl FakeRedis {
     /// How many connections it accepted so far.
     pub(crate) fn accepted(&self) -> u64 {
         self.shared.accepted.load(Ordering::SeqCst)
+    }
+
+    /// Closes the connection of the next script, which runs and is not answered.
+    pub(crate) fn leave_one_unanswered(&self) {
+        self.shared.unanswered.store(1, Ordering::SeqCst);
     }
 
     /// Treats the connections it has in one way and later ones in another.
@@ -109,6 +119,13 @@ async fn serve(socket: TcpStream, number: u64, shared: Arc<Shared>) {
             _ = turned.changed() => continue,
         };
         let Some(command) = command else { return };
+        let lost = |left: u64| left.checked_sub(1);
+        let unanswered = &shared.unanswered;
+        if command == "EVALSHA"
+            && unanswered.fetch_update(Ordering::SeqCst, Ordering::SeqCst, lost).is_ok()
+        {
+            return;
+        }
         let answer = match (shared.manner(number), command.as_str()) {
             (Manner::Silent, _) => continue,
             (Manner::Reset, _) => return,
@@ -116,6 +133,7 @@ async fn serve(socket: TcpStream, number: u64, shared: Arc<Shared>) {
             (Manner::ReadOnly, "EVALSHA") => {
                 "-READONLY You can't write against a read only replica.\r\n"
             }
+            (Manner::Moved, "EVALSHA" | "EXISTS" | "GET") => "-MOVED 866 127.0.0.1:1\r\n",
             (Manner::ReadOnly, "ROLE") => "*1\r\n$5\r\nslave\r\n",
             (_, "ROLE") => "*1\r\n$6\r\nmaster\r\n",
             (_, "PING") => "+PONG\r\n",

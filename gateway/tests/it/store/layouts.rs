@@ -286,7 +286,8 @@ fn json(row: &[u8]) -> Option<serde_json::Value> {
 /// Runs the commands of a fixture, inline as they stand.
 async fn tell(server: &RedisServer, name: &str) {
     let commands = std::fs::read_to_string(fixture(name)).unwrap();
-    let address = server.url().trim_start_matches("redis://").to_owned();
+    let url = server.url();
+    let address = url.rsplit(['/', '@']).next().unwrap();
     let mut socket = TcpStream::connect(address).await.unwrap();
     for command in commands.lines() {
         socket.write_all(format!("{command}\r\n").as_bytes()).await.unwrap();
@@ -311,7 +312,7 @@ async fn layout(server: &RedisServer) -> Option<String> {
 
 async fn try_open(server: &RedisServer, now: u64) -> Result<Store, String> {
     let clock = Some(Arc::new(AtomicU64::new(now)));
-    let settings = Settings { beat: Duration::from_secs(20), clock };
+    let settings = Settings { beat: Duration::from_secs(20), clock, ..Settings::default() };
     let store = RedisStore::open(&server.url(), settings).await;
     store.map(Store::Redis).map_err(|error| error.to_string())
 }

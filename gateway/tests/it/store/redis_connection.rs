@@ -14,6 +14,8 @@ use kanarie_gateway::store::fleet::{Acknowledgement, Heard, Heartbeat};
 use kanarie_gateway::store::redis::{RedisStore, Settings};
 use kanarie_queue::admit::{Admission, Admit};
 use kanarie_queue::evidence::ReadCounts;
+use kanarie_queue::lease::{Lease, Owned};
+use kanarie_queue::send::Complete;
 use kanarie_words::ids::ConversationId;
 use tokio::time::{sleep, timeout};
 
@@ -98,11 +100,62 @@ async fn a_server_that_starts_to_load_its_data_is_replaced() {
 }
 
 #[tokio::test]
+async fn a_node_that_has_not_every_key_is_refused_as_one_of_a_cluster() {
+    let server = FakeRedis::start().await;
+    server.turn(Manner::Moved, Manner::Moved);
+    let settings = Settings { beat: BEAT, ..Settings::default() };
+    let error = RedisStore::open(&server.url(), settings).await.err().unwrap().to_string();
+    assert!(error.contains("Redis Cluster"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_that_is_replaced_by_a_node_of_a_cluster_is_refused() {
+    let server = FakeRedis::start().await;
+    let store = open(&server.url()).await;
+    server.turn(Manner::Moved, Manner::Moved);
+    let is_told = |answer: &Result<Admission, StoreError>| {
+        answer.as_ref().is_err_and(|error| error.to_string().contains("Redis Cluster"))
+    };
+    let told = async {
+        loop {
+            let answer = admit(&store).await;
+            assert!(is_unavailable(&answer));
+            if is_told(&answer) {
+                return;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), told).await.expect("every lane finds it out");
+}
+
+#[tokio::test]
 async fn connections_that_are_reset_are_made_again() {
     let server = FakeRedis::start().await;
     let store = open(&server.url()).await;
     server.turn(Manner::Reset, Manner::Well);
     until_admitted(&store).await;
+}
+
+#[tokio::test]
+async fn an_admission_whose_connection_breaks_is_made_again_at_once() {
+    let server = FakeRedis::start().await;
+    let store = open(&server.url()).await;
+    server.leave_one_unanswered();
+    assert_eq!(admit(&store).await.unwrap(), Admission::Queued);
+}
+
+#[tokio::test]
+async fn who_gives_a_lease_up_hears_that_the_answer_was_lost() {
+    let server = FakeRedis::start().await;
+    let store = open(&server.url()).await;
+    let Admit { channel, conversation, .. } = message("SM1");
+    let lease = Lease { channel, conversation, nonce: "nonce".parse().unwrap() };
+    let complete = Complete { lease, evidence: None };
+    server.leave_one_unanswered();
+    let lost = store.run(complete.clone()).await;
+    assert!(matches!(lost, Err(StoreError::Unavailable(_))), "not as if it were somebody else's");
+    assert_eq!(store.run(complete).await.unwrap(), Owned::Stale);
 }
 
 #[tokio::test]
@@ -176,7 +229,9 @@ async fn a_server_that_lost_its_data_is_told_every_route_again() {
 }
 
 async fn open(url: &str) -> Store {
-    Store::Redis(RedisStore::open(url, Settings { beat: BEAT, clock: None }).await.unwrap())
+    Store::Redis(
+        RedisStore::open(url, Settings { beat: BEAT, ..Settings::default() }).await.unwrap(),
+    )
 }
 
 async fn admit(store: &Store) -> Result<Admission, StoreError> {

@@ -1,4 +1,5 @@
-//! A real Redis server for tests: its own process, a free port on loopback, nothing on disk.
+//! A real Redis server for tests: its own process, a free port on loopback, and an append-only file
+//! that it need not bring to the disk.
 //!
 //! Takes nothing but the binary, looked for in `KANARIE_REDIS_SERVER` and then in `PATH`; gives a
 //! URL. The process ends with the value.
@@ -19,6 +20,8 @@ pub(crate) struct RedisServer {
     port: u16,
     directory: PathBuf,
     settings: Vec<String>,
+    /// Name and password of its URL.
+    user: &'static str,
 }
 
 impl RedisServer {
@@ -37,7 +40,8 @@ impl RedisServer {
             drop(listener);
             let name = format!("kanarie-redis-{}-{port}", std::process::id());
             let directory = std::env::temp_dir().join(name);
-            let mut server = Self { process: None, port, directory, settings: settings.clone() };
+            let settings = settings.clone();
+            let mut server = Self { process: None, port, directory, settings, user: "" };
             if server.run().await {
                 return server;
             }
@@ -45,9 +49,10 @@ impl RedisServer {
         panic!("redis-server did not start; run it by hand to see why");
     }
 
-    /// Starts a server that is the one node of a cluster, with every slot.
+    /// Starts a server that is the one node of a cluster, with every slot. It does not say so to the
+    /// user of its URL: a gateway refuses a cluster, and its scripts are good for one.
     pub(crate) async fn start_as_cluster() -> Self {
-        let server = Self::start_with(&["--cluster-enabled", "yes"]).await;
+        let mut server = Self::start_with(&["--cluster-enabled", "yes"]).await;
         let client = redis::Client::open(server.url()).expect("its own URL is good");
         let mut connection =
             client.get_multiplexed_async_connection().await.expect("the server answers");
@@ -64,12 +69,16 @@ impl RedisServer {
             }
         };
         timeout(Duration::from_secs(30), ready).await.expect("a cluster of one is soon ready");
+        let mut user = cmd("ACL");
+        user.arg("SETUSER").arg("t").arg(["on", ">t", "~*", "&*", "+@all", "-info"].as_slice());
+        let _: String = user.query_async(&mut connection).await.expect("a user is made");
+        server.user = "t:t@";
         server
     }
 
     /// The URL of the server.
     pub(crate) fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("redis://{}127.0.0.1:{}", self.user, self.port)
     }
 
     /// Ends the process at once, as a crash would.
@@ -83,6 +92,7 @@ impl RedisServer {
     /// Starts it again on the same port, empty.
     pub(crate) async fn restart(&mut self) {
         self.stop();
+        let _ = std::fs::remove_dir_all(&self.directory);
         assert!(self.run().await, "redis-server did not start again on its port");
     }
 
@@ -90,7 +100,7 @@ impl RedisServer {
         std::fs::create_dir_all(&self.directory).expect("the temporary directory can be written");
         let process = Command::new(binary())
             .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
-            .args(["--save", "", "--appendonly", "no", "--dir"])
+            .args(["--save", "", "--appendonly", "yes", "--appendfsync", "no", "--dir"])
             .arg(&self.directory)
             .args(&self.settings)
             .stdin(Stdio::null())

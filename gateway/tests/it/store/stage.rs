@@ -59,7 +59,11 @@ impl Stage {
     pub(crate) async fn redis() -> Self {
         let server = RedisServer::start().await;
         let clock = Arc::new(AtomicU64::new(START));
-        let settings = Settings { beat: Duration::from_secs(20), clock: Some(Arc::clone(&clock)) };
+        let settings = Settings {
+            beat: Duration::from_secs(20),
+            clock: Some(Arc::clone(&clock)),
+            ..Settings::default()
+        };
         let store = RedisStore::open(&server.url(), settings).await.expect("the server is fit");
         Self { store: Arc::new(Store::Redis(store)), server: Some(server), clock }
     }

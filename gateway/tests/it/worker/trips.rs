@@ -91,7 +91,8 @@ async fn on_redis(server: &RedisServer) -> (World, HttpAgent) {
     let agent = HttpAgent::start("stable").await;
     let url = server.url();
     let store = async move |clock| {
-        let settings = Settings { beat: Duration::from_secs(20), clock: Some(clock) };
+        let settings =
+            Settings { beat: Duration::from_secs(20), clock: Some(clock), ..Settings::default() };
         Store::Redis(RedisStore::open(&url, settings).await.unwrap())
     };
     (World::over(store, route(http(&agent.url))).await, agent)

@@ -150,6 +150,8 @@ impl Scripted for Isolate {
 }
 
 impl Scripted for Retry {
+    const AT_ONCE: bool = false;
+
     fn calls(&self) -> Vec<Call> {
         let rest = [self.delay_ms.to_string(), u8::from(self.counted).to_string()];
         owner(&RETRY, &self.lease, &[], rest)
@@ -171,6 +173,8 @@ impl Scripted for Release {
 }
 
 impl Scripted for ParkHead {
+    const AT_ONCE: bool = false;
+
     fn calls(&self) -> Vec<Call> {
         let rest =
             [self.revision.to_string(), self.until_ms.to_string(), self.probe_ms.to_string()];

@@ -27,6 +27,8 @@ static LOADS: LazyLock<Script> = script!(" flags=no-writes", "shard.lua", "loads
 const DEAD: [&str; 3] = ["dl", "dlz", "dlc"];
 
 impl Scripted for Bury {
+    const AT_ONCE: bool = false;
+
     fn calls(&self) -> Vec<Call> {
         owner(&BURY, &self.lease, &DEAD, [self.class.clone()])
     }

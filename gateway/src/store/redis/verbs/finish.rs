@@ -25,6 +25,8 @@ static FINISH: LazyLock<Script> = script!(
 );
 
 impl Scripted for Finish {
+    const AT_ONCE: bool = false;
+
     fn calls(&self) -> Vec<Call> {
         let attributed = format!("at:{}", self.lease.conversation);
         let [nonce, lease_ms] = new_lease(self.next.as_ref());

@@ -157,6 +157,8 @@ impl Scripted for MarkSent {
 }
 
 impl Scripted for Complete {
+    const AT_ONCE: bool = false;
+
     fn calls(&self) -> Vec<Call> {
         let (ev, cu) = (format!("ev:{}", self.lease.channel), format!("cu:{}", self.lease.channel));
         let rest = [field(self.evidence.as_ref())];
