@@ -54,7 +54,7 @@ pub struct WhatsAppChannelStatus {
     pub dead_letters: Option<DeadLettersStatus>,
     /// Replies that Twilio took and did not deliver.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub undelivered: Option<UndeliveredStatus>,
+    pub undelivered: Option<UndeliveredReplyStatus>,
     /// Number of the last transition; status never goes back to a lower one.
     pub transition: u64,
     /// The last transitions, newest first, at most ten.
@@ -200,7 +200,7 @@ pub struct DeadLettersStatus {
 /// are about a minute old; after 14 days without such a reply there are none.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-pub struct UndeliveredStatus {
+pub struct UndeliveredReplyStatus {
     /// How many, in segments of a reply.
     pub count: u64,
     /// Twilio's error code for the last one: 63016 is outside of the customer's 24 hours.

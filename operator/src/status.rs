@@ -10,7 +10,7 @@ use kanarie_crds::channel::{AgentSpec, RevisionContent};
 use kanarie_crds::control::{ChannelDeadLetters, ChannelUndelivered};
 use kanarie_crds::status::{
     AnalysisStatus, CommandStatus, DeadLettersStatus, GatewayStatus, HistoryEntry, RevisionStatus,
-    RollbackStatus, RolloutStatus, UndeliveredStatus, WhatsAppChannelStatus,
+    RollbackStatus, RolloutStatus, UndeliveredReplyStatus, WhatsAppChannelStatus,
 };
 use kanarie_rollout::analysis::Verdict;
 use kanarie_rollout::state::{Rolling, State};
@@ -327,8 +327,8 @@ fn dead_letters(dead: &ChannelDeadLetters) -> DeadLettersStatus {
     DeadLettersStatus { count: dead.count, oldest_at: Some(time_of(dead.oldest_at_ms)) }
 }
 
-fn undelivered(undelivered: &ChannelUndelivered) -> UndeliveredStatus {
-    UndeliveredStatus {
+fn undelivered(undelivered: &ChannelUndelivered) -> UndeliveredReplyStatus {
+    UndeliveredReplyStatus {
         count: undelivered.count,
         last_code: undelivered.last_code,
         last_at: Some(time_of(undelivered.last_at_ms)),
@@ -427,7 +427,7 @@ mod tests {
     #[test]
     fn another_code_of_an_undelivered_reply_is_news_and_another_number_is_not() {
         let of = |count, last_code| WhatsAppChannelStatus {
-            undelivered: Some(UndeliveredStatus {
+            undelivered: Some(UndeliveredReplyStatus {
                 count,
                 last_code,
                 last_at: Some(time_of(count)),
