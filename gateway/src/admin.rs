@@ -1,10 +1,18 @@
 //! The admin port: is it alive, is it ready, what has it counted, what does the operator ask.
 //!
 //! Takes what the gateway knows of itself, gives the router of the admin port. Readiness names what
-//! is missing. Never tells a secret, and never changes anything.
+//! is missing. Never tells a secret; tells of customers, and changes something, only to whoever shows the
+//! control token.
 
+mod caller;
 pub mod control;
+pub mod erase;
+pub mod letters;
+mod query;
+mod replay;
 pub mod shared;
+pub mod told;
+mod walk;
 
 use std::sync::Arc;
 
@@ -12,7 +20,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 
 use crate::admin::shared::Admin;
@@ -27,6 +35,11 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/metrics", get(metrics))
         .route(ends::PATH, get(outcome))
         .route(control::PATH, get(control::state))
+        .route(letters::PATH, get(letters::list).delete(letters::erase_many))
+        .route(letters::REPLAY_PATH, post(letters::replay_many))
+        .route(letters::ONE_PATH, get(letters::show).delete(letters::erase_one))
+        .route(letters::REPLAY_ONE_PATH, post(letters::replay_one))
+        .route(erase::PATH, post(erase::erase))
         .with_state(admin)
 }
 

@@ -18,6 +18,7 @@ use crate::loads::Bounds;
 use crate::outbound::agent::address::Allow;
 use crate::routes::Source;
 use crate::store::redis::promise::Durability;
+use crate::token;
 
 /// Checks the flags and finds the source of routes.
 ///
@@ -41,6 +42,7 @@ pub fn config(
     if !matches!(flags.log_format.as_str(), "text" | "json") {
         problems.push("--log-format (KANARIE_LOG_FORMAT) must be text or json".to_owned());
     }
+    let control_token = control_token(flags, &mut problems);
     let source = source(flags, lookup, &mut problems);
     match (listen, admin_listen, idle, store, twilio_api_url, turns, bounds, source) {
         (
@@ -63,6 +65,7 @@ pub fn config(
             twilio_api_url,
             agent_allow,
             source,
+            control_token,
             host: lookup("HOSTNAME").filter(|name| !name.is_empty()),
             warnings: warnings(flags),
         }),
@@ -214,6 +217,16 @@ pub struct Flags {
         hide_env_values = true
     )]
     pub agent_private: String,
+    /// File with the token of the control endpoints of --admin-listen: for a gateway without operator,
+    /// and for the commands that ask one
+    #[arg(
+        long,
+        global = true,
+        env = "KANARIE_CONTROL_TOKEN_FILE",
+        value_name = "FILE",
+        hide_env_values = true
+    )]
+    pub control_token_file: Option<PathBuf>,
     /// Log lines for people or for machines: text or json
     #[arg(
         long,
@@ -268,6 +281,8 @@ pub struct Config {
     pub agent_allow: Allow,
     /// Where routes come from.
     pub source: Source,
+    /// The control token, where no operator makes it.
+    pub control_token: Option<SecretText>,
     /// Name of the machine or pod, for the replica's own name.
     pub host: Option<String>,
     /// What is obeyed and should be written otherwise.
@@ -452,6 +467,18 @@ fn agent_allow(flags: &Flags, problems: &mut Vec<String>) -> Allow {
             .push("--agent-private (KANARIE_AGENT_PRIVATE) must be allow or deny".to_owned()),
     }
     Allow::new(ranges)
+}
+
+fn control_token(flags: &Flags, problems: &mut Vec<String>) -> Option<SecretText> {
+    let path = flags.control_token_file.as_deref().filter(|path| !path.as_os_str().is_empty())?;
+    if flags.routes_namespace.as_ref().is_some_and(|namespace| !namespace.is_empty()) {
+        problems.push(
+            "--control-token-file (KANARIE_CONTROL_TOKEN_FILE) is for gateways without operator: with \
+             --routes-namespace the token is the Secret kanarie-control"
+                .to_owned(),
+        );
+    }
+    token::read(path).map_err(|error| problems.push(error.to_string())).ok()
 }
 
 fn source(

@@ -14,6 +14,7 @@ macro_rules! tell {
     };
 }
 
+pub mod control;
 pub mod deliveries;
 mod levels;
 pub mod outbound;
@@ -29,12 +30,14 @@ use kanarie_metrics::page::{MetricsPage, OWN_BUCKETS};
 use kanarie_metrics::series::{Counter, CounterBy, CounterBy2, TimingBy};
 use tracing_appender::non_blocking::ErrorCounter;
 
+use crate::events::control::ControlEvent;
 use crate::events::deliveries::{DeliveryEvent, DeliveryMetrics};
 use crate::events::levels::LevelMetrics;
 use crate::events::outbound::{OutboundEvent, OutboundMetrics};
 use crate::events::routes::RoutesEvent;
 use crate::labels::{
-    Bound, Caller, CloseReason, Endpoint, LifecycleChange, RoutesTrouble, WebhookOutcome,
+    Bound, Caller, CloseReason, ControlAct, Endpoint, LifecycleChange, RoutesTrouble,
+    WebhookOutcome,
 };
 use crate::levels::{GONE, Standing};
 
@@ -148,6 +151,8 @@ pub enum Event {
     Outbound(OutboundEvent),
     /// Something happened to a reply after it was sent.
     Delivery(DeliveryEvent),
+    /// Somebody used the control token.
+    Control(ControlEvent),
 }
 
 /// What a line about unanswered requests says.
@@ -164,6 +169,12 @@ pub struct Unanswered {
 impl From<RoutesEvent> for Event {
     fn from(event: RoutesEvent) -> Self {
         Self::Routes(event)
+    }
+}
+
+impl From<ControlEvent> for Event {
+    fn from(event: ControlEvent) -> Self {
+        Self::Control(event)
     }
 }
 
@@ -191,6 +202,7 @@ struct Metrics {
     channels_full: CounterBy<Bound>,
     connections_closed: CounterBy<CloseReason>,
     routes_trouble: CounterBy<RoutesTrouble>,
+    control_acts: CounterBy<ControlAct>,
     lines_dropped: Counter,
     levels: LevelMetrics,
     outbound: OutboundMetrics,
@@ -245,6 +257,11 @@ impl Metrics {
                 "What kept routes from being what they should be, by kind.",
                 "kind",
             ),
+            control_acts: page.counter_by(
+                "kanarie_control_acts_total",
+                "What was done with the control token, by act.",
+                "act",
+            ),
             lines_dropped: page.counter(
                 "kanarie_log_lines_dropped_total",
                 "Lines of the log that nobody read in time.",
@@ -279,6 +296,7 @@ impl Metrics {
             }
             Event::Outbound(event) => self.outbound.count(event),
             Event::Delivery(event) => self.deliveries.count(event),
+            Event::Control(event) => self.control_acts.inc(event.act),
         }
     }
 
@@ -337,6 +355,7 @@ fn log(event: &Event) {
         Event::Routes(event) => event.log(),
         Event::Outbound(event) => event.log(),
         Event::Delivery(event) => event.log(),
+        Event::Control(event) => event.log(),
     }
 }
 

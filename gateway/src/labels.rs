@@ -177,6 +177,19 @@ pub enum Bound {
     DeadLetters,
 }
 
+/// What somebody with the control token did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ControlAct {
+    /// He read what a customer wrote in a dead letter.
+    ShowText,
+    /// He had dead letters sent again.
+    Replay,
+    /// He had dead letters erased.
+    EraseLetters,
+    /// He had a customer erased.
+    EraseCustomer,
+}
+
 /// What keeps routes from being what they should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RoutesTrouble {
@@ -240,6 +253,12 @@ label!(DeadLetterClass {
     NeedsTemplate => "needs-template",
 });
 label!(Bound { Messages => "messages", Bytes => "bytes", DeadLetters => "dead-letters" });
+label!(ControlAct {
+    ShowText => "show-text",
+    Replay => "replay",
+    EraseLetters => "erase-letters",
+    EraseCustomer => "erase-customer",
+});
 label!(RoutesTrouble {
     Unreadable => "unreadable",
     Unavailable => "unavailable",

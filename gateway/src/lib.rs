@@ -56,6 +56,7 @@ pub mod stop;
 pub mod store;
 pub mod subject;
 pub mod tasks;
+pub mod token;
 pub mod wiring;
 
 use crate::config::Config;

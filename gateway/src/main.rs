@@ -1,4 +1,4 @@
-//! `kanarie-gateway`: runs the gateway, or one of the two commands for the first day.
+//! `kanarie-gateway`: runs the gateway, or one of the commands beside it.
 //!
 //! Takes flags and environment, gives an exit code: 0 for a clean end, 1 for anything else, 2 for
 //! flags that do not parse. Never prints a secret.
@@ -7,7 +7,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use kanarie_gateway::commands::{check_signature, send_test};
+use kanarie_gateway::commands::{check_signature, dead_letters, erase, send_test};
 use kanarie_gateway::config::{Flags, config};
 use kanarie_gateway::stop::Signals;
 use kanarie_gateway::{events, log, subject};
@@ -52,6 +52,10 @@ enum Command {
     CheckSignature(check_signature::Request),
     /// Send a signed message to a running gateway and wait for its end
     SendTest(send_test::Test),
+    /// List, show, replay or erase messages that could not be answered
+    DeadLetters(dead_letters::DeadLettersCommand),
+    /// Erase everything that is kept of one customer
+    Erase(erase::EraseCommand),
 }
 
 #[tokio::main]
@@ -75,6 +79,8 @@ async fn main() -> ExitCode {
             check_signature::run(request, flags, &variable).await
         }
         Some(Command::SendTest(test)) => send_test::run(test, flags, &variable).await,
+        Some(Command::DeadLetters(command)) => dead_letters::run(command, flags).await,
+        Some(Command::Erase(command)) => erase::run(command, flags).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -8,6 +8,7 @@
 pub mod body;
 pub mod limits;
 pub mod listen;
+pub mod peer;
 mod stream;
 
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use tower::ServiceExt as _;
 use crate::events::{Event, emit};
 use crate::labels::CloseReason;
 use crate::server::limits::ClientLimits;
+use crate::server::peer::Peer;
 use crate::server::stream::{Late, Phase, TimedStream};
 use crate::stop::stopped;
 
@@ -55,10 +57,11 @@ pub async fn run(
             accepted = accepted => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, address)) => {
                 failing = false;
                 let wanted = Arc::clone(&places.wanted);
-                let serving = serve(stream, router.clone(), limits, wanted, shutdown.clone());
+                let peer = Peer(address);
+                let serving = serve(stream, peer, router.clone(), limits, wanted, shutdown.clone());
                 connections.spawn(async move {
                     serving.await;
                     drop(place);
@@ -121,6 +124,7 @@ const BUFFER_BYTES: usize = 32 * 1024;
 
 async fn serve(
     stream: TcpStream,
+    peer: Peer,
     router: Router,
     limits: ClientLimits,
     wanted: Arc<Notify>,
@@ -131,8 +135,9 @@ async fn serve(
     let _ = stream.set_nodelay(true);
     let phase = Phase::default();
     let stream = TimedStream::new(TokioIo::new(stream), &limits, phase.clone());
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         phase.advance();
+        request.extensions_mut().insert(peer);
         let (router, phase) = (router.clone(), phase.clone());
         async move {
             let response = router.oneshot(request.map(Body::new)).await;

@@ -21,6 +21,11 @@ tokio::task_local! {
 /// Digits of a conversation's hash that tell it from the others of a log.
 const DIGITS: usize = 8;
 
+/// A conversation as the log names it.
+pub fn short(conversation: &ConversationId) -> &str {
+    &conversation.as_str()[..DIGITS]
+}
+
 /// What a task works on, as far as it is known.
 #[derive(Clone, Debug)]
 pub struct Subject {
@@ -74,7 +79,7 @@ impl Subject {
     fn span(&self) -> Span {
         let entry = self.entry.get().map(|entry| display(&entry.route.channel));
         let uid = self.uid.as_ref().map(display);
-        let conversation = self.conversation.get().map(|id| display(&id.as_str()[..DIGITS]));
+        let conversation = self.conversation.get().map(|id| display(short(id)));
         let message_sid = self.message.get().map(display);
         match self.work {
             Work::Webhook => error_span!("webhook", channel = entry, conversation, message_sid),

@@ -76,7 +76,7 @@ pub async fn bind(config: Config) -> anyhow::Result<Gateway> {
         agents: agents.context("cannot make the client of the agents")?,
         twilio: twilio.context("cannot make the client of Twilio")?,
         replica: replica(config.host.as_deref()),
-        shared: Shared::over(store),
+        shared: Shared::over(store, config.control_token.clone()),
         config,
         client,
         clock,
@@ -220,10 +220,12 @@ impl Gateway {
 
 impl Shared {
     /// The parts over a store, before anything happened.
-    fn over(store: SharedStore) -> Self {
+    fn over(store: SharedStore, control_token: Option<SecretText>) -> Self {
+        let routes = Arc::new(RouteTable::default());
+        routes.set_control_token(control_token);
         Self {
             store,
-            routes: Arc::default(),
+            routes,
             key: LearnedKey::default(),
             pulse: Pulse::default(),
             claimers: Living::default(),
@@ -290,6 +292,7 @@ impl Shared {
             claimers: (turns > 0).then(|| self.claimers.clone()),
             levels: self.levels.clone(),
             full: self.full.clone(),
+            doorbell: Arc::clone(&self.doorbell),
             shutdown,
         })
     }

@@ -75,14 +75,20 @@ impl Verb for Admit {
         if let Some(retry_after_ms) = over_limit(shard, now, &self) {
             return Admission::Limited { retry_after_ms };
         }
-        if is_full(shard, &self) {
+        if is_full(shard, &self.conversation, self.envelope.len() as u64) {
             return Admission::Full;
         }
         shard.touch(now);
         remember(shard, now, &self);
         let (id, lease) = (self.conversation.clone(), self.lease.clone());
         let is_alone = shard.ready.is_empty() && !shard.conversations.contains_key(&id);
-        append(shard, now, self);
+        let Self { channel, dedup_key, envelope, .. } = self;
+        append(
+            shard,
+            &id,
+            channel,
+            Message { admitted_at: now, dedup_key, envelope, counted: false },
+        );
         lease.filter(|_| is_alone).map_or(Admission::Queued, |lease| claim(shard, &id, lease, now))
     }
 }
@@ -114,17 +120,21 @@ fn reached(stamps: &VecDeque<Millis>, now: Millis) -> usize {
     stamps.partition_point(|stamp| *stamp <= now)
 }
 
-fn is_full(shard: &Shard, admit: &Admit) -> bool {
-    let waiting = shard.conversations.get(&admit.conversation).map_or(0, |c| c.messages.len());
-    waiting >= MAX_WAITING || shard.bytes + admit.envelope.len() as u64 > MAX_BYTES
+/// Whether there is no room for another message of so many bytes.
+pub(crate) fn is_full(shard: &Shard, id: &ConversationId, bytes: u64) -> bool {
+    let waiting = shard.conversations.get(id).map_or(0, |c| c.messages.len());
+    waiting >= MAX_WAITING || shard.bytes.saturating_add(bytes) > MAX_BYTES
+}
+
+/// Recognises a repetition until then.
+pub(crate) fn recognise(shard: &mut Shard, dedup_key: &DedupKey, until: Millis) {
+    let old = shard.seen.insert(dedup_key.clone(), until);
+    shard.keep_until(Memory::Seen(dedup_key.clone()), old, until);
+    shard.dirty.insert(Key::Seen(dedup_key.clone()));
 }
 
 fn remember(shard: &mut Shard, now: Millis, admit: &Admit) {
-    let until = now.saturating_add(admit.dedup_ms);
-    let old = shard.seen.insert(admit.dedup_key.clone(), until);
-    shard.keep_until(Memory::Seen(admit.dedup_key.clone()), old, until);
-    shard.dirty.insert(Key::Seen(admit.dedup_key.clone()));
-
+    recognise(shard, &admit.dedup_key, now.saturating_add(admit.dedup_ms));
     let until = now.saturating_add(admit.window_ms);
     let old = shard.stamps.get(&admit.conversation).map(|kept| kept.until);
     let kept = shard.stamps.entry(admit.conversation.clone()).or_default();
@@ -137,19 +147,23 @@ fn remember(shard: &mut Shard, now: Millis, admit: &Admit) {
     shard.dirty.insert(Key::Stamps(admit.conversation.clone()));
 }
 
-fn append(shard: &mut Shard, now: Millis, admit: Admit) {
-    let Admit { channel, dedup_key, conversation: id, envelope, .. } = admit;
-    let inherits = inherit(shard, &id, &channel);
-    shard.add_waiting(&channel, 1, envelope.len() as u64);
-    let message = Message { admitted_at: now, dedup_key, envelope };
-    let is_new = !shard.conversations.contains_key(&id);
+/// Puts a message at the tail of its conversation.
+pub(crate) fn append(
+    shard: &mut Shard,
+    id: &ConversationId,
+    channel: ChannelUid,
+    message: Message,
+) {
+    let inherits = inherit(shard, id, &channel);
+    shard.add_waiting(&channel, 1, message.envelope.len() as u64);
+    let is_new = !shard.conversations.contains_key(id);
     let conversation = shard.conversations.entry(id.clone()).or_insert_with(|| Conversation {
         channel: channel.clone(),
         first: 0,
         messages: VecDeque::new(),
         place: Place::Ready,
         score: 0,
-        progress: Progress::default(),
+        progress: Progress { counted: message.counted, ..Progress::default() },
     });
     conversation.channel = channel;
     let sequence = conversation.first.saturating_add(conversation.messages.len() as u64);
@@ -157,7 +171,7 @@ fn append(shard: &mut Shard, now: Millis, admit: Admit) {
     shard.dirty.insert(Key::Message(id.clone(), sequence));
     shard.dirty.insert(Key::Conversation(id.clone()));
     if is_new || inherits {
-        shard.wake(&id);
+        shard.wake(id);
     }
 }
 

@@ -19,6 +19,9 @@
 //!                                           └─ Complete, Bury ─► next message ready, or (none)
 //! ```
 //!
+//! `Replay` brings a dead letter back to where `Admit` brings a message; `EraseConversation` leads from
+//! every place to none.
+//!
 //! Three verbs take two of these ways at once, for a message that meets no obstacle: `Admit` with a
 //! lease, `CommitReply` with a mark, and `Finish`.
 //!
@@ -32,13 +35,15 @@
 //! | `ExpireLeases` | whoever sees that a process died | `expire.rs` |
 //! | `Finish`: `MarkSent`, `Complete` and `Claim` in one | a worker | `finish.rs` |
 //! | `Bury`, `SumDead`, `SumLoads` | a worker; the poller; a timer | `dead.rs` |
+//! | `ReadLetters`, `Replay`, `EraseLetters`, `EraseConversation` | a person, by the admin port | `letters.rs`, `replay.rs`, `erase.rs` |
 //! | `Reserve` | a worker | `reserve.rs` |
 //! | `NoteDeliveries`, `SumUndelivered` | a batch of callbacks; the poller | `deliveries.rs` |
 //! | `Sweep` | a timer | `sweep.rs` |
 //!
 //! What always holds, by the numbers that tests name:
 //!
-//! - **I1** A message answered `Queued` is waiting, buried or completed, and in one of these only.
+//! - **I1** A message answered `Queued` is waiting, buried or completed, and in one of these only, until
+//!   somebody erases it.
 //! - **I2** A conversation with messages is in exactly one of ready, leased, delayed; without any it
 //!   has no record.
 //! - **I3** Intents of a conversation are committed in the order of admission; so are first POSTs.
@@ -63,9 +68,11 @@
 //! - **I22** A try is counted when it is claimed, a crash when its lease is taken back.
 //! - **I19** Any order and any repetition of the reports of a segment ends in the same delivery, and
 //!   one of them at most is the change to it.
+//! - **I23** A dead letter that is replayed waits once, behind all that waited before it, and is a
+//!   letter no more; a repetition of it stays a duplicate, and its first attempt counts no second time.
 //! - **I25** Both stores give the same answers to the same schedule.
 //!
-//! I18, I21 and I24 belong to the worker, the scripts and the log; I23 is not used. The
+//! I18, I21 and I24 belong to the worker, the scripts and the log. The
 //! machine trusts its caller in two things: that nobody posts without a `Go`, and that a mark is only
 //! refuted by two listings a minute apart.
 
@@ -76,16 +83,19 @@ pub mod dead;
 mod delivered;
 pub mod deliveries;
 pub mod delivery;
+pub mod erase;
 pub mod evidence;
 pub mod expire;
 pub mod finish;
 pub mod intent;
 pub mod lease;
+pub mod letters;
 pub mod load;
 pub mod outcome;
 pub mod pace;
 pub mod park;
 pub mod queue;
+pub mod replay;
 pub mod reserve;
 pub mod rows;
 pub mod send;

@@ -88,6 +88,10 @@ impl Table {
         if !whole {
             return None;
         }
+        let messages = messages.into_iter().map(|(sequence, message)| Message {
+            counted: row.again.contains(&sequence),
+            ..message
+        });
         let intent = match (self.intents.remove(id), self.bodies.remove(id)) {
             (Some(intent), Some(body)) => Some(Intent {
                 id: intent.id,
@@ -111,7 +115,7 @@ impl Table {
         Some(Conversation {
             channel: row.ch,
             first: row.lo,
-            messages: messages.into_values().collect(),
+            messages: messages.collect(),
             place,
             score: row.score,
             progress: Progress {
@@ -223,6 +227,7 @@ fn parse_message(value: Vec<u8>) -> Option<Message> {
         admitted_at: admitted_at.parse().ok()?,
         dedup_key: DedupKey::parse(key).ok()?,
         envelope: envelope.to_owned(),
+        counted: false,
     })
 }
 

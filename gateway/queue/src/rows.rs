@@ -55,6 +55,9 @@ pub(crate) struct ConversationRow {
     pub(crate) counted: bool,
     pub(crate) failed_on: Option<RevisionName>,
     pub(crate) run: Option<String>,
+    /// Sequences behind the head whose first attempt has ended: they were dead letters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) again: Vec<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -175,6 +178,7 @@ fn conversation(record: &Conversation) -> Vec<u8> {
         }
     };
     let progress = &record.progress;
+    let sequences = (record.first..).zip(&record.messages).skip(1);
     json(&ConversationRow {
         ch: record.channel.clone(),
         lo: record.first,
@@ -188,6 +192,7 @@ fn conversation(record: &Conversation) -> Vec<u8> {
         counted: progress.counted,
         failed_on: progress.failed_on.clone(),
         run: progress.run.clone(),
+        again: sequences.filter(|(_, message)| message.counted).map(|(at, _)| at).collect(),
     })
 }
 

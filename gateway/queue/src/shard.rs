@@ -139,6 +139,8 @@ pub(crate) struct Message {
     pub(crate) dedup_key: DedupKey,
     /// Its opaque content.
     pub(crate) envelope: String,
+    /// Whether its first attempt has ended already: it was a dead letter.
+    pub(crate) counted: bool,
 }
 
 /// Where a conversation waits.
@@ -254,7 +256,9 @@ impl Shard {
         let conversation = self.conversations.get_mut(id)?;
         let message = conversation.messages.pop_front()?;
         let channel = conversation.channel.clone();
-        let progress = std::mem::take(&mut conversation.progress);
+        let counted = conversation.messages.front().is_some_and(|next| next.counted);
+        let fresh = Progress { counted, ..Progress::default() };
+        let progress = std::mem::replace(&mut conversation.progress, fresh);
         let sequence = conversation.first;
         conversation.first = sequence.saturating_add(1);
         let ended = conversation.messages.is_empty();
@@ -274,6 +278,37 @@ impl Shard {
             self.wake(id);
         }
         Some((channel, message, progress))
+    }
+
+    /// Takes a conversation away with all that waits in it.
+    pub(crate) fn remove_conversation(&mut self, id: &ConversationId) -> Option<Conversation> {
+        let conversation = self.conversations.remove(id)?;
+        self.ready.remove(&(conversation.score, id.clone()));
+        self.unlist(id, &conversation.place);
+        let bytes = conversation.messages.iter().map(|message| message.envelope.len() as u64).sum();
+        let messages = conversation.messages.len();
+        self.remove_waiting(&conversation.channel, messages as u64, bytes);
+        let sequences = (conversation.first..).take(messages);
+        self.dirty.extend(sequences.map(|sequence| Key::Message(id.clone(), sequence)));
+        if conversation.progress.intent.is_some() {
+            self.dirty.extend([Key::Intent(id.clone()), Key::Body(id.clone())]);
+        }
+        self.dirty.insert(Key::Conversation(id.clone()));
+        Some(conversation)
+    }
+
+    /// Takes a dead letter away.
+    pub(crate) fn remove_letter(&mut self, number: u64) -> Option<DeadLetter> {
+        let letter = self.dead.remove(&number)?;
+        self.dead_with_text.remove(&number);
+        if let Some(numbers) = self.dead_of.get_mut(&letter.channel) {
+            numbers.remove(&number);
+            if numbers.is_empty() {
+                self.dead_of.remove(&letter.channel);
+            }
+        }
+        self.dirty.insert(Key::Dead(number));
+        Some(letter)
     }
 
     /// Counts messages that wait for a channel.

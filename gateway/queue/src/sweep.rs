@@ -43,20 +43,13 @@ impl Verb for Sweep {
 
 fn drop_letters(shard: &mut Shard, now: Millis) {
     for _ in 0..LETTERS {
-        let Some(oldest) = shard.dead.first_entry() else { return };
-        if oldest.get().at.saturating_add(LETTER_MS) > now {
+        let Some((number, oldest)) = shard.dead.first_key_value() else { return };
+        if oldest.at.saturating_add(LETTER_MS) > now {
             return;
         }
-        let (id, letter) = oldest.remove_entry();
-        shard.dead_with_text.remove(&id);
-        if let Some(ids) = shard.dead_of.get_mut(&letter.channel) {
-            ids.remove(&id);
-            if ids.is_empty() {
-                shard.dead_of.remove(&letter.channel);
-            }
-        }
+        let number = *number;
+        shard.remove_letter(number);
         shard.touch(now);
-        shard.dirty.insert(Key::Dead(id));
     }
 }
 

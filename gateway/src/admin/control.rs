@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
-use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use kanarie_crds::control::{
@@ -23,8 +22,8 @@ use kanarie_queue::outcome::{self, CountsRead, Customers, Evidence};
 use kanarie_words::hex;
 use kanarie_words::ids::{ChannelUid, Epoch, EpochDigest, RouteHash};
 use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq as _;
 
+use crate::admin::caller::authorize;
 use crate::admin::shared::Admin;
 use crate::store::SharedStore;
 use crate::store::error::StoreError;
@@ -42,12 +41,8 @@ pub async fn state(
     headers: HeaderMap,
     RawQuery(query): RawQuery,
 ) -> Response {
-    let Some(token) = admin.routes.control_token() else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "there is no control token yet\n")
-            .into_response();
-    };
-    if !is_bearer(&headers, token.expose()) {
-        return (StatusCode::UNAUTHORIZED, "the control token is needed\n").into_response();
+    if let Err(refusal) = authorize(&admin, &headers) {
+        return refusal.into_response();
     }
     let named = named(query.as_deref().unwrap_or_default());
     if named.len() > MAX_CHANNELS_PER_REQUEST {
@@ -132,14 +127,6 @@ fn digest(epochs: &[Option<Epoch>]) -> EpochDigest {
         hash.update("\n");
     }
     EpochDigest::parse(&hex::encode(&hash.finalize()[..16])).expect("digits are an id")
-}
-
-/// Compares hashes, so that neither the token nor its length shows in the time it takes.
-fn is_bearer(headers: &HeaderMap, token: &str) -> bool {
-    let presented = headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let presented = presented.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
-    let same = Sha256::digest(presented).ct_eq(&Sha256::digest(token));
-    !token.is_empty() && bool::from(same)
 }
 
 fn named(query: &str) -> Vec<ChannelUid> {

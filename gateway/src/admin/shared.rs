@@ -9,6 +9,7 @@ use std::time::Duration;
 use kanarie_words::ids::SHARDS;
 use tokio::sync::watch;
 
+use crate::doorbell::Doorbell;
 use crate::heartbeat::Pulse;
 use crate::key::LearnedKey;
 use crate::levels::{Levels, Standing, StoreLevels};
@@ -33,6 +34,8 @@ pub struct Admin {
     pub levels: Levels,
     /// What every channel held when the store was last asked.
     pub full: FullChannels,
+    /// Wakes whoever claims what waits.
+    pub doorbell: Arc<Doorbell>,
     /// Says true once the gateway is told to stop.
     pub shutdown: watch::Receiver<bool>,
 }

@@ -5,7 +5,6 @@
 //! and a reply goes to Twilio, who refuses it for a customer that does not exist. Never prints a
 //! secret.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::callback::MESSAGE_PATH;
 use crate::commands::configured::{name, routes};
+use crate::commands::local::local;
 use crate::config::Flags;
 use crate::ends::MessageEnd;
 use crate::inbound::signature::sign;
@@ -133,17 +133,6 @@ fn chosen<'a>(routes: &'a [Arc<Entry>], wanted: Option<&str>) -> anyhow::Result<
             let known: Vec<_> = routes.iter().map(|entry| name(&entry.route)).collect();
             bail!("--channel must name one of: {}", known.join(", "))
         }
-    }
-}
-
-/// The URL of a listener on this machine.
-fn local(listen: &str) -> String {
-    match listen.parse::<SocketAddr>() {
-        Ok(address) if address.ip().is_unspecified() => {
-            let here = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port());
-            format!("http://{here}")
-        }
-        _ => format!("http://{listen}"),
     }
 }
 

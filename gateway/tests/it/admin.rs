@@ -245,6 +245,129 @@ async fn undelivered_replies_are_told_unasked() {
     assert_eq!((told.last_code, told.last_at_ms), (Some(63_016), 50_000));
 }
 
+#[tokio::test]
+async fn without_the_token_nothing_is_told_of_dead_letters_and_nothing_is_done() {
+    let port = Port::new();
+    port.routes.set_control_token(Some(SecretText::new("right")));
+    port.bury_once("uid").await;
+    for (method, path) in LETTER_PATHS {
+        for wrong in [None, Some("Bearer wrong"), Some("right"), Some("Bearer ")] {
+            let (status, body) = port.ask(method, path, wrong, "{}").await;
+            assert_eq!((status, body.as_str()), (401, "the control token is needed\n"), "{path}");
+        }
+    }
+    assert_eq!(port.state("").await.dead_letters[0].count, 1);
+}
+
+#[tokio::test]
+async fn a_request_about_dead_letters_that_makes_no_sense_is_refused() {
+    let port = Port::new();
+    port.routes.set_control_token(Some(SecretText::new("t")));
+    port.bury_once("uid").await;
+    let letters = |query: &str| format!("/control/v1/dead-letters{query}");
+    for (method, path) in [
+        ("GET", letters("?limit=0")),
+        ("GET", letters("?limit=1001")),
+        ("GET", letters("?limit=99999999999999999999")),
+        ("GET", letters("?after=x")),
+        ("GET", letters("?after=99.1.1")),
+        ("GET", letters("?chanel=uid")),
+        ("GET", letters("?class=http&class=timeout")),
+        ("GET", letters("?class=%27%3B")),
+        ("GET", letters("?channel=")),
+        ("GET", letters("?conversation=abc")),
+        ("GET", letters("/x")),
+        ("GET", letters("/00-1%2F..")),
+        ("GET", letters("/99-1")),
+        ("GET", letters("/00-1?text=maybe")),
+        ("DELETE", letters("")),
+        ("DELETE", letters("?limit=5")),
+        ("DELETE", letters("?all=yes")),
+        ("POST", letters("/replay")),
+        ("POST", letters("/replay?all=false")),
+        ("POST", letters("/x/replay")),
+        ("POST", "/control/v1/erase".to_owned()),
+    ] {
+        let (status, body) = port.ask(method, &path, Some("Bearer t"), "{}").await;
+        assert_eq!(status, 400, "{method} {path}: {body}");
+    }
+    for body in ["", "[]", "{\"customer\":\"+31\"}", "{\"who\":1}", &"x".repeat(5_000)] {
+        let (status, said) = port.ask("POST", "/control/v1/erase", Some("Bearer t"), body).await;
+        assert_eq!(status, 400, "{body}: {said}");
+    }
+    assert_eq!(port.state("").await.dead_letters[0].count, 1);
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_shown_by_its_id_and_without_its_text() {
+    let port = Port::new();
+    port.routes.set_control_token(Some(SecretText::new("t")));
+    port.bury_once("uid").await;
+    let (status, page) = port.ask("GET", "/control/v1/dead-letters", Some("Bearer t"), "").await;
+    assert!(status == 200 && page.contains("\"id\":\"00-1\""), "{page}");
+    assert!(page.contains("\"textKept\":true") && !page.contains("message\":"), "{page}");
+    let one = "/control/v1/dead-letters/00-1";
+    let (_, shown) = port.ask("GET", one, Some("Bearer t"), "").await;
+    assert!(
+        shown.contains("\"conversationId\":\"0000") && !shown.contains("message\":"),
+        "{shown}"
+    );
+    let (_, shown) = port.ask("GET", &format!("{one}?text=true"), Some("Bearer t"), "").await;
+    assert!(shown.contains("\"message\":{}"), "{shown}");
+    let (status, _) = port.ask("GET", "/control/v1/dead-letters/00-2", Some("Bearer t"), "").await;
+    assert_eq!(status, 404);
+}
+
+#[tokio::test]
+async fn a_dead_letter_that_nobody_would_serve_stays_and_says_so() {
+    let port = Port::new();
+    port.routes.set_control_token(Some(SecretText::new("t")));
+    port.bury_once("uid").await;
+    let one = "/control/v1/dead-letters/00-1/replay";
+    let (status, body) = port.ask("POST", one, Some("Bearer t"), "").await;
+    assert!(status == 409 && body.contains("no channel has a route"), "{body}");
+    let all = "/control/v1/dead-letters/replay?all=true";
+    let (status, body) = port.ask("POST", all, Some("Bearer t"), "").await;
+    assert!(status == 200 && body.contains("\"left\":{\"no-channel\":1}"), "{body}");
+    assert_eq!(port.state("").await.dead_letters[0].count, 1);
+}
+
+#[tokio::test]
+async fn an_erased_dead_letter_is_gone_and_a_second_request_finds_none() {
+    let port = Port::new();
+    port.routes.set_control_token(Some(SecretText::new("t")));
+    port.bury_once("uid").await;
+    let all = "/control/v1/dead-letters?channel=uid";
+    for erased in [1, 0] {
+        let (_, body) = port.ask("DELETE", all, Some("Bearer t"), "").await;
+        assert_eq!(body, format!("{{\"erased\":{erased}}}"));
+    }
+    let one = "/control/v1/dead-letters/00-1";
+    assert_eq!(port.ask("DELETE", one, Some("Bearer t"), "").await.0, 404);
+}
+
+#[tokio::test]
+async fn an_erased_conversation_is_told_by_how_much_there_was() {
+    let port = Port::new();
+    port.routes.set_control_token(Some(SecretText::new("t")));
+    port.bury_once("uid").await;
+    let body = format!("{{\"conversation\":\"{}\"}}", "0".repeat(32));
+    let (_, said) = port.ask("POST", "/control/v1/erase", Some("Bearer t"), &body).await;
+    let told = r#"{"conversation":"00000000","messages":0,"deadLetters":1,"inProgress":false}"#;
+    assert_eq!(said, told);
+    assert!(port.state("").await.dead_letters.is_empty());
+}
+
+const LETTER_PATHS: [(&str, &str); 7] = [
+    ("GET", "/control/v1/dead-letters"),
+    ("GET", "/control/v1/dead-letters/00-1?text=true"),
+    ("DELETE", "/control/v1/dead-letters?all=true"),
+    ("DELETE", "/control/v1/dead-letters/00-1"),
+    ("POST", "/control/v1/dead-letters/replay?limit=nonsense"),
+    ("POST", "/control/v1/dead-letters/x/replay"),
+    ("POST", "/control/v1/erase"),
+];
+
 struct Port {
     routes: Arc<RouteTable>,
     store: SharedStore,
@@ -272,6 +395,7 @@ impl Port {
             claimers: Some(claimers.clone()),
             levels: Levels::default(),
             full: full.clone(),
+            doorbell: Arc::default(),
             shutdown,
         }));
         Self { routes, store, key, pulse, claimers, full, stop, router }
@@ -299,11 +423,21 @@ impl Port {
     }
 
     async fn get(&self, path: &str, authorization: Option<&str>) -> (u16, String) {
-        let mut request = Request::get(path);
+        self.ask("GET", path, authorization, "").await
+    }
+
+    async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        authorization: Option<&str>,
+        body: &str,
+    ) -> (u16, String) {
+        let mut request = Request::builder().method(method).uri(path);
         if let Some(value) = authorization {
             request = request.header("authorization", value);
         }
-        let request = request.body(Body::empty()).unwrap();
+        let request = request.body(Body::from(body.to_owned())).unwrap();
         let response = self.router.clone().oneshot(request).await.unwrap();
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.unwrap().to_bytes();

@@ -39,6 +39,7 @@ mod layout2;
 mod layouts;
 mod lean;
 mod leases;
+mod letters;
 mod loads;
 mod memos;
 mod pace;

@@ -19,7 +19,7 @@ use crate::words::{
     DAY, LEASE_MS, Words as _, channel, conversation, lease_of, message, new_lease, nonce,
 };
 
-const DEDUP_MS: u64 = 300_000;
+pub(crate) const DEDUP_MS: u64 = 300_000;
 const LIMIT: usize = 3;
 
 /// What a worker believes.
@@ -47,8 +47,15 @@ pub(crate) struct Owed {
     crashes: u32,
     alone: bool,
     crashed_alone: bool,
-    counted: bool,
+    pub(crate) counted: bool,
     pub(crate) intent: Option<IntentId>,
+}
+
+impl Owed {
+    /// A dead letter that waits again.
+    pub(crate) fn again(sid: u32, counted: bool) -> Self {
+        Self { sid, counted, ..Self::default() }
+    }
 }
 
 /// Messages that counted for one serving and track, and their customers with whether each was failed.
@@ -70,17 +77,17 @@ pub(crate) struct World {
     pub(crate) posts: BTreeMap<Posted, Millis>,
     pub(crate) owed: BTreeMap<ConversationId, Vec<Owed>>,
     pub(crate) leases: BTreeMap<ConversationId, (Nonce, Millis)>,
-    channels: BTreeMap<ConversationId, ChannelUid>,
-    admitted: BTreeMap<u32, Millis>,
-    stamps: BTreeMap<ConversationId, Vec<Millis>>,
-    ended: BTreeMap<u32, u32>,
+    pub(crate) channels: BTreeMap<ConversationId, ChannelUid>,
+    pub(crate) admitted: BTreeMap<u32, Millis>,
+    pub(crate) stamps: BTreeMap<ConversationId, Vec<Millis>>,
+    pub(crate) ended: BTreeMap<u32, u32>,
     times_admitted: BTreeMap<u32, u32>,
-    dead: BTreeMap<ChannelUid, u64>,
+    pub(crate) dead: BTreeMap<ChannelUid, u64>,
     evidence: BTreeMap<(ChannelUid, u8), BTreeMap<(u64, Track), Counted>>,
 }
 
 /// Three conversations; the first two share a shard and differ in their channel.
-fn customer(number: usize) -> ConversationId {
+pub(crate) fn customer(number: usize) -> ConversationId {
     conversation([1, 33, 2][number])
 }
 
@@ -355,6 +362,9 @@ impl World {
         let (first, again) = self.twice(|queue, now| queue.bury(now, &held.lease, "agent"));
         assert_eq!(again, Buried::Stale);
         if first == Buried::Done {
+            let counted = self.head(&held.lease).counted;
+            let newest = self.letters(held.lease.conversation.shard()).pop();
+            assert_eq!(newest.map(|letter| letter.counted), Some(counted), "I23");
             let of = self.channels[&held.lease.conversation].clone();
             *self.dead.entry(of).or_default() += 1;
         }
@@ -440,7 +450,7 @@ impl World {
             load[0] += owed.len() as u64;
             load[1] += owed.iter().map(|owed| owed.sid.to_string().len() as u64).sum::<u64>();
         }
-        for (of, letters) in &self.dead {
+        for (of, letters) in self.dead.iter().filter(|(_, letters)| **letters > 0) {
             expected.entry(of.clone()).or_default()[2] += letters;
         }
         let loads = self.queue.loads().into_iter();

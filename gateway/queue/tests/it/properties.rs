@@ -36,6 +36,9 @@ impl World {
                 self.end_attempt(worker, evidence.as_ref());
             }
             Step::Bury { worker } => self.bury(worker),
+            Step::Replay { shard, nth } => self.replay(shard, nth),
+            Step::EraseLetter { shard, nth } => self.erase_letter(shard, nth),
+            Step::EraseConversation { number } => self.erase_conversation(number),
             Step::Extend { worker } => self.extend(worker),
             Step::Crash { worker } => self.workers[worker] = None,
             Step::Callback { post } => self.callback(post),

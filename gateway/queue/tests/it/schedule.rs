@@ -58,6 +58,18 @@ pub(crate) enum Step {
     Bury {
         worker: usize,
     },
+    /// The dead letters of a shard, from the nth on.
+    Replay {
+        shard: u8,
+        nth: usize,
+    },
+    EraseLetter {
+        shard: u8,
+        nth: usize,
+    },
+    EraseConversation {
+        number: usize,
+    },
     Extend {
         worker: usize,
     },
@@ -109,7 +121,10 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         1 => worker().prop_map(|worker| Step::Isolate { worker }),
         2 => (worker(), proptest::option::weighted(0.8, evidence()))
             .prop_map(|(worker, evidence)| Step::EndAttempt { worker, evidence }),
-        1 => worker().prop_map(|worker| Step::Bury { worker }),
+        3 => worker().prop_map(|worker| Step::Bury { worker }),
+        3 => (1..3_u8, 0..3_usize).prop_map(|(shard, nth)| Step::Replay { shard, nth }),
+        1 => (1..3_u8, 0..3_usize).prop_map(|(shard, nth)| Step::EraseLetter { shard, nth }),
+        1 => (0..3_usize).prop_map(|number| Step::EraseConversation { number }),
         1 => worker().prop_map(|worker| Step::Extend { worker }),
         1 => worker().prop_map(|worker| Step::Crash { worker }),
         2 => (0..8_usize).prop_map(|post| Step::Callback { post }),

@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 use kanarie_queue::admit::{Admission, Admit};
 use kanarie_queue::claim::{Claim, Claimed, Extend, Head, Isolate, KeepRun, Release, Retry};
 use kanarie_queue::dead::{Buried, Bury, DeadSum, Load, SumDead, SumLoads};
+use kanarie_queue::erase::{EraseConversation, EraseLetters, Erased};
 use kanarie_queue::evidence::{EndAttempt, ReadCounts};
 use kanarie_queue::finish::{Finish, Finished};
 use kanarie_queue::intent::{Intent, Memo, Post};
 use kanarie_queue::lease::{Lease, NewLease, Owned, Park};
+use kanarie_queue::letters::{DeadLetterFilter, DeadLetterRead, LettersRead, ReadLetters};
 use kanarie_queue::outcome::{Counts, Evidence};
 use kanarie_queue::pace::Reserved;
 use kanarie_queue::park::{ParkHead, WakeParked};
 use kanarie_queue::queue::Queue;
+use kanarie_queue::replay::{MessageAgain, Replay, Replayed};
 use kanarie_queue::reserve::Reserve;
 use kanarie_queue::send::{
     CommitReply, Committed, Complete, MarkSending, MarkSent, Marked, NoteMissed, Unmark,
@@ -295,6 +298,43 @@ pub(crate) trait Words {
 
     fn bury(&mut self, now: Millis, lease: &Lease, class: &str) -> Buried {
         self.machine().run(now, Bury { lease: lease.clone(), class: class.to_owned() })
+    }
+
+    /// All dead letters of a shard, with their texts.
+    fn letters(&mut self, shard: u8) -> Vec<DeadLetterRead> {
+        self.read_letters(shard, 0, DeadLetterFilter::default(), 500).letters
+    }
+
+    fn read_letters(
+        &mut self,
+        shard: u8,
+        after: u64,
+        wanted: DeadLetterFilter,
+        limit: usize,
+    ) -> LettersRead {
+        let verb = ReadLetters { shard, after, until: None, wanted, limit, with_text: true };
+        self.machine().run(0, verb)
+    }
+
+    /// Replays letters for `channel-again`.
+    fn replay(&mut self, now: Millis, letters: &[DeadLetterRead], dedup_ms: u64) -> Vec<Replayed> {
+        let shard = letters.first().map_or(0, |letter| letter.id.shard);
+        let again = letters.iter().filter_map(|letter| {
+            let (number, channel) = (letter.id.number, channel("channel-again"));
+            Some(MessageAgain { number, dedup_key: letter.dedup_key.clone()?, channel, dedup_ms })
+        });
+        let letters = again.collect();
+        self.machine().run(now, Replay { shard, letters })
+    }
+
+    fn erase_letters(&mut self, now: Millis, shard: u8, numbers: &[u64]) -> u64 {
+        self.machine().run(now, EraseLetters { shard, numbers: numbers.to_vec() })
+    }
+
+    /// Erases a conversation that was counted for these channels.
+    fn erase(&mut self, now: Millis, id: &ConversationId, channels: &[&str]) -> Erased {
+        let channels = channels.iter().map(|of| channel(of)).collect();
+        self.machine().run(now, EraseConversation { conversation: id.clone(), channels })
     }
 
     fn dead_letters(&mut self) -> Vec<DeadSum> {

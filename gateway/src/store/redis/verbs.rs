@@ -10,6 +10,7 @@ mod deliveries;
 mod evidence;
 mod finish;
 pub(super) mod fleet;
+mod letters;
 mod reserve;
 mod send;
 
@@ -23,12 +24,15 @@ mod tests {
     use kanarie_queue::dead::{Bury, SumDead, SumLoads};
     use kanarie_queue::deliveries::{NoteDeliveries, SumUndelivered};
     use kanarie_queue::delivery::{Delivery, SegmentReport};
+    use kanarie_queue::erase::{EraseConversation, EraseLetters};
     use kanarie_queue::evidence::{EndAttempt, ReadCounts};
     use kanarie_queue::expire::ExpireLeases;
     use kanarie_queue::finish::Finish;
     use kanarie_queue::intent::{Intent, Memo, Post};
     use kanarie_queue::lease::{Lease, Park};
+    use kanarie_queue::letters::{DeadLetterFilter, ReadLetters};
     use kanarie_queue::park::{ParkHead, WakeParked};
+    use kanarie_queue::replay::{MessageAgain, Replay};
     use kanarie_queue::reserve::Reserve;
     use kanarie_queue::send::{CommitReply, Complete, MarkSending, MarkSent, NoteMissed, Unmark};
     use kanarie_queue::sweep::Sweep;
@@ -156,7 +160,29 @@ mod tests {
             of_replies(&lease()),
             of_the_fleet(),
         ]);
+        calls.extend(of_the_dead(shard, &lease()));
         calls.into_iter().flatten().collect()
+    }
+
+    fn of_the_dead(shard: u8, lease: &Lease) -> Vec<Vec<Call>> {
+        let (dedup_key, channel) = (id("AC1}{:SM1"), lease.channel.clone());
+        let letters =
+            vec![MessageAgain { number: 1, dedup_key, channel: channel.clone(), dedup_ms: 1 }];
+        let conversation = lease.conversation.clone();
+        let read = ReadLetters {
+            shard,
+            after: 0,
+            until: None,
+            wanted: DeadLetterFilter::default(),
+            limit: 1,
+            with_text: false,
+        };
+        vec![
+            read.calls(),
+            Replay { shard, letters }.calls(),
+            EraseLetters { shard, numbers: vec![1] }.calls(),
+            EraseConversation { conversation, channels: vec![channel] }.calls(),
+        ]
     }
 
     fn of_a_message(shard: u8, lease: &Lease) -> Vec<Vec<Call>> {

@@ -4,13 +4,14 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use kanarie_gateway::events::control::ControlEvent;
 use kanarie_gateway::events::deliveries::DeliveryEvent;
 use kanarie_gateway::events::outbound::OutboundEvent;
 use kanarie_gateway::events::routes::RoutesEvent;
 use kanarie_gateway::events::{Event, Unanswered, emit};
 use kanarie_gateway::labels::{
-    Bound, Caller, CloseReason, DeadLetterClass, Endpoint, LifecycleChange, ReplyOf, RoutesTrouble,
-    SendClass, WebhookOutcome,
+    Bound, Caller, CloseReason, ControlAct, DeadLetterClass, Endpoint, LifecycleChange, ReplyOf,
+    RoutesTrouble, SendClass, WebhookOutcome,
 };
 use kanarie_gateway::subject::{self, Subject};
 use kanarie_queue::delivery::Delivery;
@@ -125,7 +126,24 @@ fn gateway() -> Vec<Event> {
         trouble(RoutesTrouble::Unavailable),
         trouble(RoutesTrouble::Refused),
         trouble(RoutesTrouble::Heartbeat),
+        Event::Control(replayed(false)),
+        Event::Control(replayed(true)),
     ]
+}
+
+/// One dead letter, or many.
+fn replayed(many: bool) -> ControlEvent {
+    ControlEvent {
+        act: ControlAct::Replay,
+        peer: Some("10.0.0.7:40000".to_owned()),
+        letter: (!many).then(|| "07-42".to_owned()),
+        channel: Some("shop/cars".to_owned()),
+        class: Some("http".to_owned()),
+        conversation: (!many).then(|| subject::short(&conversation()).to_owned()),
+        letters: if many { 12 } else { 1 },
+        messages: 0,
+        is_whole: true,
+    }
 }
 
 fn deliveries() -> Vec<Event> {
@@ -162,7 +180,7 @@ fn deliveries() -> Vec<Event> {
 }
 
 /// How many kinds of events there are: whoever adds one adds a line above.
-const EVENTS: usize = 33;
+const EVENTS: usize = 34;
 
 fn place(event: &Event) -> usize {
     match event {
@@ -203,6 +221,7 @@ fn place(event: &Event) -> usize {
             DeliveryEvent::UndeliveredEnded { .. } => 31,
         },
         Event::StoreLacks { .. } => 32,
+        Event::Control(_) => 33,
     }
 }
 

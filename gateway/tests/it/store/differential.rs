@@ -13,11 +13,14 @@ use kanarie_queue::claim::{Claim, Claimed, Extend, Isolate, KeepRun, Release, Re
 use kanarie_queue::dead::{Bury, SumDead, SumLoads};
 use kanarie_queue::deliveries::{NoteDeliveries, SumUndelivered};
 use kanarie_queue::delivery::{Delivery, DeliveryStatus, SegmentReport};
+use kanarie_queue::erase::{EraseConversation, EraseLetters};
 use kanarie_queue::evidence::{EndAttempt, ReadCounts};
 use kanarie_queue::finish::Finish;
 use kanarie_queue::intent::Intent;
 use kanarie_queue::lease::{Lease, Park};
+use kanarie_queue::letters::{DeadLetterFilter, ReadLetters};
 use kanarie_queue::park::{ParkHead, WakeParked};
+use kanarie_queue::replay::{MessageAgain, Replay};
 use kanarie_queue::reserve::Reserve;
 use kanarie_queue::send::{CommitReply, Complete, MarkSending, MarkSent, NoteMissed, Unmark};
 use kanarie_queue::sweep::Sweep;
@@ -263,6 +266,10 @@ async fn take_free(stage: &Stage, step: Step) -> String {
             text(stage.run(NoteDeliveries { reports }).await)
         }
         Step::Undelivered => text(stage.run(SumUndelivered).await),
+        Step::Letters { .. }
+        | Step::Replay { .. }
+        | Step::EraseLetters { .. }
+        | Step::EraseConversation { .. } => take_dead(stage, step).await,
         other => take_fleet(stage, other).await,
     }
 }
@@ -275,6 +282,48 @@ fn report((of, channel, intent, segment, status, code): Reported) -> SegmentRepo
         intent: named("intent", intent),
         segment,
         delivery: Delivery::reported(word, code).unwrap(),
+    }
+}
+
+/// What a person does with dead letters, and with a customer.
+async fn take_dead(stage: &Stage, step: Step) -> String {
+    match step {
+        Step::Letters { after, until, channel, class, conversation: of, limit } => {
+            let read = ReadLetters {
+                shard: 0,
+                after: u64::from(after),
+                until: until.map(u64::from),
+                wanted: DeadLetterFilter {
+                    channel: channel.map(|channel| named("channel", channel)),
+                    class: class.map(|class| format!("class-{class}")),
+                    conversation: of.map(conversation),
+                },
+                limit: usize::from(limit),
+                with_text: after % 2 == 0,
+            };
+            text(stage.run(read).await)
+        }
+        Step::Replay { nth, count, channel } => {
+            let letters = stage.letters().await.into_iter();
+            let some = letters.skip(usize::from(nth)).take(usize::from(count));
+            let again = some.filter_map(|letter| {
+                let (number, dedup_key) = (letter.id.number, letter.dedup_key?);
+                let channel = named("channel", channel);
+                Some(MessageAgain { number, dedup_key, channel, dedup_ms: 300 * SECOND })
+            });
+            text(stage.run(Replay { shard: 0, letters: again.collect() }).await)
+        }
+        Step::EraseLetters { numbers } => {
+            let numbers = numbers.into_iter().map(u64::from).collect();
+            text(stage.run(EraseLetters { shard: 0, numbers }).await)
+        }
+        Step::EraseConversation { conversation: of, channels } => {
+            let channels = (0..3).filter(|channel| channels & (1 << channel) != 0);
+            let channels = channels.map(|channel| named("channel", channel)).collect();
+            let conversation = conversation(of);
+            text(stage.run(EraseConversation { conversation, channels }).await)
+        }
+        other => panic!("{other:?} is not about the dead"),
     }
 }
 

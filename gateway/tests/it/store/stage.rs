@@ -15,11 +15,14 @@ use kanarie_gateway::store::{SharedStore, Store};
 use kanarie_queue::admit::{Admission, Admit};
 use kanarie_queue::claim::{Claim, Claimed, Extend, Head, Isolate, KeepRun, Release, Retry};
 use kanarie_queue::dead::{Buried, Bury, SumLoads};
+use kanarie_queue::erase::{EraseConversation, EraseLetters, Erased};
 use kanarie_queue::evidence::{EndAttempt, ReadCounts};
 use kanarie_queue::intent::{Intent, Memo, Post};
 use kanarie_queue::lease::{Lease, NewLease, Owned, Park};
+use kanarie_queue::letters::{DeadLetterFilter, DeadLetterRead, LettersRead, ReadLetters};
 use kanarie_queue::outcome::Evidence;
 use kanarie_queue::park::{ParkHead, WakeParked};
+use kanarie_queue::replay::{MessageAgain, Replay, Replayed};
 use kanarie_queue::send::{
     CommitReply, Committed, Complete, MarkSending, MarkSent, Marked, NoteMissed, Unmark,
 };
@@ -270,6 +273,45 @@ impl Stage {
     /// Buries the head.
     pub(crate) async fn bury(&self, lease: &Lease, class: &str) -> Buried {
         self.run(Bury { lease: lease.clone(), class: class.to_owned() }).await
+    }
+
+    /// The dead letters of shard 0 with their texts, from the first on.
+    pub(crate) async fn letters(&self) -> Vec<DeadLetterRead> {
+        self.read_letters(0, &DeadLetterFilter::default(), 500).await.letters
+    }
+
+    /// A page of the dead letters of shard 0.
+    pub(crate) async fn read_letters(
+        &self,
+        after: u64,
+        wanted: &DeadLetterFilter,
+        limit: usize,
+    ) -> LettersRead {
+        let wanted = wanted.clone();
+        let read = ReadLetters { shard: 0, after, until: None, wanted, limit, with_text: true };
+        self.run(read).await
+    }
+
+    /// Replays letters of shard 0 for channel `again`, recognised for a day.
+    pub(crate) async fn replay(&self, letters: &[DeadLetterRead]) -> Vec<Replayed> {
+        let again = letters.iter().filter_map(|letter| {
+            let (number, channel) = (letter.id.number, id("again"));
+            let dedup_key = letter.dedup_key.clone()?;
+            Some(MessageAgain { number, dedup_key, channel, dedup_ms: 86_400_000 })
+        });
+        let letters = again.collect();
+        self.run(Replay { shard: 0, letters }).await
+    }
+
+    /// Erases letters of shard 0.
+    pub(crate) async fn erase_letters(&self, numbers: &[u64]) -> u64 {
+        self.run(EraseLetters { shard: 0, numbers: numbers.to_vec() }).await
+    }
+
+    /// Erases a conversation that was counted for channel `shop`.
+    pub(crate) async fn erase(&self, number: u8) -> Erased {
+        let (conversation, channels) = (conversation(number), vec![id("shop")]);
+        self.run(EraseConversation { conversation, channels }).await
     }
 
     /// What was counted for one channel, as `field=messages`.

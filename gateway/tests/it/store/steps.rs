@@ -110,6 +110,27 @@ pub(crate) enum Step {
         lease: u8,
         class: u8,
     },
+    Letters {
+        after: u8,
+        until: Option<u8>,
+        channel: Option<u8>,
+        class: Option<u8>,
+        conversation: Option<u8>,
+        limit: u8,
+    },
+    /// The letters of the shard from the nth on, so many.
+    Replay {
+        nth: u8,
+        count: u8,
+        channel: u8,
+    },
+    EraseLetters {
+        numbers: Vec<u8>,
+    },
+    EraseConversation {
+        conversation: u8,
+        channels: u8,
+    },
     Reserve {
         sender: u8,
         per_second: u32,
@@ -154,6 +175,7 @@ pub(crate) fn steps() -> impl Strategy<Value = Step> {
         8 => (0..6_u8).prop_map(|nonce| Step::Claim { nonce }),
         14 => of_an_owner(),
         12 => of_a_reply(),
+        4 => of_the_dead(),
         6 => of_the_fleet(),
         5 => of_what_was_sent(),
     ]
@@ -181,23 +203,44 @@ fn of_an_owner() -> impl Strategy<Value = Step> {
     let lease = || 0..3_u8;
     let few = || proptest::option::of(0..3_u8);
     prop_oneof![
-        lease().prop_map(|lease| Step::Extend { lease }),
-        (lease(), few()).prop_map(|(lease, run)| Step::KeepRun { lease, run }),
-        lease().prop_map(|lease| Step::Isolate { lease }),
-        (lease(), proptest::option::weighted(0.8, evidence()), few()).prop_map(
+        1 => lease().prop_map(|lease| Step::Extend { lease }),
+        1 => (lease(), few()).prop_map(|(lease, run)| Step::KeepRun { lease, run }),
+        1 => lease().prop_map(|lease| Step::Isolate { lease }),
+        1 => (lease(), proptest::option::weighted(0.8, evidence()), few()).prop_map(
             |(lease, evidence, failed_on)| Step::EndAttempt { lease, evidence, failed_on }
         ),
-        (lease(), proptest::option::of(evidence()))
+        1 => (lease(), proptest::option::of(evidence()))
             .prop_map(|(lease, evidence)| Step::Complete { lease, evidence }),
-        (lease(), 0..20 * SECOND, any::<bool>())
+        1 => (lease(), 0..20 * SECOND, any::<bool>())
             .prop_map(|(lease, delay_ms, counted)| Step::Retry { lease, delay_ms, counted }),
-        lease().prop_map(|lease| Step::Release { lease }),
-        (lease(), 0..2_u8, 0..50 * SECOND, 0..20 * SECOND).prop_map(
+        1 => lease().prop_map(|lease| Step::Release { lease }),
+        1 => (lease(), 0..2_u8, 0..50 * SECOND, 0..20 * SECOND).prop_map(
             |(lease, revision, until_ms, probe_ms)| {
                 Step::Park { lease, revision, until_ms, probe_ms }
             }
         ),
-        (lease(), 0..3_u8).prop_map(|(lease, class)| Step::Bury { lease, class }),
+        2 => (lease(), 0..3_u8).prop_map(|(lease, class)| Step::Bury { lease, class }),
+    ]
+}
+
+fn of_the_dead() -> impl Strategy<Value = Step> {
+    let few = || proptest::option::weighted(0.3, 0..3_u8);
+    prop_oneof![
+        (0..4_u8, proptest::option::weighted(0.2, 0..9_u8), few(), few(), few(), 1..4_u8).prop_map(
+            |(after, until, channel, class, conversation, limit)| {
+                Step::Letters { after, until, channel, class, conversation, limit }
+            }
+        ),
+        (0..3_u8, 1..4_u8, 0..3_u8).prop_map(|(nth, count, channel)| Step::Replay {
+            nth,
+            count,
+            channel
+        }),
+        proptest::collection::vec(0..12_u8, 1..3)
+            .prop_map(|numbers| Step::EraseLetters { numbers }),
+        (0..4_u8, 0..8_u8).prop_map(|(conversation, channels)| {
+            Step::EraseConversation { conversation, channels }
+        }),
     ]
 }
 

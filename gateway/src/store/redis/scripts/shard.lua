@@ -55,6 +55,7 @@ local function is_whole(row)
     and (row.park == nil or is_id(row.park) and is_count(row.due))
     and (row.failed_on == nil or is_id(row.failed_on)) and absent_or(row.run, "string")
     and absent_or(row.alone, "boolean") and absent_or(row.crashed_alone, "boolean")
+    and absent_or(row.again, "table")
 end
 
 -- The same of an intent.
@@ -221,6 +222,19 @@ local function message_of(conversation, row)
   return redis.call("HGET", MSG, conversation .. ":" .. digits(row.lo))
 end
 
+-- A message that was a dead letter may have had the end of its first attempt; of those behind the
+-- head the row keeps the sequences.
+local function begin_again(rest, again)
+  for _, sequence in ipairs(again) do
+    if sequence == rest.lo then
+      rest.counted = true
+    elseif is_count(sequence) and sequence > rest.lo then
+      rest.again = rest.again or {}
+      rest.again[#rest.again + 1] = sequence
+    end
+  end
+end
+
 -- Takes the head off; the next message, if there is one, starts from nothing. With the last one
 -- goes all that the row counted, whatever of it could not be read; layout 1 counted nothing in a
 -- row.
@@ -244,6 +258,7 @@ local function pop(conversation, row)
   end
   local rest = { ch = row.ch, lo = row.lo + 1, hi = row.hi, b = math.max(0, (row.b or 0) - bytes),
     tries = 0, crashes = 0, counted = false, lease_ms = row.lease_ms }
+  if row.again then begin_again(rest, row.again) end
   make_ready(conversation, rest)
   keep(conversation, rest)
 end

@@ -3,14 +3,16 @@
 -- a time to live.
 -- ARGV: clock. Gives 1.
 
-local DLC, ME, MEZ = KEYS[16], KEYS[17], KEYS[18]
+local DLC, DLX, ME, MEZ = unpack(KEYS, 16, 19)
 
 bring_back_letters()
 local old = redis.call("ZRANGEBYSCORE", DLZ, "-inf", now - 1209600000, "LIMIT", 0, 100)
 for _, name in ipairs(old) do
-  local channel = string.match(name, "^%d+ (%S+)")
+  local channel = string.match(name, "^%d+ (%S+) ")
   redis.call("HDEL", DL, name)
   redis.call("ZREM", DLZ, name)
+  -- Should it be no name, whoever asks for the letters next sees that one is missing.
+  if channel then redis.call("ZREM", DLX, "#" .. name, "@" .. channel .. " " .. name) end
   if channel and redis.call("HINCRBY", DLC, channel, -1) <= 0 then
     redis.call("HDEL", DLC, channel)
   end

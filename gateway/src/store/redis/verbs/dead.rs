@@ -20,11 +20,11 @@ static BURY: LazyLock<Script> =
 static SWEEP: LazyLock<Script> =
     script!(" flags=allow-oom", "shard.lua", "clock.lua", "letters.lua", "sweep.lua");
 static DEAD_LETTERS: LazyLock<Script> =
-    script!(" flags=no-writes", "shard.lua", "dead_letters.lua");
+    script!(" flags=allow-oom", "shard.lua", "named_letters.lua", "dead_letters.lua");
 static LOADS: LazyLock<Script> = script!(" flags=no-writes", "shard.lua", "loads.lua");
 
-/// Dead letters by id, by time, and their number by channel.
-const DEAD: [&str; 3] = ["dl", "dlz", "dlc"];
+/// Dead letters by name, their names by time, their number by channel, and their names by channel.
+pub(super) const DEAD: [&str; 4] = ["dl", "dlz", "dlc", "dlx"];
 
 impl Scripted for Bury {
     const AT_ONCE: bool = false;
@@ -45,7 +45,7 @@ impl Scripted for Bury {
 
 impl Scripted for Sweep {
     fn calls(&self) -> Vec<Call> {
-        let keys = keys(self.shard, &[DEAD[0], DEAD[1], DEAD[2], "me", "mez"]);
+        let keys = keys(self.shard, &[DEAD[0], DEAD[1], DEAD[2], DEAD[3], "me", "mez"]);
         vec![Call { script: &SWEEP, keys, arguments: Vec::new() }]
     }
 
