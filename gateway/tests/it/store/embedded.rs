@@ -131,7 +131,7 @@ async fn rows_of_a_newer_version_are_refused_with_a_sentence() {
     let database = redb::Database::open(directory.0.join("queue.redb")).unwrap();
     let transaction = database.begin_write().unwrap();
     let schema = redb::TableDefinition::<&str, u64>::new("schema");
-    transaction.open_table(schema).unwrap().insert("version", 3).unwrap();
+    transaction.open_table(schema).unwrap().insert("version", 99).unwrap();
     transaction.commit().unwrap();
     drop(database);
     let error = EmbeddedStore::open(&directory.0, clock()).err().unwrap();
