@@ -43,7 +43,6 @@ const EVERYDAY: [(&str, &[&str]); 8] = [
             "GatewayStatus",
             "RollbackStatus",
             "CommandStatus",
-            "UndeliveredStatus",
             "HistoryEntry",
         ],
     ),
