@@ -53,6 +53,9 @@ impl Scripted for ReadLetters {
 }
 
 impl Scripted for Replay {
+    // Repeated, it finds nothing: whoever asks must know.
+    const AT_ONCE: bool = false;
+
     fn calls(&self) -> Vec<Call> {
         let dedup_keys = self.letters.iter().map(|again| format!("dd:{}", again.dedup_key));
         let dedup_keys: Vec<String> = dedup_keys.collect();
@@ -80,6 +83,9 @@ impl Scripted for Replay {
 }
 
 impl Scripted for EraseLetters {
+    // Repeated, it finds nothing: whoever asks must know.
+    const AT_ONCE: bool = false;
+
     fn calls(&self) -> Vec<Call> {
         let arguments = self.numbers.iter().map(u64::to_string).collect();
         vec![Call { script: &ERASE_LETTERS, keys: keys(self.shard, &DEAD), arguments }]
@@ -91,6 +97,9 @@ impl Scripted for EraseLetters {
 }
 
 impl Scripted for EraseConversation {
+    // Repeated, it finds nothing: whoever asks must know.
+    const AT_ONCE: bool = false;
+
     fn calls(&self) -> Vec<Call> {
         let id = &self.conversation;
         let mut own =
