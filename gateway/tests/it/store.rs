@@ -46,7 +46,6 @@ mod pace;
 mod parking;
 mod promises;
 mod redis_connection;
-pub(crate) mod redis_server;
 mod redis_store;
 mod replicas;
 mod replies;

@@ -1,9 +1,10 @@
 //! A real Redis server that can be stopped and started again on the same port.
 //!
 //! Takes `redis-server` from `KANARIE_REDIS_SERVER` or `PATH`, or installs Debian's package when it may.
-//! Keeps everything, each write on disk before it is answered, so that a kill loses nothing; or is told
-//! on its command line to be otherwise. Gone when it is dropped.
+//! Promises to keep everything, as a gateway wants it; brings each write to the disk before it is answered,
+//! so that a kill loses nothing, or leaves that to the system, which is quicker. Gone when it is dropped.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
@@ -21,11 +22,6 @@ use crate::process::{self, Process};
 use crate::programs::{installed, progress};
 use crate::server::free_port;
 
-/// What a server is told so that a kill loses nothing.
-const KEEPS_ALL: [&str; 4] = ["--appendonly", "yes", "--appendfsync", "always"];
-/// What a server is told so that it writes nothing.
-const KEEPS_NOTHING: [&str; 2] = ["--appendonly", "no"];
-
 /// A Redis server, running or stopped.
 #[derive(Debug)]
 pub struct RedisServer {
@@ -33,27 +29,29 @@ pub struct RedisServer {
     port: u16,
     process: Option<Process>,
     settings: Vec<String>,
+    /// Name and password of its URL.
+    user: &'static str,
     folder: TempDir,
 }
 
 impl RedisServer {
-    /// Starts one that keeps all on a free port.
+    /// Starts one on a free port whose every write is on the disk before it is answered.
     ///
     /// # Errors
     /// There is no `redis-server`, or it does not come up.
     pub async fn start() -> Result<Self> {
-        Self::start_with(&KEEPS_ALL).await
+        Self::start_with(&["--appendfsync", "always"]).await
     }
 
-    /// Starts one that writes nothing to the disk: quick, and empty when it is started again.
+    /// Starts one that leaves it to the system when its writes reach the disk.
     ///
     /// # Errors
     /// As [`RedisServer::start`].
-    pub async fn start_forgetful() -> Result<Self> {
-        Self::start_with(&KEEPS_NOTHING).await
+    pub async fn start_quick() -> Result<Self> {
+        Self::start_with(&[]).await
     }
 
-    /// Starts one with settings as on its command line: `["--maxmemory", "8mb"]`.
+    /// Starts such a one with settings as on its command line: `["--maxmemory", "8mb"]`.
     ///
     /// # Errors
     /// As [`RedisServer::start`].
@@ -61,17 +59,18 @@ impl RedisServer {
         let settings = settings.iter().map(|text| (*text).to_owned()).collect();
         let (program, port) = (program()?, free_port()?);
         let folder = process::folder("redis")?;
-        let mut server = Self { program, port, process: None, settings, folder };
+        let mut server = Self { program, port, process: None, settings, user: "", folder };
         server.resume().await?;
         Ok(server)
     }
 
-    /// Starts a forgetful one that is the one node of a cluster, with every slot.
+    /// Starts one that is the one node of a cluster, with every slot. It does not say so to the user of
+    /// its URL: a gateway refuses a cluster, and its scripts are good for one.
     ///
     /// # Errors
     /// As [`RedisServer::start`].
     pub async fn start_as_cluster() -> Result<Self> {
-        let server = Self::start_with(&["--appendonly", "no", "--cluster-enabled", "yes"]).await?;
+        let mut server = Self::start_with(&["--cluster-enabled", "yes"]).await?;
         let client = redis::Client::open(server.url())?;
         let mut connection = client.get_multiplexed_async_connection().await?;
         let mut slots = cmd("CLUSTER");
@@ -87,12 +86,16 @@ impl RedisServer {
             }
         };
         timeout(Duration::from_secs(30), ready).await.context("a cluster of one is soon ready")?;
+        let mut user = cmd("ACL");
+        user.arg("SETUSER").arg("t").arg(["on", ">t", "~*", "&*", "+@all", "-info"].as_slice());
+        let _: String = user.query_async(&mut connection).await?;
+        server.user = "t:t@";
         Ok(server)
     }
 
     /// The URL for `--store`.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/", self.port)
+        format!("redis://{}127.0.0.1:{}/", self.user, self.port)
     }
 
     /// Where it listens.
@@ -125,6 +128,16 @@ impl RedisServer {
         self.process = None;
     }
 
+    /// Kills it and starts it again on its port, empty.
+    ///
+    /// # Errors
+    /// Its data cannot be removed, or it does not come up.
+    pub async fn restart_empty(&mut self) -> Result<()> {
+        self.kill();
+        fs::remove_dir_all(self.folder.path().join("appendonlydir"))?;
+        self.resume().await
+    }
+
     /// Starts it again with what it has kept, and waits until it answers.
     ///
     /// # Errors
@@ -132,7 +145,8 @@ impl RedisServer {
     pub async fn resume(&mut self) -> Result<()> {
         let mut command = Command::new(&self.program);
         command
-            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", "", "--dir"])
+            .args(["--bind", "127.0.0.1", "--port", &self.port.to_string(), "--save", ""])
+            .args(["--appendonly", "yes", "--appendfsync", "no", "--dir"])
             .arg(self.folder.path())
             .args(&self.settings);
         let log = self.folder.path().join("redis.log");

@@ -4,12 +4,11 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use kanarie_fakes::redis_server::RedisServer;
 use kanarie_gateway::store::redis::{RedisStore, Settings};
 use kanarie_gateway::store::{SharedStore, Store};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
-
-use crate::store::redis_server::RedisServer;
 
 /// A replica that listens, and what it has heard.
 async fn listener(server: &RedisServer) -> (SharedStore, Arc<Mutex<Vec<u32>>>, JoinHandle<()>) {
@@ -36,7 +35,7 @@ async fn until(what: &str, is_true: impl Fn() -> bool) {
 
 #[tokio::test]
 async fn a_call_is_heard_by_every_replica_that_listens() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start_quick().await.unwrap();
     let (one, heard_by_one, _task) = listener(&server).await;
     let (_other, heard_by_other, _other_task) = listener(&server).await;
     one.call(1 << 5 | 1 << 31).await.unwrap();
@@ -49,11 +48,11 @@ async fn a_call_is_heard_by_every_replica_that_listens() {
 
 #[tokio::test]
 async fn a_replica_that_lost_the_server_hears_nothing_and_then_looks_everywhere() {
-    let mut server = RedisServer::start().await;
+    let mut server = RedisServer::start_quick().await.unwrap();
     let (store, heard, _task) = listener(&server).await;
-    server.stop();
+    server.kill();
     until("it is deaf", || !store.hears()).await;
-    server.restart().await;
+    server.restart_empty().await.unwrap();
     until("it listens again", || store.hears()).await;
     assert_eq!(heard.lock().unwrap().clone(), [u32::MAX; 3], "at first, when deaf, and again");
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use kanarie_fakes::redis_server::RedisServer;
 use kanarie_gateway::store::Store;
 use kanarie_gateway::store::embedded::EmbeddedStore;
 use kanarie_gateway::store::redis::{RedisStore, Settings};
@@ -27,7 +28,6 @@ use redis::{Cmd, FromRedisValue, cmd};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::store::redis_server::RedisServer;
 use crate::store::stage::{id, lease_of, post};
 
 /// The story's clock at its end, and when everything that waited was worked off.
@@ -286,9 +286,7 @@ fn json(row: &[u8]) -> Option<serde_json::Value> {
 /// Runs the commands of a fixture, inline as they stand.
 async fn tell(server: &RedisServer, name: &str) {
     let commands = std::fs::read_to_string(fixture(name)).unwrap();
-    let url = server.url();
-    let address = url.rsplit(['/', '@']).next().unwrap();
-    let mut socket = TcpStream::connect(address).await.unwrap();
+    let mut socket = TcpStream::connect(server.address()).await.unwrap();
     for command in commands.lines() {
         socket.write_all(format!("{command}\r\n").as_bytes()).await.unwrap();
     }
@@ -319,7 +317,7 @@ async fn try_open(server: &RedisServer, now: u64) -> Result<Store, String> {
 
 #[tokio::test]
 async fn a_server_in_which_old_messages_wait_is_refused_with_a_word_of_what_to_do() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start_quick().await.unwrap();
     tell(&server, "redis-waiting.txt").await;
     let before: u64 = raw(&server, &cmd("DBSIZE")).await;
     let error = try_open(&server, END).await.err().unwrap();
@@ -332,7 +330,7 @@ async fn a_server_in_which_old_messages_wait_is_refused_with_a_word_of_what_to_d
 #[tokio::test]
 async fn a_conversation_that_waits_in_any_shard_is_enough() {
     for shard in ["{gw:00}:conv", "{gw:17}:conv", "{gw:31}:conv"] {
-        let server = RedisServer::start().await;
+        let server = RedisServer::start_quick().await.unwrap();
         raw::<String>(&server, cmd("SET").arg("{gw:sys}:key").arg(KEY)).await;
         raw::<u64>(&server, cmd("HSET").arg(shard).arg("05").arg("{}")).await;
         assert!(try_open(&server, END).await.is_err(), "{shard}");
@@ -344,7 +342,7 @@ async fn a_conversation_that_waits_in_any_shard_is_enough() {
 
 #[tokio::test]
 async fn a_drained_server_is_taken_over_with_all_that_it_remembers() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start_quick().await.unwrap();
     tell(&server, "redis-drained.txt").await;
     let store = try_open(&server, DRAINED).await.unwrap();
     assert_eq!(layout(&server).await.as_deref(), Some("2"));
@@ -357,7 +355,7 @@ async fn a_drained_server_is_taken_over_with_all_that_it_remembers() {
 
 #[tokio::test]
 async fn a_server_that_was_taken_over_counts_and_forgets_as_its_own() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start_quick().await.unwrap();
     tell(&server, "redis-drained.txt").await;
     let store = try_open(&server, DRAINED).await.unwrap();
     let admit = message("05625347a0782d446c46e1dc3ef76092", 0x99, 50);
@@ -379,7 +377,7 @@ async fn a_server_that_was_taken_over_counts_and_forgets_as_its_own() {
 
 #[tokio::test]
 async fn rows_that_an_old_gateway_wrote_after_the_take_over_are_handed_out_too() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start_quick().await.unwrap();
     raw::<String>(&server, cmd("SET").arg("{gw:sys}:layout").arg(2)).await;
     tell(&server, "redis-waiting.txt").await;
     let store = try_open(&server, END + DAY).await.unwrap();
@@ -393,7 +391,7 @@ async fn rows_that_an_old_gateway_wrote_after_the_take_over_are_handed_out_too()
 
 #[tokio::test]
 async fn a_new_server_is_of_this_layout_from_the_start() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start_quick().await.unwrap();
     try_open(&server, END).await.unwrap();
     assert_eq!(layout(&server).await.as_deref(), Some("2"));
     try_open(&server, END).await.unwrap();
@@ -403,7 +401,7 @@ async fn a_new_server_is_of_this_layout_from_the_start() {
 #[tokio::test]
 async fn a_server_of_a_newer_version_is_refused_with_a_sentence_and_left_alone() {
     for newer in ["3", "17", "not a number"] {
-        let server = RedisServer::start().await;
+        let server = RedisServer::start_quick().await.unwrap();
         raw::<String>(&server, cmd("SET").arg("{gw:sys}:layout").arg(newer)).await;
         let error = try_open(&server, END).await.err().unwrap();
         assert!(error.contains("written by a newer version"), "{error}");
@@ -414,12 +412,12 @@ async fn a_server_of_a_newer_version_is_refused_with_a_sentence_and_left_alone()
 
 #[tokio::test]
 async fn a_node_of_a_cluster_is_looked_at_key_by_key() {
-    let server = RedisServer::start_as_cluster().await;
+    let server = RedisServer::start_as_cluster().await.unwrap();
     tell(&server, "redis-waiting.txt").await;
     let error = try_open(&server, END).await.err().unwrap();
     assert!(error.contains("still wait"), "{error}");
 
-    let server = RedisServer::start_as_cluster().await;
+    let server = RedisServer::start_as_cluster().await.unwrap();
     tell(&server, "redis-drained.txt").await;
     remembers(&try_open(&server, DRAINED).await.unwrap()).await;
 }

@@ -2,19 +2,19 @@
 
 use std::time::Duration;
 
+use kanarie_fakes::redis_server::RedisServer;
 use kanarie_gateway::store::Store;
 use kanarie_gateway::store::redis::promise::Durability;
 use kanarie_gateway::store::redis::{RedisStore, Settings};
 use kanarie_queue::admit::Admission;
 use redis::{Cmd, FromRedisValue, cmd};
 
-use crate::store::redis_server::RedisServer;
 use crate::store::stage::message;
 
 #[tokio::test]
 async fn a_server_that_would_drop_messages_is_refused_by_name() {
     let settings = ["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"];
-    let server = RedisServer::start_with(&settings).await;
+    let server = RedisServer::start_with(&settings).await.unwrap();
     let error = RedisStore::open(&server.url(), Settings::default()).await.err().unwrap();
     let text = error.to_string();
     assert!(text.contains("allkeys-lru") && text.contains("noeviction"), "{text}");
@@ -22,7 +22,7 @@ async fn a_server_that_would_drop_messages_is_refused_by_name() {
 
 #[tokio::test]
 async fn a_server_without_an_append_only_file_is_refused_by_name() {
-    let server = RedisServer::start_with(&["--appendonly", "no"]).await;
+    let server = RedisServer::start_with(&["--appendonly", "no"]).await.unwrap();
     let error = RedisStore::open(&server.url(), Settings::default()).await.err().unwrap();
     let text = error.to_string();
     assert!(text.contains("appendonly yes") && text.contains("127.0.0.1"), "{text}");
@@ -34,7 +34,7 @@ async fn a_server_that_forgets_or_drops_is_used_where_that_is_allowed_and_told()
         (vec!["--appendonly", "no"], "appendonly no"),
         (vec!["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"], "allkeys-lru"),
     ] {
-        let server = RedisServer::start_with(&of).await;
+        let server = RedisServer::start_with(&of).await.unwrap();
         let settings = Settings { durability: Durability::Relaxed, ..settings() };
         let store = Store::Redis(RedisStore::open(&server.url(), settings).await.unwrap());
         assert_eq!(store.run(message(1, "SM1")).await.unwrap(), Admission::Queued);
@@ -45,14 +45,14 @@ async fn a_server_that_forgets_or_drops_is_used_where_that_is_allowed_and_told()
 
 #[tokio::test]
 async fn a_server_that_keeps_what_it_is_told_lacks_nothing() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start_quick().await.unwrap();
     let store = Store::Redis(RedisStore::open(&server.url(), settings()).await.unwrap());
     assert_eq!(store.lacks(), None);
 }
 
 #[tokio::test]
 async fn a_node_of_a_cluster_is_refused_by_name() {
-    let server = RedisServer::start_with(&["--cluster-enabled", "yes"]).await;
+    let server = RedisServer::start_with(&["--cluster-enabled", "yes"]).await.unwrap();
     for durability in [Durability::Strict, Durability::Relaxed] {
         let settings = Settings { durability, ..settings() };
         let error = RedisStore::open(&server.url(), settings).await.err().unwrap().to_string();
@@ -62,7 +62,7 @@ async fn a_node_of_a_cluster_is_refused_by_name() {
 
 #[tokio::test]
 async fn a_server_that_stops_to_keep_what_it_is_told_is_refused_when_it_is_connected_to_again() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start_quick().await.unwrap();
     let settings = Settings { beat: Duration::from_millis(250), ..Settings::default() };
     let store = Store::Redis(RedisStore::open(&server.url(), settings).await.unwrap());
     assert_eq!(store.run(message(1, "SM1")).await.unwrap(), Admission::Queued);
@@ -92,7 +92,7 @@ async fn until(holds: impl AsyncFn() -> bool) {
 
 #[tokio::test]
 async fn a_server_that_forbids_config_is_used() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start_quick().await.unwrap();
     let mut user = cmd("ACL");
     user.arg("SETUSER").arg("gateway").arg(["on", ">secret", "~*", "+@all", "-config"].as_slice());
     raw::<String>(&server, &user).await.unwrap();

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use kanarie_fakes::redis_server::RedisServer;
 use kanarie_gateway::store::Store;
 use kanarie_gateway::store::error::StoreError;
 use kanarie_gateway::store::fleet::{Acknowledgement, Heard, Heartbeat};
@@ -20,7 +21,6 @@ use kanarie_words::ids::ConversationId;
 use tokio::time::{sleep, timeout};
 
 use crate::store::fake_redis::{FakeRedis, Manner};
-use crate::store::redis_server::RedisServer;
 
 /// Long enough for an answer on a busy machine.
 const BEAT: Duration = Duration::from_millis(250);
@@ -170,32 +170,32 @@ async fn while_nothing_answers_a_verb_is_refused_without_waiting() {
 
 #[tokio::test]
 async fn a_server_that_is_away_at_the_start_is_waited_for() {
-    let mut server = RedisServer::start().await;
-    server.stop();
+    let mut server = RedisServer::start_quick().await.unwrap();
+    server.kill();
     let store = open(&server.url()).await;
     assert!(is_unavailable(&admit(&store).await));
-    server.restart().await;
+    server.restart_empty().await.unwrap();
     until_admitted(&store).await;
 }
 
 #[tokio::test]
 async fn a_real_server_may_be_stopped_and_started() {
-    let mut server = RedisServer::start().await;
+    let mut server = RedisServer::start_quick().await.unwrap();
     let store = open(&server.url()).await;
     assert_eq!(admit(&store).await.unwrap(), Admission::Queued);
-    server.stop();
+    server.kill();
     until(|| store.ping().now_or_never().is_some_and(|answer| answer.is_err())).await;
     assert!(is_unavailable(&admit(&store).await));
-    server.restart().await;
+    server.restart_empty().await.unwrap();
     until_admitted(&store).await;
 }
 
 #[tokio::test]
 async fn a_server_that_lost_its_data_has_other_epochs() {
-    let mut server = RedisServer::start().await;
+    let mut server = RedisServer::start_quick().await.unwrap();
     let store = open(&server.url()).await;
     let before = store.run(ReadCounts { channels: Vec::new() }).await.unwrap().epochs;
-    server.restart().await;
+    server.restart_empty().await.unwrap();
     until_admitted(&store).await;
     let after = store.run(ReadCounts { channels: Vec::new() }).await.unwrap().epochs;
     assert_ne!(after, before);
@@ -203,7 +203,7 @@ async fn a_server_that_lost_its_data_has_other_epochs() {
 
 #[tokio::test]
 async fn a_server_that_lost_its_data_is_told_every_route_again() {
-    let mut server = RedisServer::start().await;
+    let mut server = RedisServer::start_quick().await.unwrap();
     let store = open(&server.url()).await;
     let heartbeat = Heartbeat {
         replica: "gateway-0".parse().unwrap(),
@@ -216,7 +216,7 @@ async fn a_server_that_lost_its_data_is_told_every_route_again() {
         store.heartbeat(heartbeat.clone()).await.unwrap(),
         Heard::Done { asked: None, live: 1 }
     );
-    server.restart().await;
+    server.restart_empty().await.unwrap();
     until_admitted(&store).await;
     assert_eq!(
         store.heartbeat(heartbeat.clone()).await.unwrap(),

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::future::join_all;
+use kanarie_fakes::redis_server::RedisServer;
 use kanarie_gateway::store::Store;
 use kanarie_gateway::store::error::StoreError;
 use kanarie_gateway::store::fleet::{Heard, Heartbeat};
@@ -26,7 +27,6 @@ use kanarie_words::class::Class;
 use kanarie_words::ids::{ConversationId, RevisionName, StoreKey};
 use redis::{Cmd, FromRedisValue, cmd};
 
-use crate::store::redis_server::RedisServer;
 use crate::store::stage::{START, canary, id, intent, lease_of, message, post};
 
 /// Memory of the small server: enough for itself and a few thousand rows.
@@ -34,7 +34,7 @@ const SMALL: [&str; 4] = ["--maxmemory", "8mb", "--maxmemory-policy", "noevictio
 
 #[tokio::test]
 async fn a_hundred_copies_at_two_gateways_are_one_admission() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start_quick().await.unwrap();
     let gateways = [open(&server).await, open(&server).await];
     let copies = (0..100).map(|copy| gateways[copy % 2].run(message(1, "SM1")));
     let answers = join_all(copies).await.into_iter().map(Result::unwrap);
@@ -45,7 +45,7 @@ async fn a_hundred_copies_at_two_gateways_are_one_admission() {
 
 #[tokio::test]
 async fn of_sixty_messages_at_once_from_one_sender_fifty_are_queued() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start_quick().await.unwrap();
     let gateways = [open(&server).await, open(&server).await];
     let messages = (0..60).map(|at| gateways[at % 2].run(message(1, &format!("SM{at}"))));
     let answers = join_all(messages).await.into_iter().map(Result::unwrap);
@@ -56,7 +56,7 @@ async fn of_sixty_messages_at_once_from_one_sender_fifty_are_queued() {
 
 #[tokio::test]
 async fn two_gateways_have_one_key() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start_quick().await.unwrap();
     let (one, other) = (open(&server).await, open(&server).await);
     let (one, other) = tokio::join!(one.key(), other.key());
     assert_eq!(one.unwrap(), other.unwrap());
@@ -64,7 +64,7 @@ async fn two_gateways_have_one_key() {
 
 #[tokio::test]
 async fn without_a_given_clock_the_time_is_the_servers() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start_quick().await.unwrap();
     let store = open(&server).await;
     store.run(message(1, "SM1")).await.unwrap();
     let before = millis(&server).await;
@@ -75,7 +75,7 @@ async fn without_a_given_clock_the_time_is_the_servers() {
 
 #[tokio::test]
 async fn scripts_that_the_server_forgot_are_given_to_it_again() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start_quick().await.unwrap();
     let store = open(&server).await;
     store.run(message(1, "SM1")).await.unwrap();
     raw::<String>(&server, cmd("SCRIPT").arg("FLUSH")).await.unwrap();
@@ -84,7 +84,7 @@ async fn scripts_that_the_server_forgot_are_given_to_it_again() {
 
 #[tokio::test]
 async fn a_wrong_password_makes_the_store_unavailable_and_is_not_shown() {
-    let server = RedisServer::start_with(&["--requirepass", "right-one"]).await;
+    let server = RedisServer::start_with(&["--requirepass", "right-one"]).await.unwrap();
     let url = server.url().replace("redis://", "redis://:hunter2@");
     let store = Store::Redis(RedisStore::open(&url, settings()).await.unwrap());
     let error = store.run(message(1, "SM1")).await.unwrap_err();
@@ -94,7 +94,7 @@ async fn a_wrong_password_makes_the_store_unavailable_and_is_not_shown() {
 
 #[tokio::test]
 async fn when_memory_is_full_nothing_is_admitted_and_draining_goes_on() {
-    let server = RedisServer::start_with(&SMALL).await;
+    let server = RedisServer::start_with(&SMALL).await.unwrap();
     let store = open(&server).await;
     fill(&store).await;
     let (_, lease) = claim(&store, "a").await;
@@ -106,7 +106,7 @@ async fn when_memory_is_full_nothing_is_admitted_and_draining_goes_on() {
 
 #[tokio::test]
 async fn when_memory_is_full_the_other_verbs_of_an_owner_still_work() {
-    let server = RedisServer::start_with(&SMALL).await;
+    let server = RedisServer::start_with(&SMALL).await.unwrap();
     let store = open(&server).await;
     fill(&store).await;
     let (_, lease) = claim(&store, "a").await;
@@ -126,7 +126,7 @@ async fn when_memory_is_full_the_other_verbs_of_an_owner_still_work() {
 
 #[tokio::test]
 async fn a_dead_letter_loses_its_text_24_hours_after_it_ended_and_nothing_else() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start_quick().await.unwrap();
     let (store, clock) = open_at_start(&server).await;
     for sid in ["SM1", "SM2"] {
         store.run(message(1, sid)).await.unwrap();
@@ -148,7 +148,7 @@ async fn a_dead_letter_loses_its_text_24_hours_after_it_ended_and_nothing_else()
 
 #[tokio::test]
 async fn the_rows_of_a_drained_shard_are_gone() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start_quick().await.unwrap();
     let store = open(&server).await;
     work_a_message(&store).await;
     assert_eq!(rows_of_a_queue(&server).await, Vec::<String>::new());
@@ -159,7 +159,7 @@ async fn the_rows_of_a_drained_shard_are_gone() {
 
 #[tokio::test]
 async fn what_is_only_remembered_has_a_time_to_live() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start_quick().await.unwrap();
     let store = open(&server).await;
     work_a_message(&store).await;
     let id = message(1, "SM1").conversation;
@@ -172,7 +172,7 @@ async fn what_is_only_remembered_has_a_time_to_live() {
 
 #[tokio::test]
 async fn nothing_that_waited_for_an_agent_leaves_a_row_behind() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start_quick().await.unwrap();
     let store = open(&server).await;
     for number in 1..=3 {
         store.run(message(number, &format!("SM{number}"))).await.unwrap();
@@ -191,7 +191,7 @@ async fn nothing_that_waited_for_an_agent_leaves_a_row_behind() {
 
 #[tokio::test]
 async fn leases_that_are_lost_taken_over_or_buried_leave_no_nonce_behind() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start_quick().await.unwrap();
     let (store, clock) = open_at_start(&server).await;
     for sid in ["SM1", "SM2"] {
         store.run(message(1, sid)).await.unwrap();
@@ -209,7 +209,7 @@ async fn leases_that_are_lost_taken_over_or_buried_leave_no_nonce_behind() {
 
 #[tokio::test]
 async fn an_empty_envelope_is_counted_like_any_other() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start_quick().await.unwrap();
     let store = open(&server).await;
     let empty = |channel: &str, sid: &str| Admit {
         channel: id(channel),
@@ -243,7 +243,7 @@ async fn cost_of_a_claim(server: &RedisServer, store: &Store, nonce: &str) -> u6
 
 #[tokio::test]
 async fn a_claim_costs_the_same_however_many_leases_there_are() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start_quick().await.unwrap();
     let store = open(&server).await;
     let mut costs = Vec::new();
     for number in 0..=200 {
@@ -264,7 +264,7 @@ async fn a_claim_costs_the_same_however_many_leases_there_are() {
 
 #[tokio::test]
 async fn a_key_that_the_server_lost_is_brought_back_by_the_next_heartbeat() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start_quick().await.unwrap();
     let store = open(&server).await;
     let key = store.key().await.unwrap();
     let beat = heartbeat(key);
@@ -279,7 +279,7 @@ async fn a_key_that_the_server_lost_is_brought_back_by_the_next_heartbeat() {
 
 #[tokio::test]
 async fn a_server_that_was_emptied_and_given_another_key_says_so() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start_quick().await.unwrap();
     let store = open(&server).await;
     let old = store.key().await.unwrap();
     assert_eq!(
@@ -300,7 +300,7 @@ async fn a_server_that_was_emptied_and_given_another_key_says_so() {
 
 #[tokio::test]
 async fn a_cluster_node_runs_every_script_so_none_touches_another_slot() {
-    let server = RedisServer::start_as_cluster().await;
+    let server = RedisServer::start_as_cluster().await.unwrap();
     let store = open(&server).await;
     work_a_message(&store).await;
     store.run(message(2, "SM2")).await.unwrap();

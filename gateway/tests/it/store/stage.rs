@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use kanarie_fakes::redis_server::RedisServer;
 use kanarie_gateway::store::embedded::EmbeddedStore;
 use kanarie_gateway::store::redis::call::Scripted;
 use kanarie_gateway::store::redis::{RedisStore, Settings};
@@ -30,8 +31,6 @@ use kanarie_queue::sweep::Sweep;
 use kanarie_words::class::Class;
 use kanarie_words::ids::{ConversationId, InvalidId, Nonce};
 use kanarie_words::track::Track;
-
-use crate::store::redis_server::RedisServer;
 
 /// The first time, in Unix milliseconds.
 pub(crate) const START: u64 = 1_700_000_000_000;
@@ -60,7 +59,7 @@ impl Stage {
 
     /// The Redis store over a server of its own.
     pub(crate) async fn redis() -> Self {
-        let server = RedisServer::start().await;
+        let server = RedisServer::start_quick().await.unwrap();
         let clock = Arc::new(AtomicU64::new(START));
         let settings = Settings {
             beat: Duration::from_secs(20),

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kanarie_crds::route::RouteLimits;
+use kanarie_fakes::redis_server::RedisServer;
 use kanarie_gateway::callback::SegmentId;
 use kanarie_gateway::deliveries;
 use kanarie_gateway::envelope;
@@ -23,7 +24,6 @@ use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 use tokio::sync::watch;
 
-use crate::store::redis_server::RedisServer;
 use crate::worker::agents::{HttpAgent, Next};
 use crate::worker::twilio::Next as Send;
 use crate::worker::world::{Running, UID, World, breathe, eventually, http, route};
@@ -127,7 +127,7 @@ async fn breathe_a_while() {
 
 #[tokio::test]
 async fn a_message_that_comes_alone_costs_three_trips_to_redis() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start_quick().await.unwrap();
     let (world, _agent) = on_redis(&server).await;
     let running = working(&world).await;
     // The server learns the scripts.
@@ -146,7 +146,7 @@ async fn a_message_that_comes_alone_costs_three_trips_to_redis() {
 
 #[tokio::test]
 async fn reports_of_what_this_replica_has_recorded_cost_no_trip_and_others_one() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start_quick().await.unwrap();
     let (mut world, _agent) = on_redis(&server).await;
     let running = working(&world).await;
     assert_eq!(world.post(&running, 1, "SM1", "Hallo").await, 200);
@@ -187,7 +187,7 @@ async fn hear_of_sixty_four(world: &World) {
 
 #[tokio::test]
 async fn sixty_four_reports_cost_one_trip_to_redis_and_what_it_has_costs_none() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start_quick().await.unwrap();
     let (world, _agent) = on_redis(&server).await;
     let before = scripts(&server).await;
     hear_of_sixty_four(&world).await;
@@ -251,7 +251,7 @@ async fn without_a_free_place_a_turn_claims_three_more_heads_and_then_lets_other
 
 #[tokio::test]
 async fn of_several_replicas_each_books_its_sends_with_the_store() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start_quick().await.unwrap();
     let (world, _agent) = on_redis(&server).await;
     world.meet_another_replica().await;
     let running = working(&world).await;
@@ -280,7 +280,7 @@ async fn commands(server: &RedisServer) -> usize {
 
 #[tokio::test]
 async fn a_fleet_of_three_at_rest_makes_less_than_ten_commands_a_second() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start_quick().await.unwrap();
     let (world, _agent) = on_redis(&server).await;
     let _fleet = [world.work().await, world.work().await, world.work().await];
     eventually("a subscription", || world.store.hears()).await;
@@ -294,7 +294,7 @@ async fn a_fleet_of_three_at_rest_makes_less_than_ten_commands_a_second() {
 
 #[tokio::test]
 async fn what_a_replica_leaves_to_others_is_taken_at_once() {
-    let server = RedisServer::start().await;
+    let server = RedisServer::start_quick().await.unwrap();
     let (world, _agent) = on_redis(&server).await;
     world.meet_another_replica().await;
     let _running = working(&world).await;
