@@ -10,8 +10,13 @@
 //! end so, to the webhook's URL itself, and the message endpoint settles it just the same. So no
 //! second URL has to be configured, and the one that is known to arrive is used: a `statusURL` in
 //! the channel would be one more field to get wrong. Any verified callback proves that Twilio has
-//! the reply, so the id is all that the line needs; what it says beyond that is `deliveries.rs`'s. `o=`, the parameter's former name, is still read:
-//! callbacks of replies from before an upgrade come after it.
+//! the reply, so the id is all that the line needs; what it says beyond that is `deliveries.rs`'s.
+//! `o=`, the parameter's former name, is still read: callbacks of replies from before an upgrade come
+//! after it.
+//!
+//! The id is a capability: whoever has a channel's token can sign a callback that names any
+//! conversation, so what keeps one tenant from settling, marking or waking another's reply is that
+//! the intent's id is 128 random bits and is told to nobody but Twilio, in the URL of that reply.
 
 use std::fmt;
 

@@ -3,19 +3,21 @@
 //! Takes status callbacks that were verified, without waiting; tells the store of up to 64 of them at
 //! once, 200 ms after the first at the latest, and counts and logs what its answer calls a change: so
 //! one change counts once over a whole fleet. What the store is known to have costs it nothing. Holds so
-//! many while the store is away; what comes beyond is dropped and counted. Never delays a callback's
-//! answer, and never wakes or ends a turn: `reports.rs` does.
+//! many while the store is away, and of one channel never more than places are left to the others; what
+//! comes beyond is dropped and counted. Never delays a callback's answer, and never wakes or ends a
+//! turn: `reports.rs` does.
 
 mod known;
 mod told;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use kanarie_crds::route::ChannelRef;
 use kanarie_queue::deliveries::NoteDeliveries;
 use kanarie_queue::delivery::{Delivery, SegmentReport};
+use kanarie_words::ids::ChannelUid;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -60,10 +62,18 @@ pub struct Deliveries(Arc<Waiting>);
 
 #[derive(Debug, Default)]
 struct Waiting {
-    reports: Mutex<VecDeque<Taken>>,
+    reports: Mutex<Reports>,
     /// The first of a batch came, or the last.
     came: Notify,
     known: Known,
+}
+
+/// Reports that wait, in the order in which they came.
+#[derive(Debug, Default)]
+struct Reports {
+    all: VecDeque<Taken>,
+    /// How many are of each channel.
+    of: BTreeMap<ChannelUid, usize>,
 }
 
 /// A report and its channel as people name it.
@@ -86,13 +96,7 @@ impl Deliveries {
         if !self.0.known.is_news(&report) {
             return;
         }
-        let waiting = self.reports(|reports| {
-            if reports.len() < MOST {
-                reports.push_back(Taken { channel: name, report });
-                return Some(reports.len());
-            }
-            None
-        });
+        let waiting = self.reports(|reports| reports.take_in(Taken { channel: name, report }));
         match waiting {
             None => emit(DeliveryEvent::Dropped { reports: 1 }),
             Some(1 | BATCH) => self.0.came.notify_one(),
@@ -105,7 +109,7 @@ impl Deliveries {
     }
 
     fn len(&self) -> usize {
-        self.reports(|reports| reports.len())
+        self.reports(|reports| reports.all.len())
     }
 
     /// Waits for a batch: for the first report, and then for others until the batch is full or late.
@@ -123,11 +127,39 @@ impl Deliveries {
     }
 
     fn take(&self) -> Vec<Taken> {
-        self.reports(|reports| reports.drain(..reports.len().min(BATCH)).collect())
+        self.reports(Reports::batch)
     }
 
-    fn reports<T>(&self, with: impl FnOnce(&mut VecDeque<Taken>) -> T) -> T {
+    fn reports<T>(&self, with: impl FnOnce(&mut Reports) -> T) -> T {
         with(&mut self.0.reports.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Reports {
+    /// Takes one in and gives how many wait then; none when there is no place for it. Whoever holds a
+    /// channel's token can sign as many callbacks as he likes, so each channel leaves to all others as
+    /// many places as it has.
+    fn take_in(&mut self, taken: Taken) -> Option<usize> {
+        let free = MOST.saturating_sub(self.all.len());
+        let own = self.of.get(&taken.report.channel).copied().unwrap_or_default();
+        if own >= free {
+            return None;
+        }
+        self.of.insert(taken.report.channel.clone(), own + 1);
+        self.all.push_back(taken);
+        Some(self.all.len())
+    }
+
+    fn batch(&mut self) -> Vec<Taken> {
+        let batch: Vec<Taken> = self.all.drain(..self.all.len().min(BATCH)).collect();
+        for taken in &batch {
+            let Some(own) = self.of.get_mut(&taken.report.channel) else { continue };
+            *own -= 1;
+            if *own == 0 {
+                self.of.remove(&taken.report.channel);
+            }
+        }
+        batch
     }
 }
 
@@ -220,7 +252,11 @@ mod tests {
     use crate::store::{SharedStore, Store};
 
     fn channel() -> ChannelRef {
-        let uid = "u-1".parse().unwrap();
+        channel_of(1)
+    }
+
+    fn channel_of(uid: u32) -> ChannelRef {
+        let uid = format!("u-{uid}").parse().unwrap();
         ChannelRef { namespace: "shop".to_owned(), name: "care".to_owned(), uid }
     }
 
@@ -253,8 +289,25 @@ mod tests {
     async fn so_many_wait_and_no_more() {
         let deliveries = Deliveries::default();
         let many = u32::try_from(MOST).unwrap() + 10;
-        (0..many).for_each(|nth| deliveries.note(&channel(), &id(nth), "sent", None));
+        for uid in 0..20 {
+            (0..many).for_each(|nth| deliveries.note(&channel_of(uid), &id(nth), "sent", None));
+        }
         assert_eq!(deliveries.len(), MOST);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_channel_that_reports_without_end_leaves_places_to_all_others() {
+        let deliveries = Deliveries::default();
+        let many = u32::try_from(2 * MOST).unwrap();
+        (0..many).for_each(|nth| deliveries.note(&channel_of(1), &id(nth), "sent", None));
+        assert_eq!(deliveries.len(), MOST / 2);
+        (0..100).for_each(|nth| deliveries.note(&channel_of(2), &id(nth), "sent", None));
+        assert_eq!(deliveries.len(), MOST / 2 + 100);
+        while !deliveries.is_empty() {
+            deliveries.take();
+        }
+        (0..many).for_each(|nth| deliveries.note(&channel_of(1), &id(nth), "sent", None));
+        assert_eq!(deliveries.len(), MOST / 2, "what was told takes no place");
     }
 
     #[tokio::test(start_paused = true)]

@@ -215,6 +215,7 @@ impl Inbound {
     }
 
     /// Any callback proves that Twilio has the reply, whatever became of it: its conversation goes on.
+    /// The channel that signed it need not be the reply's: knowing the id is the proof (`callback.rs`).
     async fn settle(
         &self,
         callback: StatusCallback,
