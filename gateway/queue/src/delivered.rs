@@ -2,8 +2,10 @@
 //!
 //! Takes reports one after the other, says of each whether it changed its segment; keeps the last eight
 //! segments of a conversation for two minutes, because Twilio repeats and reverses within one, and what a
-//! channel could not deliver for 14 days. Its time is never before its own last change. Never reads a
-//! clock.
+//! channel could not deliver for 14 days. Keeps no more than so many conversations, for whoever signs
+//! callbacks may name as many as he likes: the oldest go, and a repetition of theirs is a change. Its
+//! time is never before its own last change, unless the clock was put back by more than a shard waits
+//! for (`clock.rs`). Never reads a clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +13,7 @@ use kanarie_words::Millis;
 use kanarie_words::ids::{ChannelUid, ConversationId, IntentId};
 use serde::{Deserialize, Serialize};
 
+use crate::clock::STANDS_MS;
 use crate::delivery::{Delivery, SegmentReport};
 use crate::rows::{KeptRow, Row, json};
 use crate::shard::Kept;
@@ -18,13 +21,16 @@ use crate::shard::Kept;
 /// Segments that are remembered per conversation.
 const SEGMENTS: usize = 8;
 
+/// Conversations that are remembered at most, two minutes at 270 new ones a second.
+const CONVERSATIONS: usize = 32_768;
+
 /// How long they are, after their last change.
 const SEGMENTS_MS: u64 = 120_000;
 
 /// How long a channel's undelivered replies are told after the last one: 14 days, as dead letters are.
 const UNDELIVERED_MS: u64 = 14 * 86_400_000;
 
-/// Rows that one call forgets at most: more than a batch can add.
+/// Rows of each kind that one call forgets at most: more than a batch can add.
 const FORGOTTEN: usize = 256;
 
 /// All that is remembered of deliveries.
@@ -64,18 +70,59 @@ impl Deliveries {
         if changed.contains(&true) {
             self.now = now;
         }
-        self.forget();
+        self.forget(now);
         changed
     }
 
-    /// Channels with undelivered replies.
-    pub(crate) fn undelivered(&self, now: Millis) -> impl Iterator<Item = (&ChannelUid, &Counted)> {
-        self.undelivered.iter().filter(move |(_, counted)| counted.until() > now)
+    /// Channels with undelivered replies, and none of them in the future.
+    pub(crate) fn undelivered(
+        &self,
+        clock: Millis,
+    ) -> impl Iterator<Item = (&ChannelUid, Counted)> {
+        let is_put_back = self.now.saturating_sub(clock) > STANDS_MS;
+        let now = if is_put_back { clock } else { clock.max(self.now) };
+        let counted = self.undelivered.iter().filter(move |(_, counted)| counted.until() > now);
+        counted.map(move |(channel, counted)| (channel, counted.not_after(now)))
     }
 
-    /// Never before a change that was made.
-    pub(crate) fn time(&self, now: Millis) -> Millis {
-        now.max(self.now)
+    /// Drops what has ended, though nobody reports.
+    pub(crate) fn sweep(&mut self, now: Millis) {
+        let now = self.time(now);
+        self.forget(now);
+    }
+
+    /// Drops what is remembered of a conversation's last segments.
+    pub(crate) fn erase(&mut self, now: Millis, conversation: &ConversationId) {
+        self.time(now);
+        self.drop_segments(conversation);
+    }
+
+    /// Never before a change that was made, unless the clock was put back by more than that.
+    fn time(&mut self, clock: Millis) -> Millis {
+        if self.now.saturating_sub(clock) > STANDS_MS {
+            self.put_back(clock);
+        }
+        clock.max(self.now)
+    }
+
+    /// Believes a clock that is so far behind: what was stamped ahead of it is stamped anew.
+    fn put_back(&mut self, now: Millis) {
+        self.now = now;
+        let latest = now.saturating_add(SEGMENTS_MS);
+        for (conversation, kept) in self.segments.iter_mut().filter(|(_, of)| of.until > latest) {
+            let name = Remembered::Segments(conversation.clone());
+            self.ends.remove(&(kept.until, name.clone()));
+            kept.until = latest;
+            self.ends.insert((latest, name.clone()));
+            self.dirty.insert(name);
+        }
+        for (channel, counted) in self.undelivered.iter_mut().filter(|(_, of)| of.at > now) {
+            let name = Remembered::Undelivered(channel.clone());
+            self.ends.remove(&(counted.until(), name.clone()));
+            *counted = counted.not_after(now);
+            self.ends.insert((counted.until(), name.clone()));
+            self.dirty.insert(name);
+        }
     }
 
     /// Whether the report changed its segment.
@@ -135,19 +182,36 @@ impl Deliveries {
         self.dirty.insert(name);
     }
 
-    /// Drops what has ended. Nobody else does: without reports there is nothing to make room for.
-    fn forget(&mut self) {
-        for _ in 0..FORGOTTEN {
-            if self.ends.first().is_none_or(|(until, _)| *until > self.now) {
-                return;
+    /// Drops what has ended, and the oldest of too many conversations. What was dropped has ended for
+    /// good.
+    fn forget(&mut self, now: Millis) {
+        for _ in 0..2 * FORGOTTEN {
+            if self.ends.first().is_none_or(|(until, _)| *until > now) {
+                break;
             }
-            let Some((_, name)) = self.ends.pop_first() else { return };
+            self.now = now;
+            let Some((_, name)) = self.ends.pop_first() else { break };
             match &name {
                 Remembered::Segments(conversation) => drop(self.segments.remove(conversation)),
                 Remembered::Undelivered(channel) => drop(self.undelivered.remove(channel)),
             }
             self.dirty.insert(name);
         }
+        for _ in 0..FORGOTTEN.min(self.segments.len().saturating_sub(CONVERSATIONS)) {
+            let oldest = self.ends.iter().find_map(|(_, name)| match name {
+                Remembered::Segments(conversation) => Some(conversation.clone()),
+                Remembered::Undelivered(_) => None,
+            });
+            let Some(oldest) = oldest else { return };
+            self.drop_segments(&oldest);
+        }
+    }
+
+    fn drop_segments(&mut self, conversation: &ConversationId) {
+        let Some(kept) = self.segments.remove(conversation) else { return };
+        let name = Remembered::Segments(conversation.clone());
+        self.ends.remove(&(kept.until, name.clone()));
+        self.dirty.insert(name);
     }
 
     /// Takes a row, as [`Deliveries::take_changes`] names it after `sys:`; none when it is no such.
@@ -212,5 +276,9 @@ impl Deliveries {
 impl Counted {
     fn until(&self) -> Millis {
         self.at.saturating_add(UNDELIVERED_MS)
+    }
+
+    fn not_after(self, now: Millis) -> Self {
+        Self { at: self.at.min(now), ..self }
     }
 }

@@ -49,7 +49,6 @@ impl Verb for SumUndelivered {
     type Answer = Vec<Undelivered>;
 
     fn apply(self, queue: &mut Queue, now: Millis) -> Vec<Undelivered> {
-        let now = queue.deliveries.time(now);
         queue
             .deliveries
             .undelivered(now)

@@ -25,8 +25,8 @@ pub struct EraseLetters {
     pub numbers: Vec<u64>,
 }
 
-/// Erases what waits in a conversation, its reply, what is remembered of it, and whether it was
-/// counted for one of these channels.
+/// Erases what waits in a conversation, its reply, what is remembered of it and of the delivery of its
+/// last segments, and whether it was counted for one of these channels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EraseConversation {
     /// The conversation.
@@ -68,6 +68,7 @@ impl Verb for EraseConversation {
 
     fn apply(self, queue: &mut Queue, now: Millis) -> Erased {
         let Self { conversation, channels } = self;
+        queue.deliveries.erase(now, &conversation);
         let (shard, now) = queue.shard_at(&conversation, now);
         let erased = erase_waiting(shard, now, &conversation);
         forget(shard, &conversation);

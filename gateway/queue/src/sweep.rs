@@ -21,7 +21,7 @@ const TEXT_MS: u64 = 86_400_000;
 const LETTER_MS: u64 = 14 * 86_400_000;
 
 /// Drops texts of dead letters after a day, dead letters after 14 days, and memory of SIDs, limits,
-/// replies and evidence whose time is over.
+/// replies and evidence whose time is over; and what is remembered of deliveries, which is of no shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sweep {
     /// The shard, below 32.
@@ -32,6 +32,7 @@ impl Verb for Sweep {
     type Answer = ();
 
     fn apply(self, queue: &mut Queue, now: Millis) {
+        queue.deliveries.sweep(now);
         let Some(shard) = queue.shards.get_mut(usize::from(self.shard)) else { return };
         let now = shard.time(now);
         shard.bring_back_letters(now);

@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kanarie_queue::deliveries::{NoteDeliveries, SumUndelivered, Undelivered};
 use kanarie_queue::delivery::{Delivery, DeliveryStatus, SegmentReport};
+use kanarie_queue::erase::EraseConversation;
 use kanarie_queue::queue::Queue;
+use kanarie_queue::sweep::Sweep;
 use kanarie_words::Millis;
+use kanarie_words::ids::ConversationId;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, proptest};
 
 use crate::words::{DAY, channel, conversation, intent_id, new_queue};
@@ -139,12 +142,79 @@ fn only_a_change_is_a_row_and_what_is_forgotten_is_none() {
 }
 
 #[test]
-fn a_clock_that_steps_back_brings_nothing_back() {
+fn a_clock_that_steps_back_a_minute_at_most_brings_nothing_back() {
     let mut queue = new_queue();
     note(&mut queue, 1_000_000, &[report(1, "sent", 0)]);
-    assert_eq!(note(&mut queue, 0, &[report(1, "sent", 0)]), [false]);
-    assert_eq!(note(&mut queue, 0, &[report(2, "failed", 1)]), [true]);
-    assert_eq!(undelivered(&mut queue, 0), [(1, Some(1), 1_000_000)]);
+    assert_eq!(note(&mut queue, 940_000, &[report(1, "sent", 0)]), [false]);
+    assert_eq!(note(&mut queue, 940_000, &[report(2, "failed", 1)]), [true]);
+    assert_eq!(undelivered(&mut queue, 940_000), [(1, Some(1), 1_000_000)]);
+}
+
+#[test]
+fn a_clock_that_was_put_back_further_is_believed_and_nothing_stays_ahead_of_it() {
+    let mut queue = new_queue();
+    note(&mut queue, 30 * DAY, &[report(1, "sent", 0), report(2, "failed", 1)]);
+    assert_eq!(undelivered(&mut queue, 0), [(1, Some(1), 0)], "though only asked");
+    assert_eq!(note(&mut queue, 0, &[report(1, "sent", 0), report(3, "sent", 0)]), [false, true]);
+    assert_eq!(undelivered(&mut queue, 0), [(1, Some(1), 0)]);
+    queue.take_changes();
+    queue.run(120_000, Sweep { shard: 0 });
+    assert_eq!(rows_gone(&mut queue), BTreeSet::from([1, 2, 3].map(row)));
+    assert_eq!(undelivered(&mut queue, 14 * DAY), []);
+}
+
+#[test]
+fn what_has_ended_goes_with_the_sweep_though_nobody_reports() {
+    let mut queue = new_queue();
+    note(&mut queue, 0, &[report(1, "sent", 0), report(2, "sent", 0)]);
+    queue.take_changes();
+    queue.run(119_999, Sweep { shard: 31 });
+    assert_eq!(rows_gone(&mut queue), BTreeSet::new());
+    queue.run(120_000, Sweep { shard: 31 });
+    assert_eq!(rows_gone(&mut queue), BTreeSet::from([1, 2].map(row)));
+}
+
+#[test]
+fn what_is_remembered_of_an_erased_conversation_goes_with_it() {
+    let mut queue = new_queue();
+    note(&mut queue, 0, &[report(1, "sent", 0), report(2, "sent", 0)]);
+    queue.take_changes();
+    let erase = EraseConversation { conversation: conversation(1), channels: Vec::new() };
+    queue.run(1, erase);
+    assert_eq!(rows_gone(&mut queue), BTreeSet::from([row(1)]));
+    assert_eq!(note(&mut queue, 2, &[report(1, "sent", 0), report(2, "sent", 0)]), [true, false]);
+}
+
+#[test]
+fn whoever_names_conversations_without_end_makes_the_oldest_go_and_no_more_room() {
+    let mut queue = new_queue();
+    let of = |nth: u32| {
+        let bytes = [nth.to_be_bytes(); 4].concat().try_into().unwrap();
+        SegmentReport { conversation: ConversationId::from_bytes(bytes), ..report(1, "sent", 0) }
+    };
+    let mut rows = BTreeSet::new();
+    for batch in (0..40_000).collect::<Vec<u32>>().chunks(64) {
+        let reports: Vec<SegmentReport> = batch.iter().map(|nth| of(*nth)).collect();
+        note(&mut queue, u64::from(batch[0] / 1_000), &reports);
+        for row in queue.take_changes().into_iter().filter(|row| row.key.starts_with("sys:st:")) {
+            if row.value.is_some() {
+                rows.insert(row.key)
+            } else {
+                rows.remove(&row.key)
+            };
+        }
+    }
+    assert_eq!(rows.len(), 32_768);
+    assert_eq!(note(&mut queue, 40, &[of(39_999), of(0)]), [false, true]);
+}
+
+fn row(number: u8) -> String {
+    format!("sys:st:{}", conversation(number))
+}
+
+fn rows_gone(queue: &mut Queue) -> BTreeSet<String> {
+    let gone = queue.take_changes().into_iter().filter(|row| row.value.is_none());
+    gone.map(|row| row.key).collect()
 }
 
 #[test]

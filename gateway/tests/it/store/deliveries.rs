@@ -2,7 +2,9 @@
 
 use kanarie_queue::deliveries::{NoteDeliveries, SumUndelivered, Undelivered};
 use kanarie_queue::delivery::{Delivery, SegmentReport};
-use redis::cmd;
+use kanarie_queue::sweep::Sweep;
+use kanarie_words::ids::ConversationId;
+use redis::{FromRedisValue, cmd};
 
 use crate::store::stage::{START, Stage, conversation, id};
 
@@ -17,7 +19,9 @@ on_both_stores!(
     a_reply_that_was_delivered_after_all_is_not_told_of,
     the_last_eight_segments_are_remembered_for_two_minutes,
     a_channel_is_told_of_for_fourteen_days,
-    a_clock_that_steps_back_brings_nothing_back,
+    a_clock_that_steps_back_a_minute_at_most_brings_nothing_back,
+    a_clock_that_was_put_back_further_is_believed,
+    what_is_remembered_of_an_erased_conversation_goes_with_it,
     a_batch_of_sixty_four_customers_is_taken_at_once,
 );
 
@@ -118,13 +122,34 @@ async fn a_channel_is_told_of_for_fourteen_days(stage: &Stage) {
     assert_eq!(stage.run(SumUndelivered).await, [anew]);
 }
 
-async fn a_clock_that_steps_back_brings_nothing_back(stage: &Stage) {
-    stage.at(500_000);
+async fn a_clock_that_steps_back_a_minute_at_most_brings_nothing_back(stage: &Stage) {
+    stage.at(60_000);
     note(stage, [report(1, "sent", 0)]).await;
     stage.at(0);
     assert_eq!(note(stage, [report(1, "sent", 0)]).await, [false]);
     assert_eq!(note(stage, [report(2, "failed", 1)]).await, [true]);
-    assert_eq!(stage.run(SumUndelivered).await, [told("shop", 1, Some(1), 500_000)]);
+    assert_eq!(stage.run(SumUndelivered).await, [told("shop", 1, Some(1), 60_000)]);
+}
+
+async fn a_clock_that_was_put_back_further_is_believed(stage: &Stage) {
+    stage.at(30 * DAY_MS);
+    note(stage, [report(1, "sent", 0), report(2, "failed", 1)]).await;
+    stage.at(0);
+    assert_eq!(stage.run(SumUndelivered).await, [told("shop", 1, Some(1), 0)], "only asked");
+    let batch = [report(1, "sent", 0), report(3, "sent", 0)];
+    assert_eq!(note(stage, batch.clone()).await, [false, true]);
+    assert_eq!(stage.run(SumUndelivered).await, [told("shop", 1, Some(1), 0)]);
+    stage.at(120_000);
+    assert_eq!(note(stage, batch).await, [true, true], "two minutes later both are forgotten");
+    stage.at(14 * DAY_MS);
+    assert_eq!(stage.run(SumUndelivered).await, []);
+}
+
+async fn what_is_remembered_of_an_erased_conversation_goes_with_it(stage: &Stage) {
+    note(stage, [report(1, "sent", 0), report(2, "sent", 0)]).await;
+    stage.erase(1).await;
+    let again = note(stage, [report(1, "sent", 0), report(2, "sent", 0)]).await;
+    assert_eq!(again, [true, false]);
 }
 
 async fn a_batch_of_sixty_four_customers_is_taken_at_once(stage: &Stage) {
@@ -138,19 +163,45 @@ async fn a_batch_of_sixty_four_customers_is_taken_at_once(stage: &Stage) {
 #[tokio::test]
 async fn a_row_that_makes_no_sense_is_as_if_it_were_absent() {
     let stage = Stage::redis().await;
-    let server = stage.server.as_ref().unwrap();
-    let client = redis::Client::open(server.url()).unwrap();
-    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
-    let row = format!("{{gw:dlv}}:st:{}", conversation(1));
-    for nonsense in ["", "x", "9999999999999", "9999999999999 a.0", "9999999999999 a.0=x"] {
-        let set = cmd("SET").arg(&row).arg(nonsense).clone();
-        let () = set.query_async(&mut connection).await.unwrap();
+    let of = conversation(1).to_string();
+    for nonsense in ["", "x", "a.0", "a.0=x", "=7"] {
+        ask::<()>(&stage, &["HSET", "{gw:dlv}:st", &of, nonsense]).await;
+        ask::<()>(&stage, &["ZADD", "{gw:dlv}:stz", "9999999999999", &of]).await;
         assert_eq!(note(&stage, [report(1, "sent", 0)]).await, [true], "{nonsense}");
         assert_eq!(note(&stage, [report(1, "sent", 0)]).await, [false], "{nonsense}");
     }
-    let set = cmd("HSET").arg("{gw:dlv}:un").arg("shop").arg("melted").clone();
-    let () = set.query_async(&mut connection).await.unwrap();
+    ask::<()>(&stage, &["HSET", "{gw:dlv}:un", "shop", "melted"]).await;
     assert_eq!(stage.run(SumUndelivered).await, []);
     note(&stage, [report(2, "failed", 63_016)]).await;
     assert_eq!(stage.run(SumUndelivered).await, [told("shop", 1, Some(63_016), 0)]);
+}
+
+#[tokio::test]
+async fn redis_forgets_with_the_sweep_and_keeps_no_more_conversations_than_it_may() {
+    let stage = Stage::redis().await;
+    note(&stage, [report(1, "sent", 0)]).await;
+    stage.at(120_000);
+    stage.run(Sweep { shard: 7 }).await;
+    let kept = ["{gw:dlv}:st", "{gw:dlv}:stz"];
+    assert_eq!(ask::<Vec<String>>(&stage, &["KEYS", "{gw:dlv}:st*"]).await, [""; 0]);
+    let of = |nth: u32| {
+        let bytes = [nth.to_be_bytes(); 4].concat().try_into().unwrap();
+        SegmentReport { conversation: ConversationId::from_bytes(bytes), ..report(1, "sent", 0) }
+    };
+    for batch in (0..33_000).collect::<Vec<u32>>().chunks(64) {
+        note(&stage, batch.iter().map(|nth| of(*nth)).collect::<Vec<_>>()).await;
+    }
+    let sizes = (
+        ask::<u64>(&stage, &["HLEN", kept[0]]).await,
+        ask::<u64>(&stage, &["ZCARD", kept[1]]).await,
+    );
+    assert_eq!(sizes, (32_768, 32_768));
+}
+
+async fn ask<T: FromRedisValue>(stage: &Stage, words: &[&str]) -> T {
+    let client = redis::Client::open(stage.server.as_ref().unwrap().url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let mut command = cmd(words[0]);
+    command.arg(&words[1..]);
+    command.query_async(&mut connection).await.unwrap()
 }

@@ -14,6 +14,7 @@ use redis::{Script, Value};
 use crate::store::redis::call::{
     Call, Decoded, Scripted, corrupt, flag, id, keys, number, only, owner, plain, script,
 };
+use crate::store::redis::verbs::deliveries;
 
 static BURY: LazyLock<Script> =
     script!(" flags=allow-oom", "shard.lua", "clock.lua", "letters.lua", "bury.lua");
@@ -46,11 +47,11 @@ impl Scripted for Bury {
 impl Scripted for Sweep {
     fn calls(&self) -> Vec<Call> {
         let keys = keys(self.shard, &[DEAD[0], DEAD[1], DEAD[2], DEAD[3], "me", "mez"]);
-        vec![Call { script: &SWEEP, keys, arguments: Vec::new() }]
+        vec![Call { script: &SWEEP, keys, arguments: Vec::new() }, deliveries::forget()]
     }
 
     fn answer(self, values: Vec<Value>) -> Decoded<()> {
-        flag(only(values)).map(drop)
+        values.into_iter().try_for_each(|value| flag(value).map(drop))
     }
 }
 

@@ -1,7 +1,8 @@
 //! Deliveries, as calls.
 //!
 //! Takes a batch of reports, or the question which channels have undelivered replies; gives one call
-//! each, for their rows lie in one slot of their own, of no shard. Never makes a call for no report.
+//! each, for their rows lie in one slot of their own, of no shard. So a verb of a shard that has to do
+//! with them makes a call here beside its own. Never makes a call for no report.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -11,38 +12,51 @@ use kanarie_words::ids::ConversationId;
 use redis::{Script, Value};
 
 use crate::store::redis::call::{
-    Call, Decoded, Scripted, corrupt, id, number, only, plain, script,
+    Call, Decoded, Keys, Scripted, corrupt, id, number, only, plain, script,
 };
 
 /// Nothing waits for these rows, so they may not take what is left of a full server.
-static DELIVERIES: LazyLock<Script> = script!("", "time.lua", "deliveries.lua");
+static DELIVERIES: LazyLock<Script> =
+    script!("", "time.lua", "delivery_rows.lua", "deliveries.lua");
+static FORGET: LazyLock<Script> =
+    script!(" flags=allow-oom", "time.lua", "delivery_rows.lua", "forget_deliveries.lua");
+static ERASE: LazyLock<Script> =
+    script!(" flags=allow-oom", "time.lua", "delivery_rows.lua", "erase_deliveries.lua");
 static UNDELIVERED: LazyLock<Script> = script!(" flags=no-writes", "time.lua", "undelivered.lua");
 
-/// Time of the last change, undelivered replies by channel, and when they were.
-const OWN: [&str; 3] = ["{gw:dlv}:now", "{gw:dlv}:un", "{gw:dlv}:unz"];
+/// Time of the last change; undelivered replies by channel, and when they were; segments by
+/// conversation, and when they are forgotten.
+const OWN: [&str; 5] =
+    ["{gw:dlv}:now", "{gw:dlv}:un", "{gw:dlv}:unz", "{gw:dlv}:st", "{gw:dlv}:stz"];
+
+/// Drops what has ended, beside a sweep.
+pub(super) fn forget() -> Call {
+    Call { script: &FORGET, keys: own(), arguments: Vec::new() }
+}
+
+/// Drops what is remembered of a conversation's last segments.
+pub(super) fn erase(conversation: &ConversationId) -> Call {
+    Call { script: &ERASE, keys: own(), arguments: vec![conversation.to_string()] }
+}
+
+fn own() -> Keys {
+    OWN.map(str::to_owned).to_vec().into()
+}
 
 impl Scripted for NoteDeliveries {
     fn calls(&self) -> Vec<Call> {
         if self.reports.is_empty() {
             return Vec::new();
         }
-        let mut keys: Vec<String> = OWN.map(str::to_owned).into();
-        let mut places: BTreeMap<&ConversationId, usize> = BTreeMap::new();
-        let mut arguments = Vec::with_capacity(4 * self.reports.len());
-        for report in &self.reports {
-            let next = places.len() + 1;
-            let place = *places.entry(&report.conversation).or_insert_with(|| {
-                keys.push(format!("{{gw:dlv}}:st:{}", report.conversation));
-                next
-            });
-            arguments.extend([
-                place.to_string(),
+        let arguments = self.reports.iter().flat_map(|report| {
+            [
+                report.conversation.to_string(),
                 report.channel.to_string(),
                 format!("{}.{}", report.intent, report.segment),
                 report.delivery.number().to_string(),
-            ]);
-        }
-        vec![Call { script: &DELIVERIES, keys: keys.into(), arguments }]
+            ]
+        });
+        vec![Call { script: &DELIVERIES, keys: own(), arguments: arguments.collect() }]
     }
 
     fn answer(self, values: Vec<Value>) -> Decoded<Vec<bool>> {

@@ -15,6 +15,7 @@ use crate::store::redis::call::{
     Call, Decoded, Scripted, corrupt, flag, id, keys, number, only, plain, script,
 };
 use crate::store::redis::verbs::dead::DEAD;
+use crate::store::redis::verbs::deliveries;
 
 static READ: LazyLock<Script> =
     script!(" flags=allow-oom", "shard.lua", "named_letters.lua", "read_letters.lua");
@@ -109,7 +110,8 @@ impl Scripted for EraseConversation {
         }
         let own: Vec<&str> = own.iter().map(String::as_str).collect();
         let arguments = vec![id.to_string()];
-        vec![Call { script: &ERASE_CONVERSATION, keys: keys(id.shard(), &own), arguments }]
+        let keys = keys(id.shard(), &own);
+        vec![Call { script: &ERASE_CONVERSATION, keys, arguments }, deliveries::erase(id)]
     }
 
     fn answer(self, values: Vec<Value>) -> Decoded<Erased> {
