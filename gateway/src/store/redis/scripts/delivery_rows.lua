@@ -1,5 +1,5 @@
--- What is remembered of deliveries, and its time, for the verbs that change it. A conversation's row
--- is "<intent>.<segment>=<number> ..." and ends at its score.
+-- What is remembered of deliveries, and its time, for the verbs that change it. The row of a
+-- conversation is "<intent>.<segment>=<number> ..." and ends at its score.
 -- KEYS: the time of the last change; undelivered by channel, "<count> <code> <at>", and by time;
 -- segments by conversation, and when they are forgotten.
 
@@ -39,8 +39,8 @@ local function forget()
   end
 end
 
--- A clock that was put back by more than a minute is believed, once: what was stamped ahead of it is
--- stamped anew.
+-- A clock that was put back by more than a minute is believed, once: what was stamped ahead of it
+-- is stamped anew.
 if now - clock > 60000 then
   now = clock
   changed()
