@@ -39,8 +39,8 @@ pub struct Bounds {
     pub dead_letters: u64,
 }
 
-/// Asks the store until `shutdown` says true: every two seconds while something was admitted or buried
-/// here since the last look or a channel is at a bound, every half a minute while anything waits, else every
+/// Asks the store until `shutdown` says true: every two seconds while something was admitted, buried
+/// or erased here since the last look or a channel is at a bound, every half a minute while anything waits, else every
 /// five minutes. Without an answer what was known stays: the heartbeat says that the store is away.
 pub async fn watch(
     store: SharedStore,
@@ -89,7 +89,7 @@ impl Default for FullChannels {
 }
 
 impl FullChannels {
-    /// Something was admitted or buried here.
+    /// Something was admitted, buried, replayed or erased here, or may have been.
     pub fn stir(&self) {
         self.stirred.store(true, Ordering::Relaxed);
     }

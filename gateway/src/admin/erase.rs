@@ -49,6 +49,7 @@ pub(super) async fn erase(
     let mut report =
         CustomerErased { conversation: short(&conversation).to_owned(), ..Default::default() };
     let done = erase_all(&admin, &conversation, channel, &mut report).await;
+    admin.full.stir();
     emit(ControlEvent {
         act: ControlAct::EraseCustomer,
         peer: peer(&parts),

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use crate::admin::caller::{Answered, Refusal, authorize, peer};
 use crate::admin::query::{MOST, OF_MANY, OF_ONE, Query};
-use crate::admin::replay::replay_some;
+use crate::admin::replay::{replay_met, replay_some};
 use crate::admin::shared::Admin;
 use crate::admin::told::{
     EraseReport, LettersPage, NO_CHANNEL, NO_TEXT, ReplayReport, ToldLetter, channel_name,
@@ -92,6 +92,7 @@ pub(super) async fn replay_one(
     let mut report = ReplayReport::default();
     let letters = [letter];
     let done = within(replay_some(&admin, &letters, &mut report)).await;
+    admin.full.stir();
     let told = event(ControlAct::Replay, &admin, &parts, &Subject::One(&letters[0]));
     emit(ControlEvent { letters: report.replayed, is_whole: done.is_ok(), ..told });
     done?;
@@ -117,12 +118,13 @@ pub(super) async fn replay_many(
         while !cursor.is_at_end() && left > 0 && began.elapsed() < ENOUGH {
             let some = cursor.step(&admin.store, &query.wanted, left.min(REPLAYED)).await?;
             left -= some.len();
-            replay_some(&admin, &some, &mut report).await?;
+            replay_met(&admin, some, &query.wanted, &mut report).await?;
         }
         report.next = cursor.next();
         Ok(())
     })
     .await;
+    admin.full.stir();
     let told = event(ControlAct::Replay, &admin, &parts, &Subject::Many(&query.wanted));
     emit(ControlEvent { letters: report.replayed, is_whole: done.is_ok(), ..told });
     done.map(|()| Json(report))
@@ -139,6 +141,7 @@ pub(super) async fn erase_one(
     let letter = within(find(&admin, &id, false)).await?;
     let mut report = EraseReport::default();
     let done = within(erase_some(&admin, std::slice::from_ref(&letter), &mut report)).await;
+    admin.full.stir();
     let told = event(ControlAct::EraseLetters, &admin, &parts, &Subject::One(&letter));
     emit(ControlEvent { letters: report.erased, is_whole: done.is_ok(), ..told });
     done.map(|()| Json(report))
@@ -165,6 +168,7 @@ pub(super) async fn erase_many(
         Ok(())
     })
     .await;
+    admin.full.stir();
     let told = event(ControlAct::EraseLetters, &admin, &parts, &Subject::Many(&query.wanted));
     emit(ControlEvent { letters: report.erased, is_whole: done.is_ok(), ..told });
     done.map(|()| Json(report))

@@ -1,22 +1,41 @@
 //! Letters of one shard, put back into the queue as far as there is somebody to serve them.
 //!
-//! Takes letters as they were read; notes in the report what became of each. One whose channel is gone goes
+//! Takes letters as they were read; notes in the report what became of each. One whose reply may have
+//! arrived stays unless it is meant by name: nothing is sent twice unasked. One whose channel is gone goes
 //! to whichever channel has its sender now. A channel that holds as much as it may gets no more. Rings
 //! for what waits now, here and elsewhere.
 
 use std::sync::Arc;
 
+use kanarie_metrics::label::Label as _;
 use kanarie_queue::letters::{DeadLetterFilter, DeadLetterRead, ReadLetters};
 use kanarie_queue::replay::{MessageAgain, Replay, Replayed};
 
 use crate::admin::caller::Refusal;
 use crate::admin::shared::Admin;
-use crate::admin::told::{FULL, NO_CHANNEL, NO_TEXT, ReplayReport};
+use crate::admin::told::{FULL, MAYBE_SENT, NO_CHANNEL, NO_TEXT, ReplayReport};
 use crate::envelope;
+use crate::labels::DeadLetterClass;
 use crate::routes::table::Entry;
 use crate::store::error::StoreError;
 
-/// Replays letters of one shard.
+/// Replays those letters of one shard that were met while many were asked for: of class `unknown` only
+/// where that class was named.
+pub(super) async fn replay_met(
+    admin: &Admin,
+    letters: Vec<DeadLetterRead>,
+    wanted: &DeadLetterFilter,
+    report: &mut ReplayReport,
+) -> Result<(), Refusal> {
+    let maybe_sent = DeadLetterClass::Unknown.as_str();
+    let is_named = wanted.class.as_deref() == Some(maybe_sent);
+    let may = |letter: &DeadLetterRead| is_named || letter.class != maybe_sent;
+    let (letters, left): (Vec<_>, Vec<_>) = letters.into_iter().partition(may);
+    left.iter().for_each(|_| report.leave(MAYBE_SENT));
+    replay_some(admin, &letters, report).await
+}
+
+/// Replays letters of one shard, each of them meant.
 pub(super) async fn replay_some(
     admin: &Admin,
     letters: &[DeadLetterRead],
@@ -35,7 +54,6 @@ pub(super) async fn replay_some(
     }
     let replayed = admin.store.run(Replay { shard, letters: again }).await;
     // Without an answer they may wait all the same.
-    admin.full.stir();
     admin.doorbell.ring(shard);
     admin.doorbell.call_others(shard);
     replayed?.into_iter().for_each(|replayed: Replayed| report.note(replayed));

@@ -71,7 +71,7 @@ pub struct ReplayReport {
     pub replayed: u64,
     /// Their message waited already; the letters are gone.
     pub already_waiting: u64,
-    /// They stay, and why: `full`, `no-text` or `no-channel`.
+    /// They stay, and why: `full`, `no-text`, `no-channel` or `maybe-sent`.
     pub left: BTreeMap<String, u64>,
     /// `after` of the next request; absent when all were looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -122,6 +122,8 @@ pub struct CustomerErased {
 pub(super) const NO_TEXT: &str = "no-text";
 /// Why a letter stays: nobody would serve it.
 pub(super) const NO_CHANNEL: &str = "no-channel";
+/// Why a letter stays: its reply may have arrived, and its class was not named.
+pub(super) const MAYBE_SENT: &str = "maybe-sent";
 /// Why a letter stays: what it would wait in is full.
 pub(super) const FULL: &str = "full";
 

@@ -281,6 +281,7 @@ fn print_replayed(sum: &ReplayReport) {
         ("full", "their conversation, channel or queue is full: try again later"),
         ("no-text", "their text is gone after 24 hours"),
         ("no-channel", "no channel has a route for their sender"),
+        ("maybe-sent", "their replies may have arrived: name --class unknown to send them again"),
     ]);
     for (why, count) in &sum.left {
         println!("{count} stay: {}.", reasons.get(why.as_str()).unwrap_or(&why.as_str()));
