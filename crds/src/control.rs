@@ -27,10 +27,10 @@ pub struct ControlState {
     pub unsynced: Vec<ChannelUid>,
     /// Channels with dead letters.
     pub dead_letters: Vec<ChannelDeadLetters>,
-    /// Channels with replies that were not delivered in the last 14 days. None from a gateway that does
-    /// not keep what becomes of replies.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub undelivered: Vec<ChannelUndelivered>,
+    /// Channels with replies that were not delivered in the last 14 days; none from a gateway that does
+    /// not keep what becomes of replies, which is not to say that there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undelivered: Option<Vec<ChannelUndelivered>>,
     /// The channels that the query named and that some replica knows.
     pub channels: Vec<ChannelState>,
 }
@@ -233,7 +233,8 @@ mod tests {
             );
             serde_json::from_str::<ControlState>(&text).unwrap().undelivered
         };
-        assert_eq!(read(""), []);
+        assert_eq!(read(""), None);
+        assert_eq!(read(r#","undelivered":[]"#), Some(Vec::new()));
         let of = |count, last_code| ChannelUndelivered {
             uid: "u".parse().unwrap(),
             count,
@@ -244,7 +245,7 @@ mod tests {
             r#","undelivered":[{"uid":"u","count":2,"lastCode":63016,"lastAtMs":5},"#,
             r#"{"uid":"u","count":1,"lastAtMs":5,"melted":true}]"#,
         );
-        assert_eq!(read(text), [of(2, Some(63_016)), of(1, None)]);
+        assert_eq!(read(text), Some(vec![of(2, Some(63_016)), of(1, None)]));
     }
 
     #[test]

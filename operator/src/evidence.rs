@@ -211,6 +211,11 @@ impl Board {
         let notices = &mut *notices;
         let mut details: BTreeMap<ChannelUid, ChannelState> =
             state.channels.into_iter().map(|channel| (channel.uid.clone(), channel)).collect();
+        let undelivered = match state.undelivered {
+            Some(all) => all.into_iter().map(|of| (of.uid.clone(), of)).collect(),
+            // An older gateway during an update: what a newer one said stays.
+            None => notices.last.as_ref().map_or_else(BTreeMap::new, |was| was.undelivered.clone()),
+        };
         let answer = Summary {
             replicas: state.replicas.into_iter().map(|replica| replica.id).collect(),
             unsynced: state.unsynced.into_iter().collect(),
@@ -219,7 +224,7 @@ impl Board {
                 .into_iter()
                 .map(|dead| (dead.uid.clone(), dead))
                 .collect(),
-            undelivered: state.undelivered.into_iter().map(|of| (of.uid.clone(), of)).collect(),
+            undelivered,
             read: now,
         };
         let before = notices.last.replace(answer);
@@ -272,15 +277,9 @@ impl View {
         self.replicas == other.replicas
             && self.synced == other.synced
             && self.dead_letters == other.dead_letters
-            && self.undelivered_for() == other.undelivered_for()
-    }
-}
-
-impl View {
-    /// Why the last undelivered reply was not. Their number alone is no news: it is looked at again
-    /// within a minute.
-    fn undelivered_for(&self) -> Option<Option<u32>> {
-        self.undelivered.as_ref().map(|undelivered| undelivered.last_code)
+            // Their number and the last code change with every one: both are looked at again within a
+            // minute.
+            && self.undelivered.is_some() == other.undelivered.is_some()
     }
 }
 
@@ -385,7 +384,7 @@ mod tests {
             }],
             unsynced: Vec::new(),
             dead_letters: Vec::new(),
-            undelivered: Vec::new(),
+            undelivered: Some(Vec::new()),
         }
     }
 
@@ -469,23 +468,26 @@ mod tests {
     }
 
     #[test]
-    fn another_code_of_an_undelivered_reply_is_news_and_another_number_is_not() {
+    fn undelivered_replies_are_news_when_they_begin_and_end_and_no_other_number_or_code_is() {
         let (board, now) = (Board::default(), Instant::now());
         board.look(interest("h", false), now);
-        let told = |undelivered: &[(u64, u32)]| {
-            let undelivered = undelivered.iter().map(|(count, code)| ChannelUndelivered {
+        let told = |undelivered: Option<&[(u64, u32)]>| {
+            let of = |(count, code): &(u64, u32)| ChannelUndelivered {
                 uid: "u".parse().unwrap(),
                 count: *count,
                 last_code: Some(*code),
                 last_at_ms: *count,
-            });
-            let state =
-                ControlState { undelivered: undelivered.collect(), ..state(&["a"], &[("a", "h")]) };
+            };
+            let undelivered = undelivered.map(|all| all.iter().map(of).collect());
+            let state = ControlState { undelivered, ..state(&["a"], &[("a", "h")]) };
             board.take(&uids(), state, now).len()
         };
-        told(&[]);
-        let news = [&[(1, 63_016)][..], &[(9, 63_016)], &[(9, 63_024)], &[]].map(told);
-        assert_eq!(news, [1, 0, 1, 1]);
+        told(Some(&[]));
+        let looks = [&[(1, 63_016)][..], &[(9, 63_024)], &[(10, 63_016)], &[(11, 63_024)]];
+        assert_eq!(looks.map(|look| told(Some(look))), [1, 0, 0, 0]);
+        assert_eq!(told(None), 0, "a gateway that does not keep them says nothing of them");
+        assert_eq!(board.look(interest("h", false), now).undelivered.unwrap().count, 11);
+        assert_eq!(told(Some(&[])), 1);
         assert_eq!(board.look(interest("h", false), now).undelivered, None);
     }
 }

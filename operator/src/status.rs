@@ -130,9 +130,9 @@ fn still(status: &WhatsAppChannelStatus) -> WhatsAppChannelStatus {
     if let Some(rollout) = &mut still.rollout {
         rollout.waiting.clear();
     }
-    // Why the last one was not delivered is more than a number.
+    // With two reasons the last one alternates, as fast as replies go out.
     if let Some(undelivered) = &mut still.undelivered {
-        (undelivered.count, undelivered.last_at) = (0, None);
+        (undelivered.count, undelivered.last_code, undelivered.last_at) = (0, None, None);
     }
     still
 }
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn another_code_of_an_undelivered_reply_is_news_and_another_number_is_not() {
+    fn undelivered_replies_are_news_when_they_begin_and_end_and_no_other_number_or_code_is() {
         let of = |count, last_code| WhatsAppChannelStatus {
             undelivered: Some(UndeliveredReplyStatus {
                 count,
@@ -436,8 +436,9 @@ mod tests {
         };
         assert!(differs(&ready(), &of(1, Some(63_016))));
         assert!(!differs(&of(1, Some(63_016)), &of(7, Some(63_016))));
-        assert!(differs(&of(7, Some(63_016)), &of(8, Some(63_024))));
-        assert!(differs(&of(7, Some(63_016)), &of(8, None)));
+        assert!(!differs(&of(7, Some(63_016)), &of(8, Some(63_024))));
+        assert!(!differs(&of(8, Some(63_024)), &of(9, None)));
+        assert!(differs(&of(9, None), &ready()));
     }
 
     #[test]

@@ -370,7 +370,7 @@ async fn state(
             .map(|(uid, _)| uid)
             .collect(),
         dead_letters: script.dead_letters,
-        undelivered: script.undelivered,
+        undelivered: Some(script.undelivered),
         channels,
     }))
 }

@@ -83,6 +83,7 @@ pub async fn read(store: &SharedStore, named: Vec<ChannelUid>) -> Result<Control
         }
     }
     channels.retain(|_, state| !state.acknowledged.is_empty() || !state.counts.is_empty());
+    let sums = store.run(SumUndelivered).await?;
     let seen = |replica: &ReplicaState| Replica {
         id: replica.replica.clone(),
         age_ms: now.saturating_sub(replica.seen_at),
@@ -93,7 +94,7 @@ pub async fn read(store: &SharedStore, named: Vec<ChannelUid>) -> Result<Control
         replicas: replicas.iter().map(seen).collect(),
         unsynced,
         dead_letters: store.run(SumDead).await?.into_iter().map(dead_letters).collect(),
-        undelivered: store.run(SumUndelivered).await?.into_iter().map(undelivered).collect(),
+        undelivered: Some(sums.into_iter().map(undelivered).collect()),
         channels: channels.into_values().collect(),
     })
 }

@@ -74,19 +74,15 @@ async fn replies_that_were_not_delivered_stand_in_status_with_the_last_code() {
     let channel = served(&bench).await;
     let uid: ChannelUid = channel["metadata"]["uid"].as_str().unwrap().parse().unwrap();
     assert_eq!(channel["status"]["undelivered"], Value::Null);
-    for (count, code) in [(3, Some(63_016)), (4, Some(63_024)), (5, None)] {
-        let uid = uid.clone();
-        bench.script(|script| {
-            let undelivered = ChannelUndelivered { uid, count, last_code: code, last_at_ms: 5_000 };
-            script.undelivered = vec![undelivered];
-        });
-        let told = |channel: &Value| {
-            let undelivered = &channel["status"]["undelivered"];
-            undelivered["count"] == count && undelivered["lastCode"].as_u64() == code.map(u64::from)
-        };
-        let channel = bench.until("care", told).await.unwrap();
-        assert_eq!(channel["status"]["undelivered"]["lastAt"], "1970-01-01T00:00:05Z");
-    }
+    bench.script(|script| {
+        let (count, last_code) = (3, Some(63_016));
+        script.undelivered = vec![ChannelUndelivered { uid, count, last_code, last_at_ms: 5_000 }];
+    });
+    let told = |channel: &Value| channel["status"]["undelivered"]["count"] == 3;
+    let channel = bench.until("care", told).await.unwrap();
+    let undelivered = &channel["status"]["undelivered"];
+    assert_eq!(undelivered["lastCode"], 63_016);
+    assert_eq!(undelivered["lastAt"], "1970-01-01T00:00:05Z");
     bench.script(|script| script.undelivered.clear());
     let none = |channel: &Value| channel["status"]["undelivered"] == Value::Null;
     bench.until("care", none).await.unwrap();
