@@ -56,9 +56,10 @@ fn missing(page: &str, root: &Path) -> Vec<String> {
 
 /// Where a crate lies.
 fn folder(package: &str) -> Option<&'static str> {
-    const CRATES: [(&str, &str); 8] = [
+    const CRATES: [(&str, &str); 9] = [
         ("kanarie-crds", "crds"),
         ("kanarie-words", "crds/words"),
+        ("kanarie-metrics", "crds/metrics"),
         ("kanarie-gateway", "gateway"),
         ("kanarie-queue", "gateway/queue"),
         ("kanarie-operator", "operator"),

@@ -1,8 +1,8 @@
 //! docs/words.md is the vocabulary: its words stand in the code, and the code uses no others for them.
 //!
-//! Takes the rows of the page and the public types of the product. Three things can fail. A row names a
-//! type, or a field of one, that is not in the file it names. A public type of the product uses a word
-//! that the page says is never used. A public type of the crates that others share (`crds`, `words`,
+//! Takes the rows of the page and the public types of the product. Four things can fail. A word has
+//! two rows. A row names a type, or a field of one, that is not in the file it names. A public type of the product uses a word
+//! that the page says is never used. A public type of the crates that others share (`crds`, `words`, `metrics`,
 //! `queue`, `rollout`) has none of the words in its name, is not what a row stands as, no verb of the
 //! queue or its answer, no error, and not in `EVERYDAY` below. Never reads what a word means.
 
@@ -13,11 +13,11 @@ use crate::names::declared;
 use crate::{PRODUCT, files, none};
 
 /// Crates whose types several processes or files share.
-const SHARED: [&str; 4] =
-    ["crds/src", "crds/words/src", "gateway/queue/src", "operator/rollout/src"];
+const SHARED: [&str; 5] =
+    ["crds/src", "crds/words/src", "crds/metrics/src", "gateway/queue/src", "operator/rollout/src"];
 
 /// Types of those that need no word of the page, and why.
-const EVERYDAY: [(&str, &[&str]); 8] = [
+const EVERYDAY: [(&str, &[&str]); 9] = [
     (
         "parts of a manifest, named as users write them",
         &[
@@ -79,6 +79,21 @@ const EVERYDAY: [(&str, &[&str]); 8] = [
         ],
     ),
     (
+        "words of Prometheus, and what stands behind one",
+        &[
+            "Counter",
+            "Gauge",
+            "Timing",
+            "CounterBy",
+            "CounterBy2",
+            "TimingBy",
+            "TimingBy2",
+            "CounterOfWords",
+            "MetricsPage",
+            "Label",
+        ],
+    ),
+    (
         "what only the queue and its stores speak of",
         &["Queue", "Row", "Sending", "Memo", "Park", "Holder", "Nonce", "Epoch", "EpochDigest"],
     ),
@@ -110,6 +125,11 @@ struct Word {
     stands_as: String,
     file: String,
     never: Vec<String>,
+}
+
+#[test]
+fn a_word_has_one_row() {
+    none(&twice(&words(&page())));
 }
 
 #[test]
@@ -152,6 +172,9 @@ fn each_rule_of_words_can_fail() {
     let page = "| word | what | stands as | in | never |\n|---|---|---|---|---|\n\
                 | dead letter | Gone. | `Route.serving` | `a.rs` | lock, big mutex |\n";
     let words = words(page);
+    assert_eq!(twice(&words), Vec::<String>::new());
+    let again = format!("{page}| dead letter | Again. | `Route` | `a.rs` | bin |\n");
+    assert_eq!(twice(&self::words(&again)), ["dead letter has two rows"]);
     let code = "pub struct Route {\n    pub serving: u64,\n}\npub struct DeadLetters;\n".to_owned();
     let source = |path: &str| [Source { path: path.to_owned(), code: code.clone() }];
     assert_eq!(lost(&words, &source("a.rs")), Vec::<String>::new());
@@ -182,6 +205,13 @@ fn words(page: &str) -> Vec<Word> {
         })
     })
     .collect()
+}
+
+/// Words with more than one row.
+fn twice(words: &[Word]) -> Vec<String> {
+    let mut met = BTreeSet::new();
+    let again = words.iter().filter(|word| !met.insert(word.word.as_str()));
+    again.map(|word| format!("{} has two rows", word.word)).collect()
 }
 
 /// Words whose type, or the field of whose type, is not where the page says.

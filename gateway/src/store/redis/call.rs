@@ -15,8 +15,9 @@ use crate::store::error::StoreError;
 
 /// A verb that both stores run.
 pub trait Scripted: Verb {
-    /// Whether a call whose connection breaks is made once more at once. Not one that gives a lease up:
-    /// repeated it is stale as if the lease were somebody else's, so whoever asks must know.
+    /// Whether a call whose connection breaks is made once more at once. Not one that ends a lease and
+    /// whose caller acts on the answer: repeated it is stale as if the lease were somebody else's, so he
+    /// must know. (Nobody acts on what `Release` says: it is made again as often as he likes.)
     const AT_ONCE: bool = true;
 
     /// The calls, of one shard each.
