@@ -4,6 +4,7 @@
 //! clock of its own is never asked with this one. Never monotonic: spans are measured otherwise.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kanarie_words::Millis;
 
@@ -19,6 +20,11 @@ pub fn system_clock() -> WallClock {
         )]
         let now = std::time::SystemTime::now();
         let since = now.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-        Millis::try_from(since.as_millis()).unwrap_or(Millis::MAX)
+        millis(since)
     })
+}
+
+/// A span as a number that a log writes as one: in JSON, 128 bits are a text.
+pub fn millis(span: Duration) -> Millis {
+    Millis::try_from(span.as_millis()).unwrap_or(Millis::MAX)
 }

@@ -30,6 +30,7 @@ use kanarie_metrics::page::{MetricsPage, OWN_BUCKETS};
 use kanarie_metrics::series::{Counter, CounterBy, CounterBy2, TimingBy};
 use tracing_appender::non_blocking::ErrorCounter;
 
+use crate::clock::millis;
 use crate::events::control::ControlEvent;
 use crate::events::deliveries::{DeliveryEvent, DeliveryMetrics};
 use crate::events::levels::LevelMetrics;
@@ -328,7 +329,7 @@ fn log(event: &Event) {
             tell!(ERROR, %error, "the store gives no answers: this is said once, and its end");
         }
         Event::StoreOutageEnded { failures, lasted } => {
-            let lasted_ms = lasted.as_millis();
+            let lasted_ms = millis(*lasted);
             tell!(WARN, failures, lasted_ms, "the store answers again");
         }
         Event::StoreLacks { lacks } => {

@@ -12,6 +12,7 @@ use kanarie_metrics::series::Counter;
 use kanarie_queue::delivery::Delivery;
 use kanarie_words::ids::ConversationId;
 
+use crate::clock::millis;
 use crate::labels::SendClass;
 
 /// One thing that happened to a reply after it was sent. Channels are `namespace/name`.
@@ -132,7 +133,7 @@ impl DeliveryEvent {
                 );
             }
             Self::UndeliveredEnded { channel, code, replies, lasted } => {
-                let lasted_ms = lasted.as_millis();
+                let lasted_ms = millis(*lasted);
                 tell!(
                     WARN,
                     channel,

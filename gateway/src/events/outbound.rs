@@ -12,6 +12,7 @@ use kanarie_metrics::series::{Counter, CounterBy, CounterOfWords, TimingBy, Timi
 use kanarie_words::class::Class;
 use kanarie_words::track::Track;
 
+use crate::clock::millis;
 use crate::events::deliveries::code_word;
 use crate::labels::{DeadLetterClass, ReplyOf, SendClass};
 
@@ -228,7 +229,7 @@ impl OutboundEvent {
             Self::Asked { class, took, failure, .. } => match failure {
                 Some(failure) => tell!(WARN, class = class.as_str(), %failure, "no answer"),
                 None => {
-                    let took_ms = took.as_millis();
+                    let took_ms = millis(*took);
                     tell!(DEBUG, class = class.as_str(), took_ms, "an agent answered");
                 }
             },
@@ -242,7 +243,7 @@ impl OutboundEvent {
                 tell!(ERROR, channel, code, "Twilio refuses the credentials: replies wait");
             }
             Self::Answered { took, .. } => {
-                tell!(DEBUG, took_ms = took.as_millis(), "a message was answered");
+                tell!(DEBUG, took_ms = millis(*took), "a message was answered");
             }
             Self::DeadLetter { class } => {
                 tell!(ERROR, class = class.as_str(), "a message became a dead letter");

@@ -25,6 +25,7 @@ use kanarie_words::track::Track;
 use tokio::time::{Instant, timeout};
 
 use crate::callback::SegmentId;
+use crate::clock::millis;
 use crate::labels::DeadLetterClass;
 use crate::outbound::committed::CommittedReply;
 use crate::outbound::context::Worker;
@@ -243,10 +244,6 @@ impl Owner<'_> {
     async fn leave<V: Scripted<Answer = Owned>>(&self, verb: V) -> Result<(), End> {
         left(insist(&self.worker.ctx.store, verb).await?)
     }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn rarely(pause: Duration, age: Duration) -> Duration {
