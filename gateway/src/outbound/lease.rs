@@ -2,7 +2,8 @@
 //!
 //! Takes claims, extends their leases every five seconds, tells a holder as soon as the store says
 //! that the lease is somebody else's, or when the lease has run out without an answer. A holder
-//! that is told stops before its next side effect. Never takes a lease back.
+//! that is told stops before its next side effect; one that gives its lease up is told only when it
+//! has run out, for what it asked says how that ended. Never takes a lease back.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,6 +47,8 @@ struct Entry {
     began: Instant,
     /// Until when it is surely ours; none when it is lost.
     until: watch::Sender<Option<Instant>>,
+    /// Whether its holder has begun to give it up: that somebody else has it then is no loss.
+    is_leaving: bool,
 }
 
 /// A lease in use; dropping it ends its extension, nothing more.
@@ -89,12 +92,24 @@ impl Leases {
             waited: Duration::from_millis(claim.now.saturating_sub(claim.admitted_at)),
             began,
             until: sender,
+            is_leaving: false,
         };
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(older) = entries.insert(claim.conversation.clone(), entry) {
+        let older = entries.insert(claim.conversation.clone(), entry);
+        if let Some(older) = older.filter(|older| !older.is_leaving) {
             older.until.send_replace(None);
         }
         Held { lease, until, leases: Arc::clone(&self.entries) }
+    }
+
+    /// To be said before a verb is asked that gives the lease up. An extension that comes to the store
+    /// after that verb is refused, and its answer may be here first.
+    pub(crate) fn leaving(&self, lease: &Lease) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let entry = entries.get_mut(&lease.conversation);
+        if let Some(entry) = entry.filter(|entry| entry.nonce == lease.nonce) {
+            entry.is_leaving = true;
+        }
     }
 
     /// How old the messages are that are worked on.
@@ -118,7 +133,9 @@ impl Leases {
                 continue;
             };
             let until = (!lost.contains(conversation)).then(|| began + LEASE);
-            entry.until.send_replace(until);
+            if until.is_some() || !entry.is_leaving {
+                entry.until.send_replace(until);
+            }
         }
     }
 }
@@ -140,7 +157,8 @@ impl Held {
         loop {
             let Some(until) = *changes.borrow_and_update() else { return };
             tokio::select! {
-                changed = changes.changed() => if changed.is_err() { return },
+                // Nobody extends it any more: it was being given up, and the next claim is here.
+                changed = changes.changed() => if changed.is_err() { return sleep_until(until).await },
                 () = sleep_until(until) => return,
             }
         }
@@ -253,6 +271,32 @@ mod tests {
         leases.extended(&asked, &[asked[0].0.clone()], Instant::now());
         assert!(!held.is_ours());
         held.lost().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_is_given_up_is_not_lost_when_an_extension_comes_after_that() {
+        let leases = Leases::of(&"gateway-1".parse().unwrap());
+        let held = leases.hold(&claim("a"), Instant::now());
+        let asked = leases.all();
+        leases.leaving(held.lease());
+        leases.extended(&asked, &[asked[0].0.clone()], Instant::now());
+        assert!(held.is_ours());
+        assert!(timeout(Duration::from_millis(14_999), held.lost()).await.is_err());
+        held.lost().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_is_given_up_is_not_lost_when_the_next_claim_is_here_before_its_answer() {
+        let leases = Leases::of(&"gateway-1".parse().unwrap());
+        let first = leases.hold(&claim("a"), Instant::now());
+        leases.leaving(first.lease());
+        let second = leases.hold(&claim("b"), Instant::now());
+        leases.leaving(first.lease());
+        assert!(timeout(Duration::from_millis(14_999), first.lost()).await.is_err());
+        first.lost().await;
+        let asked = leases.all();
+        leases.extended(&asked, &[asked[0].0.clone()], Instant::now());
+        assert!(!second.is_ours(), "the one that is not given up is lost as ever");
     }
 
     #[tokio::test(start_paused = true)]

@@ -98,6 +98,7 @@ impl Record {
 /// None when the store gave no answer that is worth waiting for.
 async fn finish(worker: &Arc<Worker>, finish: Finish) -> Option<Ending> {
     let began = Instant::now();
+    worker.leases.leaving(&finish.lease);
     let told = timeout(RECORD, insist(&worker.ctx.store, finish)).await.ok()?.ok()?;
     // Stale after an answer that was lost, it was that call which took the head off.
     let is_done = told.again || told.answer.completed == Owned::Done;

@@ -145,12 +145,12 @@ impl Owner<'_> {
 
     /// Takes the head off, its work done.
     pub(crate) async fn complete(&self, evidence: Option<Evidence>) -> Result<(), End> {
-        self.leave(Complete { lease: self.lease(), evidence }).await
+        self.leave(Complete { lease: self.last_lease(), evidence }).await
     }
 
     /// Puts the head back.
     pub(crate) async fn retry(&self, pause: Duration, counted: bool) -> Result<(), End> {
-        self.leave(Retry { lease: self.lease(), delay_ms: millis(pause), counted }).await?;
+        self.leave(Retry { lease: self.last_lease(), delay_ms: millis(pause), counted }).await?;
         self.note_put_back(pause);
         Ok(())
     }
@@ -163,7 +163,7 @@ impl Owner<'_> {
         probe: Duration,
     ) -> Result<(), End> {
         let (until_ms, probe_ms) = (millis(until), millis(probe));
-        let lease = self.lease();
+        let lease = self.last_lease();
         self.leave(ParkHead { lease, revision, until_ms, probe_ms }).await?;
         // Of those that wait for an agent the oldest is let try: it comes back then.
         self.note_put_back(probe);
@@ -187,7 +187,7 @@ impl Owner<'_> {
 
     /// Makes the head a dead letter; false when there is no room for one.
     pub(crate) async fn bury(&self, class: DeadLetterClass) -> Result<bool, End> {
-        let bury = Bury { lease: self.lease(), class: class.as_str().to_owned() };
+        let bury = Bury { lease: self.last_lease(), class: class.as_str().to_owned() };
         let told = insist(&self.worker.ctx.store, bury).await?;
         match told.answer {
             Buried::Done => Ok(true),
@@ -205,13 +205,13 @@ impl Owner<'_> {
     /// Puts a head back whose rows make no sense. Asked once: else its lease ends by itself.
     pub(crate) async fn set_aside(&self) {
         let delay_ms = DAMAGED_MS;
-        let retry = Retry { lease: self.lease(), delay_ms, counted: false };
+        let retry = Retry { lease: self.last_lease(), delay_ms, counted: false };
         let _ = self.worker.ctx.store.run(retry).await;
     }
 
     /// Gives the lease back. Asked once: without an answer the lease ends by itself.
     pub(crate) async fn release(&self) {
-        let _ = self.worker.ctx.store.run(Release { lease: self.lease() }).await;
+        let _ = self.worker.ctx.store.run(Release { lease: self.last_lease() }).await;
         self.worker.ring(self.claim.conversation.shard());
     }
 
@@ -234,6 +234,12 @@ impl Owner<'_> {
 
     fn lease(&self) -> Lease {
         self.held.lease().clone()
+    }
+
+    /// The lease for a verb that gives it up.
+    fn last_lease(&self) -> Lease {
+        self.worker.leases.leaving(self.held.lease());
+        self.lease()
     }
 
     async fn insist<V: Scripted>(&self, verb: V) -> Result<V::Answer, End> {
