@@ -1,7 +1,7 @@
 # The two commands: `make demo` plays the whole story, `make test` passes every test.
 # Both need git, make, Rust and Go, and set up everything else themselves.
 .DEFAULT_GOAL := help
-.PHONY: help demo check test lint generated images bench bench-neighbour outages
+.PHONY: help demo check test lint generated images bench bench-memory bench-neighbour outages
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -37,6 +37,10 @@ images: ## Static musl images FROM scratch, with buildah or docker
 bench: ## What a webhook and a whole message cost beside a floor, as docs/bench.md says (8 min)
 	@cargo build --release --workspace --bins
 	@cargo run --quiet --release --bin bench
+
+bench-memory: ## What the embedded store takes of a pod with millions of SIDs and messages (10 min, 3 GB)
+	@cargo build --release --workspace --bins
+	@cargo run --quiet --release --bin bench-memory
 
 bench-neighbour: ## What a channel feels while another one's agent hangs, on both stores (15 min)
 	@cargo build --release --workspace --bins

@@ -35,6 +35,7 @@ pub fn config(
     let idle = idle(&flags.idle_seconds, &mut problems);
     let store = store(flags, lookup, &mut problems);
     let durability = durability(&flags.store_durability, &mut problems);
+    let store_memory = store_memory(&flags.store_memory, &mut problems);
     let twilio_api_url = twilio_api_url(&flags.twilio_api_url, &mut problems);
     let agent_allow = agent_allow(flags, &mut problems);
     let turns = turns(flags, &mut problems);
@@ -44,12 +45,13 @@ pub fn config(
     }
     let control_token = control_token(flags, &mut problems);
     let source = source(flags, lookup, &mut problems);
-    match (listen, admin_listen, idle, store, twilio_api_url, turns, bounds, source) {
+    match (listen, admin_listen, idle, store, store_memory, twilio_api_url, turns, bounds, source) {
         (
             Some(listen),
             Some(admin_listen),
             Some(idle),
             Some(store),
+            Some(store_memory),
             Some(twilio_api_url),
             Some(turns),
             Some(bounds),
@@ -60,6 +62,7 @@ pub fn config(
             idle,
             store,
             durability,
+            store_memory,
             turns,
             bounds,
             twilio_api_url,
@@ -134,6 +137,17 @@ pub struct Flags {
         hide_env_values = true
     )]
     pub store_durability: String,
+    /// Memory that an embedded store may take for all that it keeps, as a number or with Ki, Mi or Gi. Above
+    /// that messages are answered 503; SIDs get half of it at most, then the oldest are forgotten early
+    #[arg(
+        long,
+        global = true,
+        env = "KANARIE_STORE_MEMORY",
+        default_value = "256Mi",
+        value_name = "BYTES",
+        hide_env_values = true
+    )]
+    pub store_memory: String,
     /// Conversations worked on at once, of which a channel gets at most half; 0 only receives
     /// [default: 2000]
     #[arg(
@@ -271,6 +285,8 @@ pub struct Config {
     pub store: StoreChoice,
     /// What is asked of a Redis server.
     pub durability: Durability,
+    /// Bytes of memory that an embedded store may take.
+    pub store_memory: u64,
     /// Conversations at once; 0 only receives.
     pub turns: u32,
     /// What one channel may hold of the queue.
@@ -377,6 +393,20 @@ fn durability(text: &str, problems: &mut Vec<String>) -> Durability {
         ),
     }
     Durability::Strict
+}
+
+/// Less would not hold what runs.
+const LEAST_STORE_MEMORY: u64 = 16 << 20;
+
+fn store_memory(text: &str, problems: &mut Vec<String>) -> Option<u64> {
+    let bytes = quantity(text).filter(|bytes| *bytes >= LEAST_STORE_MEMORY);
+    if bytes.is_none() {
+        problems.push(
+            "--store-memory (KANARIE_STORE_MEMORY) must be 16Mi or more: a number, or one with Ki, Mi or Gi"
+                .to_owned(),
+        );
+    }
+    bytes
 }
 
 fn turns(flags: &Flags, problems: &mut Vec<String>) -> Option<u32> {

@@ -19,6 +19,7 @@ pub mod deliveries;
 mod levels;
 pub mod outbound;
 pub mod routes;
+pub mod store;
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -36,6 +37,7 @@ use crate::events::deliveries::{DeliveryEvent, DeliveryMetrics};
 use crate::events::levels::LevelMetrics;
 use crate::events::outbound::{OutboundEvent, OutboundMetrics};
 use crate::events::routes::RoutesEvent;
+use crate::events::store::{StoreEvent, StoreMetrics};
 use crate::labels::{
     Bound, Caller, CloseReason, ControlAct, Endpoint, LifecycleChange, RoutesTrouble,
     WebhookOutcome,
@@ -148,6 +150,8 @@ pub enum Event {
     },
     /// Something happened to the routes that this replica obeys.
     Routes(RoutesEvent),
+    /// Something happened to the store of this machine.
+    Store(StoreEvent),
     /// Something happened to a turn.
     Outbound(OutboundEvent),
     /// Something happened to a reply after it was sent.
@@ -179,6 +183,12 @@ impl From<ControlEvent> for Event {
     }
 }
 
+impl From<StoreEvent> for Event {
+    fn from(event: StoreEvent) -> Self {
+        Self::Store(event)
+    }
+}
+
 impl From<OutboundEvent> for Event {
     fn from(event: OutboundEvent) -> Self {
         Self::Outbound(event)
@@ -206,6 +216,7 @@ struct Metrics {
     control_acts: CounterBy<ControlAct>,
     lines_dropped: Counter,
     levels: LevelMetrics,
+    store: StoreMetrics,
     outbound: OutboundMetrics,
     deliveries: DeliveryMetrics,
 }
@@ -268,6 +279,7 @@ impl Metrics {
                 "Lines of the log that nobody read in time.",
             ),
             levels: LevelMetrics::new(&page),
+            store: StoreMetrics::new(&page),
             outbound: OutboundMetrics::new(&page),
             deliveries: DeliveryMetrics::new(&page),
             page,
@@ -295,6 +307,7 @@ impl Metrics {
             Event::Routes(event) => {
                 event.trouble().into_iter().for_each(|kind| self.routes_trouble.inc(kind));
             }
+            Event::Store(event) => self.store.count(event),
             Event::Outbound(event) => self.outbound.count(event),
             Event::Delivery(event) => self.deliveries.count(event),
             Event::Control(event) => self.control_acts.inc(event.act),
@@ -354,6 +367,7 @@ fn log(event: &Event) {
         Event::Lifecycle { change } => tell!(INFO, change = change.as_str(), "gateway"),
         Event::TaskEnded { error } => tell!(ERROR, %error, "the gateway ends"),
         Event::Routes(event) => event.log(),
+        Event::Store(event) => event.log(),
         Event::Outbound(event) => event.log(),
         Event::Delivery(event) => event.log(),
         Event::Control(event) => event.log(),

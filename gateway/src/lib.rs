@@ -43,6 +43,7 @@ pub mod inbound;
 pub mod key;
 pub mod labels;
 pub mod levels;
+pub mod loading;
 pub mod loads;
 pub mod log;
 pub mod outbound;
@@ -70,5 +71,5 @@ pub async fn run(config: Config, signals: Signals) -> anyhow::Result<()> {
     let gateway = wiring::bind(config).await?;
     let (public, admin) = (gateway.public_address()?, gateway.admin_address()?);
     tracing::info!(%public, %admin, replica = %gateway.replica(), "listening");
-    Ok(gateway.run(signals).await?)
+    gateway.run(signals).await
 }

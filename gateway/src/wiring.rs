@@ -1,9 +1,10 @@
 //! Opens what a gateway needs, hands its parts to each other, and holds the list of its tasks.
 //!
-//! Takes a configuration, gives a gateway whose ports are bound, and runs it until it is told to
-//! stop. A stop makes it unready, claims nothing more, and finishes or gives back what runs.
+//! Takes a configuration, gives a gateway whose ports are bound, opens its store and runs it until it is
+//! told to stop. A stop makes it unready, claims nothing more, and finishes or gives back what runs.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use kanarie_crds::route::SecretText;
 use kanarie_words::hex;
 use kanarie_words::ids::ReplicaName;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use crate::admin;
@@ -24,6 +25,7 @@ use crate::config::{Config, StoreChoice};
 use crate::cut::Cuts;
 use crate::deliveries::{self, Deliveries};
 use crate::doorbell::Doorbell;
+use crate::events::store::StoreEvent;
 use crate::events::{Event, emit};
 use crate::handover::Handover;
 use crate::heartbeat::{self, Pulse};
@@ -32,6 +34,7 @@ use crate::inbound::{self, Inbound};
 use crate::key::{self, LearnedKey};
 use crate::labels::LifecycleChange;
 use crate::levels::Levels;
+use crate::loading;
 use crate::loads::{self, FullChannels};
 use crate::outbound;
 use crate::outbound::agent::Agents;
@@ -48,25 +51,18 @@ use crate::server::listen;
 use crate::silence::Silence;
 use crate::stop::{Signals, stopped};
 use crate::store::embedded::EmbeddedStore;
+use crate::store::embedded::opening::Opening;
 use crate::store::redis;
 use crate::store::redis::RedisStore;
 use crate::store::redis::promise::Durability;
 use crate::store::{SharedStore, Store};
 use crate::tasks::{Ended, Living, Tasks};
 
-/// Opens store and ports, and starts nothing yet.
+/// Opens the ports, and starts nothing yet.
 ///
 /// # Errors
 /// What cannot be opened, and why.
 pub async fn bind(config: Config) -> anyhow::Result<Gateway> {
-    let clock = system_clock();
-    let store = match &config.store {
-        StoreChoice::Redis(url) => Store::Redis(open_redis(url, config.durability).await?),
-        StoreChoice::Embedded(path) => {
-            Store::Embedded(EmbeddedStore::open(path, Arc::clone(&clock)).context("--store")?)
-        }
-    };
-    let store = Arc::new(store);
     let client = config.source.client().await.context("cannot reach Kubernetes")?;
     let agents = Agents::new(config.agent_allow.clone());
     let twilio = Twilio::new(config.twilio_api_url.clone());
@@ -76,10 +72,9 @@ pub async fn bind(config: Config) -> anyhow::Result<Gateway> {
         agents: agents.context("cannot make the client of the agents")?,
         twilio: twilio.context("cannot make the client of Twilio")?,
         replica: replica(config.host.as_deref()),
-        shared: Shared::over(store, config.control_token.clone()),
         config,
         client,
-        clock,
+        clock: system_clock(),
     })
 }
 
@@ -93,7 +88,6 @@ pub struct Gateway {
     config: Config,
     client: Option<kube::Client>,
     clock: WallClock,
-    shared: Shared,
 }
 
 /// What the parts of a gateway know each other by.
@@ -140,27 +134,41 @@ impl Gateway {
         &self.replica
     }
 
-    /// Runs until told to stop and everything is finished or given back.
+    /// Opens the store, then runs until told to stop and everything is finished or given back.
     ///
     /// # Errors
-    /// When a task ends that the gateway cannot do without; what was claimed is given back then too.
-    pub async fn run(self, signals: Signals) -> Result<(), Ended> {
+    /// When the store cannot be opened, or a task ends that the gateway cannot do without; what was
+    /// claimed is given back then too.
+    pub async fn run(self, signals: Signals) -> anyhow::Result<()> {
         emit(Event::Lifecycle { change: LifecycleChange::Started });
-        let finished = self.supervise(signals).await;
+        let opening = Arc::<Opening>::default();
+        let opened = open_store(&self.config, &self.clock, &opening);
+        let ports = [&self.public, &self.admin];
+        let opened = loading::beside(ports, &opening, opened, signals.stop.clone()).await?;
+        let finished = match opened {
+            Some(store) => {
+                let token = self.config.control_token.clone();
+                self.supervise(Shared::over(Arc::new(store?), token), signals).await
+            }
+            None => {
+                opening.stop();
+                Ok(())
+            }
+        };
         match &finished {
             Ok(()) => emit(Event::Lifecycle { change: LifecycleChange::Stopped }),
             Err(ended) => emit(Event::TaskEnded { error: ended.to_string() }),
         }
-        finished
+        Ok(finished?)
     }
 
     /// The two lines end when they are told to; what they need goes on until the last turn is over.
-    async fn supervise(self, mut signals: Signals) -> Result<(), Ended> {
+    async fn supervise(self, shared: Shared, mut signals: Signals) -> Result<(), Ended> {
         let (stop, stopping) = watch::channel(false);
         let (hurry, hurrying) = watch::channel(false);
         let (end, ending) = watch::channel(false);
         let told = Signals { stop: stopping, hurry: hurrying };
-        let (mut lines, mut beside) = self.start(&told, &ending);
+        let (mut lines, mut beside) = self.start(shared, &told, &ending);
 
         let mut stop_told = signals.stop.clone();
         let failed = tokio::select! {
@@ -185,8 +193,13 @@ impl Gateway {
     }
 
     /// The list of tasks: the two lines, and what goes on beside them.
-    fn start(self, told: &Signals, ending: &watch::Receiver<bool>) -> (Tasks, Tasks) {
-        let Self { config, shared, .. } = self;
+    fn start(
+        self,
+        shared: Shared,
+        told: &Signals,
+        ending: &watch::Receiver<bool>,
+    ) -> (Tasks, Tasks) {
+        let config = self.config;
         let mut lines = Tasks::default();
         let inbound = shared.inbound(self.clock, config.idle);
         lines.spawn("public port", receive(self.public, inbound, told.clone()));
@@ -314,6 +327,41 @@ async fn whole(store: SharedStore, mut ending: watch::Receiver<bool>) {
         () = store.broken() => {}
         () = stopped(&mut ending) => {}
     }
+}
+
+async fn open_store(
+    config: &Config,
+    clock: &WallClock,
+    opening: &Arc<Opening>,
+) -> anyhow::Result<Store> {
+    match &config.store {
+        StoreChoice::Redis(url) => Ok(Store::Redis(open_redis(url, config.durability).await?)),
+        StoreChoice::Embedded(path) => {
+            let (clock, opening) = (Arc::clone(clock), Arc::clone(opening));
+            let opened = open_embedded(path.clone(), config.store_memory, clock, opening).await;
+            Ok(Store::Embedded(opened.context("--store")?))
+        }
+    }
+}
+
+/// On a thread of its own: it reads for minutes what was written in a day, and nobody waits for its end
+/// when the process is to stop.
+async fn open_embedded(
+    path: PathBuf,
+    memory: u64,
+    clock: WallClock,
+    opening: Arc<Opening>,
+) -> anyhow::Result<EmbeddedStore> {
+    let began = Instant::now();
+    let (tell, told) = oneshot::channel();
+    let progress = Arc::clone(&opening);
+    std::thread::Builder::new().name("store-opening".to_owned()).spawn(move || {
+        // Whoever waited may be gone.
+        let _ = tell.send(EmbeddedStore::open_within(&path, Some(memory), clock, &opening));
+    })?;
+    let store = told.await.context("the thread that opens it ended")??;
+    emit(StoreEvent::Opened { rows: progress.read(), took: began.elapsed() });
+    Ok(store)
 }
 
 async fn open_redis(url: &SecretText, durability: Durability) -> anyhow::Result<RedisStore> {

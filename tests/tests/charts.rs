@@ -104,6 +104,26 @@ fn the_bounds_of_a_channel_are_written_as_the_gateway_reads_them() {
 }
 
 #[test]
+fn the_embedded_store_gets_half_of_the_memory_limit() {
+    let cases = [
+        ("gateway.turns=2000", Some("268435456")),
+        ("gateway.resources.limits.memory=1Gi", Some("536870912")),
+        ("gateway.resources.limits.memory=1500M", Some("750000000")),
+        ("gateway.resources.limits.memory=1.5Gi", Some("805306368")),
+        ("gateway.resources.limits.memory=536870912", Some("268435456")),
+        ("gateway.store.memory=300Mi", Some("300Mi")),
+        ("gateway.resources.limits=null", None),
+    ];
+    for (set, expected) in cases {
+        let objects = render(&["mode=Cluster", set]);
+        let gateway = one(&objects, "StatefulSet", "kanarie-gateway");
+        let arguments = strings(&gateway.data["spec"]["template"]["spec"]["containers"][0]["args"]);
+        let found = arguments.iter().find_map(|argument| argument.strip_prefix("--store-memory="));
+        assert_eq!(found, expected, "{set}");
+    }
+}
+
+#[test]
 fn every_port_listens_on_both_families_and_outlasts_the_balancers() {
     let objects = render(&["mode=Cluster"]);
     let arguments = |kind: &str, name: &str| {

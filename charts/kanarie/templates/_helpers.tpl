@@ -44,6 +44,21 @@ readOnlyRootFilesystem: true
 capabilities: {drop: [ALL]}
 {{- end -}}
 
+{{/* Memory of the embedded store: what is set, else half of the container's limit in bytes; the other half
+     is for what runs. Nothing without either: then the gateway's own default holds. */}}
+{{- define "kanarie.storeMemory" -}}
+{{- $limit := dig "limits" "memory" "" (.Values.gateway.resources | default dict) -}}
+{{- if kindIs "float64" $limit }}{{ $limit = int64 $limit }}{{ end -}}
+{{- $limit = toString $limit -}}
+{{- $units := dict "k" 1000 "M" 1000000 "G" 1000000000 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 -}}
+{{- $unit := regexFind "[A-Za-z]+$" $limit -}}
+{{- if .Values.gateway.store.memory -}}
+{{ .Values.gateway.store.memory }}
+{{- else if and (regexMatch "^[0-9]+([.][0-9]+)?[A-Za-z]*$" $limit) (or (not $unit) (hasKey $units $unit)) -}}
+{{ divf (mulf (float64 (trimSuffix $unit $limit)) (get $units $unit | default 1)) 2 | int64 }}
+{{- end -}}
+{{- end -}}
+
 {{/* Where and how a pod runs. */}}
 {{- define "kanarie.placement" -}}
 {{- $values := index .root.Values .component -}}

@@ -14,6 +14,8 @@ use crate::claim::{self, Claimed, Head};
 use crate::lease::NewLease;
 use crate::queue::Queue;
 use crate::shard::{Conversation, Key, Memory, Message, Place, Progress, Shard};
+use crate::sids::{GRACE_MS, SidKey};
+use crate::sweep::{self, MEMORIES_AN_ADMISSION};
 use crate::verb::Verb;
 
 /// Messages that one conversation holds at most.
@@ -60,7 +62,7 @@ pub enum Admission {
         /// When the next message would be admitted.
         retry_after_ms: u64,
     },
-    /// No room in the conversation or in the shard; nothing changed.
+    /// No room in the conversation, the shard or the store; nothing changed.
     Full,
 }
 
@@ -68,18 +70,30 @@ impl Verb for Admit {
     type Answer = Admission;
 
     fn apply(self, queue: &mut Queue, now: Millis) -> Admission {
-        let (shard, now) = queue.shard_at(&self.conversation, now);
-        if shard.seen.get(&self.dedup_key).is_some_and(|until| *until > now) {
+        let number = self.conversation.shard();
+        let sid = SidKey::of(number, &self.dedup_key);
+        let Queue { shards, sids, budget, closed, .. } = queue;
+        let shard = &mut shards[usize::from(number)];
+        let now = shard.time(now);
+        if sids.remembers(sid, now) {
             return Admission::Duplicate;
         }
         if let Some(retry_after_ms) = over_limit(shard, now, &self) {
             return Admission::Limited { retry_after_ms };
         }
-        if is_full(shard, &self.conversation, self.envelope.len() as u64) {
+        let bytes = self.envelope.len() as u64;
+        if *closed || is_full(shard, &self.conversation, bytes) || budget.is_full(bytes) {
             return Admission::Full;
         }
+        budget.add(bytes);
         shard.touch(now);
-        remember(shard, now, &self);
+        sweep::drop_memories(shard, now.saturating_sub(GRACE_MS), MEMORIES_AN_ADMISSION);
+        let until = sids.remember(sid, now, self.dedup_ms);
+        if let Some(most) = budget.of_sids() {
+            sids.keep_within(most, now);
+        }
+        shard.dirty.insert(Key::Seen(self.dedup_key.clone(), until));
+        stamp(shard, now, &self);
         let (id, lease) = (self.conversation.clone(), self.lease.clone());
         let is_alone = shard.ready.is_empty() && !shard.conversations.contains_key(&id);
         let Self { channel, dedup_key, envelope, .. } = self;
@@ -126,15 +140,7 @@ pub(crate) fn is_full(shard: &Shard, id: &ConversationId, bytes: u64) -> bool {
     waiting >= MAX_WAITING || shard.bytes.saturating_add(bytes) > MAX_BYTES
 }
 
-/// Recognises a repetition until then.
-pub(crate) fn recognise(shard: &mut Shard, dedup_key: &DedupKey, until: Millis) {
-    let old = shard.seen.insert(dedup_key.clone(), until);
-    shard.keep_until(Memory::Seen(dedup_key.clone()), old, until);
-    shard.dirty.insert(Key::Seen(dedup_key.clone()));
-}
-
-fn remember(shard: &mut Shard, now: Millis, admit: &Admit) {
-    recognise(shard, &admit.dedup_key, now.saturating_add(admit.dedup_ms));
+fn stamp(shard: &mut Shard, now: Millis, admit: &Admit) {
     let until = now.saturating_add(admit.window_ms);
     let old = shard.stamps.get(&admit.conversation).map(|kept| kept.until);
     let kept = shard.stamps.entry(admit.conversation.clone()).or_default();

@@ -90,7 +90,7 @@ impl Verb for Bury {
         };
         let letter = DeadLetter {
             channel,
-            conversation: Some(conversation),
+            conversation: Some(conversation.clone()),
             dedup_key: message.dedup_key,
             class: self.class.into(),
             at: now,
@@ -98,13 +98,16 @@ impl Verb for Bury {
             envelope: Some(message.envelope),
             counted: progress.counted,
         };
+        shard.dead_bytes += letter.envelope.as_ref().map_or(0, |text| text.len() as u64);
         shard.last_dead = shard.last_dead.saturating_add(1);
         let id = shard.last_dead;
         shard.dead_with_text.insert(id);
         shard.dead_of.entry(letter.channel.clone()).or_default().insert(id);
+        let sid = letter.dedup_key.clone();
         shard.dead.insert(id, letter);
         shard.dirty.insert(Key::Meta);
         shard.dirty.insert(Key::Dead(id));
+        queue.settle(&conversation, &sid);
         Buried::Done
     }
 }

@@ -85,6 +85,11 @@ impl Deliveries {
         counted.map(move |(channel, counted)| (channel, counted.not_after(now)))
     }
 
+    /// How many conversations and channels are remembered.
+    pub(crate) fn remembered(&self) -> u64 {
+        (self.segments.len() + self.undelivered.len()) as u64
+    }
+
     /// Drops what has ended, though nobody reports.
     pub(crate) fn sweep(&mut self, now: Millis) {
         let now = self.time(now);

@@ -14,6 +14,7 @@ use kanarie_words::track::Track;
 
 use crate::queue::Queue;
 use crate::shard::{Key, Memory, Place, Shard};
+use crate::sids::SidKey;
 use crate::verb::Verb;
 
 /// Erases dead letters of one shard; gives how many there were.
@@ -69,7 +70,12 @@ impl Verb for EraseConversation {
     fn apply(self, queue: &mut Queue, now: Millis) -> Erased {
         let Self { conversation, channels } = self;
         queue.deliveries.erase(now, &conversation);
-        let (shard, now) = queue.shard_at(&conversation, now);
+        let number = conversation.shard();
+        let Queue { shards, sids, .. } = queue;
+        let shard = &mut shards[usize::from(number)];
+        let now = shard.time(now);
+        let waiting = shard.conversations.get(&conversation).into_iter().flat_map(|c| &c.messages);
+        waiting.for_each(|message| sids.settle(SidKey::of(number, &message.dedup_key)));
         let erased = erase_waiting(shard, now, &conversation);
         forget(shard, &conversation);
         channels.iter().for_each(|channel| forget_customer(shard, channel, &conversation));
@@ -89,19 +95,18 @@ fn erase_waiting(shard: &mut Shard, now: Millis, id: &ConversationId) -> Erased 
     }
 }
 
-/// What is kept for a time ends now.
+/// What is kept for a time ends now, with rows of what has ended by itself.
 fn forget(shard: &mut Shard, id: &ConversationId) {
+    let of = id.clone();
+    shard.dirty.extend([Key::Stamps(of.clone()), Key::Attributed(of.clone()), Key::Memo(of)]);
     if let Some(kept) = shard.stamps.remove(id) {
         shard.ends.remove(&(kept.until, Memory::Stamps(id.clone())));
-        shard.dirty.insert(Key::Stamps(id.clone()));
     }
     if let Some(kept) = shard.attributed.remove(id) {
         shard.ends.remove(&(kept.until, Memory::Attributed(id.clone())));
-        shard.dirty.insert(Key::Attributed(id.clone()));
     }
     if let Some(kept) = shard.memos.remove(id) {
         shard.ends.remove(&(kept.until, Memory::Memo(id.clone())));
-        shard.dirty.insert(Key::Memo(id.clone()));
     }
 }
 

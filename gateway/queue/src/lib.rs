@@ -77,6 +77,7 @@
 //! refuted by two listings a minute apart.
 
 pub mod admit;
+mod budget;
 pub mod claim;
 pub mod clock;
 pub mod dead;
@@ -100,5 +101,6 @@ pub mod reserve;
 pub mod rows;
 pub mod send;
 mod shard;
+mod sids;
 pub mod sweep;
 pub mod verb;

@@ -1,31 +1,122 @@
 //! The way back from rows to the machine that wrote them.
 //!
-//! Takes the rows of a shard one by one, in any order, of this layout or the one before; gives the
-//! shard. A row that this version cannot read, or that lacks the rows it belongs to, is an error and
-//! never skipped.
+//! Takes the rows one by one, those of a shard together, of this layout or the one before; gives the
+//! machine. Only the rows of one shard are held beside it. What has outlived its time is passed over, its
+//! row left to its owner. A row that this version cannot read, or that lacks the rows it belongs to, is an
+//! error and never skipped.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use kanarie_words::Millis;
-use kanarie_words::ids::{ChannelUid, ConversationId, DedupKey, Epoch, MessageSid, RevisionName};
+use kanarie_words::ids::{
+    ChannelUid, ConversationId, DedupKey, Epoch, MessageSid, RevisionName, SHARDS, StoreKey,
+};
 use kanarie_words::track::Track;
 use serde::Deserialize;
 
 use crate::intent::{Intent, Memo};
 use crate::lease::Park;
 use crate::outcome::Counters;
-use crate::rows::{ConversationRow, DeadRow, IntentRow, KeptRow, MetaRow, PlaceRow};
+use crate::queue::Queue;
+use crate::rows::{self, ConversationRow, DeadRow, IntentRow, KeptRow, MetaRow, PlaceRow};
 use crate::shard::{Conversation, DeadLetter, Kept, Key, Memory, Message, Place, Progress, Shard};
+use crate::sids::{SidKey, Sids};
+
+/// A machine that is being read.
+pub struct Loading {
+    queue: Queue,
+    now: Millis,
+    /// The shard that is being read, and what of it is not joined yet.
+    shard: u8,
+    table: Table,
+}
+
+impl Loading {
+    /// Begins at the store's time; the machine may take so much memory, if that is bounded. Then SIDs are
+    /// read best after all others: one whose message waits stays whatever its age.
+    pub fn at(now: Millis, memory: Option<u64>) -> Self {
+        let mut queue = Queue::empty();
+        queue.budget.allow(memory);
+        Self { queue, now, shard: 0, table: Table::default() }
+    }
+
+    /// Takes one row.
+    ///
+    /// # Errors
+    /// When it makes no sense, alone or with those of the shard before.
+    pub fn read(&mut self, name: &str, value: Vec<u8>) -> Result<(), LoadError> {
+        if name == rows::KEY {
+            let key = value.try_into().map_err(|_| LoadError::new(name))?;
+            self.queue.set_key(StoreKey::from_bytes(key));
+            return Ok(());
+        }
+        if let Some(field) = name.strip_prefix(rows::SHARDLESS) {
+            let read = self.queue.deliveries.read(field, &value);
+            return read.ok_or_else(|| LoadError::new(name));
+        }
+        if rows::is_over(name, &value, self.now) {
+            return Ok(());
+        }
+        let known = split(name).filter(|(shard, _)| *shard < SHARDS);
+        let (shard, field) = known.ok_or_else(|| LoadError::new(name))?;
+        if let Some(key) = field.strip_prefix("dd:") {
+            let read = self.read_sid(shard, key, &value);
+            return read.ok_or_else(|| LoadError::new(name));
+        }
+        if shard != self.shard {
+            self.join()?;
+            self.shard = shard;
+        }
+        self.table.read(&mut self.queue.shards[usize::from(shard)], field, value)
+    }
+
+    /// The machine, once every row was read.
+    ///
+    /// # Errors
+    /// When a row lacks those it belongs to.
+    pub fn finish(mut self) -> Result<Queue, LoadError> {
+        self.join()?;
+        let Queue { shards, sids, budget, deliveries, .. } = &mut self.queue;
+        sids.drop_early(self.now);
+        budget.count(shards, sids, deliveries);
+        Ok(self.queue)
+    }
+
+    fn read_sid(&mut self, shard: u8, key: &str, value: &[u8]) -> Option<()> {
+        let (key, until) = (DedupKey::parse(key).ok()?, number(value)?);
+        let Queue { sids, budget, .. } = &mut self.queue;
+        sids.read(SidKey::of(shard, &key), until, self.now, budget.of_sids());
+        Some(())
+    }
+
+    fn join(&mut self) -> Result<(), LoadError> {
+        let Queue { shards, sids, .. } = &mut self.queue;
+        let shard = &mut shards[usize::from(self.shard)];
+        std::mem::take(&mut self.table).assemble(shard, self.shard, sids)
+    }
+}
+
+impl Queue {
+    /// The machine that wrote these rows; without any, a new one.
+    ///
+    /// # Errors
+    /// As [`Loading::read`].
+    pub fn load(rows: impl IntoIterator<Item = (String, Vec<u8>)>) -> Result<Self, LoadError> {
+        let mut loading = Loading::at(0, None);
+        rows.into_iter().try_for_each(|(name, value)| loading.read(&name, value))?;
+        loading.finish()
+    }
+}
 
 /// Splits a name into shard and `<kind>:<field>`.
-pub(crate) fn split(name: &str) -> Option<(u8, &str)> {
+fn split(name: &str) -> Option<(u8, &str)> {
     let (shard, field) = name.split_once(':')?;
     Some((shard.parse().ok()?, field))
 }
 
 /// Rows of one shard that make sense only together.
 #[derive(Default)]
-pub(crate) struct Table {
+struct Table {
     conversations: BTreeMap<ConversationId, ConversationRow>,
     messages: BTreeMap<ConversationId, BTreeMap<u64, Message>>,
     intents: BTreeMap<ConversationId, IntentRow>,
@@ -34,12 +125,7 @@ pub(crate) struct Table {
 
 impl Table {
     /// Takes one row of the shard.
-    pub(crate) fn read(
-        &mut self,
-        shard: &mut Shard,
-        field: &str,
-        value: Vec<u8>,
-    ) -> Result<(), LoadError> {
+    fn read(&mut self, shard: &mut Shard, field: &str, value: Vec<u8>) -> Result<(), LoadError> {
         self.read_row(shard, field, value).ok_or_else(|| LoadError::new(&format!("..:{field}")))
     }
 
@@ -62,22 +148,28 @@ impl Table {
             "bod" => {
                 self.bodies.insert(ConversationId::parse(name)?, String::from_utf8(value).ok()?);
             }
-            "dd" | "rl" | "at" | "me" | "ev" | "cu" => read_kept(shard, kind, name, &value)?,
+            "rl" | "at" | "me" | "ev" | "cu" => read_kept(shard, kind, name, &value)?,
             _ => read_own(shard, kind, name, &value)?,
         }
         Some(())
     }
 
-    /// Joins conversations with their messages and intents once every row was read.
-    pub(crate) fn assemble(mut self, shard: &mut Shard) -> Result<(), LoadError> {
+    /// Joins conversations with their messages and intents once every row of the shard was read.
+    fn assemble(mut self, shard: &mut Shard, number: u8, sids: &mut Sids) -> Result<(), LoadError> {
         for (id, row) in std::mem::take(&mut self.conversations) {
             let record = self.join(&id, row).ok_or_else(|| LoadError::new("..:conv:"))?;
             let messages = record.messages.len() as u64;
             let bytes = record.messages.iter().map(|message| message.envelope.len() as u64).sum();
             shard.add_waiting(&record.channel, messages, bytes);
+            for message in &record.messages {
+                sids.wait(SidKey::of(number, &message.dedup_key), message.admitted_at);
+            }
+            let intent = record.progress.intent.as_ref();
+            shard.bodies += intent.map_or(0, |intent| intent.body.len() as u64);
             shard.conversations.insert(id.clone(), record);
             shard.list(&id);
         }
+        shard.count_rest();
         let left = !(self.messages.is_empty() && self.intents.is_empty() && self.bodies.is_empty());
         if left { Err(LoadError::new("..:msg:")) } else { Ok(()) }
     }
@@ -146,7 +238,6 @@ impl Shard {
             }
         }
         dirty.extend(self.finish.keys().cloned().map(Key::Finish));
-        dirty.extend(self.seen.keys().cloned().map(Key::Seen));
         dirty.extend(self.stamps.keys().cloned().map(Key::Stamps));
         dirty.extend(self.attributed.keys().cloned().map(Key::Attributed));
         dirty.extend(self.memos.keys().cloned().map(Key::Memo));
@@ -189,11 +280,6 @@ fn read_own(shard: &mut Shard, kind: &str, name: &str, value: &[u8]) -> Option<(
 /// Rows that are kept for a time.
 fn read_kept(shard: &mut Shard, kind: &str, name: &str, value: &[u8]) -> Option<()> {
     match kind {
-        "dd" => {
-            let (key, until) = (DedupKey::parse(name).ok()?, number(value)?);
-            shard.ends.insert((until, Memory::Seen(key.clone())));
-            shard.seen.insert(key, until);
-        }
         "rl" => {
             let id = ConversationId::parse(name)?;
             let kept: Kept<VecDeque<Millis>> = parse_kept(value)?;

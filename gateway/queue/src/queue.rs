@@ -1,20 +1,25 @@
 //! The machine as its owner holds it: all shards, the store's key, and the rows that changed.
 //!
-//! Takes rows once, at the start, and verbs afterwards; gives answers and, when asked, the rows
+//! Takes rows once, at the start (`load.rs`), and verbs afterwards; gives answers and, when asked, the rows
 //! that changed since it was last asked. The owner writes those before it passes an answer on.
 
 use kanarie_words::Millis;
-use kanarie_words::ids::{ConversationId, Epoch, RouteHash, SHARDS, StoreKey};
+use kanarie_words::ids::{ConversationId, DedupKey, Epoch, RouteHash, SHARDS, StoreKey};
 
+use crate::budget::Budget;
 use crate::delivered::Deliveries;
-use crate::load::{self, LoadError, Table};
 use crate::pace::Booked;
 use crate::rows::{self, Row};
 use crate::shard::{Key, Shard};
+use crate::sids::{SidKey, Sids};
 
 /// The message machine. Its verbs are values: see [`crate::verb::Verb`].
 pub struct Queue {
     pub(crate) shards: Vec<Shard>,
+    pub(crate) sids: Sids,
+    pub(crate) budget: Budget,
+    /// Nothing is admitted: its owner has no room for rows.
+    pub(crate) closed: bool,
     pub(crate) paces: std::collections::BTreeMap<RouteHash, Booked>,
     pub(crate) deliveries: Deliveries,
     key: Option<StoreKey>,
@@ -22,35 +27,23 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// The machine that wrote these rows; without any, a new one.
-    pub fn load(rows: impl IntoIterator<Item = (String, Vec<u8>)>) -> Result<Self, LoadError> {
-        let mut queue = Self {
+    /// A machine without any row.
+    pub(crate) fn empty() -> Self {
+        Self {
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            sids: Sids::default(),
+            budget: Budget::default(),
+            closed: false,
             paces: std::collections::BTreeMap::new(),
             deliveries: Deliveries::default(),
             key: None,
             key_changed: false,
-        };
-        let mut tables: Vec<Table> = (0..SHARDS).map(|_| Table::default()).collect();
-        for (name, value) in rows {
-            if name == rows::KEY {
-                let key = value.try_into().map_err(|_| LoadError::new(&name))?;
-                queue.key = Some(StoreKey::from_bytes(key));
-                continue;
-            }
-            if let Some(field) = name.strip_prefix(rows::SHARDLESS) {
-                let read = queue.deliveries.read(field, &value);
-                read.ok_or_else(|| LoadError::new(&name))?;
-                continue;
-            }
-            let (shard, field) = load::split(&name).ok_or_else(|| LoadError::new(&name))?;
-            let table = tables.get_mut(usize::from(shard)).ok_or_else(|| LoadError::new(&name))?;
-            table.read(&mut queue.shards[usize::from(shard)], field, value)?;
         }
-        for (shard, table) in queue.shards.iter_mut().zip(tables) {
-            table.assemble(shard)?;
-        }
-        Ok(queue)
+    }
+
+    /// Takes the store's key from its row.
+    pub(crate) fn set_key(&mut self, key: StoreKey) {
+        self.key = Some(key);
     }
 
     /// Gives the store its key and each shard its epoch where they are missing. Both are random
@@ -73,7 +66,8 @@ impl Queue {
         self.key
     }
 
-    /// Marks every row as changed: rows of an older layout are written as this version writes them.
+    /// Marks every row as changed: rows of an older layout are written as this version writes them. Those
+    /// of SIDs are the same in every layout.
     pub fn rewrite(&mut self) {
         self.key_changed = self.key.is_some();
         self.shards.iter_mut().for_each(Shard::rewrite);
@@ -92,7 +86,33 @@ impl Queue {
             }
         }
         changes.extend(self.deliveries.take_changes());
+        self.budget.count(&self.shards, &self.sids, &self.deliveries);
         changes
+    }
+
+    /// Admits nothing from now on, or again: for an owner who runs out of room for rows.
+    pub fn close(&mut self, closed: bool) {
+        self.closed = closed;
+    }
+
+    /// Whether a message of a kilobyte would be refused because its memory is used up.
+    pub fn is_full(&self) -> bool {
+        self.budget.is_full(1 << 10)
+    }
+
+    /// Bytes of memory that are taken, if that is bounded, and how many SIDs are among it.
+    pub fn taken(&self) -> (u64, u64) {
+        (self.budget.taken(), self.sids.count())
+    }
+
+    /// How many SIDs were forgotten before their time since this was last asked.
+    pub fn take_forgotten(&mut self) -> u64 {
+        self.sids.take_forgotten()
+    }
+
+    /// The message with this key waits no more.
+    pub(crate) fn settle(&mut self, conversation: &ConversationId, key: &DedupKey) {
+        self.sids.settle(SidKey::of(conversation.shard(), key));
     }
 
     pub(crate) fn shard(&mut self, conversation: &ConversationId) -> &mut Shard {

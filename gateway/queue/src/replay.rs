@@ -10,7 +10,8 @@ use kanarie_words::ids::{ChannelUid, DedupKey};
 
 use crate::admit;
 use crate::queue::Queue;
-use crate::shard::{Message, Shard};
+use crate::shard::{Key, Message, Shard};
+use crate::sids::{SidKey, Sids};
 use crate::verb::Verb;
 
 /// Letters that one call should name at most: a shard does nothing else meanwhile.
@@ -57,15 +58,23 @@ impl Verb for Replay {
     type Answer = Vec<Replayed>;
 
     fn apply(self, queue: &mut Queue, now: Millis) -> Vec<Replayed> {
-        let Some(shard) = queue.shards.get_mut(usize::from(self.shard)) else {
+        let Queue { shards, sids, .. } = queue;
+        let Some(shard) = shards.get_mut(usize::from(self.shard)) else {
             return vec![Replayed::Gone; self.letters.len()];
         };
         let now = shard.time(now);
-        self.letters.into_iter().map(|again| replay(shard, now, again)).collect()
+        let again = self.letters.into_iter();
+        again.map(|again| replay(shard, self.shard, sids, now, again)).collect()
     }
 }
 
-fn replay(shard: &mut Shard, now: Millis, again: MessageAgain) -> Replayed {
+fn replay(
+    shard: &mut Shard,
+    place: u8,
+    sids: &mut Sids,
+    now: Millis,
+    again: MessageAgain,
+) -> Replayed {
     let MessageAgain { number, dedup_key, channel, dedup_ms } = again;
     let letter = shard.dead.get(&number).filter(|letter| letter.dedup_key == dedup_key);
     let Some(letter) = letter else { return Replayed::Gone };
@@ -86,8 +95,10 @@ fn replay(shard: &mut Shard, now: Millis, again: MessageAgain) -> Replayed {
     }
     shard.touch(now);
     shard.remove_letter(number);
-    let known = shard.seen.get(&dedup_key).copied().unwrap_or_default();
-    admit::recognise(shard, &dedup_key, known.max(now.saturating_add(dedup_ms)));
+    let sid = SidKey::of(place, &dedup_key);
+    let until = sids.until(sid).unwrap_or_default().max(now.saturating_add(dedup_ms));
+    let until = sids.remember(sid, now, until.saturating_sub(now));
+    shard.dirty.insert(Key::Seen(dedup_key.clone(), until));
     let message = Message { admitted_at: now, dedup_key, envelope, counted };
     admit::append(shard, &id, channel, message);
     Replayed::Done

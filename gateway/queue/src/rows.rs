@@ -115,6 +115,27 @@ pub(crate) fn render(number: u8, shard: &Shard, key: &Key) -> Row {
     Row { key: format!("{number:02}:{}", field(key)), value: content(shard, key) }
 }
 
+/// Whether a row has outlived its time: one of a SID, of a limit or of a reply. No verb deletes these, so
+/// whoever owns the rows may, whenever he likes; until then they are passed over when rows are read.
+pub fn is_over(name: &str, value: &[u8], now: Millis) -> bool {
+    let kind = name.split(':').nth(1).filter(|kind| AGEING.contains(kind));
+    kind.and_then(|kind| end_of(kind, value)).is_some_and(|until| until <= now)
+}
+
+/// The kinds of rows that end by their time alone.
+pub const AGEING: [&str; 4] = ["at", "dd", "me", "rl"];
+
+fn end_of(kind: &str, value: &[u8]) -> Option<Millis> {
+    #[derive(Deserialize)]
+    struct End {
+        until: Millis,
+    }
+    match kind {
+        "dd" => std::str::from_utf8(value).ok()?.parse().ok(),
+        _ => serde_json::from_slice::<End>(value).ok().map(|end| end.until),
+    }
+}
+
 /// `<kind>:<field>`.
 fn field(key: &Key) -> String {
     match key {
@@ -124,7 +145,7 @@ fn field(key: &Key) -> String {
         Key::Intent(id) => format!("int:{id}"),
         Key::Body(id) => format!("bod:{id}"),
         Key::Finish(channel) => format!("vt:{channel}"),
-        Key::Seen(dedup_key) => format!("dd:{dedup_key}"),
+        Key::Seen(dedup_key, _) => format!("dd:{dedup_key}"),
         Key::Stamps(id) => format!("rl:{id}"),
         Key::Attributed(id) => format!("at:{id}"),
         Key::Memo(id) => format!("me:{id}"),
@@ -145,7 +166,7 @@ fn content(shard: &Shard, key: &Key) -> Option<Vec<u8>> {
         Key::Intent(id) => intent_of(shard, id).map(|intent| json(&row_of(intent))),
         Key::Body(id) => intent_of(shard, id).map(|intent| intent.body.clone().into_bytes()),
         Key::Finish(channel) => shard.finish.get(channel).map(number),
-        Key::Seen(dedup_key) => shard.seen.get(dedup_key).map(number),
+        Key::Seen(_, until) => Some(number(until)),
         Key::Stamps(id) => shard.stamps.get(id).map(kept),
         Key::Attributed(id) => shard.attributed.get(id).map(kept),
         Key::Memo(id) => shard.memos.get(id).map(kept),

@@ -139,6 +139,7 @@ impl Verb for CommitReply {
         }
         let Intent { id, segments, body, .. } = self.intent;
         conversation.progress.run = None;
+        let bytes = body.len() as u64;
         let mut intent = Intent::fresh(id, segments, body);
         let mark = self.mark.filter(|_| segments > 0);
         intent.sending = mark.map(|attempt| Sending { attempt, at: now, missed_at: None });
@@ -148,6 +149,7 @@ impl Verb for CommitReply {
             *until = now.saturating_add(*lease_ms);
         }
         let id = &self.lease.conversation;
+        shard.bodies = shard.bodies.saturating_add(bytes);
         shard.touch(now);
         shard.put(id, place);
         shard.dirty.insert(Key::Intent(id.clone()));
@@ -259,7 +261,9 @@ impl Verb for Complete {
             memorise(shard, now, &self.lease.conversation, Memo::default());
         }
         shard.count_once(now, &self.lease, self.evidence.as_ref());
-        shard.pop(&self.lease.conversation);
+        if let Some((_, message, _)) = shard.pop(&self.lease.conversation) {
+            queue.settle(&self.lease.conversation, &message.dedup_key);
+        }
         Owned::Done
     }
 }

@@ -29,8 +29,16 @@ pub(crate) struct Shard {
     pub(crate) clock: u64,
     /// Virtual finish time by channel.
     pub(crate) finish: BTreeMap<ChannelUid, u64>,
-    /// Bytes of the envelopes of all messages.
+    /// All messages.
+    pub(crate) messages: u64,
+    /// Bytes of their envelopes.
     pub(crate) bytes: u64,
+    /// Bytes of the replies that are committed.
+    pub(crate) bodies: u64,
+    /// Bytes of the texts of dead letters, and customers of all channels: counted at each sweep, and what
+    /// is buried since.
+    pub(crate) dead_bytes: u64,
+    pub(crate) customers_known: u64,
     /// Messages and bytes by channel; derived from the conversations, no row.
     pub(crate) waiting: BTreeMap<ChannelUid, Waiting>,
     /// Conversations with at least one message.
@@ -47,8 +55,6 @@ pub(crate) struct Shard {
     pub(crate) probes: BTreeMap<Park, Millis>,
     /// The leased ones by nonce.
     pub(crate) nonces: BTreeMap<Nonce, ConversationId>,
-    /// Messages admitted before: dedup key to the end of its memory.
-    pub(crate) seen: BTreeMap<DedupKey, Millis>,
     /// Stamps of admitted messages.
     pub(crate) stamps: BTreeMap<ConversationId, Kept<VecDeque<Millis>>>,
     /// SIDs given to the last segments, each with its own end; they are kept until the last one's.
@@ -59,7 +65,7 @@ pub(crate) struct Shard {
     pub(crate) evidence: BTreeMap<ChannelUid, Kept<Counters>>,
     /// Customers by channel.
     pub(crate) customers: BTreeMap<ChannelUid, Kept<BTreeMap<Customer, bool>>>,
-    /// All of these six by their end.
+    /// All of these five by their end.
     pub(crate) ends: BTreeSet<(Millis, Memory)>,
     /// Dead letters; ids grow with time.
     pub(crate) dead: BTreeMap<u64, DeadLetter>,
@@ -83,7 +89,8 @@ pub(crate) enum Key {
     Intent(ConversationId),
     Body(ConversationId),
     Finish(ChannelUid),
-    Seen(DedupKey),
+    /// With the end of its memory: what was admitted is only ever forgotten by its time.
+    Seen(DedupKey, Millis),
     Stamps(ConversationId),
     Attributed(ConversationId),
     Memo(ConversationId),
@@ -185,8 +192,6 @@ pub(crate) struct Kept<T> {
 /// Names one value that is kept for a time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Memory {
-    /// A dedup key.
-    Seen(DedupKey),
     /// Stamps of a conversation.
     Stamps(ConversationId),
     /// Attributed SIDs of a conversation.
@@ -221,6 +226,14 @@ pub(crate) struct DeadLetter {
 }
 
 impl Shard {
+    /// Counts anew what is too much to count at every change.
+    pub(crate) fn count_rest(&mut self) {
+        let texts = self.dead_with_text.iter().filter_map(|id| self.dead.get(id));
+        let texts = texts.filter_map(|letter| letter.envelope.as_ref());
+        self.dead_bytes = texts.map(|text| text.len() as u64).sum();
+        self.customers_known = self.customers.values().map(|kept| kept.value.len() as u64).sum();
+    }
+
     /// The conversation, if the lease is the present one, expired or not.
     pub(crate) fn owned(&mut self, lease: &Lease) -> Option<&mut Conversation> {
         let conversation = self.conversations.get_mut(&lease.conversation)?;
@@ -264,7 +277,8 @@ impl Shard {
         let ended = conversation.messages.is_empty();
         self.remove_waiting(&channel, 1, message.envelope.len() as u64);
         self.dirty.insert(Key::Message(id.clone(), sequence));
-        if progress.intent.is_some() {
+        if let Some(intent) = &progress.intent {
+            self.bodies = self.bodies.saturating_sub(intent.body.len() as u64);
             self.dirty.insert(Key::Intent(id.clone()));
             self.dirty.insert(Key::Body(id.clone()));
         }
@@ -290,7 +304,8 @@ impl Shard {
         self.remove_waiting(&conversation.channel, messages as u64, bytes);
         let sequences = (conversation.first..).take(messages);
         self.dirty.extend(sequences.map(|sequence| Key::Message(id.clone(), sequence)));
-        if conversation.progress.intent.is_some() {
+        if let Some(intent) = &conversation.progress.intent {
+            self.bodies = self.bodies.saturating_sub(intent.body.len() as u64);
             self.dirty.extend([Key::Intent(id.clone()), Key::Body(id.clone())]);
         }
         self.dirty.insert(Key::Conversation(id.clone()));
@@ -313,6 +328,7 @@ impl Shard {
 
     /// Counts messages that wait for a channel.
     pub(crate) fn add_waiting(&mut self, channel: &ChannelUid, messages: u64, bytes: u64) {
+        self.messages = self.messages.saturating_add(messages);
         self.bytes = self.bytes.saturating_add(bytes);
         let waiting = self.waiting.entry(channel.clone()).or_default();
         waiting.messages = waiting.messages.saturating_add(messages);
@@ -321,6 +337,7 @@ impl Shard {
 
     /// Takes them off again.
     pub(crate) fn remove_waiting(&mut self, channel: &ChannelUid, messages: u64, bytes: u64) {
+        self.messages = self.messages.saturating_sub(messages);
         self.bytes = self.bytes.saturating_sub(bytes);
         let Some(waiting) = self.waiting.get_mut(channel) else { return };
         waiting.messages = waiting.messages.saturating_sub(messages);

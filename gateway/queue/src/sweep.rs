@@ -11,8 +11,11 @@ use crate::verb::Verb;
 /// Dead letters that one call looks at most, for each of their two ends.
 const LETTERS: usize = 100;
 
-/// Memories that one call drops at most. Swept once a minute, 32 shards forget 5,000 a second.
-const MEMORIES: usize = 10_000;
+/// Memories that one call drops at most: no verb waits long for it. An admission drops some as well.
+const MEMORIES: usize = 1_000;
+
+/// Memories that an admission drops at most: it adds fewer.
+pub(crate) const MEMORIES_AN_ADMISSION: usize = 4;
 
 /// How long a dead letter keeps its text: a day.
 const TEXT_MS: u64 = 86_400_000;
@@ -22,6 +25,7 @@ const LETTER_MS: u64 = 14 * 86_400_000;
 
 /// Drops texts of dead letters after a day, dead letters after 14 days, and memory of SIDs, limits,
 /// replies and evidence whose time is over; and what is remembered of deliveries, which is of no shard.
+/// The rows of what ages by its time alone are left to their owner ([`crate::rows::is_over`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sweep {
     /// The shard, below 32.
@@ -38,7 +42,9 @@ impl Verb for Sweep {
         shard.bring_back_letters(now);
         drop_letters(shard, now);
         drop_texts(shard, now);
-        drop_memories(shard, now);
+        drop_memories(shard, now, MEMORIES);
+        shard.count_rest();
+        queue.sids.sweep(now);
     }
 }
 
@@ -69,39 +75,23 @@ fn drop_texts(shard: &mut Shard, now: Millis) {
     }
 }
 
-fn drop_memories(shard: &mut Shard, now: Millis) {
-    for _ in 0..MEMORIES {
+/// Forgets what has outlived its time, so much at most.
+pub(crate) fn drop_memories(shard: &mut Shard, now: Millis, most: usize) {
+    for _ in 0..most {
         if shard.ends.first().is_none_or(|(until, _)| *until > now) {
             return;
         }
         // In Redis most of these end by a time to live, so it is no change that notes the time.
         let Some((_, memory)) = shard.ends.pop_first() else { return };
-        let key = match memory {
-            Memory::Customers(channel) => {
-                shard.drop_customers(&channel, u64::MAX);
-                continue;
-            }
-            Memory::Seen(dedup_key) => {
-                shard.seen.remove(&dedup_key);
-                Key::Seen(dedup_key)
-            }
-            Memory::Stamps(id) => {
-                shard.stamps.remove(&id);
-                Key::Stamps(id)
-            }
-            Memory::Attributed(id) => {
-                shard.attributed.remove(&id);
-                Key::Attributed(id)
-            }
-            Memory::Memo(id) => {
-                shard.memos.remove(&id);
-                Key::Memo(id)
-            }
+        match memory {
+            Memory::Customers(channel) => shard.drop_customers(&channel, u64::MAX),
+            Memory::Stamps(id) => drop(shard.stamps.remove(&id)),
+            Memory::Attributed(id) => drop(shard.attributed.remove(&id)),
+            Memory::Memo(id) => drop(shard.memos.remove(&id)),
             Memory::Evidence(channel) => {
                 shard.evidence.remove(&channel);
-                Key::Evidence(channel)
+                shard.dirty.insert(Key::Evidence(channel));
             }
-        };
-        shard.dirty.insert(key);
+        }
     }
 }

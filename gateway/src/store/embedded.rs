@@ -7,10 +7,15 @@
 //! the end of it: the process has to be started anew. Never shares a directory with
 //! another process. Heartbeats are memory: whoever sends them lives and dies with this store.
 
+mod ageing;
 mod database;
+mod disk;
 mod held;
 pub mod open_error;
+pub mod opening;
 mod replicas;
+mod room;
+mod told;
 mod writer;
 
 use std::path::Path;
@@ -22,9 +27,11 @@ use kanarie_words::ids::{ChannelUid, ReplicaName, StoreKey};
 use redb::StorageBackend;
 
 use crate::clock::WallClock;
-use crate::store::embedded::database::{Opener, Seed};
+use crate::store::embedded::database::{Opener, Seed, Source};
 use crate::store::embedded::open_error::EmbeddedOpenError;
+use crate::store::embedded::opening::Opening;
 use crate::store::embedded::replicas::Replicas;
+use crate::store::embedded::room::Room;
 use crate::store::embedded::writer::Writer;
 use crate::store::error::StoreError;
 use crate::store::fleet::{Acknowledgement, Heard, Heartbeat, ReplicaState};
@@ -39,7 +46,19 @@ pub struct EmbeddedStore {
 impl EmbeddedStore {
     /// Opens the store in a directory, which is made if it does not exist.
     pub fn open(directory: &Path, clock: WallClock) -> Result<Self, EmbeddedOpenError> {
-        Self::with_opener(database::in_directory(directory)?, clock)
+        Self::open_within(directory, None, clock, &Arc::default())
+    }
+
+    /// Opens it within so many bytes of memory, while somebody else is told how far that is.
+    pub fn open_within(
+        directory: &Path,
+        memory: Option<u64>,
+        clock: WallClock,
+        opening: &Arc<Opening>,
+    ) -> Result<Self, EmbeddedOpenError> {
+        let opener = database::in_directory(directory, opening)?;
+        let room = Room::new(room::of_directory(directory));
+        Self::with_opener(opener, room, memory, clock, opening)
     }
 
     /// Opens the store over storage of the caller, who is asked for it again after each failure.
@@ -48,7 +67,8 @@ impl EmbeddedStore {
         storage: impl Fn() -> B + Send + 'static,
         clock: WallClock,
     ) -> Result<Self, EmbeddedOpenError> {
-        Self::with_opener(database::over(storage), clock)
+        let room = Room::new(Box::new(|| None));
+        Self::with_opener(database::over(storage), room, None, clock, &Arc::default())
     }
 
     /// A store that forgets everything when it is dropped. For tests; no flag leads here.
@@ -56,12 +76,19 @@ impl EmbeddedStore {
         Self::over(redb::backends::InMemoryBackend::new, clock)
     }
 
-    fn with_opener(opener: Opener, clock: WallClock) -> Result<Self, EmbeddedOpenError> {
+    fn with_opener(
+        opener: Opener,
+        room: Room,
+        memory: Option<u64>,
+        clock: WallClock,
+        opening: &Arc<Opening>,
+    ) -> Result<Self, EmbeddedOpenError> {
         let mut random = [0; 32 + 32 * 8];
         getrandom::fill(&mut random)
             .map_err(|error| EmbeddedOpenError::Random(error.to_string()))?;
         let seed = Seed::from_random(&random);
-        let writer = Writer::start(opener, seed, Arc::clone(&clock))?;
+        let source = Source { opener, seed, memory, opening: Arc::clone(opening) };
+        let writer = Writer::start(source, room, Arc::clone(&clock))?;
         Ok(Self { writer, replicas: Mutex::default(), clock })
     }
 

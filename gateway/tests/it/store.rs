@@ -32,6 +32,7 @@ mod deliveries;
 mod differential;
 mod embedded;
 mod embedded_disk;
+mod embedded_memory;
 mod evidence;
 mod fake_redis;
 mod fast;

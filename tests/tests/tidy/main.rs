@@ -27,10 +27,10 @@ const PRODUCT: [&str; 7] = [
     "operator/rollout/src",
 ];
 
-/// What the decision cores and the words below them may depend on: data and errors, and nothing
+/// What the decision cores and the words below them may depend on: data, errors and a digest, and nothing
 /// that is there by a feature only.
-const CORE_DEPENDENCIES: [&str; 6] =
-    ["serde", "serde_json", "thiserror", "kanarie-words", "proptest", "stateright"];
+const CORE_DEPENDENCIES: [&str; 7] =
+    ["serde", "serde_json", "sha2", "thiserror", "kanarie-words", "proptest", "stateright"];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize().unwrap()

@@ -45,6 +45,9 @@ spec:
     - --log-format={{ .Values.gateway.logFormat }}
     {{- if $embedded }}
     - --store=embedded:/data/queue
+    {{- with include "kanarie.storeMemory" . }}
+    - --store-memory={{ . }}
+    {{- end }}
     {{- else }}
     - --store-durability={{ .Values.gateway.store.durability | lower }}
     {{- end }}

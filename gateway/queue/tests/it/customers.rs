@@ -1,5 +1,7 @@
 //! Evidence: which outcomes count, under which serving, and how many customers they were.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use kanarie_queue::lease::{Lease, Owned};
 use kanarie_queue::outcome::{Count, Customers, Evidence};
 use kanarie_queue::queue::Queue;
@@ -22,7 +24,8 @@ fn ends(queue: &mut Queue, now: Millis, number: u8, outcome: &Evidence) {
 
 /// A message of customer `number`, claimed.
 fn asks(queue: &mut Queue, now: Millis, number: u8) -> Lease {
-    let nth = all_rows(queue).len();
+    static NTH: AtomicU64 = AtomicU64::new(0);
+    let nth = NTH.fetch_add(1, Ordering::Relaxed);
     queue.admit(now, message(number, &format!("SM-{number}-{now}-{nth}")));
     queue.take(now, number % 32, &format!("n-{number}-{now}-{nth}")).unwrap().1
 }

@@ -213,7 +213,8 @@ fn row(number: u8) -> String {
 }
 
 fn rows_gone(queue: &mut Queue) -> BTreeSet<String> {
-    let gone = queue.take_changes().into_iter().filter(|row| row.value.is_none());
+    let changes = queue.take_changes().into_iter().filter(|row| row.key.starts_with("sys:"));
+    let gone = changes.filter(|row| row.value.is_none());
     gone.map(|row| row.key).collect()
 }
 

@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says so by panicking")]
 
 mod account;
+mod budget;
 mod clocks;
 mod customers;
 mod deliveries;
@@ -16,5 +17,6 @@ mod properties;
 mod replays;
 mod replies;
 mod schedule;
+mod sids;
 mod waiting;
 mod words;

@@ -16,7 +16,8 @@ impl World {
     /// Sends the letters of a shard again, from the nth on.
     pub(crate) fn replay(&mut self, shard: u8, nth: usize) {
         let letters: Vec<DeadLetterRead> =
-            self.letters(shard).into_iter().skip(nth).take(2).collect();
+            // One that a day's jump took the text of stays where it is.
+            self.letters(shard).into_iter().filter(|of| of.text.is_some()).skip(nth).take(2).collect();
         let (first, again) = self.twice(|queue, now| queue.replay(now, &letters, DEDUP_MS));
         assert!(again.iter().all(|of| *of == Replayed::Gone), "I23: replayed twice");
         for (letter, replayed) in letters.into_iter().zip(first) {

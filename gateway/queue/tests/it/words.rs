@@ -128,10 +128,11 @@ pub(crate) fn committed(segments: u32) -> (Queue, Lease) {
     (queue, lease)
 }
 
-/// Every row of the machine as it is now. What had changed before counts as taken.
+/// Every row of the machine as it is now, but for those of SIDs: they are written once. What had changed
+/// before counts as taken.
 pub(crate) fn all_rows(queue: &mut Queue) -> BTreeMap<String, Vec<u8>> {
     queue.rewrite();
-    let rows = queue.take_changes().into_iter();
+    let rows = queue.take_changes().into_iter().filter(|row| !row.key.contains(":dd:"));
     rows.filter_map(|row| Some((row.key, row.value?))).collect()
 }
 

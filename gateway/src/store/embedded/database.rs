@@ -4,23 +4,29 @@
 //! rows in one durable transaction. Refuses a directory that is in use, rows that make no sense and
 //! rows of a newer version. Never panics: the database's own panics become errors here.
 
-use std::fs::{File, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 
+use kanarie_queue::load::Loading;
 use kanarie_queue::queue::Queue;
 use kanarie_queue::rows::Row;
-use kanarie_words::hex;
-use kanarie_words::ids::{Epoch, StoreKey};
+use kanarie_words::ids::{Epoch, SHARDS, StoreKey};
+use kanarie_words::{Millis, hex};
+use redb::backends::FileBackend;
 use redb::{
-    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition,
+    Database, DatabaseError, ReadableDatabase, ReadableTableMetadata as _, StorageBackend,
+    TableDefinition,
 };
 
+use crate::store::embedded::disk::Disk;
 use crate::store::embedded::open_error::EmbeddedOpenError;
+use crate::store::embedded::opening::Opening;
 use crate::store::error::StoreError;
 
 /// The rows, as `docs/queue.md` describes them.
-const ROWS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("rows");
+pub(super) const ROWS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("rows");
 
 /// One entry: the version of the rows.
 const SCHEMA: TableDefinition<'_, &str, u64> = TableDefinition::new("schema");
@@ -30,6 +36,9 @@ const VERSION: u64 = 3;
 
 /// Rows are read once, at the start, so the database needs little memory for pages.
 const CACHE_BYTES: usize = 16 << 20;
+
+/// Rows that are read before it is said how far that is, and looked whether anybody waits for it.
+const ROWS_BETWEEN_LOOKS: u64 = 1024;
 
 /// Opens the database, again after each failure.
 pub(super) type Opener = Box<dyn Fn() -> Result<Database, DatabaseError> + Send>;
@@ -53,7 +62,10 @@ impl Seed {
 }
 
 /// A database in a directory, which nobody else can open as long as the opener lives.
-pub(super) fn in_directory(directory: &Path) -> Result<Opener, EmbeddedOpenError> {
+pub(super) fn in_directory(
+    directory: &Path,
+    opening: &Arc<Opening>,
+) -> Result<Opener, EmbeddedOpenError> {
     let unusable =
         |source| EmbeddedOpenError::Directory { directory: directory.to_owned(), source };
     std::fs::create_dir_all(directory).map_err(unusable)?;
@@ -62,14 +74,26 @@ pub(super) fn in_directory(directory: &Path) -> Result<Opener, EmbeddedOpenError
         TryLockError::WouldBlock => EmbeddedOpenError::InUse,
         TryLockError::Error(source) => unusable(source),
     })?;
-    let directory = directory.to_owned();
+    let (directory, opening) = (directory.to_owned(), Arc::clone(opening));
     Ok(Box::new(move || {
         let _held = &lock;
         let file = directory.join("queue.redb");
         if !file.try_exists()? {
             create(&directory, &file)?;
         }
-        builder().open(&file)
+        let (mut builder, opening) = (builder(), Arc::clone(&opening));
+        builder.set_repair_callback(move |repair| {
+            opening.checking(repair.progress());
+            if opening.is_stopped() {
+                repair.abort();
+            }
+        });
+        let file = OpenOptions::new().read(true).write(true).open(&file)?;
+        // The database would begin anew in an empty file; ours are never made empty.
+        if file.metadata()?.len() == 0 {
+            return Err(std::io::Error::from(std::io::ErrorKind::InvalidData).into());
+        }
+        builder.create_with_backend(Disk(FileBackend::new(file)?))
     }))
 }
 
@@ -89,18 +113,32 @@ fn create(directory: &Path, file: &Path) -> Result<(), DatabaseError> {
 
 /// A database over storage of the caller.
 pub(super) fn over<B: StorageBackend>(storage: impl Fn() -> B + Send + 'static) -> Opener {
-    Box::new(move || builder().create_with_backend(storage()))
+    Box::new(move || builder().create_with_backend(Disk(storage())))
 }
 
-/// Opens the database and reads the machine; writes what a new one needs.
-pub(super) fn open(opener: &Opener, seed: &Seed) -> Result<(Database, Queue), EmbeddedOpenError> {
+/// What a machine is read from, and how.
+pub(super) struct Source {
+    /// The database.
+    pub(super) opener: Opener,
+    /// For a new one.
+    pub(super) seed: Seed,
+    /// Bytes of memory that the machine may take, if that is bounded.
+    pub(super) memory: Option<u64>,
+    /// Who is told how far that is.
+    pub(super) opening: Arc<Opening>,
+}
+
+/// Opens the database and reads the machine as it is now; writes what a new one needs.
+pub(super) fn open(source: &Source, now: Millis) -> Result<(Database, Queue), EmbeddedOpenError> {
     guarded(|| {
-        let database = opener().map_err(|error| match error {
+        let database = (source.opener)().map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => EmbeddedOpenError::InUse,
+            DatabaseError::RepairAborted => EmbeddedOpenError::Stopped,
             error => EmbeddedOpenError::Database(error.into()),
         })?;
-        let (mut queue, version) = read(&database)?;
-        queue.start(seed.key, seed.epochs.iter().cloned());
+        let (mut queue, version) =
+            read(&database, Loading::at(now, source.memory), &source.opening)?;
+        queue.start(source.seed.key, source.seed.epochs.iter().cloned());
         if version.is_some_and(|version| version < VERSION) {
             queue.rewrite();
         }
@@ -156,11 +194,14 @@ fn builder() -> redb::Builder {
 }
 
 /// The machine, and the version of its rows; none in a new file.
-fn read(database: &Database) -> Result<(Queue, Option<u64>), EmbeddedOpenError> {
+fn read(
+    database: &Database,
+    mut loading: Loading,
+    opening: &Opening,
+) -> Result<(Queue, Option<u64>), EmbeddedOpenError> {
     let transaction = database.begin_read().map_err(redb::Error::from)?;
-    let schema = match transaction.open_table(SCHEMA) {
-        Err(redb::TableError::TableDoesNotExist(_)) => return Ok((Queue::load([])?, None)),
-        opened => opened.map_err(redb::Error::from)?,
+    let Some(schema) = existing(transaction.open_table(SCHEMA))? else {
+        return Ok((loading.finish()?, None));
     };
     let version = schema.get("version").map_err(redb::Error::from)?;
     let found = version.map_or(0, |version| version.value());
@@ -168,19 +209,45 @@ fn read(database: &Database) -> Result<(Queue, Option<u64>), EmbeddedOpenError> 
         return Err(EmbeddedOpenError::Newer { found, reads: VERSION });
     }
     let table = transaction.open_table(ROWS).map_err(redb::Error::from)?;
-    let mut failed = None;
-    let rows = table.iter().map_err(redb::Error::from)?.map_while(|row| match row {
-        Ok((key, value)) => Some((key.value().to_owned(), value.value().to_vec())),
-        Err(error) => {
-            failed = Some(error);
-            None
+    opening.begin(table.len().map_err(redb::Error::from)?);
+    let mut read = 0;
+    for (from, to) in spans() {
+        for row in table.range(from.as_str()..to.as_str()).map_err(redb::Error::from)? {
+            let (name, value) = row.map_err(redb::Error::from)?;
+            loading.read(name.value(), value.value().to_vec())?;
+            read += 1;
+            if read % ROWS_BETWEEN_LOOKS == 0 {
+                opening.reached(read);
+                if opening.is_stopped() {
+                    return Err(EmbeddedOpenError::Stopped);
+                }
+            }
         }
-    });
-    let queue = Queue::load(rows);
-    match failed {
-        // A machine of half the rows is none, whatever it looks like.
-        Some(error) => Err(EmbeddedOpenError::Database(error.into())),
-        None => Ok((queue?, Some(found))),
+    }
+    opening.reached(read);
+    Ok((loading.finish()?, Some(found)))
+}
+
+/// The whole table in the order in which the machine reads it best: every shard, then their SIDs.
+fn spans() -> Vec<(String, String)> {
+    let (mut others, mut sids, mut from) = (Vec::new(), Vec::new(), String::new());
+    for shard in 0..SHARDS {
+        let (begin, end) = (format!("{shard:02}:dd:"), format!("{shard:02}:dd;"));
+        others.push((from, begin.clone()));
+        sids.push((begin, end.clone()));
+        from = end;
+    }
+    // No name begins with this.
+    others.push((from, char::MAX.to_string()));
+    others.extend(sids);
+    others
+}
+
+/// A table, if it is there: a new file has none.
+pub(super) fn existing<T>(opened: Result<T, redb::TableError>) -> Result<Option<T>, redb::Error> {
+    match opened {
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+        opened => Ok(Some(opened?)),
     }
 }
 

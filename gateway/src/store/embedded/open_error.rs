@@ -44,6 +44,9 @@ pub enum EmbeddedOpenError {
     /// The database failed in a way that it does not describe.
     #[error("the store's database stopped with: {0}")]
     Panicked(String),
+    /// Nobody waits for it any more.
+    #[error("the gateway was told to stop before its store was open")]
+    Stopped,
     /// The system gives no randomness.
     #[error("the system gives no random bytes: {0}")]
     Random(String),

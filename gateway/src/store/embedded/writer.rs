@@ -11,14 +11,18 @@ use std::time::Duration;
 
 use kanarie_queue::expire::ExpireLeases;
 use kanarie_queue::queue::Queue;
+use kanarie_queue::rows::Row;
 use kanarie_words::Millis;
 use redb::Database;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::WallClock;
-use crate::store::embedded::database::{self, NotWritten, Opener, Seed};
+use crate::store::embedded::ageing::Ageing;
+use crate::store::embedded::database::{self, NotWritten, Source};
 use crate::store::embedded::held::Held;
 use crate::store::embedded::open_error::EmbeddedOpenError;
+use crate::store::embedded::room::Room;
+use crate::store::embedded::told::Told;
 use crate::store::error::StoreError;
 
 /// Verbs that wait at most, and so share one commit: more would only make each wait longer.
@@ -57,22 +61,25 @@ struct Loop {
     jobs: mpsc::Receiver<Box<dyn Job>>,
     failure: Failure,
     broken: watch::Sender<bool>,
-    opener: Opener,
-    seed: Seed,
+    source: Source,
+    room: Room,
     clock: WallClock,
     held: Held,
     /// Whether anything of this process is in the file, the ends of the former one's leases with it.
     has_written: bool,
+    ageing: Ageing,
+    /// What was last said about its room.
+    told: Told,
 }
 
 impl Writer {
     /// Opens the database, ends the leases of the process that had it before, starts the thread.
     pub(super) fn start(
-        opener: Opener,
-        seed: Seed,
+        source: Source,
+        room: Room,
         clock: WallClock,
     ) -> Result<Self, EmbeddedOpenError> {
-        let (database, mut queue) = database::open(&opener, &seed)?;
+        let (database, mut queue) = database::open(&source, clock())?;
         end_leases(&mut queue, &clock);
         let (sender, jobs) = mpsc::channel(BATCH);
         let failure = Failure::default();
@@ -81,11 +88,13 @@ impl Writer {
             jobs,
             failure: Arc::clone(&failure),
             broken,
-            opener,
-            seed,
+            source,
+            room,
             clock,
             held: Held::default(),
             has_written: false,
+            ageing: Ageing::default(),
+            told: Told::default(),
         };
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
@@ -184,6 +193,8 @@ impl Loop {
         batch: &mut [Box<dyn Job>],
     ) -> Result<(), NotWritten> {
         let now = (self.clock)();
+        let is_short = self.room.is_short(now);
+        queue.close(is_short);
         let applied = database::guarded(|| {
             batch.iter_mut().for_each(|job| job.apply(queue, now));
             queue.take_changes()
@@ -191,14 +202,24 @@ impl Loop {
         let rows = applied.map_err(|_| {
             NotWritten::Refused(StoreError::Unavailable("a verb failed".to_owned()))
         })?;
-        let rows = self.held.due(rows, now);
-        if rows.is_empty() { Ok(()) } else { database::write(database, &rows) }
+        self.told.tell(queue, is_short, now);
+        // Deleted first: what had outlived its time may be written anew.
+        let mut all = self.outlived(database, now)?;
+        all.extend(self.held.due(rows, now));
+        if all.is_empty() { Ok(()) } else { database::write(database, &all) }
+    }
+
+    /// Rows that have outlived their time, found in the file as it is before this batch.
+    fn outlived(&mut self, database: &Database, now: Millis) -> Result<Vec<Row>, NotWritten> {
+        let over = database::guarded(|| self.ageing.over(database, now));
+        let panicked = |panic| NotWritten::Refused(StoreError::Unavailable(panic));
+        over.map_err(panicked)?.map_err(NotWritten::from)
     }
 
     /// Opens the database until that works; none when nobody is left to answer.
     fn reopen(&mut self) -> Option<(Database, Queue)> {
         loop {
-            match database::open(&self.opener, &self.seed) {
+            match database::open(&self.source, (self.clock)()) {
                 Ok((database, mut queue)) => {
                     if !self.has_written {
                         end_leases(&mut queue, &self.clock);

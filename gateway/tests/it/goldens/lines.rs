@@ -8,6 +8,7 @@ use kanarie_gateway::events::control::ControlEvent;
 use kanarie_gateway::events::deliveries::DeliveryEvent;
 use kanarie_gateway::events::outbound::OutboundEvent;
 use kanarie_gateway::events::routes::RoutesEvent;
+use kanarie_gateway::events::store::StoreEvent;
 use kanarie_gateway::events::{Event, Unanswered, emit};
 use kanarie_gateway::labels::{
     Bound, Caller, CloseReason, ControlAct, DeadLetterClass, Endpoint, LifecycleChange, ReplyOf,
@@ -119,6 +120,13 @@ fn gateway() -> Vec<Event> {
         Event::Lifecycle { change: LifecycleChange::Started },
         Event::TaskEnded { error: error() },
         Event::Outbound(OutboundEvent::TakenOver { replica: "gateway-2".to_owned(), leases: 3 }),
+        Event::Store(StoreEvent::Opened { rows: 9, took: Duration::from_millis(7) }),
+        Event::Store(StoreEvent::MemoryFull { bytes: 9, sids: 7 }),
+        Event::Store(StoreEvent::MemoryHasRoom { bytes: 8, sids: 7 }),
+        Event::Store(StoreEvent::DiskShort),
+        Event::Store(StoreEvent::DiskHasRoom),
+        Event::Store(StoreEvent::SidsForgotten { count: 7, begins: true }),
+        Event::Store(StoreEvent::SidsForgotten { count: 7, begins: false }),
         Event::Routes(RoutesEvent::Alone { channels: 2 }),
         Event::Routes(RoutesEvent::ReadAgain { channels: 3 }),
         Event::Routes(RoutesEvent::OtherKey),
@@ -180,7 +188,7 @@ fn deliveries() -> Vec<Event> {
 }
 
 /// How many kinds of events there are: whoever adds one adds a line above.
-const EVENTS: usize = 34;
+const EVENTS: usize = 40;
 
 fn place(event: &Event) -> usize {
     match event {
@@ -200,6 +208,12 @@ fn place(event: &Event) -> usize {
         Event::Routes(RoutesEvent::ReadAgain { .. }) => 13,
         Event::Routes(RoutesEvent::OtherKey) => 14,
         Event::Routes(RoutesEvent::Trouble { .. }) => 15,
+        Event::Store(StoreEvent::Opened { .. }) => 34,
+        Event::Store(StoreEvent::MemoryFull { .. }) => 35,
+        Event::Store(StoreEvent::MemoryHasRoom { .. }) => 36,
+        Event::Store(StoreEvent::DiskShort) => 37,
+        Event::Store(StoreEvent::DiskHasRoom) => 38,
+        Event::Store(StoreEvent::SidsForgotten { .. }) => 39,
         Event::Outbound(event) => match event {
             OutboundEvent::StoreFailed { .. } => 16,
             OutboundEvent::TakenOver { .. } => 17,
