@@ -38,6 +38,8 @@ pub(super) enum Refusal {
     Stranger,
     /// The request makes no sense: how it would.
     Wrong(String),
+    /// The request was not complete in time.
+    Late,
     /// What is asked for is not there.
     Unknown(String),
     /// It is there, and cannot be done now.
@@ -61,6 +63,7 @@ impl IntoResponse for Refusal {
         let (status, text) = match self {
             Self::Stranger => (StatusCode::UNAUTHORIZED, "the control token is needed".to_owned()),
             Self::Wrong(text) => (StatusCode::BAD_REQUEST, text),
+            Self::Late => (StatusCode::REQUEST_TIMEOUT, "the body did not come in time".to_owned()),
             Self::Unknown(text) => (StatusCode::NOT_FOUND, text),
             Self::Conflict(text) => (StatusCode::CONFLICT, text),
             Self::Unavailable(text) => (StatusCode::SERVICE_UNAVAILABLE, text),

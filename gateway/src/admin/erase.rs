@@ -22,6 +22,8 @@ use crate::events::control::ControlEvent;
 use crate::events::emit;
 use crate::key;
 use crate::labels::ControlAct;
+use crate::server::body::{BodyBudget, BodyError, read_body};
+use crate::server::limits::ClientLimits;
 use crate::store::error::StoreError;
 use crate::subject::short;
 
@@ -40,7 +42,12 @@ pub(super) async fn erase(
 ) -> Answered<CustomerErased> {
     let (parts, body) = request.into_parts();
     authorize(&admin, &parts.headers)?;
-    let body = axum::body::to_bytes(body, MAX_BODY).await.map_err(|_| wrong(HOW))?;
+    let limits = ClientLimits { body_bytes: MAX_BODY, ..ClientLimits::default() };
+    // So small a body has room by itself.
+    let body = read_body(body, &limits, &BodyBudget::of(0)).await.map_err(|error| match error {
+        BodyError::TooSlow => Refusal::Late,
+        BodyError::TooLarge | BodyError::Broken | BodyError::NoRoom => wrong(HOW),
+    })?;
     let asked: EraseRequest = serde_json::from_slice(&body).map_err(|_| wrong(HOW))?;
     let (conversation, channel) = whom(&admin, &asked)?;
     let name =

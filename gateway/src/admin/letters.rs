@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::request::Parts;
 use kanarie_queue::erase::EraseLetters;
@@ -67,11 +68,12 @@ pub(super) async fn list(State(admin): State<Arc<Admin>>, parts: Parts) -> Answe
 /// Shows one letter.
 pub(super) async fn show(
     State(admin): State<Arc<Admin>>,
-    Path(id): Path<String>,
+    id: AnyPath,
     parts: Parts,
 ) -> Answered<ToldLetter> {
     authorize(&admin, &parts.headers)?;
     let query = Query::parse(parts.uri.query().unwrap_or_default(), &OF_ONE, &admin.routes)?;
+    let Path(id) = id.map_err(|_| no_id())?;
     let letter = within(find(&admin, &id, query.text)).await?;
     if query.text {
         emit(event(ControlAct::ShowText, &admin, &parts, &Subject::One(&letter)));
@@ -83,11 +85,12 @@ pub(super) async fn show(
 /// Replays one letter.
 pub(super) async fn replay_one(
     State(admin): State<Arc<Admin>>,
-    Path(id): Path<String>,
+    id: AnyPath,
     parts: Parts,
 ) -> Answered<ReplayReport> {
     authorize(&admin, &parts.headers)?;
     Query::parse(parts.uri.query().unwrap_or_default(), &[], &admin.routes)?;
+    let Path(id) = id.map_err(|_| no_id())?;
     let letter = within(find(&admin, &id, false)).await?;
     let mut report = ReplayReport::default();
     let letters = [letter];
@@ -133,11 +136,12 @@ pub(super) async fn replay_many(
 /// Erases one letter.
 pub(super) async fn erase_one(
     State(admin): State<Arc<Admin>>,
-    Path(id): Path<String>,
+    id: AnyPath,
     parts: Parts,
 ) -> Answered<EraseReport> {
     authorize(&admin, &parts.headers)?;
     Query::parse(parts.uri.query().unwrap_or_default(), &[], &admin.routes)?;
+    let Path(id) = id.map_err(|_| no_id())?;
     let letter = within(find(&admin, &id, false)).await?;
     let mut report = EraseReport::default();
     let done = within(erase_some(&admin, std::slice::from_ref(&letter), &mut report)).await;
@@ -173,6 +177,9 @@ pub(super) async fn erase_many(
     emit(ControlEvent { letters: report.erased, is_whole: done.is_ok(), ..told });
     done.map(|()| Json(report))
 }
+
+/// What stands for the id of a letter, whether it is text or not: that is said after the token is seen.
+type AnyPath = Result<Path<String>, PathRejection>;
 
 /// What an act concerns.
 enum Subject<'a> {
@@ -218,13 +225,15 @@ async fn erase_some(
 
 /// The letter of that name.
 async fn find(admin: &Admin, id: &str, with_text: bool) -> Result<DeadLetterRead, Refusal> {
-    let text = "the id of a dead letter looks like 07-42";
-    let DeadLetterId { shard, number } =
-        DeadLetterId::parse(id).ok_or_else(|| Refusal::Wrong(text.to_owned()))?;
+    let DeadLetterId { shard, number } = DeadLetterId::parse(id).ok_or_else(no_id)?;
     let (after, until, wanted) = (number - 1, Some(number), DeadLetterFilter::default());
     let read = ReadLetters { shard, after, until, wanted, limit: 1, with_text };
     let found = admin.store.run(read).await?.letters.into_iter().next();
     found.ok_or_else(|| unknown(id))
+}
+
+fn no_id() -> Refusal {
+    Refusal::Wrong("the id of a dead letter looks like 07-42".to_owned())
 }
 
 fn unknown(id: &str) -> Refusal {

@@ -1,10 +1,15 @@
 //! Dead letters by the admin port: what is told and done with the token, and what is not without it.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
+use axum::body::{Body, Bytes};
+use futures::stream;
 use kanarie_crds::route::SecretText;
 use kanarie_gateway::loads::{Bounds, watch};
 use tokio::sync::watch::channel;
+use tokio::time::timeout;
 
 use crate::admin::port::Port;
 
@@ -141,6 +146,28 @@ async fn an_erased_conversation_is_told_by_how_much_there_was() {
 }
 
 #[tokio::test]
+async fn an_id_that_is_no_text_is_refused_as_any_other_that_is_none() {
+    let port = Port::new();
+    port.routes.set_control_token(Some(SecretText::new("t")));
+    let path = "/control/v1/dead-letters/%ff";
+    let (status, said) = port.get(path, Some("Bearer t")).await;
+    assert_eq!((status, said.as_str()), (400, "the id of a dead letter looks like 07-42\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_erasure_whose_body_does_not_come_is_answered_in_time() {
+    let port = Port::new();
+    port.routes.set_control_token(Some(SecretText::new("t")));
+    let without_end = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+    let answer = port.send("POST", "/control/v1/erase", Some("Bearer t"), without_end);
+    let (status, _) = timeout(Duration::from_secs(60), answer).await.expect("it answers");
+    assert_eq!(status, 408);
+    let large = format!("{{\"conversation\":\"{}\"}}", "0".repeat(8_000));
+    let (status, _) = port.ask("POST", "/control/v1/erase", Some("Bearer t"), &large).await;
+    assert_eq!(status, 400);
+}
+
+#[tokio::test]
 async fn erased_dead_letters_are_counted_no_more_at_the_next_look() {
     let (_end, ending) = channel(false);
     for request in [
@@ -161,12 +188,15 @@ async fn erased_dead_letters_are_counted_no_more_at_the_next_look() {
     }
 }
 
-const LETTER_PATHS: [(&str, &str); 7] = [
+const LETTER_PATHS: [(&str, &str); 10] = [
     ("GET", "/control/v1/dead-letters"),
     ("GET", "/control/v1/dead-letters/00-1?text=true"),
     ("DELETE", "/control/v1/dead-letters?all=true"),
     ("DELETE", "/control/v1/dead-letters/00-1"),
     ("POST", "/control/v1/dead-letters/replay?limit=nonsense"),
     ("POST", "/control/v1/dead-letters/x/replay"),
+    ("GET", "/control/v1/dead-letters/%ff"),
+    ("DELETE", "/control/v1/dead-letters/%ff"),
+    ("POST", "/control/v1/dead-letters/%ff/replay"),
     ("POST", "/control/v1/erase"),
 ];

@@ -104,11 +104,21 @@ impl Port {
         authorization: Option<&str>,
         body: &str,
     ) -> (u16, String) {
+        self.send(method, path, authorization, Body::from(body.to_owned())).await
+    }
+
+    pub(crate) async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        authorization: Option<&str>,
+        body: Body,
+    ) -> (u16, String) {
         let mut request = Request::builder().method(method).uri(path);
         if let Some(value) = authorization {
             request = request.header("authorization", value);
         }
-        let request = request.body(Body::from(body.to_owned())).unwrap();
+        let request = request.body(body).unwrap();
         let response = self.router.clone().oneshot(request).await.unwrap();
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.unwrap().to_bytes();
