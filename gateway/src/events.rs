@@ -133,6 +133,13 @@ pub enum Event {
         /// The system's error.
         error: String,
     },
+    /// This process may have few files open, so the public port takes fewer connections.
+    FewFiles {
+        /// How many files.
+        files: u64,
+        /// How many connections it takes.
+        connections: u64,
+    },
     /// A connection was closed because its client took too long or too many were open.
     ConnectionClosed {
         /// Why.
@@ -302,6 +309,7 @@ impl Metrics {
             | Event::StoreOutageEnded { .. }
             | Event::StoreLacks { .. }
             | Event::WithoutIpv6 { .. }
+            | Event::FewFiles { .. }
             | Event::Lifecycle { .. }
             | Event::TaskEnded { .. } => {}
             Event::Routes(event) => {
@@ -353,6 +361,9 @@ fn log(event: &Event) {
         }
         Event::WithoutIpv6 { instead } => {
             tell!(WARN, %instead, "there is no IPv6 here: listening on IPv4 only");
+        }
+        Event::FewFiles { files, connections } => {
+            tell!(WARN, files, connections, "few files may be open: fewer connections are taken");
         }
         Event::AcceptFailed { error } => {
             tell!(WARN, %error, "connections are not accepted at present")

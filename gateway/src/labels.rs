@@ -131,6 +131,8 @@ pub enum CloseReason {
     SlowHeader,
     /// The client took nothing of its answer in time.
     SlowAnswer,
+    /// It was the oldest, and a new one needed its place or its descriptor.
+    Crowded,
     /// The drain deadline passed.
     Drained,
 }
@@ -227,6 +229,7 @@ label!(WebhookOutcome {
 label!(CloseReason {
     SlowHeader => "slow-header",
     SlowAnswer => "slow-answer",
+    Crowded => "crowded",
     Drained => "drained",
 });
 label!(SendClass {

@@ -2,10 +2,11 @@
 //!
 //! Takes a listener and a router, serves until told to stop, then lets what is being answered be
 //! answered. A header, an idle connection, a body and an answer have their own time; a body has a
-//! size; connections have a bound, and a new one takes the place of the oldest. Never buffers more
-//! of a body than its cap.
+//! size; connections have a bound, and a new one takes the place of the oldest, and its descriptor where
+//! there is no other. Never buffers more of a body than its cap.
 
 pub mod body;
+pub mod files;
 pub mod limits;
 pub mod listen;
 pub mod peer;
@@ -22,6 +23,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
@@ -67,12 +69,14 @@ pub async fn run(
                     drop(place);
                 });
             }
-            // Out of descriptors, most likely: accepting at once again would only burn the CPU.
             Err(error) => {
                 if !std::mem::replace(&mut failing, true) {
                     emit(Event::AcceptFailed { error: error.to_string() });
                 }
-                tokio::time::sleep(ACCEPT_PAUSE).await;
+                if !(is_out_of_files(&error) && places.free_one(&mut connections).await) {
+                    // Accepting at once again would only burn the CPU.
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
             }
         }
         while connections.try_join_next().is_some() {}
@@ -111,6 +115,20 @@ impl Places {
             }
         }
     }
+
+    /// Asks the oldest connection to end, for its descriptor; whether one has ended.
+    async fn free_one(&self, connections: &mut JoinSet<()>) -> bool {
+        self.wanted.notify_one();
+        let ended = tokio::time::timeout(ASK_NEXT, connections.join_next()).await;
+        let _ = self.wanted.notified().now_or_never();
+        matches!(ended, Ok(Some(_)))
+    }
+}
+
+/// Whether neither this process nor the machine has a descriptor left.
+fn is_out_of_files(error: &std::io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(code, Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// Rest after a failed accept.
@@ -154,18 +172,18 @@ async fn serve(
     let mut connection = std::pin::pin!(connection);
     let ends = async {
         tokio::select! {
-            () = stopped(&mut shutdown) => {}
-            () = wanted.notified() => {}
+            () = stopped(&mut shutdown) => None,
+            () = wanted.notified() => Some(CloseReason::Crowded),
         }
     };
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
-        () = ends => {
+    let (served, asked) = tokio::select! {
+        served = connection.as_mut() => (served, None),
+        asked = ends => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            (connection.await, asked)
         }
     };
-    if let Some(reason) = served.err().and_then(|error| lateness(&error)) {
+    if let Some(reason) = served.err().and_then(|error| lateness(&error)).or(asked) {
         emit(Event::ConnectionClosed { reason });
     }
 }

@@ -46,6 +46,7 @@ use crate::routes;
 use crate::routes::table::RouteTable;
 use crate::server;
 use crate::server::body::BodyBudget;
+use crate::server::files;
 use crate::server::limits::ClientLimits;
 use crate::server::listen;
 use crate::silence::Silence;
@@ -253,6 +254,8 @@ impl Shared {
     }
 
     fn inbound(&self, clock: WallClock, idle: Duration) -> Arc<Inbound> {
+        let limits = ClientLimits { idle, ..ClientLimits::default() };
+        let limits = ClientLimits { connections: files::connections(limits.connections), ..limits };
         Arc::new(Inbound {
             routes: Arc::clone(&self.routes),
             store: Arc::clone(&self.store),
@@ -264,7 +267,7 @@ impl Shared {
             deliveries: self.deliveries.clone(),
             full: self.full.clone(),
             clock,
-            limits: ClientLimits { idle, ..ClientLimits::default() },
+            limits,
             bodies: BodyBudget::default(),
             gate: Gate::default(),
         })

@@ -2,6 +2,7 @@
 //! it passes only when everybody waits.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,8 @@ use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::http::StatusCode;
 use axum::routing::post;
+use kanarie_gateway::events;
+use kanarie_gateway::levels::Standing;
 use kanarie_gateway::server;
 use kanarie_gateway::server::body::{BodyBudget, BodyError, read_body};
 use kanarie_gateway::server::limits::ClientLimits;
@@ -158,6 +161,7 @@ async fn a_frame_of_a_body_is_let_go_before_the_next_is_read() {
 #[tokio::test(start_paused = true)]
 async fn a_client_over_the_cap_gets_the_place_of_the_oldest() {
     let server = Server::start().await;
+    let before = crowded();
     let (mut first, mut second) = (server.connect().await, server.connect().await);
     for client in [&mut first, &mut second] {
         client.write_all(REQUEST.as_bytes()).await.unwrap();
@@ -167,6 +171,7 @@ async fn a_client_over_the_cap_gets_the_place_of_the_oldest() {
     third.write_all(REQUEST.as_bytes()).await.unwrap();
     assert!(answer(&mut third).await.starts_with("HTTP/1.1 200"));
     assert_eq!(rest(&mut first).await, "");
+    assert!(crowded() > before, "it is counted that it gave its place");
     second.write_all(REQUEST.as_bytes()).await.unwrap();
     assert!(answer(&mut second).await.starts_with("HTTP/1.1 200"));
 }
@@ -220,6 +225,88 @@ async fn a_stop_waits_for_a_stuck_answer_no_longer_than_the_drain_time() {
     assert_eq!(began.elapsed(), LIMITS.drain);
 }
 
+/// How many connections gave their place to others, in this process.
+fn crowded() -> u64 {
+    let page = events::render(&Standing::default(), &HashSet::new());
+    let count = |line: &str| {
+        let count = line.strip_prefix(r#"kanarie_connections_closed_total{reason="crowded"} "#);
+        count.and_then(|count| count.parse().ok())
+    };
+    page.lines().find_map(count).unwrap_or_default()
+}
+
+/// A process of its own, for the limit is one of a process.
+#[test]
+fn a_client_without_a_descriptor_gets_that_of_the_oldest() {
+    let mut child = few::start();
+    let address = few::address(&mut child);
+    // More than the process may have open: each is answered, and the oldest go for it.
+    let answered: Vec<few::Client> = (0..3 * few::FILES).map_while(|_| few::ask(address)).collect();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(answered.len(), 3 * few::FILES);
+}
+
+/// What the test before starts: it does nothing without an address to tell.
+#[tokio::test]
+async fn serves_with_few_descriptors() {
+    if std::env::var_os(few::IS_CHILD).is_none() {
+        return;
+    }
+    let limits = ClientLimits { connections: 4_096, ..LIMITS };
+    let server = Server::limited(limits).await;
+    println!("{}{}", few::SAYS, server.address);
+    server.running.await.unwrap();
+}
+
+/// A server that may have few files open.
+mod few {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    use std::net::{SocketAddr, TcpStream};
+    use std::process::{Child, Command, Stdio};
+    use std::time::Duration;
+
+    /// Files that it may have open.
+    pub(super) const FILES: usize = 64;
+    pub(super) const IS_CHILD: &str = "KANARIE_TEST_FEW_DESCRIPTORS";
+    /// What stands before its address.
+    pub(super) const SAYS: &str = "listens on ";
+
+    pub(super) type Client = TcpStream;
+
+    pub(super) fn start() -> Child {
+        let program = std::env::current_exe().unwrap();
+        let script = format!("ulimit -n {FILES}; exec \"$0\" \"$@\"");
+        Command::new("sh")
+            .args(["-c", &script])
+            .arg(program)
+            .args(["--exact", "server::serves_with_few_descriptors", "--nocapture"])
+            .env(IS_CHILD, "1")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+
+    pub(super) fn address(child: &mut Child) -> SocketAddr {
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let told = lines.map_while(Result::ok).find_map(|line| {
+            let (_, address) = line.split_once(SAYS)?;
+            address.parse().ok()
+        });
+        told.expect("it says where it listens")
+    }
+
+    /// A client that is answered and stays; none when it is not answered.
+    pub(super) fn ask(address: SocketAddr) -> Option<Client> {
+        let mut client = TcpStream::connect(address).ok()?;
+        client.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        client.write_all(super::REQUEST.as_bytes()).ok()?;
+        let mut bytes = [0; 12];
+        client.read_exact(&mut bytes).ok()?;
+        (&bytes == b"HTTP/1.1 200").then_some(client)
+    }
+}
+
 /// A frame of one byte that tells whether it is still held.
 struct Frame(#[expect(dead_code, reason = "it is counted, not read")] Arc<()>);
 
@@ -241,6 +328,10 @@ struct Server {
 
 impl Server {
     async fn start() -> Self {
+        Self::limited(LIMITS).await
+    }
+
+    async fn limited(limits: ClientLimits) -> Self {
         let (entered, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let slow = {
             let (entered, go_on) = (Arc::clone(&entered), Arc::clone(&go_on));
@@ -254,7 +345,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, shutdown) = watch::channel(false);
-        let running = tokio::spawn(server::run(listener, router, LIMITS, shutdown));
+        let running = tokio::spawn(server::run(listener, router, limits, shutdown));
         Self { address, stop, running, entered, go_on }
     }
 

@@ -115,6 +115,7 @@ fn gateway() -> Vec<Event> {
         Event::ChannelFull { channel: channel(), bound: Bound::Messages },
         Event::ChannelHasRoom { channel: channel(), bound: Bound::Messages },
         Event::WithoutIpv6 { instead: "0.0.0.0:8080".parse().unwrap() },
+        Event::FewFiles { files: 1_024, connections: 512 },
         Event::AcceptFailed { error: error() },
         Event::ConnectionClosed { reason: CloseReason::SlowHeader },
         Event::Lifecycle { change: LifecycleChange::Started },
@@ -188,7 +189,7 @@ fn deliveries() -> Vec<Event> {
 }
 
 /// How many kinds of events there are: whoever adds one adds a line above.
-const EVENTS: usize = 40;
+const EVENTS: usize = 41;
 
 fn place(event: &Event) -> usize {
     match event {
@@ -204,6 +205,7 @@ fn place(event: &Event) -> usize {
         Event::ConnectionClosed { .. } => 9,
         Event::Lifecycle { .. } => 10,
         Event::TaskEnded { .. } => 11,
+        Event::FewFiles { .. } => 40,
         Event::Routes(RoutesEvent::Alone { .. }) => 12,
         Event::Routes(RoutesEvent::ReadAgain { .. }) => 13,
         Event::Routes(RoutesEvent::OtherKey) => 14,
