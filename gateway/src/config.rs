@@ -4,6 +4,8 @@
 //! by name. Reads the manifests of `--channels`, so that a wrong one is told before anything
 //! starts. Never prints a value: a secret may stand in the wrong place.
 
+mod amounts;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -14,6 +16,7 @@ use ipnet::IpNet;
 use kanarie_crds::route::SecretText;
 use url::Url;
 
+use crate::config::amounts::{idle, quantity, store_memory};
 use crate::loads::Bounds;
 use crate::outbound::agent::address::Allow;
 use crate::routes::Source;
@@ -333,9 +336,6 @@ const TURNS: u32 = 2_000;
 /// Beyond this a number of turns is a typing error.
 const MAX_TURNS: u32 = 100_000;
 
-/// No balancer keeps a connection for longer than a day.
-const MAX_IDLE_SECONDS: u64 = 86_400;
-
 fn address(
     text: &str,
     flag: &str,
@@ -348,16 +348,6 @@ fn address(
             .push(format!("{flag} ({variable}) must be an IP address and a port, 0.0.0.0:8080"));
     }
     address
-}
-
-fn idle(text: &str, problems: &mut Vec<String>) -> Option<Duration> {
-    let seconds = text.parse().ok().filter(|seconds| (1..=MAX_IDLE_SECONDS).contains(seconds));
-    if seconds.is_none() {
-        problems.push(format!(
-            "--idle-seconds (KANARIE_IDLE_SECONDS) must be a number from 1 to {MAX_IDLE_SECONDS}"
-        ));
-    }
-    seconds.map(Duration::from_secs)
 }
 
 fn store(
@@ -393,20 +383,6 @@ fn durability(text: &str, problems: &mut Vec<String>) -> Durability {
         ),
     }
     Durability::Strict
-}
-
-/// Less would not hold what runs.
-const LEAST_STORE_MEMORY: u64 = 16 << 20;
-
-fn store_memory(text: &str, problems: &mut Vec<String>) -> Option<u64> {
-    let bytes = quantity(text).filter(|bytes| *bytes >= LEAST_STORE_MEMORY);
-    if bytes.is_none() {
-        problems.push(
-            "--store-memory (KANARIE_STORE_MEMORY) must be 16Mi or more: a number, or one with Ki, Mi or Gi"
-                .to_owned(),
-        );
-    }
-    bytes
 }
 
 fn turns(flags: &Flags, problems: &mut Vec<String>) -> Option<u32> {
@@ -448,16 +424,6 @@ fn bounds(flags: &Flags, problems: &mut Vec<String>) -> Option<Bounds> {
     let dead_letters =
         bound(&flags.channel_dead_letters, "--channel-dead-letters (KANARIE_CHANNEL_DEAD_LETTERS)");
     Some(Bounds { messages: messages?, bytes: bytes?, dead_letters: dead_letters? })
-}
-
-/// A number, or one with a binary suffix as Kubernetes writes it.
-fn quantity(text: &str) -> Option<u64> {
-    let suffixes = [("Ki", 1 << 10), ("Mi", 1 << 20), ("Gi", 1 << 30)];
-    let suffixed =
-        suffixes.into_iter().find_map(|(suffix, unit)| Some((text.strip_suffix(suffix)?, unit)));
-    let (digits, unit) = suffixed.unwrap_or((text, 1));
-    let plain = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-    digits.parse::<u64>().ok().filter(|_| plain)?.checked_mul(unit)
 }
 
 fn twilio_api_url(text: &str, problems: &mut Vec<String>) -> Option<Url> {

@@ -95,7 +95,18 @@ const EVERYDAY: [(&str, &[&str]); 9] = [
     ),
     (
         "what only the queue and its stores speak of",
-        &["Queue", "Row", "Sending", "Memo", "Park", "Holder", "Nonce", "Epoch", "EpochDigest"],
+        &[
+            "Queue",
+            "Row",
+            "Loading",
+            "Sending",
+            "Memo",
+            "Park",
+            "Holder",
+            "Nonce",
+            "Epoch",
+            "EpochDigest",
+        ],
     ),
     (
         "what only the rollout and whoever asks it speak of",

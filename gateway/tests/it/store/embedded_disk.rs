@@ -3,8 +3,7 @@
 
 use std::io;
 use std::path::Path;
-use std::process::Command;
-use std::sync::atomic::{AtomicU64, Ordering};
+
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use kanarie_gateway::clock::WallClock;
@@ -356,53 +355,6 @@ async fn a_sync_that_finds_the_disk_full_is_a_failed_disk_and_not_a_refusal() {
     assert!(store.run(message(1)).await.is_err());
     store.broken().await;
     assert!(store.ping().await.is_err(), "its pages may be nowhere but in memory");
-}
-
-/// A small disk of its own, if whoever runs the tests may mount one.
-struct Mounted(tempfile::TempDir);
-
-impl Mounted {
-    fn new() -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"]).arg(folder.path());
-        mount.output().is_ok_and(|output| output.status.success()).then(|| Self(folder))
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).output();
-    }
-}
-
-#[tokio::test]
-async fn a_disk_with_no_more_than_the_reserve_admits_nothing_and_completes() {
-    let Some(mounted) = Mounted::new() else {
-        println!("skipped: whoever runs this may not mount a disk");
-        return;
-    };
-    // Each look at the clock is two seconds later, and so is each look at the disk.
-    let hands = AtomicU64::new(1_000_000);
-    let clock = Arc::new(move || hands.fetch_add(2_000, Ordering::SeqCst));
-    let store =
-        Store::Embedded(EmbeddedStore::open(&mounted.0.path().join("queue"), clock).unwrap());
-    for sid in 0..3 {
-        assert_eq!(store.run(message(sid)).await.unwrap(), Admission::Queued);
-    }
-    // A sixteenth of 64 MiB is kept: three are left.
-    let other = mounted.0.path().join("other");
-    let free = rustix::fs::statvfs(mounted.0.path()).unwrap();
-    let free = usize::try_from(free.f_bavail * free.f_frsize).unwrap();
-    std::fs::write(&other, vec![7; free - (3 << 20)]).unwrap();
-    assert_eq!(store.run(message(3)).await.unwrap(), Admission::Full);
-    for _ in 0..2 {
-        let (_, lease) = claim(&store).await.unwrap().unwrap();
-        let completed = store.run(Complete { lease, evidence: None }).await.unwrap();
-        assert_eq!(completed, Owned::Done);
-    }
-    std::fs::remove_file(&other).unwrap();
-    assert_eq!(store.run(message(3)).await.unwrap(), Admission::Queued);
 }
 
 /// Admits until the disk is full; gives what was admitted.

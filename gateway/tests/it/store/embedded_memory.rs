@@ -1,6 +1,8 @@
-//! The store of one machine and its memory: what it reads at the start, what it keeps, what it refuses.
+//! The store of one machine, its memory and its disk: what it reads at the start, what it keeps, what it
+//! refuses.
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -176,4 +178,51 @@ async fn an_opening_tells_how_far_it_is_and_ends_when_it_is_told_to() {
     opening.stop();
     let stopped = EmbeddedStore::open_within(directory.path(), None, clock, &opening);
     assert!(matches!(stopped.err(), Some(EmbeddedOpenError::Stopped)));
+}
+
+/// A small disk of its own, if whoever runs the tests may mount one.
+struct Mounted(tempfile::TempDir);
+
+impl Mounted {
+    fn new() -> Option<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=64m", "tmpfs"]).arg(folder.path());
+        mount.output().is_ok_and(|output| output.status.success()).then(|| Self(folder))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(self.0.path()).output();
+    }
+}
+
+#[tokio::test]
+async fn a_disk_with_no_more_than_the_reserve_admits_nothing_and_completes() {
+    let Some(mounted) = Mounted::new() else {
+        println!("skipped: whoever runs this may not mount a disk");
+        return;
+    };
+    // Each look at the clock is two seconds later, and so is each look at the disk.
+    let hands = AtomicU64::new(1_000_000);
+    let clock = Arc::new(move || hands.fetch_add(2_000, Ordering::SeqCst));
+    let store =
+        Store::Embedded(EmbeddedStore::open(&mounted.0.path().join("queue"), clock).unwrap());
+    for sid in 0..3 {
+        assert_eq!(store.run(message(1, sid)).await.unwrap(), Admission::Queued);
+    }
+    // A sixteenth of 64 MiB is kept: three are left.
+    let other = mounted.0.path().join("other");
+    let free = rustix::fs::statvfs(mounted.0.path()).unwrap();
+    let free = usize::try_from(free.f_bavail * free.f_frsize).unwrap();
+    std::fs::write(&other, vec![7; free - (3 << 20)]).unwrap();
+    assert_eq!(store.run(message(1, 3)).await.unwrap(), Admission::Full);
+    for nonce in ["n1", "n2"] {
+        let lease = claim(&store, nonce).await;
+        let completed = store.run(Complete { lease, evidence: None }).await.unwrap();
+        assert_eq!(completed, Owned::Done);
+    }
+    std::fs::remove_file(&other).unwrap();
+    assert_eq!(store.run(message(1, 3)).await.unwrap(), Admission::Queued);
 }
