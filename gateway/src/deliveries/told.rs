@@ -1,22 +1,31 @@
 //! One line when a channel's replies begin not to be delivered and one when that is over, for each code.
 //!
 //! Takes what is not delivered, gives what is worth a line: the first one of a channel and code, and
-//! after a minute without another how many there were. Never gives a line for each of them.
+//! after a minute without another how many there were. Codes that this version does not know are one,
+//! so a channel has no more of them than this version knows, and whoever invents codes mutes nobody. Never
+//! gives a line for each of them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::outbound::twilio::classify::classify_code;
+
 /// Time without another one after which it is over.
 const QUIET: Duration = Duration::from_secs(60);
 
-/// Channels and codes that are open at most; what comes beyond is counted as all others are, by the metric.
-const OPEN: usize = 1_024;
-
 /// What is open. Names are `namespace/name`.
 #[derive(Debug, Default)]
-pub(super) struct Told(BTreeMap<(String, Option<u32>), Trouble>);
+pub(super) struct Told(BTreeMap<(String, Reason), Trouble>);
+
+/// What Twilio said of a reply that is not delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Reason {
+    Nothing,
+    Known(u32),
+    Other,
+}
 
 /// A trouble that is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,30 +40,40 @@ pub(super) struct Over {
 
 #[derive(Debug)]
 struct Trouble {
+    /// The code that it began with.
+    code: Option<u32>,
     began: Instant,
     last: Instant,
     replies: u64,
 }
 
+impl Reason {
+    fn of(code: Option<u32>) -> Self {
+        match code {
+            None => Self::Nothing,
+            Some(code) if classify_code(code).is_some() => Self::Known(code),
+            Some(_) => Self::Other,
+        }
+    }
+}
+
 impl Told {
     /// Whether this one is worth a line.
     pub(super) fn is_first(&mut self, channel: &str, code: Option<u32>, now: Instant) -> bool {
-        if let Some(trouble) = self.0.get_mut(&(channel.to_owned(), code)) {
+        let key = (channel.to_owned(), Reason::of(code));
+        if let Some(trouble) = self.0.get_mut(&key) {
             trouble.last = now;
             trouble.replies += 1;
             return false;
         }
-        if self.0.len() >= OPEN {
-            return false;
-        }
-        self.0.insert((channel.to_owned(), code), Trouble { began: now, last: now, replies: 1 });
+        self.0.insert(key, Trouble { code, began: now, last: now, replies: 1 });
         true
     }
 
     /// What is over by now.
     pub(super) fn over(&mut self, now: Instant) -> Vec<Over> {
         let over = self.0.extract_if(.., |_, trouble| now.duration_since(trouble.last) >= QUIET);
-        over.map(|((channel, code), Trouble { began, last, replies })| Over {
+        over.map(|((channel, _), Trouble { code, began, last, replies })| Over {
             channel,
             code,
             replies,
@@ -75,7 +94,7 @@ mod tests {
 
     use tokio::time::Instant;
 
-    use super::{OPEN, Over, Told};
+    use super::{Over, Told};
 
     #[test]
     fn ten_thousand_of_a_kind_are_two_lines() {
@@ -105,9 +124,11 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_so_many_are_open() {
+    fn invented_codes_are_one_line_and_mute_no_other() {
         let (mut told, now) = (Told::default(), Instant::now());
-        let many = 0..2 * u32::try_from(OPEN).unwrap();
-        assert_eq!(many.filter(|code| told.is_first("a/b", Some(*code), now)).count(), OPEN);
+        let many = (1..2_000).map(|code| 900_000 + code);
+        assert_eq!(many.filter(|code| told.is_first("a/b", Some(*code), now)).count(), 1);
+        assert!(told.is_first("a/b", Some(63_016), now), "a known code of the same channel");
+        assert!(told.is_first("a/c", Some(900_001), now), "another channel");
     }
 }
