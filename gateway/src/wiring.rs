@@ -68,8 +68,8 @@ pub async fn bind(config: Config) -> anyhow::Result<Gateway> {
     let agents = Agents::new(config.agent_allow.clone());
     let twilio = Twilio::new(config.twilio_api_url.clone());
     Ok(Gateway {
-        public: listen::bind(config.listen).await.context("--listen")?,
-        admin: listen::bind(config.admin_listen).await.context("--admin-listen")?,
+        public: listen::bind(config.listen).context("--listen")?,
+        admin: listen::bind(config.admin_listen).context("--admin-listen")?,
         agents: agents.context("cannot make the client of the agents")?,
         twilio: twilio.context("cannot make the client of Twilio")?,
         replica: replica(config.host.as_deref()),

@@ -6,7 +6,7 @@
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::events::{Event, emit};
 
@@ -14,13 +14,32 @@ use crate::events::{Event, emit};
 ///
 /// # Errors
 /// The system's.
-pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let listener = TcpListener::bind(&candidates(address)[..]).await?;
+pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let mut listener = Err(io::ErrorKind::AddrNotAvailable.into());
+    for candidate in candidates(address) {
+        listener = open(candidate);
+        if listener.is_ok() {
+            break;
+        }
+    }
+    let listener = listener?;
     let instead = listener.local_addr()?;
     if address.is_ipv6() && instead.is_ipv4() {
         emit(Event::WithoutIpv6 { instead });
     }
     Ok(listener)
+}
+
+/// Clients that wait for a place at most; the system may allow fewer. What comes beyond gets no answer
+/// and asks again a second later.
+const BACKLOG: u32 = 1_024;
+
+fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv6() { TcpSocket::new_v6() } else { TcpSocket::new_v4() }?;
+    // A port is taken again though connections of the process before still end.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// The addresses to try, the first that there is being taken.
@@ -32,6 +51,11 @@ fn candidates(address: SocketAddr) -> Vec<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::net::TcpStream;
+    use tokio::time::timeout;
+
     use super::{bind, candidates};
 
     #[test]
@@ -47,9 +71,20 @@ mod tests {
 
     #[tokio::test]
     async fn every_address_is_reached_by_ipv4_too_and_taken_once() {
-        let listener = bind("[::]:0".parse().unwrap()).await.unwrap();
+        let listener = bind("[::]:0".parse().unwrap()).unwrap();
         let port = listener.local_addr().unwrap().port();
-        assert!(tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok());
-        assert!(bind(format!("[::]:{port}").parse().unwrap()).await.is_err());
+        assert!(TcpStream::connect(("127.0.0.1", port)).await.is_ok());
+        assert!(bind(format!("[::]:{port}").parse().unwrap()).is_err());
+    }
+
+    #[tokio::test]
+    async fn many_clients_may_wait_to_be_taken() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = || timeout(Duration::from_secs(10), TcpStream::connect(address));
+        let mut waiting = Vec::new();
+        for _ in 0..200 {
+            waiting.push(client().await.expect("it waits with the others").unwrap());
+        }
     }
 }
