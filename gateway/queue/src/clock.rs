@@ -2,12 +2,14 @@
 //!
 //! Takes the clock of a verb; gives the shard's time. A clock a little behind is waited for, so that
 //! time stands still for a minute at most; one further behind is believed, and what was stamped ahead
-//! of it is stamped anew: a lease ends no later than its length from now, and delays, probes and
-//! marks are moved by as much as the clock was. Never shortens what a message is owed.
+//! of it is stamped anew: a lease ends no later than its length from now, and delays and probes are
+//! moved by as much as the clock was. Of no mark is the age known then. Never shortens what a message is
+//! owed.
 
 use kanarie_words::Millis;
 use kanarie_words::ids::ConversationId;
 
+use crate::intent::AGELESS_MS;
 use crate::lease::Park;
 use crate::shard::{Key, Place, Shard};
 
@@ -68,7 +70,7 @@ impl Shard {
             self.dirty.insert(Key::Probe(park.clone()));
             self.probes.insert(park, at);
         }
-        self.move_marks(now, ahead_ms);
+        self.age_marks(now);
     }
 
     fn shorten_leases(&mut self, now: Millis) {
@@ -83,16 +85,17 @@ impl Shard {
         }
     }
 
-    /// A mark keeps its age: whoever settles it looks no less far back for its message.
-    fn move_marks(&mut self, now: Millis, ahead_ms: u64) {
+    /// Nobody knows how much time went by since the last change, nor how long the clock was wrong: a
+    /// mark that looks young may be old. None of them limits how far back its message is looked for.
+    fn age_marks(&mut self, now: Millis) {
+        let long_ago = now.saturating_sub(AGELESS_MS);
         for (id, conversation) in &mut self.conversations {
             let intent = conversation.progress.intent.as_mut();
             let Some(sending) = intent.and_then(|intent| intent.sending.as_mut()) else { continue };
-            for at in [Some(&mut sending.at), sending.missed_at.as_mut()].into_iter().flatten() {
-                if *at > now {
-                    *at = at.saturating_sub(ahead_ms);
-                    self.dirty.insert(Key::Intent(id.clone()));
-                }
+            if sending.at > long_ago {
+                sending.at = long_ago;
+                sending.missed_at = None;
+                self.dirty.insert(Key::Intent(id.clone()));
             }
         }
     }

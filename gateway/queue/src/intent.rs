@@ -7,6 +7,9 @@ use kanarie_words::Millis;
 use kanarie_words::ids::{AttemptId, IntentId, MessageSid};
 use serde::{Deserialize, Serialize};
 
+/// A mark so old has no age that anybody knows: a day.
+pub const AGELESS_MS: u64 = 86_400_000;
+
 /// A reply, durable before its first byte leaves.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Intent {
@@ -40,6 +43,13 @@ impl Intent {
     /// A reply of which nothing was sent.
     pub fn fresh(id: IntentId, segments: u32, body: String) -> Self {
         Self { id, segments, body, sent: Vec::new(), sending: None, resent: false }
+    }
+}
+
+impl Sending {
+    /// Whether its POST may have left at any time, also just now: the clock was put back since.
+    pub fn is_ageless(&self, now: Millis) -> bool {
+        self.at <= now.saturating_sub(AGELESS_MS)
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Takes a segment with the mark of another attempt; gives whether it is sent or may be posted, or
 //! the end of the turn. A listing may lag behind: the first is no sooner than 20 s after the mark, and
-//! only one a minute later that misses the message too says that it was not sent. Never posts.
+//! only one a minute later that misses the message too says that it was not sent. Of a mark of unknown age
+//! the second is later by those 20 s. Never posts.
 
 use std::time::Duration;
 
@@ -85,6 +86,7 @@ pub(crate) async fn reported(segment: &Segment<'_>) -> Result<(), End> {
 fn until_listing(sending: &Sending, now: Millis) -> Duration {
     let (since, pause) = match sending.missed_at {
         None => (sending.at, SETTLE),
+        Some(missed_at) if sending.is_ageless(now) => (missed_at, SETTLE + AGAIN),
         Some(missed_at) => (missed_at, AGAIN),
     };
     pause.saturating_sub(Duration::from_millis(now.saturating_sub(since)))

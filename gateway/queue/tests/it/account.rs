@@ -398,7 +398,7 @@ impl World {
     }
 
     /// The clock is set a day ahead, or put back: what was remembered until then is forgotten, what is
-    /// stamped ahead of it then is as old as it was.
+    /// stamped ahead of it then is as old as it was, but for the marks.
     pub(crate) fn jump(&mut self) {
         self.is_ahead = !self.is_ahead;
         if self.is_ahead {

@@ -1,6 +1,7 @@
 //! How a worker of the account turns a head into a reply that leaves once: as careful as the
 //! contract asks. It posts within 5 s of a mark, and refutes a mark by two listings, the first 20 s
-//! after it at the earliest, the second a minute after the first.
+//! after it at the earliest, the second a minute after the first, and later by those 20 s when the age of
+//! the mark is unknown.
 
 use kanarie_queue::intent::{Intent, Post, Sending};
 use kanarie_queue::lease::{Lease, Owned};
@@ -114,7 +115,8 @@ impl World {
             assert_eq!(noted, (Owned::Done, Owned::Done));
             return self.wait(&lease, RELIST_MS);
         };
-        let left = waits(missed_at, RELIST_MS, self.now);
+        let young_ms = if sending.is_ageless(self.now) { SETTLE_MS } else { 0 };
+        let left = waits(missed_at, young_ms + RELIST_MS, self.now);
         if left > 0 {
             return self.wait(&lease, left);
         }

@@ -130,6 +130,30 @@ async fn a_mark_left_by_a_dead_worker_is_settled_twenty_seconds_after_it_was_set
 }
 
 #[tokio::test]
+async fn a_reply_that_was_sent_by_a_clock_that_was_put_back_is_not_sent_again() {
+    let (world, _agent) = one_agent().await;
+    world.twilio.set_ahead(-3_600);
+    world.admit(1, "SM1", "Hallo").await;
+    let lease = world.claim(1).await;
+    let body = json!({ "segments": ["Uw factuur"], "validitySeconds": 600 }).to_string();
+    let intent = Intent::fresh("reply".parse().unwrap(), 1, body);
+    let post = Post { intent: intent.id.clone(), segment: 0, attempt: "attempt".parse().unwrap() };
+    let (evidence, memo) = (None, Memo::default());
+    let commit = CommitReply { lease: lease.clone(), intent, evidence, memo, mark: None };
+    world.store.run(commit).await.unwrap();
+    world.store.run(MarkSending { lease, post, refuted: None }).await.unwrap();
+    world.twilio.accept_elsewhere(1);
+    // The machine dies and boots four minutes later, with the right time.
+    world.put_back(3_600_000 - 240_000);
+    world.twilio.set_ahead(0);
+    let _running = world.work().await;
+    world.pass(120).await;
+    world.admit(1, "SM2", "Nog eens").await;
+    assert_eq!(replies(&world, 2).await, ["Uw factuur", "stable: Nog eens"]);
+    assert_eq!((world.twilio.lists(), world.twilio.posts()), (1, 1));
+}
+
+#[tokio::test]
 async fn an_answer_that_never_comes_is_settled_by_the_listing() {
     let (world, _agent) = one_agent().await;
     let _running = world.work().await;

@@ -176,7 +176,7 @@ async fn list(State(twilio): State<FakeTwilio>, RawQuery(query): RawQuery) -> Re
     let wanted =
         |name: &str| query.iter().find(|(field, _)| field == name).map(|(_, v)| v.as_str());
     let page: usize = wanted("Page").map_or(0, |page| page.parse().unwrap());
-    let now = twilio.now.load(Ordering::SeqCst);
+    let now = twilio.now.load(Ordering::SeqCst).saturating_add_signed(inner.ahead);
     let under = |created: &Created| {
         inner.listed_under.clone().unwrap_or_else(|| created.field("To").to_owned())
     };
@@ -211,14 +211,15 @@ async fn list(State(twilio): State<FakeTwilio>, RawQuery(query): RawQuery) -> Re
 impl FakeTwilio {
     fn accept(&self, form: Vec<(String, String)>, authorization: &str) -> String {
         let mut inner = self.inner.lock().unwrap();
-        let date = self.date(inner.ahead);
+        let ahead = inner.ahead;
+        let date = self.date(ahead);
         let sid = format!("SM{:032}", inner.created.len());
         inner.created.push(Created {
             sid: sid.clone(),
             form,
             authorization: authorization.to_owned(),
             date,
-            at: self.now.load(Ordering::SeqCst),
+            at: self.now.load(Ordering::SeqCst).saturating_add_signed(ahead),
         });
         sid
     }

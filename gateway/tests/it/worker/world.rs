@@ -293,6 +293,11 @@ impl World {
         self.now.fetch_add(millis, Ordering::SeqCst);
     }
 
+    /// Puts the store's clock back.
+    pub(crate) fn put_back(&self, millis: u64) {
+        self.now.fetch_sub(millis, Ordering::SeqCst);
+    }
+
     /// What was counted, as `serving:track:class` and a number, in order.
     pub(crate) async fn counts(&self) -> Vec<(String, u64)> {
         let channels = vec![UID.parse().unwrap()];

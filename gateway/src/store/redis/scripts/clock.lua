@@ -1,6 +1,6 @@
 -- A clock that was put back, for every verb that writes. A shard waits a minute for it; one further
--- behind is believed, once: a lease ends no later than its length from now; delays, probes and
--- marks are moved by as much as the clock was.
+-- behind is believed, once: a lease ends no later than its length from now; delays and probes are
+-- moved by as much as the clock was; of no mark is the age known then.
 
 local ahead = now - clock
 if ahead > 60000 then
@@ -31,14 +31,13 @@ if ahead > 60000 then
   for at = 1, #probes, 2 do
     redis.call("ZADD", PRB, due(probes[at + 1]), probes[at])
   end
-  -- A mark keeps its age: whoever settles it looks no less far back for its message.
+  -- Nobody knows how much time went by since the last change, nor how long the clock was wrong: a
+  -- mark that looks young may be old. None of them limits how far back its message is looked for.
+  local long_ago = math.max(0, now - 86400000)
   for _, conversation in ipairs(redis.call("HKEYS", INT)) do
     local intent = intent_row(conversation)
-    local is_ahead = intent and intent.attempt and intent.at > now
-    local was_missed_ahead = intent and intent.attempt and intent.missed and intent.missed > now
-    if is_ahead then intent.at = math.max(0, intent.at - ahead) end
-    if was_missed_ahead then intent.missed = math.max(0, intent.missed - ahead) end
-    if is_ahead or was_missed_ahead then
+    if intent and intent.attempt and intent.at > long_ago then
+      intent.at, intent.missed = long_ago, nil
       redis.call("HSET", INT, conversation, cjson.encode(intent))
     end
   end
