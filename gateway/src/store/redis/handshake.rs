@@ -105,7 +105,7 @@ impl Look<'_> {
         Ok(Promise {
             has_file: field(info, "aof_enabled").map(|enabled| enabled != "0"),
             fsync: fsync.and_then(|mut settings| settings.remove("appendfsync")),
-            evicts: memory.map(|settings| evicts(&settings)),
+            evicts: evicts(&memory.unwrap_or_default(), info),
         })
     }
 
@@ -175,11 +175,17 @@ fn too_old(info: &str) -> Option<&str> {
     (major < 7).then_some(version)
 }
 
-/// The policy, when there is a limit and the policy drops keys at it.
-fn evicts(settings: &BTreeMap<String, String>) -> Option<String> {
-    let limit = settings.get("maxmemory").map_or("0", String::as_str);
-    let policy = settings.get("maxmemory-policy").map_or("noeviction", String::as_str);
-    (limit != "0" && policy != "noeviction").then(|| policy.to_owned())
+/// The policy, when there is a limit and the policy drops keys at it; nothing when the server does not say
+/// enough. What its settings do not tell, `INFO` does.
+fn evicts(settings: &BTreeMap<String, String>, info: &str) -> Option<Option<String>> {
+    let of = |setting: &str, name: &str| {
+        settings.get(setting).map(String::as_str).or_else(|| field(info, name))
+    };
+    match (of("maxmemory", "maxmemory"), of("maxmemory-policy", "maxmemory_policy")) {
+        (Some("0"), _) | (_, Some("noeviction")) => Some(None),
+        (Some(_), Some(policy)) => Some(Some(policy.to_owned())),
+        _ => None,
+    }
 }
 
 fn away(error: &RedisError) -> Failed {
@@ -202,9 +208,21 @@ mod tests {
 
     #[test]
     fn a_policy_that_drops_keys_is_unfit_only_with_a_limit() {
-        assert_eq!(evicts(&settings("100", "allkeys-lru")).as_deref(), Some("allkeys-lru"));
-        assert_eq!(evicts(&settings("0", "allkeys-lru")), None);
-        assert_eq!(evicts(&settings("100", "noeviction")), None);
+        let drops = Some(Some("allkeys-lru".to_owned()));
+        assert_eq!(evicts(&settings("100", "allkeys-lru"), ""), drops);
+        assert_eq!(evicts(&settings("0", "allkeys-lru"), ""), Some(None));
+        assert_eq!(evicts(&settings("100", "noeviction"), ""), Some(None));
+    }
+
+    #[test]
+    fn what_the_settings_do_not_tell_info_does_and_else_it_is_unknown() {
+        let info = "# Memory\r\nmaxmemory:100\r\nmaxmemory_policy:allkeys-lru\r\n";
+        let none = BTreeMap::new();
+        assert_eq!(evicts(&none, info), Some(Some("allkeys-lru".to_owned())));
+        assert_eq!(evicts(&none, "maxmemory:0\r\nmaxmemory_policy:allkeys-lru\r\n"), Some(None));
+        for little in ["", "maxmemory:100\r\n", "maxmemory_policy:allkeys-lru\r\n"] {
+            assert_eq!(evicts(&none, little), None, "{little}");
+        }
     }
 
     #[test]

@@ -96,8 +96,8 @@ impl Promise {
         if self.evicts.is_none() {
             tracing::warn!(
                 %server,
-                "CONFIG GET is forbidden: make sure that maxmemory-policy is noeviction, or \
-                 accepted messages are dropped when the server's memory is full"
+                "the server does not say whether it drops keys when its memory is full: make sure \
+                 that maxmemory-policy is noeviction, or accepted messages are dropped then"
             );
         }
         let fsync = self.fsync.as_deref().filter(|_| self.has_file != Some(false));

@@ -93,12 +93,25 @@ async fn until(holds: impl AsyncFn() -> bool) {
 #[tokio::test]
 async fn a_server_that_forbids_config_is_used() {
     let server = RedisServer::start_quick().await.unwrap();
+    let store =
+        Store::Redis(RedisStore::open(&forbidden(&server).await, settings()).await.unwrap());
+    assert_eq!(store.run(message(1, "SM1")).await.unwrap(), Admission::Queued);
+}
+
+#[tokio::test]
+async fn a_server_that_forbids_config_and_would_drop_messages_is_refused() {
+    let policy = ["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"];
+    let server = RedisServer::start_with(&policy).await.unwrap();
+    let error = RedisStore::open(&forbidden(&server).await, settings()).await.err().unwrap();
+    assert!(error.to_string().contains("allkeys-lru"), "{error}");
+}
+
+/// The URL of a user who may not ask for settings.
+async fn forbidden(server: &RedisServer) -> String {
     let mut user = cmd("ACL");
     user.arg("SETUSER").arg("gateway").arg(["on", ">secret", "~*", "+@all", "-config"].as_slice());
-    raw::<String>(&server, &user).await.unwrap();
-    let url = server.url().replace("redis://", "redis://gateway:secret@");
-    let store = Store::Redis(RedisStore::open(&url, settings()).await.unwrap());
-    assert_eq!(store.run(message(1, "SM1")).await.unwrap(), Admission::Queued);
+    raw::<String>(server, &user).await.unwrap();
+    server.url().replace("redis://", "redis://gateway:secret@")
 }
 
 fn settings() -> Settings {
