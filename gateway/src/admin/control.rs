@@ -83,7 +83,6 @@ pub async fn read(store: &SharedStore, named: Vec<ChannelUid>) -> Result<Control
         }
     }
     channels.retain(|_, state| !state.acknowledged.is_empty() || !state.counts.is_empty());
-    let sums = store.run(SumUndelivered).await?;
     let seen = |replica: &ReplicaState| Replica {
         id: replica.replica.clone(),
         age_ms: now.saturating_sub(replica.seen_at),
@@ -94,7 +93,7 @@ pub async fn read(store: &SharedStore, named: Vec<ChannelUid>) -> Result<Control
         replicas: replicas.iter().map(seen).collect(),
         unsynced,
         dead_letters: store.run(SumDead).await?.into_iter().map(dead_letters).collect(),
-        undelivered: Some(sums.into_iter().map(undelivered).collect()),
+        undelivered: undelivered(store).await?,
         channels: channels.into_values().collect(),
     })
 }
@@ -166,7 +165,18 @@ fn dead_letters(sum: DeadSum) -> ChannelDeadLetters {
     ChannelDeadLetters { uid: channel, count, oldest_at_ms: oldest_at, class }
 }
 
-fn undelivered(sum: Undelivered) -> ChannelUndelivered {
-    let Undelivered { channel, count, last_code, last_at } = sum;
-    ChannelUndelivered { uid: channel, count, last_code, last_at_ms: last_at }
+/// Statistics: rows of theirs that make no sense take nothing else of the state away.
+async fn undelivered(store: &SharedStore) -> Result<Option<Vec<ChannelUndelivered>>, StoreError> {
+    let sums = match store.run(SumUndelivered).await {
+        Err(StoreError::Corrupt(error)) => {
+            tracing::warn!(%error, "nobody can tell what was not delivered: the rows make no sense");
+            return Ok(None);
+        }
+        sums => sums?,
+    };
+    let told = |sum: Undelivered| {
+        let Undelivered { channel, count, last_code, last_at } = sum;
+        ChannelUndelivered { uid: channel, count, last_code, last_at_ms: last_at }
+    };
+    Ok(Some(sums.into_iter().map(told).collect()))
 }

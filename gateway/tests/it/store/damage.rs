@@ -3,9 +3,12 @@
 //! A test writes raw rows into shard 0, as a bug, a bad restore or a careless hand would, and then
 //! expects the other conversations of the shard to be answered.
 
+use kanarie_gateway::admin::control;
 use kanarie_queue::admit::Admission;
 use kanarie_queue::claim::Claimed;
 use kanarie_queue::dead::{Buried, SumDead};
+use kanarie_queue::deliveries::{NoteDeliveries, SumUndelivered};
+use kanarie_queue::delivery::{Delivery, SegmentReport};
 use kanarie_queue::expire::ExpireLeases;
 use kanarie_queue::lease::Owned;
 use kanarie_queue::send::{Committed, Marked};
@@ -13,7 +16,7 @@ use kanarie_words::class::Class;
 use kanarie_words::ids::{Holder, Nonce};
 use redis::{Cmd, FromRedisValue, cmd};
 
-use crate::store::stage::{LEASE_MS, START, Stage, canary, conversation, lease_of};
+use crate::store::stage::{LEASE_MS, START, Stage, canary, conversation, id, lease_of};
 
 /// Rows of a conversation that cannot be read, each in its own way.
 const BAD_ROWS: [&str; 18] = [
@@ -83,6 +86,46 @@ async fn counters(stage: &Stage) -> [i64; 4] {
     let load = cmd("HMGET").arg(key("load")).arg(["shop m", "shop b"].as_slice()).clone();
     let (of_shop, bytes_of_shop): (Option<i64>, Option<i64>) = raw(stage, &load).await;
     [messages, bytes, of_shop, bytes_of_shop].map(Option::unwrap_or_default)
+}
+
+#[tokio::test]
+async fn a_time_that_is_no_number_is_none() {
+    let stage = Stage::redis().await;
+    for field in ["now", "bytes", "messages", "stripped", "entered"] {
+        set_field(&stage, "meta", field, "never").await;
+    }
+    for field in ["clock", "shop"] {
+        set_field(&stage, "vt", field, "never").await;
+    }
+    stage.queue(1, "SM1").await;
+    stage.sweep().await;
+    assert_eq!(drained(&stage).await, ["SM1"]);
+}
+
+#[tokio::test]
+async fn damaged_statistics_of_deliveries_leave_the_rest_of_the_control_state() {
+    let undelivered = SegmentReport {
+        channel: id("shop"),
+        conversation: conversation(1),
+        intent: id("a1"),
+        segment: 0,
+        delivery: Delivery::reported("undelivered", None).unwrap(),
+    };
+    for time in [
+        cmd("SET").arg("{gw:dlv}:now").arg("never").clone(),
+        cmd("HSET").arg("{gw:dlv}:now").arg("never").arg(1).clone(),
+    ] {
+        let stage = Stage::redis().await;
+        raw::<redis::Value>(&stage, &time).await;
+        assert_eq!(stage.run(SumUndelivered).await, []);
+        let noted = stage.run(NoteDeliveries { reports: vec![undelivered.clone()] }).await;
+        assert_eq!(noted, [true]);
+        assert_eq!(stage.run(SumUndelivered).await.len(), 1);
+    }
+    let stage = Stage::redis().await;
+    raw::<redis::Value>(&stage, cmd("SET").arg("{gw:dlv}:un").arg("never")).await;
+    let state = control::read(&stage.store, Vec::new()).await.unwrap();
+    assert!(state.undelivered.is_none() && state.observed_at_ms == START);
 }
 
 #[tokio::test]

@@ -9,22 +9,22 @@ local conversation, channel, dedup_key, envelope = ARGV[2], ARGV[3], ARGV[4], AR
 local limit, window, dedup = tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8])
 
 local remembered = redis.call("GET", DD)
-if remembered and tonumber(remembered) > now then return -1 end
+if remembered and (tonumber(remembered) or 0) > now then return -1 end
 
 local stamps = redis.call("LRANGE", RL, 0, -1)
 local stale = 0
-while stamps[stale + 1] and tonumber(stamps[stale + 1]) + window <= now do
+while stamps[stale + 1] and (tonumber(stamps[stale + 1]) or 0) + window <= now do
   stale = stale + 1
 end
 -- The last ones may be of a clock that was put back since.
 local reached = #stamps
-while reached > 0 and tonumber(stamps[reached]) > now do
+while reached > 0 and (tonumber(stamps[reached]) or 0) > now do
   reached = reached - 1
 end
 if reached - stale >= limit then
   -- With this stamp gone, one less than the limit is left. A limit of 0 has none to wait for.
   local first = stamps[reached - limit + 1]
-  return first and tonumber(first) + window - now or window
+  return first and (tonumber(first) or now) + window - now or window
 end
 
 local known, is_damaged = row_of(conversation)
@@ -32,7 +32,7 @@ local known, is_damaged = row_of(conversation)
 local first = is_damaged and now or 0
 local row = known or { ch = channel, lo = first, hi = first, b = 0, tries = 0, crashes = 0,
   counted = false, lease_ms = 0 }
-local bytes = tonumber(meta[2] or 0)
+local bytes = tonumber(meta[2]) or 0
 if row.hi - row.lo >= 200 or bytes + #envelope > 67108864 then return -2 end
 
 if is_damaged then

@@ -5,7 +5,7 @@
 
 local NOW, UN, UNZ, ST, STZ = unpack(KEYS, 1, 5)
 local clock = now
-now = math.max(clock, tonumber(redis.call("GET", NOW) or 0) or 0)
+now = math.max(clock, tonumber(redis.pcall("GET", NOW)) or 0)
 
 local function digits(number)
   return string.format("%.0f", number)

@@ -33,7 +33,7 @@ end
 
 -- Customers decide: each one is counted once for a serving, and once more when it fails him.
 local function meet(serving, track, conversation, class)
-  if tonumber(redis.call("HGET", CU, "until") or 0) <= now then redis.call("DEL", CU) end
+  if (tonumber(redis.call("HGET", CU, "until")) or 0) <= now then redis.call("DEL", CU) end
   local customer = serving .. ":" .. track .. ":" .. conversation
   local before = redis.call("HGET", CU, customer)
   local fails = class ~= "success"

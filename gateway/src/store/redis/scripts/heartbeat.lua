@@ -46,7 +46,7 @@ for _, range in ipairs({ { "-inf", now - 60000 }, { "(" .. ahead, "+inf" } }) do
     redis.call("HDEL", DIG, gone)
   end
 end
-local asked = tonumber(redis.call("HGET", ASKED, "at") or math.huge)
+local asked = tonumber(redis.call("HGET", ASKED, "at")) or math.huge
 local age = asked <= now + 60000 and math.max(0, now - asked) or -1
 local live = redis.call("ZCOUNT", REP, "(" .. string.format("%.0f", now - 10000), ahead)
-return { 1, age, tonumber(redis.call("HGET", ASKED, "gap") or 0), live }
+return { 1, age, tonumber(redis.call("HGET", ASKED, "gap")) or 0, live }

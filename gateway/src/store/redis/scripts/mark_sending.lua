@@ -17,7 +17,7 @@ if intent.attempt and intent.attempt ~= attempt then
       intent.missed and digits(intent.missed) or "" }
     for _, given in ipairs(redis.call("LRANGE", AT, 0, -1)) do
       local ends, sid = string.match(given, "^(%d+) (.*)$")
-      if tonumber(ends) > now then answer[#answer + 1] = sid end
+      if ends and tonumber(ends) > now then answer[#answer + 1] = sid end
     end
     return answer
   end

@@ -37,7 +37,7 @@ end
 -- letters, and leaves their entries; a clock that stepped back leaves names out of order.
 local function enter_all()
   local numbers = redis.call("HMGET", META, "dead", "entered")
-  local last, entered = tonumber(numbers[1] or 0), tonumber(numbers[2] or 0)
+  local last, entered = tonumber(numbers[1]) or 0, tonumber(numbers[2]) or 0
   if entered < last then enter_after(entered) end
   if redis.call("ZCARD", DLX) ~= 2 * redis.call("ZCARD", DLZ) then
     redis.call("DEL", DLX)
@@ -72,7 +72,7 @@ end
 -- Those without text are the first ones by time, and META says how many they are.
 local function remove_letter(name, channel)
   local rank = redis.call("ZRANK", DLZ, name)
-  local stripped = tonumber(redis.call("HGET", META, "stripped") or 0)
+  local stripped = tonumber(redis.call("HGET", META, "stripped")) or 0
   if rank and rank < stripped then redis.call("HSET", META, "stripped", stripped - 1) end
   redis.call("HDEL", DL, name)
   redis.call("ZREM", DLZ, name)

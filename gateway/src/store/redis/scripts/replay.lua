@@ -45,10 +45,10 @@ local function replay(DD, number, dedup_key, channel, dedup)
     return 2
   end
   local is_full = waiting and waiting.hi - waiting.lo >= 200
-  if is_full or tonumber(meta[2] or 0) + #text > 67108864 then return -2 end
+  if is_full or (tonumber(meta[2]) or 0) + #text > 67108864 then return -2 end
 
   remove_letter(name, of)
-  local ends = math.max(tonumber(redis.call("GET", DD) or 0) or 0, now + dedup)
+  local ends = math.max(tonumber(redis.call("GET", DD)) or 0, now + dedup)
   redis.call("SET", DD, digits(ends), "PX", digits(ends - now))
   local counted = letter.counted == true
   local row, is_known = row_for(conversation, channel, counted)

@@ -8,7 +8,7 @@ local burst, horizon = 8 * interval, 2000000
 local micros = now * 1000
 
 -- Brought near now and kept so: a clock that stepped back blocks nothing for long.
-local tat = tonumber(redis.call("GET", TAT) or 0)
+local tat = tonumber(redis.call("GET", TAT)) or 0
 tat = math.min(math.max(tat, micros), micros + horizon + burst)
 local booked = tat + tonumber(ARGV[3]) * interval
 local wait = booked - burst - micros

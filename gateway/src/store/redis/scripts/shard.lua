@@ -11,7 +11,7 @@ if not clock then
   clock = time[1] * 1000 + math.floor(time[2] / 1000)
 end
 local meta = redis.call("HMGET", META, "now", "bytes", "messages", "epoch")
-local now = math.max(clock, tonumber(meta[1] or 0))
+local now = math.max(clock, tonumber(meta[1]) or 0)
 local is_noted = false
 
 -- Every verb that changes a row comes here, and no other verb does. The time is written once.
@@ -147,8 +147,8 @@ end
 -- that begins at once takes the clock with it.
 local function book_turn(row, begins)
   local times = redis.call("HMGET", VT, "clock", row.ch)
-  local clock = tonumber(times[1] or 0)
-  row.score = math.max(clock, tonumber(times[2] or 0))
+  local clock = tonumber(times[1]) or 0
+  row.score = math.max(clock, tonumber(times[2]) or 0)
   if begins and row.score > clock then
     redis.call("HSET", VT, row.ch, row.score + 1, "clock", row.score)
   else
@@ -163,7 +163,7 @@ end
 
 -- The clock is where the last turn began.
 local function begin_turn(start)
-  local clock = tonumber(redis.call("HGET", VT, "clock") or 0)
+  local clock = tonumber(redis.call("HGET", VT, "clock")) or 0
   if start > clock then redis.call("HSET", VT, "clock", start) end
 end
 
@@ -197,7 +197,7 @@ end
 -- Counts what a channel has waiting; its two fields go with its last message. A row changes with
 -- it, so the time is written here as well.
 local function add_load(channel, messages, bytes)
-  meta[2], meta[3] = tonumber(meta[2] or 0) + bytes, tonumber(meta[3] or 0) + messages
+  meta[2], meta[3] = (tonumber(meta[2]) or 0) + bytes, (tonumber(meta[3]) or 0) + messages
   redis.call("HSET", META, "now", now, "bytes", meta[2], "messages", meta[3])
   is_noted = true
   if redis.call("HINCRBY", LOAD, channel .. " m", messages) <= 0 then

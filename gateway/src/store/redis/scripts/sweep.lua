@@ -19,7 +19,7 @@ for _, name in ipairs(old) do
 end
 
 -- Letters without text are always the oldest ones: their number says where the others begin.
-local stripped = math.max(0, tonumber(redis.call("HGET", META, "stripped") or 0) - #old)
+local stripped = math.max(0, (tonumber(redis.call("HGET", META, "stripped")) or 0) - #old)
 local candidates = redis.call("ZRANGE", DLZ, stripped, stripped + 99, "WITHSCORES")
 for at = 1, #candidates, 2 do
   if tonumber(candidates[at + 1]) + 86400000 > now then break end
@@ -34,7 +34,7 @@ for at = 1, #candidates, 2 do
   end
   stripped = stripped + 1
 end
-if #old > 0 or stripped > tonumber(redis.call("HGET", META, "stripped") or 0) then
+if #old > 0 or stripped > (tonumber(redis.call("HGET", META, "stripped")) or 0) then
   redis.call("HSET", META, "stripped", stripped)
   changed()
 end

@@ -2,7 +2,7 @@
 -- ARGV: clock. Gives {channel, "<count> <code or 0> <at>", ...}.
 
 local NOW, UN = KEYS[1], KEYS[2]
-local seen = tonumber(redis.call("GET", NOW) or 0) or 0
+local seen = tonumber(redis.pcall("GET", NOW)) or 0
 -- A clock that was put back by more than a minute is believed; the next report writes it down.
 if seen - now <= 60000 then now = math.max(now, seen) end
 
