@@ -15,6 +15,7 @@ mod rows;
 mod server;
 mod unfit;
 mod verbs;
+mod verdict;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

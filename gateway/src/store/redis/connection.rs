@@ -23,6 +23,7 @@ use crate::store::redis::failure::{Trouble, classify, describe};
 use crate::store::redis::handshake::{self, Failed};
 use crate::store::redis::promise::Promises;
 use crate::store::redis::unfit::Unfit;
+use crate::store::redis::verdict::Verdict;
 
 /// Sockets to the server: several batch their writes independently, which halves the 99th
 /// percentile against one; the server has one thread, so more gain nothing.
@@ -56,6 +57,7 @@ impl Connection {
         promises: Arc<Promises>,
     ) -> Result<Self, Unfit> {
         let address = Arc::new(address);
+        let verdict = Arc::new(Verdict::default());
         let mut lanes = Vec::with_capacity(LANES);
         let mut supervisors = JoinSet::new();
         let connect = |_| handshake::connect(&address, beat, &promises);
@@ -69,6 +71,7 @@ impl Connection {
                 reports,
                 address: Arc::clone(&address),
                 promises: Arc::clone(&promises),
+                verdict: Arc::clone(&verdict),
                 beat,
             };
             let first = match first {
@@ -203,6 +206,7 @@ struct Supervisor {
     reports: mpsc::Receiver<Trouble>,
     address: Arc<Address>,
     promises: Arc<Promises>,
+    verdict: Arc<Verdict>,
     beat: Duration,
 }
 
@@ -224,14 +228,15 @@ impl Supervisor {
             match handshake::connect(&self.address, self.beat, &self.promises).await {
                 Ok(connection) => {
                     tracing::info!(server = %self.address.name, "connected to the store");
+                    self.verdict.accept(&self.address.name);
                     // A report that came late is about the connection before this one.
                     let _ = self.reports.try_recv();
                     present = Some(self.publish(connection));
                 }
                 Err(Failed::Away(reason)) => self.lane.explain(reason),
                 Err(Failed::Unfit(unfit)) => {
-                    tracing::error!("{unfit}");
                     self.lane.explain(unfit.to_string());
+                    self.verdict.refuse(unfit);
                 }
             }
         }
