@@ -92,9 +92,20 @@ impl Store {
     /// # Errors
     /// As [`Store::run`].
     pub async fn replicas(&self) -> Result<(Millis, Vec<ReplicaState>), StoreError> {
+        let (now, mut heard) = self.heard().await?;
+        heard.retain(|replica| replica.is_live(now));
+        Ok((now, heard))
+    }
+
+    /// Replicas with a heartbeat younger than a minute, and the store's clock. A clock that steps ahead makes
+    /// who lives seem dead, and who is dead must not go from sight with that.
+    ///
+    /// # Errors
+    /// As [`Store::run`].
+    pub async fn heard(&self) -> Result<(Millis, Vec<ReplicaState>), StoreError> {
         match self {
-            Self::Redis(store) => store.replicas().await,
-            Self::Embedded(store) => store.replicas().await,
+            Self::Redis(store) => store.heard().await,
+            Self::Embedded(store) => store.heard().await,
         }
     }
 

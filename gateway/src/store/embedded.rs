@@ -104,7 +104,8 @@ impl EmbeddedStore {
         let now = (self.clock)();
         let mut accounts = self.accounts();
         accounts.beat(now, heartbeat);
-        let (asked, live) = (accounts.asked(now), accounts.live(now).len() as u64);
+        let live = accounts.heard(now).iter().filter(|of| of.is_live(now)).count() as u64;
+        let asked = accounts.asked(now);
         Ok(Heard::Done { asked, live })
     }
 
@@ -119,10 +120,10 @@ impl EmbeddedStore {
         Ok(())
     }
 
-    pub(super) async fn replicas(&self) -> Result<(Millis, Vec<ReplicaState>), StoreError> {
+    pub(super) async fn heard(&self) -> Result<(Millis, Vec<ReplicaState>), StoreError> {
         self.ping().await?;
         let now = (self.clock)();
-        Ok((now, self.accounts().live(now)))
+        Ok((now, self.accounts().heard(now)))
     }
 
     pub(super) async fn acknowledged(

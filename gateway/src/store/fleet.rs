@@ -10,6 +10,9 @@ use std::sync::Arc;
 use kanarie_words::Millis;
 use kanarie_words::ids::{ChannelUid, ReplicaName, RouteHash, StoreKey};
 
+/// A replica is live while its last heartbeat is younger.
+pub const LIVE_MS: u64 = 10_000;
+
 /// A replica's own account: all that it obeys. What of it is news, the store finds out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Heartbeat {
@@ -77,7 +80,7 @@ pub struct Asked {
     pub gap_ms: u64,
 }
 
-/// What the store knows of a live replica.
+/// What the store knows of a replica that it heard in the last minute.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicaState {
     /// Name of the replica.
@@ -86,6 +89,13 @@ pub struct ReplicaState {
     pub seen_at: Millis,
     /// Digest over all its routes.
     pub digest: RouteHash,
+}
+
+impl ReplicaState {
+    /// Whether it lives, as far as anybody knows.
+    pub fn is_live(&self, now: Millis) -> bool {
+        now.saturating_sub(self.seen_at) < LIVE_MS
+    }
 }
 
 /// A route that a replica obeys.

@@ -104,7 +104,7 @@ impl RedisStore {
         self.fleet.goodbye(&self.server, replica).await
     }
 
-    pub(super) async fn replicas(&self) -> Result<(Millis, Vec<ReplicaState>), StoreError> {
+    pub(super) async fn heard(&self) -> Result<(Millis, Vec<ReplicaState>), StoreError> {
         self.fleet.replicas(&self.server).await
     }
 

@@ -1,6 +1,6 @@
 //! Heartbeats and acknowledgements of a store that lives in one process: memory only.
 //!
-//! Takes heartbeats and a time; gives live replicas and what they acknowledged. No I/O, no clock.
+//! Takes heartbeats and a time; gives replicas and what they acknowledged. No I/O, no clock.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,10 +9,7 @@ use kanarie_words::ids::{ChannelUid, ReplicaName, RouteHash};
 
 use crate::store::fleet::{Acknowledgement, Asked, Heartbeat, Obeyed, ReplicaState};
 
-/// A replica is live while its last heartbeat is younger.
-const LIVE_MS: u64 = 10_000;
-
-/// Its acknowledgements are forgotten once its last heartbeat is so old.
+/// A replica and its acknowledgements are forgotten once its last heartbeat is so old.
 const KEPT_MS: u64 = 60_000;
 
 /// What is further ahead than this is of a clock that was put back since.
@@ -62,15 +59,16 @@ impl Replicas {
         self.by_name.remove(replica);
     }
 
-    /// Replicas with a heartbeat younger than ten seconds.
-    pub(super) fn live(&self, now: Millis) -> Vec<ReplicaState> {
-        let live = self.by_name.iter().filter(|(_, replica)| is_within(replica, now, LIVE_MS));
-        live.map(|(name, replica)| ReplicaState {
-            replica: name.clone(),
-            seen_at: replica.seen_at,
-            digest: replica.digest.clone(),
-        })
-        .collect()
+    /// Replicas with a heartbeat younger than a minute.
+    pub(super) fn heard(&self, now: Millis) -> Vec<ReplicaState> {
+        let heard = self.by_name.iter().filter(|(_, replica)| is_within(replica, now, KEPT_MS));
+        heard
+            .map(|(name, replica)| ReplicaState {
+                replica: name.clone(),
+                seen_at: replica.seen_at,
+                digest: replica.digest.clone(),
+            })
+            .collect()
     }
 
     /// What a replica acknowledged, of the named channels or of all.

@@ -9,6 +9,7 @@ use crate::store::stage::{START, Stage, id};
 
 on_both_stores!(
     a_replica_is_live_for_ten_seconds_after_its_heartbeat,
+    a_replica_is_known_for_a_minute_after_its_heartbeat,
     replicas_are_told_by_name_with_their_digests,
     a_replica_acknowledges_routes_and_later_changes,
     a_route_that_is_obeyed_no_more_is_no_longer_acknowledged,
@@ -33,6 +34,14 @@ async fn a_replica_is_live_for_ten_seconds_after_its_heartbeat(stage: &Stage) {
     assert_eq!((now, live), (START + 9_999, vec![state("gateway-0", 0, "d1")]));
     stage.at(10_000);
     assert_eq!(stage.store.replicas().await.unwrap(), (START + 10_000, Vec::new()));
+}
+
+async fn a_replica_is_known_for_a_minute_after_its_heartbeat(stage: &Stage) {
+    beat(stage, "gateway-0", "d1", &[]).await;
+    stage.at(59_999);
+    assert_eq!(stage.store.heard().await.unwrap().1, [state("gateway-0", 0, "d1")]);
+    stage.at(60_000);
+    assert_eq!(stage.store.heard().await.unwrap().1, []);
 }
 
 async fn replicas_are_told_by_name_with_their_digests(stage: &Stage) {
