@@ -9,37 +9,49 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Mutex, PoisonError};
 
 use crate::callback::SegmentId;
+use crate::random;
 
 /// Segments of one generation; two are kept, half a megabyte.
 const GENERATION: usize = 32_768;
 
-/// The segments, as hashes: the ids of replies are random, so nobody chooses two that meet.
-#[derive(Debug, Default)]
-pub(crate) struct Settled(Mutex<[HashSet<u64>; 2]>);
+/// The segments, as hashes. Ids come from URLs: nobody who does not know the secret chooses two
+/// that meet.
+#[derive(Debug)]
+pub(crate) struct Settled {
+    /// Hashed before each of them.
+    secret: [u8; 16],
+    generations: Mutex<[HashSet<u64>; 2]>,
+}
+
+impl Default for Settled {
+    fn default() -> Self {
+        Self { secret: random::bytes(), generations: Mutex::default() }
+    }
+}
 
 impl Settled {
     /// The store has the segment's SID, or its reply is gone.
     pub(crate) fn note(&self, id: &SegmentId) {
-        let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
         let [young, old] = &mut *generations;
         if young.len() >= GENERATION {
             *old = std::mem::take(young);
         }
-        young.insert(hash(id));
+        young.insert(self.hash(id));
     }
 
     /// Whether that is known.
     pub(crate) fn knows(&self, id: &SegmentId) -> bool {
-        let hash = hash(id);
-        let generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let hash = self.hash(id);
+        let generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
         generations.iter().any(|of| of.contains(&hash))
     }
-}
 
-fn hash(id: &SegmentId) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    id.hash(&mut hasher);
-    hasher.finish()
+    fn hash(&self, id: &SegmentId) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.secret, id).hash(&mut hasher);
+        hasher.finish()
+    }
 }
 
 #[cfg(test)]
@@ -55,6 +67,12 @@ mod tests {
     }
 
     #[test]
+    fn nobody_knows_which_two_segments_meet() {
+        let hash = || Settled::default().hash(&id(0));
+        assert_ne!(hash(), hash());
+    }
+
+    #[test]
     fn only_what_was_noted_is_settled_and_the_oldest_is_forgotten() {
         let settled = Settled::default();
         settled.note(&id(0));
@@ -62,7 +80,7 @@ mod tests {
         let many = u32::try_from(2 * GENERATION).unwrap();
         (1..=many).for_each(|segment| settled.note(&id(segment)));
         assert!(!settled.knows(&id(0)) && settled.knows(&id(many)));
-        let kept = settled.0.lock().unwrap().iter().map(|of| of.len()).sum::<usize>();
+        let kept = settled.generations.lock().unwrap().iter().map(|of| of.len()).sum::<usize>();
         assert!(kept <= 2 * GENERATION);
     }
 }

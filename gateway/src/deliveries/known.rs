@@ -10,23 +10,35 @@ use std::sync::{Mutex, PoisonError};
 
 use kanarie_queue::delivery::{Delivery, SegmentReport};
 
+use crate::random;
+
 /// Segments of one generation; two are kept, half a megabyte.
 const GENERATION: usize = 16_384;
 
-/// The greatest delivery of each segment, by hashes: the ids of replies are random, so nobody chooses
-/// two that meet.
-#[derive(Debug, Default)]
-pub(super) struct Known(Mutex<[HashMap<u64, Delivery>; 2]>);
+/// The greatest delivery of each segment, by hashes. Ids come from URLs: nobody who does not know the
+/// secret chooses two that meet.
+#[derive(Debug)]
+pub(super) struct Known {
+    /// Hashed before each of them.
+    secret: [u8; 16],
+    generations: Mutex<[HashMap<u64, Delivery>; 2]>,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self { secret: random::bytes(), generations: Mutex::default() }
+    }
+}
 
 impl Known {
     /// The store has as much as this report says.
     pub(super) fn learn(&self, report: &SegmentReport) {
-        let mut generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
         let [young, old] = &mut *generations;
         if young.len() >= GENERATION {
             *old = std::mem::take(young);
         }
-        let hash = hash(report);
+        let hash = self.hash(report);
         let before = old.get(&hash).copied().unwrap_or(report.delivery);
         let known = young.entry(hash).or_insert(before);
         *known = report.delivery.max(*known);
@@ -34,17 +46,17 @@ impl Known {
 
     /// Whether the store may not know it.
     pub(super) fn is_news(&self, report: &SegmentReport) -> bool {
-        let hash = hash(report);
-        let generations = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let hash = self.hash(report);
+        let generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
         let known = generations.iter().filter_map(|of| of.get(&hash)).max();
         known.is_none_or(|known| report.delivery > *known)
     }
-}
 
-fn hash(report: &SegmentReport) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (&report.conversation, &report.intent, report.segment).hash(&mut hasher);
-    hasher.finish()
+    fn hash(&self, report: &SegmentReport) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.secret, &report.conversation, &report.intent, report.segment).hash(&mut hasher);
+        hasher.finish()
+    }
 }
 
 #[cfg(test)]
@@ -65,6 +77,12 @@ mod tests {
     }
 
     #[test]
+    fn nobody_knows_which_two_segments_meet() {
+        let hash = || Known::default().hash(&report(0, "sent"));
+        assert_ne!(hash(), hash());
+    }
+
+    #[test]
     fn only_more_than_the_store_has_is_news() {
         let known = Known::default();
         assert!(known.is_news(&report(0, "sent")));
@@ -82,7 +100,7 @@ mod tests {
         let many = u32::try_from(2 * GENERATION).unwrap();
         (1..=many).for_each(|segment| known.learn(&report(segment, "sent")));
         assert!(known.is_news(&report(0, "sent")) && !known.is_news(&report(many, "sent")));
-        let kept: usize = known.0.lock().unwrap().iter().map(|of| of.len()).sum();
+        let kept: usize = known.generations.lock().unwrap().iter().map(|of| of.len()).sum();
         assert!(kept <= 2 * GENERATION);
     }
 }
