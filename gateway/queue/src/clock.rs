@@ -17,6 +17,9 @@ use crate::shard::{Key, Place, Shard};
 /// that time is wrong by no more.
 pub const STANDS_MS: u64 = 60_000;
 
+/// Dead letters that one call brings back at most.
+const BROUGHT_BACK: usize = 100;
+
 impl Shard {
     /// The shard's time: never before what a change has seen, unless the clock was put back by more
     /// than a shard waits for.
@@ -36,13 +39,15 @@ impl Shard {
         }
     }
 
-    /// Makes letters that are ahead of the time, and so of a clock that was put back, end now: ids still
-    /// grow with time.
+    /// Makes the oldest letters that are ahead of the time, and so of a clock that was put back, end now, a
+    /// hundred a call: ids still grow with time.
     pub(crate) fn bring_back_letters(&mut self, now: Millis) {
-        let ahead = self.dead.iter_mut().rev().take_while(|(_, letter)| letter.at > now);
-        for (id, letter) in ahead {
+        let ahead = self.dead.iter().rev().take_while(|(_, letter)| letter.at > now);
+        let ahead: Vec<u64> = ahead.map(|(id, _)| *id).collect();
+        for id in ahead.into_iter().rev().take(BROUGHT_BACK) {
+            let Some(letter) = self.dead.get_mut(&id) else { continue };
             letter.at = now;
-            self.dirty.insert(Key::Dead(*id));
+            self.dirty.insert(Key::Dead(id));
         }
     }
 

@@ -84,6 +84,8 @@ impl Verb for Bury {
         }
         shard.touch(now);
         shard.bring_back_letters(now);
+        // No letter ends before one with a smaller id, also while some are ahead of the time.
+        let at = shard.dead.last_key_value().map_or(now, |(_, last)| last.at.max(now));
         let conversation = self.lease.conversation;
         let Some((channel, message, progress)) = shard.pop(&conversation) else {
             return Buried::Stale;
@@ -93,7 +95,7 @@ impl Verb for Bury {
             conversation: Some(conversation.clone()),
             dedup_key: message.dedup_key,
             class: self.class.into(),
-            at: now,
+            at,
             admitted_at: Some(message.admitted_at),
             envelope: Some(message.envelope),
             counted: progress.counted,

@@ -6,6 +6,7 @@ use kanarie_queue::claim::Claimed;
 use kanarie_queue::dead::SumDead;
 use kanarie_queue::intent::Sending;
 use kanarie_queue::lease::Owned;
+use kanarie_queue::letters::{DeadLetterFilter, ReadLetters};
 use kanarie_queue::send::Marked;
 
 use crate::store::stage::{LEASE_MS, START, Stage, id, message};
@@ -24,6 +25,7 @@ on_both_stores!(
     a_mark_from_before_a_clock_was_put_back_may_be_of_any_age,
     a_listing_that_missed_under_a_wrong_clock_is_forgotten,
     a_dead_letter_of_a_clock_that_was_put_back_is_as_old_as_the_next_sweep,
+    dead_letters_of_a_wrong_clock_come_back_a_hundred_a_call_in_their_order,
     a_replica_that_died_under_a_wrong_clock_is_not_live,
     a_control_request_of_a_clock_that_was_put_back_is_none,
 );
@@ -179,6 +181,33 @@ async fn a_dead_letter_of_a_clock_that_was_put_back_is_as_old_as_the_next_sweep(
     stage.pass(SECOND);
     let sums = stage.run(SumDead).await;
     assert_eq!((sums[0].count, sums[0].oldest_at), (2, START + BACK));
+}
+
+async fn dead_letters_of_a_wrong_clock_come_back_a_hundred_a_call_in_their_order(stage: &Stage) {
+    let ended = async |sid: &str| {
+        let lease = stage.lease(1, sid, sid).await;
+        stage.bury(&lease, "budget").await;
+    };
+    let ahead = async || {
+        let wanted = DeadLetterFilter::default();
+        let (after, until, limit) = (0, None, 500);
+        let read = ReadLetters { shard: 0, after, until, wanted, limit, with_text: false };
+        let ends: Vec<u64> = stage.run(read).await.letters.iter().map(|of| of.at).collect();
+        assert!(ends.is_sorted(), "by number and by time");
+        ends.iter().filter(|at| **at > START + DAY / 2).count()
+    };
+    stage.at(DAY);
+    for number in 0..250 {
+        ended(&format!("SM{number}")).await;
+        stage.pass(2 * SECOND);
+    }
+    stage.at(BACK);
+    stage.sweep().await;
+    assert_eq!(ahead().await, 150);
+    ended("SMlast").await;
+    assert_eq!(ahead().await, 51, "the last one as well");
+    stage.sweep().await;
+    assert_eq!(ahead().await, 0);
 }
 
 async fn a_replica_that_died_under_a_wrong_clock_is_not_live(stage: &Stage) {
