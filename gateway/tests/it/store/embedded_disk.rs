@@ -3,7 +3,6 @@
 
 use std::io;
 use std::path::Path;
-
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use kanarie_gateway::clock::WallClock;
