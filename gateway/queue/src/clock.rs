@@ -97,8 +97,8 @@ impl Shard {
         for (id, conversation) in &mut self.conversations {
             let intent = conversation.progress.intent.as_mut();
             let Some(sending) = intent.and_then(|intent| intent.sending.as_mut()) else { continue };
-            if sending.at > long_ago {
-                sending.at = long_ago;
+            if sending.at > long_ago || sending.missed_at.is_some() {
+                sending.at = sending.at.min(long_ago);
                 sending.missed_at = None;
                 self.dirty.insert(Key::Intent(id.clone()));
             }

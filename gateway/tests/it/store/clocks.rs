@@ -157,6 +157,12 @@ async fn a_listing_that_missed_under_a_wrong_clock_is_forgotten(stage: &Stage) {
     stage.at(BACK);
     let (sending, _) = standing(stage.mark(&lease, "i", 0, "q").await);
     assert_eq!((sending.at, sending.missed_at), (START + BACK - DAY, None));
+    // Once more, with a mark that is a day old already.
+    stage.at(DAY);
+    stage.missed(&lease, "i", 0, "p").await;
+    stage.at(BACK);
+    let (sending, _) = standing(stage.mark(&lease, "i", 0, "q").await);
+    assert_eq!((sending.at, sending.missed_at), (START + BACK - DAY, None));
     stage.sent(&lease, "i", 0, "SMout").await;
     assert_eq!(stage.mark(&lease, "i", 1, "q").await, Marked::Go);
 }

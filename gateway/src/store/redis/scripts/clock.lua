@@ -36,8 +36,8 @@ if ahead > 60000 then
   local long_ago = math.max(0, now - 86400000)
   for _, conversation in ipairs(redis.call("HKEYS", INT)) do
     local intent = intent_row(conversation)
-    if intent and intent.attempt and intent.at > long_ago then
-      intent.at, intent.missed = long_ago, nil
+    if intent and intent.attempt and (intent.at > long_ago or intent.missed) then
+      intent.at, intent.missed = math.min(intent.at, long_ago), nil
       redis.call("HSET", INT, conversation, cjson.encode(intent))
     end
   end
