@@ -1,8 +1,7 @@
 //! How much memory the machine takes, and how much it may: what it was given fits its pod.
 //!
-//! Takes the shards and the SIDs, gives bytes: so much for each thing that is kept, measured with the
-//! program's own allocator (`make bench-memory` compares them with what the process really takes), and its
-//! text. Over the budget nothing is admitted, and everything else goes on: what is owed is finished from
+//! Takes the shards and the SIDs, gives bytes: so much for each thing that is kept, estimated from what it
+//! allocates (`make bench-memory` says what the process really takes), and its text. Over the budget nothing is admitted, and everything else goes on: what is owed is finished from
 //! the rest of the pod's memory. SIDs get half of it at most.
 
 use crate::delivered::Deliveries;

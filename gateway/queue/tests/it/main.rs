@@ -7,6 +7,7 @@ mod clocks;
 mod customers;
 mod deliveries;
 mod fast;
+mod jumps;
 mod leases;
 mod letters;
 mod limits;

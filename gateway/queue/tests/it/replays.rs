@@ -40,7 +40,10 @@ impl World {
         }
         owed.push(Owed::again(sid, letter.counted));
         *self.ended.entry(sid).or_default() -= 1;
-        self.admitted.insert(sid, self.now);
+        // Remembered by a clock that was ahead, it may be so for longer.
+        if self.admitted.insert(sid, self.now).is_some_and(|at| at > self.now) {
+            self.unsure.insert(sid);
+        }
     }
 
     /// Erases the nth dead letter of a shard.
@@ -64,5 +67,6 @@ impl World {
             *self.ended.entry(owed.sid).or_default() += 1;
         }
         self.stamps.remove(&id);
+        self.unsure_stamps.remove(&id);
     }
 }

@@ -28,7 +28,7 @@ struct Options {
     /// Thousands of messages that wait
     #[arg(long, default_value_t = 1000)]
     waiting: u64,
-    /// Fails above so many bytes a SID
+    /// Fails in the end if a SID takes more bytes of the process
     #[arg(long, default_value_t = 32.0)]
     most: f64,
 }
@@ -48,7 +48,7 @@ async fn main() -> Result<()> {
     let (file, empty) = (folder.path().join("sids"), folder.path().join("empty"));
     let base = Gateway::start(&empty, PLENTY).await?.resident()?;
     println!("empty store: {base:.1} MiB");
-    let mut written = 0;
+    let (mut written, mut largest) = (0, 0.0_f64);
     for thousands in &options.sids {
         let count = thousands * 1_000;
         file::write_sids(&file, written..count)?;
@@ -56,7 +56,7 @@ async fn main() -> Result<()> {
         let gateway = Gateway::start(&file, PLENTY).await?;
         let each = (gateway.resident()? - base) * 1_048_576.0 / count as f64;
         gateway.print(&format!("{count} SIDs, {each:.1} bytes each"))?;
-        ensure!(each <= options.most, "a SID takes {each:.1} bytes");
+        largest = largest.max(each);
     }
     for start in 1..=3 {
         let gateway = Gateway::start(&file, STORE_MEMORY).await?;
@@ -75,6 +75,7 @@ async fn main() -> Result<()> {
         let each = (gateway.resident()? - base) * 1_048_576.0 / waiting as f64;
         gateway.print(&format!("{waiting} messages wait, {each:.0} bytes each, start {start}"))?;
     }
+    ensure!(largest <= options.most, "a SID takes up to {largest:.1} bytes of the process");
     Ok(())
 }
 

@@ -3,8 +3,8 @@
 
 local DL, DLZ = KEYS[14], KEYS[15]
 
--- A letter that is ahead is of a clock that was put back since: it ended now, the oldest first and a
--- hundred a call. Its place among the others stays, which is by id where the time is one.
+-- A letter that is ahead is of a clock that was put back since: it ended now, the oldest first and
+-- a hundred a call. Its place among the others stays, which is by id where the time is one.
 local function bring_back_letters()
   local ahead = redis.call("ZRANGEBYSCORE", DLZ, "(" .. digits(now), "+inf", "LIMIT", 0, 100)
   for _, name in ipairs(ahead) do

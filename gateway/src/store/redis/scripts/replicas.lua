@@ -1,5 +1,5 @@
--- replicas: those with a heartbeat younger than a minute; who lives, the caller says. One that is a minute ahead is of a
--- clock that was put back since.
+-- replicas: those with a heartbeat younger than a minute; who lives, the caller says. One that is a
+-- minute ahead is of a clock that was put back since.
 -- ARGV: clock. Gives {now, replica, seen at, digest, ...}.
 
 local REP, DIG = KEYS[1], KEYS[2]
