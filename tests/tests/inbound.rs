@@ -205,11 +205,10 @@ async fn nothing_private_or_secret_is_logged_or_measured() {
     customer::post(&stage.client, &authority, url, &form, "forged").await.unwrap();
     stage.twilio.fail_next([kanarie_fakes::twilio::Fault::Refuse(400, 63024)]);
     stage.say(&gateway, &writer, "geheime-vraag-4711 nog eens").await.unwrap();
+    told(&gateway, "not sent").await;
     stage.agent.behave(Behaviour::BrokenJson);
     stage.say(&gateway, &writer, "geheime-vraag-4711 stuk").await.unwrap();
-    while !gateway.log().contains("no answer") {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    told(&gateway, "no answer").await;
     each_line_of_a_message_names_it(&gateway.log());
     let seen = format!("{}\n{}", gateway.log(), gateway.metrics().await.unwrap());
     assert!(seen.contains("kanarie_"), "there are metrics to look at");
@@ -221,10 +220,17 @@ async fn nothing_private_or_secret_is_logged_or_measured() {
     }
 }
 
+/// Waits until the log says so.
+async fn told(gateway: &Program, text: &str) {
+    while !gateway.log().contains(text) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Whether the lines about messages say of which channel, conversation and message.
 fn each_line_of_a_message_names_it(log: &str) {
-    let told = ["\"queued\"", "an agent answered", "was sent", "not sent", "no answer"];
-    for text in told {
+    let lines_told = ["\"queued\"", "an agent answered", "was sent", "not sent", "no answer"];
+    for text in lines_told {
         let lines: Vec<&str> = log.lines().filter(|line| line.contains(text)).collect();
         assert!(!lines.is_empty(), "{text}:\n{log}");
         let names = ["channel=default/shop conversation=", " message_sid=SM"];
