@@ -17,6 +17,12 @@ use crate::shard::{Key, Place, Shard};
 /// that time is wrong by no more.
 pub const STANDS_MS: u64 = 60_000;
 
+/// The time by a clock, after a change that was made at `last`: never before that, unless the clock was put
+/// back by more than is waited for.
+pub(crate) fn believed(last: Millis, clock: Millis) -> Millis {
+    if last.saturating_sub(clock) > STANDS_MS { clock } else { clock.max(last) }
+}
+
 /// Dead letters that one call brings back at most.
 const BROUGHT_BACK: usize = 100;
 
@@ -24,11 +30,11 @@ impl Shard {
     /// The shard's time: never before what a change has seen, unless the clock was put back by more
     /// than a shard waits for.
     pub(crate) fn time(&mut self, clock: Millis) -> Millis {
-        let ahead_ms = self.now.saturating_sub(clock);
-        if ahead_ms > STANDS_MS {
-            self.put_back(clock, ahead_ms);
+        let now = believed(self.now, clock);
+        if now < self.now {
+            self.put_back(now, self.now - now);
         }
-        clock.max(self.now)
+        now
     }
 
     /// Notes the time of a change.

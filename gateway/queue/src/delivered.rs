@@ -13,7 +13,7 @@ use kanarie_words::Millis;
 use kanarie_words::ids::{ChannelUid, ConversationId, IntentId};
 use serde::{Deserialize, Serialize};
 
-use crate::clock::STANDS_MS;
+use crate::clock::believed;
 use crate::delivery::{Delivery, SegmentReport};
 use crate::rows::{KeptRow, Row, json};
 use crate::shard::Kept;
@@ -79,8 +79,7 @@ impl Deliveries {
         &self,
         clock: Millis,
     ) -> impl Iterator<Item = (&ChannelUid, Counted)> {
-        let is_put_back = self.now.saturating_sub(clock) > STANDS_MS;
-        let now = if is_put_back { clock } else { clock.max(self.now) };
+        let now = believed(self.now, clock);
         let counted = self.undelivered.iter().filter(move |(_, counted)| counted.until() > now);
         counted.map(move |(channel, counted)| (channel, counted.not_after(now)))
     }
@@ -104,10 +103,11 @@ impl Deliveries {
 
     /// Never before a change that was made, unless the clock was put back by more than that.
     fn time(&mut self, clock: Millis) -> Millis {
-        if self.now.saturating_sub(clock) > STANDS_MS {
-            self.put_back(clock);
+        let now = believed(self.now, clock);
+        if now < self.now {
+            self.put_back(now);
         }
-        clock.max(self.now)
+        now
     }
 
     /// Believes a clock that is so far behind: what was stamped ahead of it is stamped anew.
