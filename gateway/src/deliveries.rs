@@ -7,7 +7,6 @@
 //! comes beyond is dropped and counted. Never delays a callback's answer, and never wakes or ends a
 //! turn: `reports.rs` does.
 
-mod known;
 mod told;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -22,11 +21,11 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::callback::SegmentId;
-use crate::deliveries::known::Known;
 use crate::deliveries::told::Told;
 use crate::events::deliveries::DeliveryEvent;
 use crate::events::emit;
 use crate::outbound::twilio::classify::classify_code;
+use crate::recent::Recent;
 use crate::stop::stopped;
 use crate::store::SharedStore;
 use crate::store::error::StoreError;
@@ -65,7 +64,8 @@ struct Waiting {
     reports: Mutex<Reports>,
     /// The first of a batch came, or the last.
     came: Notify,
-    known: Known,
+    /// What the store has of the last segments, so that nothing settled costs it a trip.
+    known: Recent<Delivery, 16_384>,
 }
 
 /// Reports that wait, in the order in which they came.
@@ -90,12 +90,12 @@ impl Deliveries {
         let Some(delivery) = Delivery::reported(status, code) else {
             return emit(DeliveryEvent::UnknownStatus { channel: name });
         };
+        if self.0.known.get(id).is_some_and(|known| delivery <= known) {
+            return;
+        }
         let SegmentId { conversation, intent, segment } = id.clone();
         let channel = channel.uid.clone();
         let report = SegmentReport { channel, conversation, intent, segment, delivery };
-        if !self.0.known.is_news(&report) {
-            return;
-        }
         let waiting = self.reports(|reports| reports.take_in(Taken { channel: name, report }));
         match waiting {
             None => emit(DeliveryEvent::Dropped { reports: 1 }),
@@ -197,7 +197,9 @@ impl Teller {
 
     fn learn(&mut self, batch: &[Taken], changed: &[bool]) {
         for (Taken { channel, report }, is_change) in batch.iter().zip(changed) {
-            self.deliveries.0.known.learn(report);
+            let SegmentReport { conversation, intent, segment, delivery, .. } = report.clone();
+            let id = SegmentId { conversation, intent, segment };
+            self.deliveries.0.known.note(&id, delivery);
             if *is_change {
                 self.say(channel, report);
             }

@@ -2,7 +2,7 @@
 //!
 //! Takes a status callback, tells the turn that waits for it. Keeps nothing that nobody waits for,
 //! and nothing for longer than he does: what another replica was told costs whoever waits his
-//! patience, and no more. Knows which segments the store needs no report of (`settled.rs`). Never says
+//! patience, and no more. Knows which segments the store needs no report of (`recent.rs`). Never says
 //! what became of a segment.
 //!
 //! A segment waits until the one before is reported as sent or better, a second at most, since
@@ -13,20 +13,18 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use kanarie_queue::delivery::{Delivery, DeliveryStatus};
 use tokio::sync::watch;
 
 use crate::callback::SegmentId;
-use crate::settled::Settled;
-
-/// The statuses of a message that Twilio has not handed on yet. Every other one, a failure included,
-/// says that nothing sent after it can overtake it.
-const NOT_YET: [&str; 4] = ["accepted", "scheduled", "queued", "sending"];
+use crate::recent::Recent;
 
 /// The segments whose report somebody waits for. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Reports {
     waiting: Arc<Mutex<HashMap<SegmentId, watch::Sender<bool>>>>,
-    settled: Arc<Settled>,
+    /// Of which the store has the SID, or whose reply is gone: half a megabyte.
+    settled: Arc<Recent<(), 32_768>>,
 }
 
 /// A segment whose report is waited for until this is dropped.
@@ -48,7 +46,9 @@ impl Reports {
 
     /// Takes a status callback of a segment, with the status in Twilio's word.
     pub fn note(&self, id: &SegmentId, status: &str) {
-        if !NOT_YET.contains(&status) {
+        let delivery = Delivery::reported(status, None);
+        // Once Twilio has handed it on, or failed to, nothing sent after it can overtake it.
+        if delivery.is_none_or(|delivery| delivery.status() >= DeliveryStatus::Sent) {
             self.entries(|entries| {
                 if let Some(sender) = entries.get(id) {
                     sender.send_replace(true);
@@ -59,12 +59,12 @@ impl Reports {
 
     /// The store has the segment's SID, or wants it no more.
     pub fn settle(&self, id: &SegmentId) {
-        self.settled.note(id);
+        self.settled.note(id, ());
     }
 
     /// Whether that is known here.
     pub fn is_settled(&self, id: &SegmentId) -> bool {
-        self.settled.knows(id)
+        self.settled.get(id).is_some()
     }
 
     fn entries<T>(
