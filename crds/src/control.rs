@@ -133,6 +133,10 @@ pub struct CustomerCount {
     pub conversations: u64,
     /// Those of them that failed for the first time under this serving.
     pub failed: u64,
+    /// Those of the failed whom stable answered after that; never any of stable itself. None from a
+    /// gateway that does not count them, which is not to say that there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rescued: Option<u64>,
 }
 
 /// A count as it is written. `class` is a word that every version knows; a later word stands
@@ -254,6 +258,21 @@ mod tests {
         assert_eq!(read(r#"{"uid": "u", "acknowledged": [], "counts": []}"#), None);
         let none = r#"{"uid": "u", "acknowledged": [], "counts": [], "customers": []}"#;
         assert_eq!(read(none), Some(Vec::new()));
+    }
+
+    #[test]
+    fn a_gateway_that_counts_no_rescues_is_told_from_one_that_has_none() {
+        let read = |rescued: &str| {
+            let text = format!(
+                r#"{{"serving":3,"track":"canary","conversations":2,"failed":1{rescued}}}"#
+            );
+            let count: CustomerCount = serde_json::from_str(&text).unwrap();
+            assert_eq!(serde_json::to_string(&count).unwrap(), text);
+            count.rescued
+        };
+        assert_eq!(read(""), None);
+        assert_eq!(read(r#","rescued":0"#), Some(0));
+        assert_eq!(read(r#","rescued":1"#), Some(1));
     }
 
     #[test]

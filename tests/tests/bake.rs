@@ -67,6 +67,7 @@ async fn dies_in_the_bake(canary: Value, store: Option<String>) {
     let customers = hand.state().await.unwrap()["customers"].clone();
     let expected = json!({
         "serving": 4, "track": "canary", "conversations": CUSTOMERS, "failed": CUSTOMERS,
+        "rescued": CUSTOMERS,
     });
     assert_eq!(customers, json!([expected]));
 }

@@ -2,18 +2,19 @@
 //!
 //! Takes an outcome with the lease of its message; gives sums by channel. Never infers an outcome
 //! from a verb: what is not given is not counted. Customers decide and messages describe: beside the
-//! messages each serving counts its distinct conversations, and those that failed for the first time
-//! under it.
+//! messages each serving counts its distinct conversations, those that failed for the first time under
+//! it, and those of them that stable answered after that.
 
 use std::collections::BTreeSet;
 
 use kanarie_words::Millis;
 use kanarie_words::ids::{ChannelUid, RevisionName};
+use kanarie_words::track::Track;
 
 use crate::lease::{Lease, Owned};
-use crate::outcome::{Counted, Counters, CountsRead, Evidence, SERVINGS};
+use crate::outcome::{Counted, Counters, CountsRead, Evidence, Outcome, SERVINGS};
 use crate::queue::Queue;
-use crate::shard::{Key, Memory, Shard};
+use crate::shard::{Key, Memory, Shard, Standing};
 use crate::verb::Verb;
 
 /// How long the counters of a channel live after its last count: 90 days.
@@ -79,14 +80,20 @@ impl Verb for ReadCounts {
 }
 
 impl Shard {
+    /// Counts what the verb that ends a message has to count.
+    pub(crate) fn conclude(&mut self, now: Millis, lease: &Lease, outcome: Option<&Outcome>) {
+        match outcome {
+            Some(Outcome::First(evidence)) => {
+                self.count_once(now, lease, Some(evidence));
+            }
+            Some(Outcome::Rescued { serving }) => self.rescue(now, lease, *serving),
+            None => {}
+        }
+    }
+
     /// Counts the outcome for the channel of the lease, unless the head's first attempt has ended
     /// before. False when nothing was given to count.
-    pub(crate) fn count_once(
-        &mut self,
-        now: Millis,
-        lease: &Lease,
-        evidence: Option<&Evidence>,
-    ) -> bool {
+    fn count_once(&mut self, now: Millis, lease: &Lease, evidence: Option<&Evidence>) -> bool {
         let Some(evidence) = evidence else { return false };
         if self.end_first(now, lease) {
             self.count(now, lease, evidence);
@@ -103,6 +110,23 @@ impl Shard {
         self.touch(now);
         self.dirty.insert(Key::Conversation(lease.conversation.clone()));
         true
+    }
+
+    /// Counts the customer as rescued, if this serving's canary is known to have failed him and nobody
+    /// has rescued him before. Of no message it is asked twice: the customer's own row sees to that.
+    fn rescue(&mut self, now: Millis, lease: &Lease, serving: u64) {
+        let (channel, customer) =
+            (&lease.channel, (serving, Track::Canary, lease.conversation.clone()));
+        let kept = self.customers.get_mut(channel).filter(|kept| kept.until > now);
+        let standing = kept.and_then(|kept| kept.value.get_mut(&customer));
+        let Some(standing) = standing.filter(|standing| **standing == Standing::Failed) else {
+            return;
+        };
+        *standing = Standing::Rescued;
+        self.dirty.insert(Key::Customer(channel.clone(), customer));
+        let Some(kept) = self.evidence.get_mut(channel) else { return };
+        *kept.value.0.entry((serving, Track::Canary, Counted::Rescued)).or_default() += 1;
+        self.dirty.insert(Key::Evidence(channel.clone()));
     }
 
     fn count(&mut self, now: Millis, lease: &Lease, evidence: &Evidence) {
@@ -141,12 +165,13 @@ impl Shard {
         let kept = self.customers.entry(channel.clone()).or_default();
         let old = std::mem::replace(&mut kept.until, until);
         let fails = evidence.class.is_failure();
+        let standing = if fails { Standing::Failed } else { Standing::Answered };
         let customer = (evidence.serving, evidence.track, lease.conversation.clone());
         let before = kept.value.get(&customer).copied();
-        kept.value.insert(customer.clone(), fails || before == Some(true));
+        kept.value.insert(customer.clone(), before.map_or(standing, |before| before.max(standing)));
         self.keep_until(Memory::Customers(channel.clone()), Some(old), until);
         self.dirty.insert(Key::Customer(channel.clone(), customer));
-        (before.is_none(), fails && before != Some(true))
+        (before.is_none(), fails && before < Some(Standing::Failed))
     }
 
     /// Forgets the customers of servings before `oldest`.

@@ -49,7 +49,7 @@ impl Verb for Finish {
         let sent = MarkSent { conversation, intent: intent.clone(), segment, sid };
         sent.apply(queue, now);
         let completed = if is_all_sent(queue, &lease, &intent) {
-            Complete { lease, evidence: None }.apply(queue, now)
+            Complete { lease, outcome: None }.apply(queue, now)
         } else {
             Owned::Stale
         };

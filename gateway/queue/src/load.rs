@@ -19,7 +19,9 @@ use crate::lease::Park;
 use crate::outcome::Counters;
 use crate::queue::Queue;
 use crate::rows::{self, ConversationRow, DeadRow, IntentRow, KeptRow, MetaRow, PlaceRow};
-use crate::shard::{Conversation, DeadLetter, Kept, Key, Memory, Message, Place, Progress, Shard};
+use crate::shard::{
+    Conversation, DeadLetter, Kept, Key, Memory, Message, Place, Progress, Shard, Standing,
+};
 use crate::sids::{SidKey, Sids};
 
 /// A machine that is being read.
@@ -343,10 +345,15 @@ fn read_customer(shard: &mut Shard, name: &str, value: &[u8]) -> Option<()> {
     let serving = parts.next()?.parse().ok()?;
     let (track, id) = (Track::parse(parts.next()?)?, ConversationId::parse(parts.next()?)?);
     let channel = ChannelUid::parse(parts.next()?).ok()?;
-    let (until, failed) = std::str::from_utf8(value).ok()?.split_once(':')?;
+    let (until, digit) = std::str::from_utf8(value).ok()?.split_once(':')?;
+    let standing = match digit {
+        "1" => Standing::Failed,
+        "2" => Standing::Rescued,
+        _ => Standing::Answered,
+    };
     let until: Millis = until.parse().ok()?;
     let kept = shard.customers.entry(channel.clone()).or_default();
-    kept.value.insert((serving, track, id), failed == "1");
+    kept.value.insert((serving, track, id), standing);
     if until > kept.until {
         let old = std::mem::replace(&mut kept.until, until);
         shard.keep_until(Memory::Customers(channel), Some(old), until);

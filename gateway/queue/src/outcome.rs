@@ -1,4 +1,4 @@
-//! Outcomes of first attempts, and what was counted of them.
+//! Outcomes of first attempts and of rescues, and what was counted of them.
 //!
 //! Takes an outcome, gives the field that it is counted under, and sums of such fields by channel.
 //! A field that it cannot read is none. Never decides what an attempt was worth.
@@ -24,6 +24,18 @@ pub struct Evidence {
     pub class: Class,
 }
 
+/// What the verb that ends a message has to count, beside what its first attempt did before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The first attempt, which has ended only now.
+    First(Evidence),
+    /// Stable answered, with a reply or a deliberate silence, after the canary had failed.
+    Rescued {
+        /// The route's `serving` when the message was claimed.
+        serving: u64,
+    },
+}
+
 /// Counted outcomes of one class.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Count {
@@ -44,6 +56,8 @@ pub struct Customers {
     pub conversations: u64,
     /// Those of them that failed at least once.
     pub failed: u64,
+    /// Those of the failed whom stable answered at least once after that; of the canary only.
+    pub rescued: u64,
 }
 
 /// Everything that was counted for one channel, in order.
@@ -67,7 +81,7 @@ pub struct CountsRead {
 }
 
 /// Counters of one channel, as both stores keep them in a row: `<serving>:<track>:<class>` for
-/// messages, `<serving>:<track>:asked` and `<serving>:<track>:failed` for customers.
+/// messages, `<serving>:<track>:asked`, `…:failed` and `…:rescued` for customers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters(pub BTreeMap<(u64, Track, Counted), u64>);
 
@@ -80,6 +94,8 @@ pub enum Counted {
     Asked,
     /// Distinct conversations that failed.
     Failed,
+    /// Distinct conversations that failed and were rescued.
+    Rescued,
 }
 
 impl Counters {
@@ -90,6 +106,7 @@ impl Counters {
         let counted = match parts.next()? {
             "asked" => Counted::Asked,
             "failed" => Counted::Failed,
+            "rescued" => Counted::Rescued,
             class => Counted::Messages(Class::parse(class)?),
         };
         Some((serving, track, counted))
@@ -101,6 +118,7 @@ impl Counters {
             Counted::Messages(class) => class.as_str(),
             Counted::Asked => "asked",
             Counted::Failed => "failed",
+            Counted::Rescued => "rescued",
         };
         format!("{serving}:{}:{word}", track.as_str())
     }
@@ -123,15 +141,29 @@ impl Counters {
             }
             let last = counts.customers.last();
             if last.is_none_or(|last| (last.serving, last.track) != (serving, track)) {
-                counts.customers.push(Customers { serving, track, conversations: 0, failed: 0 });
+                let nobody = Customers { serving, track, conversations: 0, failed: 0, rescued: 0 };
+                counts.customers.push(nobody);
             }
             let Some(customers) = counts.customers.last_mut() else { continue };
             match counted {
                 Counted::Asked => customers.conversations += count,
+                Counted::Rescued => customers.rescued += count,
                 _ => customers.failed += count,
             }
         }
         counts
+    }
+}
+
+impl Outcome {
+    /// The field that it is counted under.
+    pub fn field(&self) -> String {
+        match self {
+            Self::First(evidence) => evidence.field(),
+            Self::Rescued { serving } => {
+                Counters::field(&(*serving, Track::Canary, Counted::Rescued))
+            }
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::intent::{Intent, Sending};
 use crate::lease::Park;
 use crate::outcome::Counters;
-use crate::shard::{Conversation, Customer, DeadLetter, Kept, Key, Place, Shard};
+use crate::shard::{Conversation, Customer, DeadLetter, Kept, Key, Place, Shard, Standing};
 
 /// Where the names of rows begin that belong to no shard.
 pub(crate) const SHARDLESS: &str = "sys:";
@@ -247,12 +247,16 @@ fn evidence(kept: &Kept<Counters>) -> Vec<u8> {
     json(&KeptRow { until: kept.until, kept: counters })
 }
 
-/// `<until>:<whether he was failed>`: each customer carries the end of the channel's memory as it
-/// was when he was counted; the latest of them is the channel's.
+/// `<until>:<0, 1 once he was failed, 2 once he was rescued as well>`: each customer carries the end of
+/// the channel's memory as it was when he was counted; the latest of them is the channel's.
 fn customer_of(shard: &Shard, channel: &ChannelUid, customer: &Customer) -> Option<Vec<u8>> {
     let kept = shard.customers.get(channel)?;
-    let failed = kept.value.get(customer)?;
-    Some(format!("{}:{}", kept.until, u8::from(*failed)).into_bytes())
+    let digit = match kept.value.get(customer)? {
+        Standing::Answered => '0',
+        Standing::Failed => '1',
+        Standing::Rescued => '2',
+    };
+    Some(format!("{}:{digit}", kept.until).into_bytes())
 }
 
 fn probe(shard: &Shard, park: &Park) -> Option<Vec<u8>> {

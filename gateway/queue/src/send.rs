@@ -8,7 +8,7 @@ use kanarie_words::ids::{AttemptId, ConversationId, IntentId, MessageSid};
 
 use crate::intent::{Intent, Memo, Post, Sending};
 use crate::lease::{Lease, Owned};
-use crate::outcome::Evidence;
+use crate::outcome::Outcome;
 use crate::queue::Queue;
 use crate::shard::{Key, Memory, Place, Shard};
 use crate::verb::Verb;
@@ -22,7 +22,7 @@ const ATTRIBUTED_MS: u64 = 600_000;
 /// How long a conversation remembers its last reply: a day.
 const MEMO_MS: u64 = 86_400_000;
 
-/// Makes the reply durable, counts the attempt that gave it, forgets the run and renews the lease;
+/// Makes the reply durable, counts what gave it, forgets the run and renews the lease;
 /// marks its first segment as being sent, if an attempt is to post it at once. An intent that exists
 /// wins, and nothing of it is marked; the same one again is `Done`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +31,8 @@ pub struct CommitReply {
     pub lease: Lease,
     /// The reply; it starts with nothing sent and no other mark, whatever stands here.
     pub intent: Intent,
-    /// How the attempt that gave it counts.
-    pub evidence: Option<Evidence>,
+    /// What the attempt that gave it counts as.
+    pub outcome: Option<Outcome>,
     /// What the conversation remembers from now on.
     pub memo: Memo,
     /// The attempt that posts the first segment after this answer.
@@ -121,8 +121,8 @@ pub struct MarkSent {
 pub struct Complete {
     /// The owner's.
     pub lease: Lease,
-    /// How a silence counts; none after a reply, whose commit counted.
-    pub evidence: Option<Evidence>,
+    /// What a silence counts as; none after a reply, whose commit counted.
+    pub outcome: Option<Outcome>,
 }
 
 impl Verb for CommitReply {
@@ -155,7 +155,7 @@ impl Verb for CommitReply {
         shard.dirty.insert(Key::Intent(id.clone()));
         shard.dirty.insert(Key::Body(id.clone()));
         memorise(shard, now, id, self.memo);
-        shard.count_once(now, &self.lease, self.evidence.as_ref());
+        shard.conclude(now, &self.lease, self.outcome.as_ref());
         Committed::Done
     }
 }
@@ -260,7 +260,7 @@ impl Verb for Complete {
         if silent {
             memorise(shard, now, &self.lease.conversation, Memo::default());
         }
-        shard.count_once(now, &self.lease, self.evidence.as_ref());
+        shard.conclude(now, &self.lease, self.outcome.as_ref());
         if let Some((_, message, _)) = shard.pop(&self.lease.conversation) {
             queue.settle(&self.lease.conversation, &message.dedup_key);
         }

@@ -64,7 +64,7 @@ pub(crate) struct Shard {
     /// Counters by channel.
     pub(crate) evidence: BTreeMap<ChannelUid, Kept<Counters>>,
     /// Customers by channel.
-    pub(crate) customers: BTreeMap<ChannelUid, Kept<BTreeMap<Customer, bool>>>,
+    pub(crate) customers: BTreeMap<ChannelUid, Kept<BTreeMap<Customer, Standing>>>,
     /// All of these five by their end.
     pub(crate) ends: BTreeSet<(Millis, Memory)>,
     /// Dead letters; ids grow with time.
@@ -77,8 +77,17 @@ pub(crate) struct Shard {
     pub(crate) dirty: BTreeSet<Key>,
 }
 
-/// A customer that a serving met on a track; the value says whether it has failed him.
+/// A customer that a serving met on a track.
 pub(crate) type Customer = (u64, Track, ConversationId);
+
+/// The worst that a serving has done to a customer, and whether stable has made up for it since. It only
+/// ever grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Standing {
+    Answered,
+    Failed,
+    Rescued,
+}
 
 /// Names one row of a shard.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

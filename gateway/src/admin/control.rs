@@ -156,8 +156,8 @@ fn count(count: outcome::Count) -> ClassCount {
 }
 
 fn customers(customers: Customers) -> CustomerCount {
-    let Customers { serving, track, conversations, failed } = customers;
-    CustomerCount { serving, track, conversations, failed }
+    let Customers { serving, track, conversations, failed, rescued } = customers;
+    CustomerCount { serving, track, conversations, failed, rescued: Some(rescued) }
 }
 
 fn dead_letters(sum: DeadSum) -> ChannelDeadLetters {

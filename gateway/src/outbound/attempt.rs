@@ -2,7 +2,8 @@
 //!
 //! Takes a head, its message, its route and the choice; gives the reply, or the end of the turn: a
 //! deliberate silence, or the head put back for as long as its patience lasts. The first attempt that
-//! ends is the evidence; a failed one is recorded before anybody else is asked. Never asks two agents
+//! ends is the evidence; a failed one is recorded before anybody else is asked, and what stable answers
+//! after a canary's failure is a rescue, in whichever turn. Never asks two agents
 //! at once, nor a stable one whose breaker is open; a canary has none, for it is to be judged.
 
 use std::time::Duration;
@@ -11,7 +12,7 @@ use futures::FutureExt as _;
 use kanarie_crds::route::{AgentRoute, RevisionRoute, Route};
 use kanarie_queue::intent::{Intent, Memo};
 use kanarie_queue::lease::Park;
-use kanarie_queue::outcome::Evidence;
+use kanarie_queue::outcome::{Evidence, Outcome};
 use kanarie_words::class::Class;
 use kanarie_words::ids::IntentId;
 use kanarie_words::track::Track;
@@ -57,7 +58,7 @@ pub(crate) struct Asking<'a> {
 #[derive(Clone)]
 pub(crate) struct Ready {
     said: Said,
-    pub(crate) evidence: Option<Evidence>,
+    pub(crate) outcome: Option<Outcome>,
 }
 
 /// A reply, and what the conversation remembers of it.
@@ -107,7 +108,7 @@ pub(crate) async fn answer(asking: Asking<'_>, choice: Choice<'_>) -> Result<Rea
     let failure = match outcome {
         Ok(said) => {
             asking.learn(&choice, false);
-            return ready(said, asking.evidence(&choice, class));
+            return ready(said, asking.outcome(&choice, class));
         }
         Err(failure) => failure,
     };
@@ -135,7 +136,8 @@ impl Asking<'_> {
         })
     }
 
-    /// Asks stable after the canary's agent failed: an outcome that counts for neither track.
+    /// Asks stable after the canary's agent failed: an attempt that counts for neither track, though an
+    /// answer counts its customer as rescued.
     async fn rescue(&self, canary: &Choice<'_>) -> Result<Ready, End> {
         let stable = &self.route.stable;
         let permit = match self.permit() {
@@ -148,10 +150,7 @@ impl Asking<'_> {
         let (outcome, _) = self.ask(Track::Stable, stable, Some(permit), Begun::default()).await?;
         self.learn(canary, outcome.is_ok());
         match outcome {
-            Ok(said) => {
-                emit(OutboundEvent::Rescued);
-                ready(said, None)
-            }
+            Ok(said) => ready(said, Some(self.rescued())),
             Err(failure) => self.fail(stable, failure).await,
         }
     }
@@ -277,6 +276,27 @@ impl Asking<'_> {
         self.owner.end_attempt(self.evidence(choice, class), failed_on).await
     }
 
+    /// What an attempt that went well counts as.
+    fn outcome(&self, choice: &Choice<'_>, class: Class) -> Option<Outcome> {
+        if choice.track == Track::Stable && self.was_failed_by_the_canary() {
+            return Some(self.rescued());
+        }
+        self.evidence(choice, class).map(Outcome::First)
+    }
+
+    /// Stable answered a message that the canary had failed on.
+    fn rescued(&self) -> Outcome {
+        emit(OutboundEvent::Rescued);
+        Outcome::Rescued { serving: self.route.serving }
+    }
+
+    /// Whether the agent of this very canary failed on the message in an earlier turn: its owner died
+    /// since, or stable failed as well, or was left alone.
+    fn was_failed_by_the_canary(&self) -> bool {
+        let canary = self.route.canary.as_ref().map(|canary| &canary.revision);
+        canary.is_some() && self.owner.claim.failed_on.as_ref() == canary
+    }
+
     /// What an attempt counts as: none without a canary, or after the first one.
     fn evidence(&self, choice: &Choice<'_>, class: Class) -> Option<Evidence> {
         (choice.judged && !self.owner.claim.counted).then_some(Evidence {
@@ -337,7 +357,7 @@ impl Asking<'_> {
         match apology.filter(|_| !self.owner.claim.memo.apologised) {
             Some(reply) => {
                 let memo = Memo { question: None, apologised: true };
-                Ok(Ready { said: Said { reply, memo }, evidence: None })
+                Ok(Ready { said: Said { reply, memo }, outcome: None })
             }
             None => Err(End::failed(class)),
         }
@@ -395,10 +415,10 @@ impl Ready {
     }
 }
 
-fn ready(said: Option<Said>, evidence: Option<Evidence>) -> Result<Ready, End> {
+fn ready(said: Option<Said>, outcome: Option<Outcome>) -> Result<Ready, End> {
     match said {
-        Some(said) => Ok(Ready { said, evidence }),
-        None => Err(End::Silence(evidence)),
+        Some(said) => Ok(Ready { said, outcome }),
+        None => Err(End::Silence(outcome)),
     }
 }
 

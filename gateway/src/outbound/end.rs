@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use kanarie_queue::outcome::Evidence;
+use kanarie_queue::outcome::Outcome;
 use kanarie_words::class::Class;
 use kanarie_words::ids::RevisionName;
 
@@ -18,7 +18,7 @@ pub(crate) enum End {
     /// The whole reply is sent.
     Done,
     /// No reply is wanted; counts the attempt that said so.
-    Silence(Option<Evidence>),
+    Silence(Option<Outcome>),
     /// The head is put back for `pause`, with all that was done for it.
     Later {
         /// For how long.

@@ -13,7 +13,7 @@ use kanarie_queue::dead::{Buried, Bury};
 use kanarie_queue::evidence::EndAttempt;
 use kanarie_queue::intent::{Intent, Memo, Post};
 use kanarie_queue::lease::{Lease, Owned, Park};
-use kanarie_queue::outcome::Evidence;
+use kanarie_queue::outcome::{Evidence, Outcome};
 use kanarie_queue::pace::Reserved;
 use kanarie_queue::park::ParkHead;
 use kanarie_queue::reserve::Reserve;
@@ -77,11 +77,11 @@ impl Owner<'_> {
         &self,
         intent: Intent,
         memo: Memo,
-        evidence: Option<Evidence>,
+        outcome: Option<Outcome>,
         mark: Option<AttemptId>,
     ) -> Result<(CommittedReply, bool), End> {
         let (lease, is_marked) = (self.lease(), mark.is_some());
-        let commit = CommitReply { lease, intent: intent.clone(), evidence, memo, mark };
+        let commit = CommitReply { lease, intent: intent.clone(), outcome, memo, mark };
         match self.insist(commit).await? {
             Committed::Done => Ok((CommittedReply::from_store(intent), is_marked)),
             Committed::Exists(standing) => Ok((CommittedReply::from_store(*standing), false)),
@@ -144,8 +144,8 @@ impl Owner<'_> {
     }
 
     /// Takes the head off, its work done.
-    pub(crate) async fn complete(&self, evidence: Option<Evidence>) -> Result<(), End> {
-        self.leave(Complete { lease: self.last_lease(), evidence }).await
+    pub(crate) async fn complete(&self, outcome: Option<Outcome>) -> Result<(), End> {
+        self.leave(Complete { lease: self.last_lease(), outcome }).await
     }
 
     /// Puts the head back.

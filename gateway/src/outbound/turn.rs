@@ -91,7 +91,7 @@ async fn line(owner: &Owner<'_>, crowded: Option<&Duration>) -> Result<Delivered
             let ready = attempt::answer(asking, choice).await?;
             let start = Start::arrange(owner, route).await;
             let (intent, mark) = (ready.intent(), start.mark());
-            let commit = owner.commit(intent, ready.memo(), ready.evidence, mark).await?;
+            let commit = owner.commit(intent, ready.memo(), ready.outcome, mark).await?;
             (commit.0, start.committed(commit.1))
         }
     };
@@ -102,8 +102,8 @@ async fn line(owner: &Owner<'_>, crowded: Option<&Duration>) -> Result<Delivered
 async fn end(owner: &Owner<'_>, how: End) {
     let carried_out = match how {
         End::Done => answered(owner).await,
-        End::Silence(evidence) => {
-            let taken_off = owner.complete(evidence).await;
+        End::Silence(outcome) => {
+            let taken_off = owner.complete(outcome).await;
             taken_off.map(|()| remember(owner, MessageEnd::Silent))
         }
         End::Later { pause, counted } => owner.retry(pause, counted).await,

@@ -5,6 +5,7 @@
 mod letters;
 mod port;
 
+use kanarie_crds::control::CustomerCount;
 use kanarie_crds::route::SecretText;
 use kanarie_gateway::admin::control;
 use kanarie_gateway::ends::{self, MessageEnd};
@@ -13,6 +14,8 @@ use kanarie_gateway::loads::Bounds;
 use kanarie_queue::dead::Load;
 use kanarie_queue::deliveries::NoteDeliveries;
 use kanarie_queue::delivery::{Delivery, SegmentReport};
+use kanarie_queue::outcome::Outcome;
+use kanarie_queue::send::Complete;
 use kanarie_words::ids::{ConversationId, StoreKey};
 use kanarie_words::track::Track;
 use tokio::sync::watch;
@@ -195,6 +198,24 @@ async fn a_named_channel_shows_what_each_replica_obeys_and_what_was_counted() {
     let count = &channel.counts[0];
     assert_eq!((count.serving, count.track, count.messages), (3, Track::Canary, 1));
     assert!(count.class.is_failure());
+}
+
+#[tokio::test]
+async fn a_named_channel_shows_its_customers_and_whom_stable_rescued() {
+    let port = Port::new();
+    let lease = port.fail_once("uid").await;
+    let expected = |rescued| CustomerCount {
+        serving: 3,
+        track: Track::Canary,
+        conversations: 1,
+        failed: 1,
+        rescued: Some(rescued),
+    };
+    let told = async || port.state("?channels=uid").await.channels.remove(0).customers.unwrap();
+    assert_eq!(told().await, [expected(0)]);
+    let outcome = Some(Outcome::Rescued { serving: 3 });
+    port.store.run(Complete { lease, outcome }).await.unwrap();
+    assert_eq!(told().await, [expected(1)]);
 }
 
 #[tokio::test]

@@ -50,6 +50,7 @@ mod redis_connection;
 mod redis_store;
 mod replicas;
 mod replies;
+mod rescues;
 mod stage;
 mod steps;
 mod suspects;

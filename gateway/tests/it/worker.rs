@@ -8,6 +8,7 @@ mod crashes;
 mod levels;
 mod patience;
 mod places;
+mod rescues;
 mod runs;
 mod segments;
 mod sending;

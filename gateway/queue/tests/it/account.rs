@@ -12,9 +12,9 @@ use kanarie_queue::outcome::Evidence;
 use kanarie_queue::queue::Queue;
 use kanarie_words::Millis;
 use kanarie_words::ids::{ChannelUid, ConversationId, IntentId, Nonce};
-use kanarie_words::track::Track;
 
 use crate::schedule::WINDOW_MS;
+use crate::tally::Tally;
 use crate::words::{
     LEASE_MS, Words as _, channel, conversation, lease_of, message, new_lease, nonce,
 };
@@ -58,13 +58,6 @@ impl Owed {
     }
 }
 
-/// Messages that counted for one serving and track, and their customers with whether each was failed.
-#[derive(Default)]
-struct Counted {
-    messages: u64,
-    customers: BTreeMap<ConversationId, bool>,
-}
-
 /// The machine, its rows as its owner has them, three workers, and the account.
 pub(crate) struct World {
     pub(crate) queue: Queue,
@@ -87,7 +80,8 @@ pub(crate) struct World {
     pub(crate) ended: BTreeMap<u32, u32>,
     pub(crate) times_admitted: BTreeMap<u32, u32>,
     pub(crate) dead: BTreeMap<ChannelUid, u64>,
-    evidence: BTreeMap<(ChannelUid, u8), BTreeMap<(u64, Track), Counted>>,
+    /// What counts as evidence.
+    pub(crate) tally: Tally,
 }
 
 /// Three conversations; the first two share a shard and differ in their channel.
@@ -115,7 +109,7 @@ impl World {
             ended: BTreeMap::new(),
             times_admitted: BTreeMap::new(),
             dead: BTreeMap::new(),
-            evidence: BTreeMap::new(),
+            tally: Tally::default(),
         }
     }
 
@@ -352,23 +346,8 @@ impl World {
         if first == Owned::Done {
             self.assert_owner(lease);
             if !std::mem::replace(&mut self.head(lease).counted, true) {
-                evidence.into_iter().for_each(|evidence| self.count(lease, evidence));
+                evidence.into_iter().for_each(|evidence| self.tally.count(lease, evidence));
             }
-        }
-    }
-
-    fn count(&mut self, lease: &Lease, evidence: &Evidence) {
-        let of = (lease.channel.clone(), lease.conversation.shard());
-        let counted = self.evidence.entry(of).or_default();
-        let mut servings: BTreeSet<u64> = counted.keys().map(|(serving, _)| *serving).collect();
-        servings.insert(evidence.serving);
-        let oldest = servings.into_iter().rev().take(3).min().unwrap_or(0);
-        if evidence.serving >= oldest {
-            counted.retain(|(serving, _), _| *serving >= oldest);
-            let counted = counted.entry((evidence.serving, evidence.track)).or_default();
-            counted.messages += 1;
-            let id = lease.conversation.clone();
-            *counted.customers.entry(id).or_default() |= evidence.class.is_failure();
         }
     }
 
@@ -409,7 +388,7 @@ impl World {
     pub(crate) fn check(&mut self) {
         self.check_messages();
         self.check_loads();
-        self.check_evidence();
+        self.tally.check(&mut self.queue);
         for park in self.parked() {
             let probed = self.rows.keys().any(|row| row.ends_with(&format!(":pr:{park}")));
             assert!(probed, "{park} is waited for and nobody will try it");
@@ -450,31 +429,5 @@ impl World {
             (channel, [messages, bytes, dead_letters])
         });
         assert_eq!(loads.collect::<BTreeMap<_, _>>(), expected, "I8");
-    }
-
-    /// Messages and customers of each channel, summed over the shards.
-    fn check_evidence(&mut self) {
-        let mut expected: BTreeMap<ChannelUid, BTreeMap<(u64, Track), [u64; 3]>> = BTreeMap::new();
-        for ((of, _), counted) in &self.evidence {
-            for (serving, counted) in counted {
-                let sum = expected.entry(of.clone()).or_default().entry(*serving).or_default();
-                sum[0] += counted.messages;
-                sum[1] += counted.customers.len() as u64;
-                sum[2] += counted.customers.values().filter(|failed| **failed).count() as u64;
-            }
-        }
-        for (of, expected) in expected {
-            let counts = self.queue.counts(of.as_str());
-            let mut found: BTreeMap<(u64, Track), [u64; 3]> = BTreeMap::new();
-            for count in counts.messages {
-                let of = (count.evidence.serving, count.evidence.track);
-                found.entry(of).or_default()[0] += count.messages;
-            }
-            for customers in counts.customers {
-                let sum = found.entry((customers.serving, customers.track)).or_default();
-                (sum[1], sum[2]) = (customers.conversations, customers.failed);
-            }
-            assert_eq!(found, expected, "evidence of {of}");
-        }
     }
 }

@@ -48,6 +48,19 @@ fn customers(queue: &mut Queue) -> Vec<(u64, Track, u64, u64)> {
     queue.counts("channel").customers.iter().map(of).collect()
 }
 
+/// A message of customer `number` that the canary of a serving fails, its lease kept.
+fn fails(queue: &mut Queue, now: Millis, number: u8, serving: u64) -> Lease {
+    let lease = asks(queue, now, number);
+    queue.end_attempt(now, &lease, Some(&failure(serving)), Some("revision"));
+    lease
+}
+
+/// `(serving, track, failed, rescued)` of each.
+fn rescued(queue: &mut Queue) -> Vec<(u64, Track, u64, u64)> {
+    let of = |of: &Customers| (of.serving, of.track, of.failed, of.rescued);
+    queue.counts("channel").customers.iter().map(of).collect()
+}
+
 #[test]
 fn a_message_counts_once_as_evidence_whatever_ends_it() {
     let (mut queue, lease) = claimed();
@@ -254,4 +267,108 @@ fn counts_of_a_channel_are_forgotten_ninety_days_after_the_last() {
     assert_eq!(customers(&mut queue), [(1, Canary, 1, 0)]);
     queue.sweep(90 * DAY, 1);
     assert_eq!((messages(&mut queue), customers(&mut queue)), (vec![], vec![]));
+}
+
+#[test]
+fn a_customer_whose_every_message_is_rescued_is_one_rescued_customer() {
+    let mut queue = new_queue();
+    for nth in 0..3 {
+        let lease = fails(&mut queue, nth, 1, 4);
+        if nth == 1 {
+            queue.rescue_silently(nth, &lease, 4);
+        } else {
+            queue.rescue(nth, &lease, intent("i", 1), 4);
+            queue.rescue(nth, &lease, intent("i", 1), 4);
+            queue.rescue_silently(nth, &lease, 4);
+        }
+        queue = read_back(&mut queue);
+        assert_eq!(rescued(&mut queue), [(4, Canary, 1, 1)]);
+    }
+    assert_eq!(messages(&mut queue), [Count { evidence: failure(4), messages: 3 }]);
+}
+
+#[test]
+fn a_rescue_that_failed_rescues_nobody_and_a_later_one_does_once() {
+    let mut queue = new_queue();
+    let lease = fails(&mut queue, 0, 1, 4);
+    queue.bury(0, &lease, "http");
+    assert_eq!(rescued(&mut queue), [(4, Canary, 1, 0)]);
+    let lease = fails(&mut queue, 0, 1, 4);
+    queue.rescue(0, &lease, intent("i", 1), 4);
+    assert_eq!(rescued(&mut queue), [(4, Canary, 1, 1)]);
+    queue.complete(0, &lease, None);
+    let lease = fails(&mut queue, 0, 1, 4);
+    queue.bury(0, &lease, "http");
+    let lease = fails(&mut queue, 0, 1, 4);
+    queue.rescue_silently(0, &lease, 4);
+    assert_eq!(rescued(&mut queue), [(4, Canary, 1, 1)]);
+}
+
+#[test]
+fn a_takeover_that_goes_straight_to_stable_rescues() {
+    let mut queue = new_queue();
+    fails(&mut queue, 0, 1, 4);
+    let (head, lease) = queue.take(LEASE_MS, 1, "b").unwrap();
+    assert!(head.counted);
+    queue.rescue(LEASE_MS, &lease, intent("i", 1), 4);
+    assert_eq!(rescued(&mut queue), [(4, Canary, 1, 1)]);
+}
+
+#[test]
+fn only_whom_the_canary_of_this_serving_is_known_to_have_failed_is_rescued() {
+    let mut queue = new_queue();
+    ends(&mut queue, 0, 1, &success(4));
+    ends(&mut queue, 0, 33, &evidence(4, Stable, Class::Http));
+    for number in [1, 33, 65] {
+        let lease = asks(&mut queue, 0, number);
+        queue.rescue_silently(0, &lease, 4);
+    }
+    let lease = fails(&mut queue, 0, 97, 4);
+    queue.rescue_silently(0, &lease, 5);
+    assert_eq!(rescued(&mut queue), [(4, Stable, 1, 0), (4, Canary, 1, 0)]);
+}
+
+#[test]
+fn a_rescue_without_a_first_attempt_before_it_ends_none() {
+    let mut queue = new_queue();
+    ends(&mut queue, 0, 1, &failure(4));
+    let lease = asks(&mut queue, 0, 1);
+    queue.rescue(0, &lease, intent("i", 1), 4);
+    assert!(!queue.take(LEASE_MS, 1, "b").unwrap().0.counted);
+    assert_eq!(rescued(&mut queue), [(4, Canary, 1, 1)]);
+}
+
+#[test]
+fn the_rescued_of_all_shards_are_summed_and_go_with_their_serving() {
+    let mut queue = new_queue();
+    for number in [1, 2, 33, 3] {
+        let lease = fails(&mut queue, 0, number, 4);
+        queue.rescue_silently(0, &lease, 4);
+    }
+    assert_eq!(rescued(&mut queue), [(4, Canary, 4, 4)]);
+    for serving in [5, 6, 7] {
+        (1..=3).for_each(|number| ends(&mut queue, 0, number, &success(serving)));
+    }
+    assert_eq!(rescued(&mut queue), [5, 6, 7].map(|serving| (serving, Canary, 0, 0)));
+}
+
+#[test]
+fn whom_a_canary_failed_is_known_for_seven_days() {
+    let mut queue = new_queue();
+    let lease = fails(&mut queue, 0, 1, 4);
+    queue.rescue(CUSTOMERS_MS, &lease, intent("i", 1), 4);
+    assert_eq!(rescued(&mut queue), [(4, Canary, 1, 0)]);
+    let lease = fails(&mut queue, CUSTOMERS_MS, 33, 4);
+    queue.rescue(2 * CUSTOMERS_MS - 1, &lease, intent("i", 1), 4);
+    assert_eq!(rescued(&mut queue), [(4, Canary, 2, 1)]);
+}
+
+#[test]
+fn who_is_erased_was_rescued_and_is_not_known_any_more() {
+    let mut queue = new_queue();
+    let lease = fails(&mut queue, 0, 1, 4);
+    queue.rescue_silently(0, &lease, 4);
+    queue.erase(0, &lease.conversation, &["channel"]);
+    assert_eq!(customer_rows(&mut queue), [""; 0]);
+    assert_eq!(rescued(&mut queue), [(4, Canary, 1, 1)]);
 }

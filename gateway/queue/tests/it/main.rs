@@ -19,5 +19,6 @@ mod replays;
 mod replies;
 mod schedule;
 mod sids;
+mod tally;
 mod waiting;
 mod words;

@@ -49,6 +49,18 @@ impl World {
         }
     }
 
+    /// A worker that has no reply yet ends its message without one.
+    pub(crate) fn rescue_silently(&mut self, worker: usize, serving: u64) {
+        let Some(held) = self.workers[worker].take_if(|held| held.intent.is_none()) else { return };
+        let lease = &held.lease;
+        let (done, again) = self.twice(|queue, now| queue.rescue_silently(now, lease, serving));
+        assert_eq!(again, Owned::Stale);
+        if done == Owned::Done {
+            self.tally.rescue(lease, serving);
+        }
+        self.end_head(&held, done == Owned::Done);
+    }
+
     fn commit(&mut self, held: &mut Held, hurry: bool) -> bool {
         let id = self.fresh("intent");
         let segments = if id.ends_with(['0', '2', '4', '6', '8']) { 2 } else { 1 };

@@ -5,11 +5,13 @@
 use kanarie_queue::claim::Claimed;
 use kanarie_queue::queue::Queue;
 use kanarie_words::Millis;
+use kanarie_words::class::Class;
+use kanarie_words::track::Track;
 use proptest::prelude::{ProptestConfig, proptest};
 
 use crate::account::World;
 use crate::schedule::{Luck, Step, step};
-use crate::words::{LEASE_MS, Words as _, lease_of, nonce};
+use crate::words::{LEASE_MS, Words as _, evidence, lease_of, nonce};
 
 impl World {
     fn run(&mut self, step: &Step) {
@@ -34,6 +36,11 @@ impl World {
             Step::Isolate { worker } => self.isolate(worker),
             Step::EndAttempt { worker, ref evidence } => {
                 self.end_attempt(worker, evidence.as_ref());
+            }
+            Step::Rescue { worker, serving } => {
+                let failure = evidence(serving, Track::Canary, Class::Http);
+                self.end_attempt(worker, Some(&failure));
+                self.rescue_silently(worker, serving);
             }
             Step::Bury { worker } => self.bury(worker),
             Step::Replay { shard, nth } => self.replay(shard, nth),

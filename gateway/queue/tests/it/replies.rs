@@ -270,7 +270,7 @@ fn a_reply_that_was_refused_for_another_leaves_no_memo() {
     let (mut queue, lease) = committed(1);
     let (owner, memo) = (lease.clone(), question());
     let late =
-        CommitReply { lease: owner, intent: intent("late", 1), evidence: None, memo, mark: None };
+        CommitReply { lease: owner, intent: intent("late", 1), outcome: None, memo, mark: None };
     assert!(matches!(queue.run(0, late), Committed::Exists(_)));
     queue.complete(0, &lease, None);
     assert_eq!(next_memo(&mut queue, 1), Memo::default());

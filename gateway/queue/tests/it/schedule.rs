@@ -55,6 +55,11 @@ pub(crate) enum Step {
         worker: usize,
         evidence: Option<Evidence>,
     },
+    /// The canary of a serving fails, and stable wants no reply.
+    Rescue {
+        worker: usize,
+        serving: u64,
+    },
     Bury {
         worker: usize,
     },
@@ -121,6 +126,7 @@ pub(crate) fn step() -> impl Strategy<Value = Step> {
         1 => worker().prop_map(|worker| Step::Isolate { worker }),
         2 => (worker(), proptest::option::weighted(0.8, evidence()))
             .prop_map(|(worker, evidence)| Step::EndAttempt { worker, evidence }),
+        6 => (worker(), 3..5_u64).prop_map(|(worker, serving)| Step::Rescue { worker, serving }),
         3 => worker().prop_map(|worker| Step::Bury { worker }),
         3 => (1..3_u8, 0..3_usize).prop_map(|(shard, nth)| Step::Replay { shard, nth }),
         1 => (1..3_u8, 0..3_usize).prop_map(|(shard, nth)| Step::EraseLetter { shard, nth }),

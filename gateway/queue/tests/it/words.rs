@@ -11,7 +11,7 @@ use kanarie_queue::finish::{Finish, Finished};
 use kanarie_queue::intent::{Intent, Memo, Post};
 use kanarie_queue::lease::{Lease, NewLease, Owned, Park};
 use kanarie_queue::letters::{DeadLetterFilter, DeadLetterRead, LettersRead, ReadLetters};
-use kanarie_queue::outcome::{Counts, Evidence};
+use kanarie_queue::outcome::{Counts, Evidence, Outcome};
 use kanarie_queue::pace::Reserved;
 use kanarie_queue::park::{ParkHead, WakeParked};
 use kanarie_queue::queue::Queue;
@@ -224,14 +224,27 @@ pub(crate) trait Words {
         intent: Intent,
         evidence: Option<&Evidence>,
     ) -> Committed {
-        let (lease, evidence) = (lease.clone(), evidence.cloned());
+        let (lease, outcome) = (lease.clone(), evidence.cloned().map(Outcome::First));
         self.machine()
-            .run(now, CommitReply { lease, intent, evidence, memo: Memo::default(), mark: None })
+            .run(now, CommitReply { lease, intent, outcome, memo: Memo::default(), mark: None })
+    }
+
+    /// A reply by stable, after the canary of a serving had failed.
+    fn rescue(&mut self, now: Millis, lease: &Lease, intent: Intent, serving: u64) -> Committed {
+        let (lease, outcome) = (lease.clone(), Some(Outcome::Rescued { serving }));
+        self.machine()
+            .run(now, CommitReply { lease, intent, outcome, memo: Memo::default(), mark: None })
+    }
+
+    /// The same by a deliberate silence.
+    fn rescue_silently(&mut self, now: Millis, lease: &Lease, serving: u64) -> Owned {
+        let (lease, outcome) = (lease.clone(), Some(Outcome::Rescued { serving }));
+        self.machine().run(now, Complete { lease, outcome })
     }
 
     fn commit_memo(&mut self, now: Millis, lease: &Lease, intent: Intent, memo: &Memo) {
         let (lease, memo) = (lease.clone(), memo.clone());
-        let verb = CommitReply { lease, intent, evidence: None, memo, mark: None };
+        let verb = CommitReply { lease, intent, outcome: None, memo, mark: None };
         assert_eq!(self.machine().run(now, verb), Committed::Done);
     }
 
@@ -244,7 +257,7 @@ pub(crate) trait Words {
         mark: &str,
     ) -> Committed {
         let (lease, mark) = (lease.clone(), Some(attempt_id(mark)));
-        let verb = CommitReply { lease, intent, evidence: None, memo: Memo::default(), mark };
+        let verb = CommitReply { lease, intent, outcome: None, memo: Memo::default(), mark };
         self.machine().run(now, verb)
     }
 
@@ -294,7 +307,8 @@ pub(crate) trait Words {
     }
 
     fn complete(&mut self, now: Millis, lease: &Lease, evidence: Option<&Evidence>) -> Owned {
-        self.machine().run(now, Complete { lease: lease.clone(), evidence: evidence.cloned() })
+        let (lease, outcome) = (lease.clone(), evidence.cloned().map(Outcome::First));
+        self.machine().run(now, Complete { lease, outcome })
     }
 
     fn bury(&mut self, now: Millis, lease: &Lease, class: &str) -> Buried {

@@ -200,7 +200,7 @@ mod tests {
         let reply = CommitReply {
             lease: lease.clone(),
             intent: Intent::fresh(id("i"), 1, String::new()),
-            evidence: None,
+            outcome: None,
             memo: Memo::default(),
             mark: None,
         };
@@ -213,7 +213,7 @@ mod tests {
             Extend { leases, lease_ms: 1 }.calls(),
             reply.calls(),
             MarkSent { conversation, intent: id("i"), segment: 0, sid: id("S") }.calls(),
-            Complete { lease: lease.clone(), evidence: None }.calls(),
+            Complete { lease: lease.clone(), outcome: None }.calls(),
             finish.calls(),
         ]
     }

@@ -168,11 +168,13 @@ impl Port {
         Lease { channel: channel.parse().unwrap(), conversation, nonce }
     }
 
-    pub(crate) async fn fail_once(&self, channel: &str) {
+    /// A message that the canary fails, its lease kept.
+    pub(crate) async fn fail_once(&self, channel: &str) -> Lease {
         let lease = self.claimed(channel).await;
         let evidence = Some(Evidence { serving: 3, track: Track::Canary, class: Class::Timeout });
         let failed_on = Some("r2".parse().unwrap());
-        self.store.run(EndAttempt { lease, evidence, failed_on }).await.unwrap();
+        self.store.run(EndAttempt { lease: lease.clone(), evidence, failed_on }).await.unwrap();
+        lease
     }
 
     pub(crate) async fn bury_once(&self, channel: &str) {

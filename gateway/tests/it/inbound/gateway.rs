@@ -157,7 +157,7 @@ impl Gateway {
                 match self.store.run(claim).await.unwrap() {
                     Claimed::Head(head) => {
                         self.store
-                            .run(Complete { lease: lease(&head), evidence: None })
+                            .run(Complete { lease: lease(&head), outcome: None })
                             .await
                             .unwrap();
                         heads.push(*head);
@@ -188,9 +188,9 @@ impl Gateway {
             if let Claimed::Head(head) = self.store.run(claim).await.unwrap() {
                 let lease = lease(&head);
                 let intent = Intent::fresh("abc".parse().unwrap(), 1, String::new());
-                let (evidence, memo) = (None, Memo::default());
+                let (outcome, memo) = (None, Memo::default());
                 let commit =
-                    CommitReply { lease: lease.clone(), intent, evidence, memo, mark: None };
+                    CommitReply { lease: lease.clone(), intent, outcome, memo, mark: None };
                 self.store.run(commit).await.unwrap();
                 let (conversation, intent) = (head.conversation, "abc".parse().unwrap());
                 let id = SegmentId { conversation, intent, segment: 0 };

@@ -24,12 +24,13 @@ use kanarie_queue::replay::{MessageAgain, Replay};
 use kanarie_queue::reserve::Reserve;
 use kanarie_queue::send::{CommitReply, Complete, MarkSending, MarkSent, NoteMissed, Unmark};
 use kanarie_queue::sweep::Sweep;
+use kanarie_words::class::Class;
 use kanarie_words::ids::{ChannelUid, InvalidId};
 use proptest::prelude::prop_assert_eq;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 
 use crate::store::stage::{
-    LEASE_MS, Stage, conversation, id, intent, lease_of, message, new_lease, post,
+    LEASE_MS, Stage, canary, conversation, id, intent, lease_of, message, new_lease, post,
 };
 use crate::store::steps::{DAY, Reported, SECOND, Step, steps};
 
@@ -130,8 +131,12 @@ async fn take(stage: &Stage, step: &Step, leases: &[Lease]) -> (String, Option<L
             let failed_on = failed_on.map(|revision| named("revision", revision));
             text(stage.run(EndAttempt { lease: of(lease), evidence, failed_on }).await)
         }
-        Step::Complete { lease, evidence } => {
-            text(stage.run(Complete { lease: of(lease), evidence }).await)
+        Step::Rescue { lease } => {
+            let failed = stage.end(&of(lease), canary(11, Class::Http), Some("r")).await;
+            text((failed, stage.rescue(&of(lease), 11).await))
+        }
+        Step::Complete { lease, outcome } => {
+            text(stage.run(Complete { lease: of(lease), outcome }).await)
         }
         Step::Retry { lease, delay_ms, counted } => {
             text(stage.run(Retry { lease: of(lease), delay_ms, counted }).await)
@@ -214,10 +219,10 @@ async fn take_reply(stage: &Stage, step: Step, lease: Lease) -> String {
         post(&format!("intent-{intent}"), segment, &format!("attempt-{attempt}"))
     };
     match step {
-        Step::Commit { intent: id, segments, evidence, memo, mark, .. } => {
+        Step::Commit { intent: id, segments, outcome, memo, mark, .. } => {
             let intent = Intent { resent: true, ..intent(&format!("intent-{id}"), segments) };
             let mark = mark.map(|attempt| named("attempt", attempt));
-            text(stage.run(CommitReply { lease, intent, evidence, memo, mark }).await)
+            text(stage.run(CommitReply { lease, intent, outcome, memo, mark }).await)
         }
         Step::Mark { intent, segment, attempt, refuted, .. } => {
             let post = of(intent, segment, attempt);

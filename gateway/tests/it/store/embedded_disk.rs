@@ -207,7 +207,7 @@ async fn waiting(store: &Store) -> Vec<u32> {
     let mut sids = Vec::new();
     while let Some((head, lease)) = claim(store).await.unwrap() {
         sids.push(head.envelope.split_once(' ').unwrap().0.parse().unwrap());
-        store.run(Complete { lease, evidence: None }).await.unwrap();
+        store.run(Complete { lease, outcome: None }).await.unwrap();
     }
     sids
 }
@@ -239,13 +239,13 @@ async fn work(store: &Store, promised: &mut Promised) -> Result<(), StoreError> 
         let evidence = Some(Evidence { serving: 1, track: Track::Canary, class: Class::Http });
         store.run(EndAttempt { lease: lease.clone(), evidence, failed_on: None }).await?;
         promised.counted += 1;
-        store.run(Complete { lease, evidence: None }).await?;
+        store.run(Complete { lease, outcome: None }).await?;
         promised.completed.push(done);
     }
     let Some((_, lease)) = claim(store).await? else { return Ok(()) };
     let intent = Intent::fresh("reply".parse().unwrap(), 1, "body".repeat(300));
     store
-        .run(CommitReply { lease, intent, evidence: None, memo: Memo::default(), mark: None })
+        .run(CommitReply { lease, intent, outcome: None, memo: Memo::default(), mark: None })
         .await?;
     promised.intent = true;
     Ok(())
@@ -456,7 +456,7 @@ async fn a_later_commit_that_fails_takes_no_lease_from_this_process() {
     assert!(matches!(store.run(large).await, Err(StoreError::OutOfSpace(_))));
     disk.state().capacity = None;
     recovered(&store).await;
-    let complete = Complete { lease, evidence: None };
+    let complete = Complete { lease, outcome: None };
     assert_eq!(store.run(complete).await.unwrap(), Owned::Done);
 }
 

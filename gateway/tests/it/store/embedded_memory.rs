@@ -66,7 +66,7 @@ async fn claim(store: &Store, nonce: &str) -> Lease {
 async fn answered(store: &Store, sid: u64) {
     assert_eq!(store.run(message(1, sid)).await.unwrap(), Admission::Queued);
     let lease = claim(store, &format!("n{sid}")).await;
-    let completed = store.run(Complete { lease, evidence: None }).await.unwrap();
+    let completed = store.run(Complete { lease, outcome: None }).await.unwrap();
     assert_eq!(completed, Owned::Done);
 }
 
@@ -158,7 +158,7 @@ async fn over_its_memory_the_store_admits_nothing_and_completes() {
     assert_eq!(store.run(message(2, 1_000)).await.unwrap(), Admission::Full);
     for nonce in 0..20 {
         let lease = claim(&store, &format!("n{nonce}")).await;
-        let completed = store.run(Complete { lease, evidence: None }).await.unwrap();
+        let completed = store.run(Complete { lease, outcome: None }).await.unwrap();
         assert_eq!(completed, Owned::Done);
     }
     assert_eq!(store.run(message(2, 1_000)).await.unwrap(), Admission::Queued);
@@ -220,7 +220,7 @@ async fn a_disk_with_no_more_than_the_reserve_admits_nothing_and_completes() {
     assert_eq!(store.run(message(1, 3)).await.unwrap(), Admission::Full);
     for nonce in ["n1", "n2"] {
         let lease = claim(&store, nonce).await;
-        let completed = store.run(Complete { lease, evidence: None }).await.unwrap();
+        let completed = store.run(Complete { lease, outcome: None }).await.unwrap();
         assert_eq!(completed, Owned::Done);
     }
     std::fs::remove_file(&other).unwrap();

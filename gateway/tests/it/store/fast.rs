@@ -5,6 +5,7 @@ use kanarie_queue::claim::{Claimed, Head};
 use kanarie_queue::finish::{Finish, Finished};
 use kanarie_queue::intent::{Memo, Sending};
 use kanarie_queue::lease::{Lease, Owned};
+use kanarie_queue::outcome::Outcome;
 use kanarie_queue::send::{CommitReply, Committed, Marked};
 use kanarie_words::class::Class;
 
@@ -63,7 +64,7 @@ async fn leased(stage: &Stage, number: u8, sid: &str, nonce: &str) -> (Head, Lea
 async fn commit(stage: &Stage, lease: &Lease, name: &str, segments: u32) -> Committed {
     let (lease, mark) = (lease.clone(), Some(id("attempt")));
     let (intent, memo) = (intent(name, segments), Memo::default());
-    stage.run(CommitReply { lease, intent, evidence: None, memo, mark }).await
+    stage.run(CommitReply { lease, intent, outcome: None, memo, mark }).await
 }
 
 async fn finish(stage: &Stage, lease: &Lease, segment: u32, next: Option<&str>) -> Finished {
@@ -229,7 +230,7 @@ async fn a_marking_commit_counts_and_remembers_like_any_other(stage: &Stage) {
     let verb = CommitReply {
         lease: lease.clone(),
         intent: intent("i", 1),
-        evidence: Some(canary(1, Class::Success)),
+        outcome: Some(Outcome::First(canary(1, Class::Success))),
         memo: memo.clone(),
         mark: Some(id("attempt")),
     };

@@ -66,7 +66,7 @@ pub(crate) async fn claim(store: &Store, shard: u8, nonce: &str) -> Option<(Head
 }
 
 pub(crate) async fn complete(store: &Store, lease: Lease) {
-    assert_eq!(store.run(Complete { lease, evidence: None }).await.unwrap(), Owned::Done);
+    assert_eq!(store.run(Complete { lease, outcome: None }).await.unwrap(), Owned::Done);
 }
 
 /// The number at the end of a SID of the story.

@@ -37,7 +37,7 @@ async fn trips(stage: &Stage, sid: &str) -> [u64; 3] {
     let reply = CommitReply {
         lease: lease.clone(),
         intent: intent(sid, 1),
-        evidence: None,
+        outcome: None,
         memo: Memo::default(),
         mark: Some(id("attempt")),
     };

@@ -151,7 +151,7 @@ async fn who_gives_a_lease_up_hears_that_the_answer_was_lost() {
     let store = open(&server.url()).await;
     let Admit { channel, conversation, .. } = message("SM1");
     let lease = Lease { channel, conversation, nonce: "nonce".parse().unwrap() };
-    let complete = Complete { lease, evidence: None };
+    let complete = Complete { lease, outcome: None };
     server.leave_one_unanswered();
     let lost = store.run(complete.clone()).await;
     assert!(matches!(lost, Err(StoreError::Unavailable(_))), "not as if it were somebody else's");

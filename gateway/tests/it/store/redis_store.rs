@@ -393,7 +393,7 @@ async fn claim(store: &Store, nonce: &str) -> (Head, Lease) {
 /// Commits reply `i`, of one segment.
 async fn commit(store: &Store, lease: &Lease) -> Committed {
     let (lease, memo) = (lease.clone(), Memo::default());
-    let commit = CommitReply { lease, intent: intent("i", 1), evidence: None, memo, mark: None };
+    let commit = CommitReply { lease, intent: intent("i", 1), outcome: None, memo, mark: None };
     store.run(commit).await.unwrap()
 }
 
@@ -409,7 +409,7 @@ async fn sent(store: &Store, lease: &Lease) -> bool {
 }
 
 async fn complete(store: &Store, lease: Lease) -> Owned {
-    store.run(Complete { lease, evidence: None }).await.unwrap()
+    store.run(Complete { lease, outcome: None }).await.unwrap()
 }
 
 /// Admits large messages until the server has no memory left.

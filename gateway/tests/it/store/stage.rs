@@ -21,7 +21,7 @@ use kanarie_queue::evidence::{EndAttempt, ReadCounts};
 use kanarie_queue::intent::{Intent, Memo, Post};
 use kanarie_queue::lease::{Lease, NewLease, Owned, Park};
 use kanarie_queue::letters::{DeadLetterFilter, DeadLetterRead, LettersRead, ReadLetters};
-use kanarie_queue::outcome::Evidence;
+use kanarie_queue::outcome::{Evidence, Outcome};
 use kanarie_queue::park::{ParkHead, WakeParked};
 use kanarie_queue::replay::{MessageAgain, Replay, Replayed};
 use kanarie_queue::send::{
@@ -140,8 +140,18 @@ impl Stage {
         intent: Intent,
         evidence: Option<Evidence>,
     ) -> Committed {
+        self.commit_outcome(lease, intent, evidence.map(Outcome::First)).await
+    }
+
+    /// Commits a reply with whatever it counts as.
+    pub(crate) async fn commit_outcome(
+        &self,
+        lease: &Lease,
+        intent: Intent,
+        outcome: Option<Outcome>,
+    ) -> Committed {
         let (lease, memo) = (lease.clone(), Memo::default());
-        self.run(CommitReply { lease, intent, evidence, memo, mark: None }).await
+        self.run(CommitReply { lease, intent, outcome, memo, mark: None }).await
     }
 
     /// Marks a segment.
@@ -171,7 +181,7 @@ impl Stage {
     /// Commits a reply of one segment that leaves something behind.
     pub(crate) async fn commit_memo(&self, lease: &Lease, name: &str, memo: &Memo) -> Committed {
         let (lease, memo) = (lease.clone(), memo.clone());
-        self.run(CommitReply { lease, intent: intent(name, 1), evidence: None, memo, mark: None })
+        self.run(CommitReply { lease, intent: intent(name, 1), outcome: None, memo, mark: None })
             .await
     }
 
@@ -212,7 +222,14 @@ impl Stage {
 
     /// Completes.
     pub(crate) async fn complete_with(&self, lease: &Lease, evidence: Option<Evidence>) -> Owned {
-        self.run(Complete { lease: lease.clone(), evidence }).await
+        let outcome = evidence.map(Outcome::First);
+        self.run(Complete { lease: lease.clone(), outcome }).await
+    }
+
+    /// Completes, after the canary of a serving had failed.
+    pub(crate) async fn rescue(&self, lease: &Lease, serving: u64) -> Owned {
+        let outcome = Some(Outcome::Rescued { serving });
+        self.run(Complete { lease: lease.clone(), outcome }).await
     }
 
     /// Puts the head back for a time.
@@ -329,6 +346,14 @@ impl Stage {
             format!("{}:{track}={}/{}", of.serving, of.conversations, of.failed)
         });
         text.collect()
+    }
+
+    /// Customers of one channel whom the canary failed, as `serving=failed/rescued`.
+    pub(crate) async fn rescued(&self, channel: &str) -> Vec<String> {
+        let read = self.run(ReadCounts { channels: vec![id(channel)] }).await;
+        let customers = read.counts.into_iter().flat_map(|counts| counts.customers);
+        let failed = customers.filter(|of| of.track == Track::Canary && of.failed > 0);
+        failed.map(|of| format!("{}={}/{}", of.serving, of.failed, of.rescued)).collect()
     }
 
     /// What waits, as `channel=messages/bytes/dead letters`.

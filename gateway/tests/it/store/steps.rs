@@ -4,7 +4,7 @@
 
 use kanarie_queue::delivery::DeliveryStatus;
 use kanarie_queue::intent::Memo;
-use kanarie_queue::outcome::Evidence;
+use kanarie_queue::outcome::{Evidence, Outcome};
 use kanarie_words::class::Class;
 use kanarie_words::track::Track;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
@@ -48,7 +48,7 @@ pub(crate) enum Step {
         lease: u8,
         intent: u8,
         segments: u32,
-        evidence: Option<Evidence>,
+        outcome: Option<Outcome>,
         memo: Memo,
         mark: Option<u8>,
     },
@@ -77,9 +77,13 @@ pub(crate) enum Step {
         segment: u32,
         sid: u8,
     },
+    /// The canary fails, and stable wants no reply.
+    Rescue {
+        lease: u8,
+    },
     Complete {
         lease: u8,
-        evidence: Option<Evidence>,
+        outcome: Option<Outcome>,
     },
     Finish {
         lease: u8,
@@ -209,8 +213,9 @@ fn of_an_owner() -> impl Strategy<Value = Step> {
         1 => (lease(), proptest::option::weighted(0.8, evidence()), few()).prop_map(
             |(lease, evidence, failed_on)| Step::EndAttempt { lease, evidence, failed_on }
         ),
-        1 => (lease(), proptest::option::of(evidence()))
-            .prop_map(|(lease, evidence)| Step::Complete { lease, evidence }),
+        6 => (0..2_u8).prop_map(|lease| Step::Rescue { lease }),
+        1 => (lease(), proptest::option::of(outcome()))
+            .prop_map(|(lease, outcome)| Step::Complete { lease, outcome }),
         1 => (lease(), 0..20 * SECOND, any::<bool>())
             .prop_map(|(lease, delay_ms, counted)| Step::Retry { lease, delay_ms, counted }),
         1 => lease().prop_map(|lease| Step::Release { lease }),
@@ -248,9 +253,9 @@ fn of_a_reply() -> impl Strategy<Value = Step> {
     let post = || (0..2_u8, 0..2_u8, 0..3_u32, 0..3_u8);
     let few = || proptest::option::of(0..3_u8);
     prop_oneof![
-        (0..2_u8, 0..2_u8, 1..4_u32, proptest::option::of(evidence()), memo(), few()).prop_map(
-            |(lease, intent, segments, evidence, memo, mark)| {
-                Step::Commit { lease, intent, segments, evidence, memo, mark }
+        (0..2_u8, 0..2_u8, 1..4_u32, proptest::option::of(outcome()), memo(), few()).prop_map(
+            |(lease, intent, segments, outcome, memo, mark)| {
+                Step::Commit { lease, intent, segments, outcome, memo, mark }
             }
         ),
         (0..3_u8, 0..2_u8, 0..3_u32, 0..9_u8, proptest::option::of(0..6_u8)).prop_map(
@@ -309,4 +314,11 @@ fn evidence() -> impl Strategy<Value = Evidence> {
         track: if canary { Track::Canary } else { Track::Stable },
         class: Class::ALL[class],
     })
+}
+
+fn outcome() -> impl Strategy<Value = Outcome> {
+    prop_oneof![
+        evidence().prop_map(Outcome::First),
+        (8..12_u64).prop_map(|serving| Outcome::Rescued { serving }),
+    ]
 }

@@ -56,7 +56,7 @@ async fn a_reply_on_which_a_worker_died_alone_is_sent() {
     let lease = world.claim(1).await;
     let body = r#"{"segments":["Dag"],"validitySeconds":600}"#.to_owned();
     let intent = Intent::fresh("reply".parse().unwrap(), 1, body);
-    let commit = CommitReply { lease, intent, evidence: None, memo: Memo::default(), mark: None };
+    let commit = CommitReply { lease, intent, outcome: None, memo: Memo::default(), mark: None };
     world.store.run(commit).await.unwrap();
     world.skip(16_000);
     workers_die(&world, 1, 1).await;
@@ -119,7 +119,7 @@ async fn with_reply(world: &World, body: &str) {
     world.admit(1, "SM1", "Hallo").await;
     let lease = world.claim(1).await;
     let intent = Intent::fresh("reply".parse().unwrap(), 1, body.to_owned());
-    let commit = CommitReply { lease, intent, evidence: None, memo: Memo::default(), mark: None };
+    let commit = CommitReply { lease, intent, outcome: None, memo: Memo::default(), mark: None };
     world.store.run(commit).await.unwrap();
     world.skip(16_000);
 }

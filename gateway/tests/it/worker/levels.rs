@@ -75,7 +75,7 @@ async fn what_ended_at_another_replica_waits_no_more_after_half_a_minute() {
     tokio::spawn(loads::watch(store, bounds, world.full.clone(), routes, stopping));
     eventually("the first look", || world.full.loads().len() == 1).await;
     let lease = world.claim(1).await;
-    world.store.run(Complete { lease, evidence: None }).await.unwrap();
+    world.store.run(Complete { lease, outcome: None }).await.unwrap();
     // A step of two seconds takes three of this clock, which goes by whole ones.
     within(&world, 50, "an empty queue", || world.full.loads().is_empty()).await;
 }

@@ -113,8 +113,8 @@ async fn a_mark_left_by_a_dead_worker_is_settled_twenty_seconds_after_it_was_set
     let body = json!({ "segments": ["Dag"], "validitySeconds": 600 }).to_string();
     let intent = Intent::fresh("reply".parse().unwrap(), 1, body);
     let post = Post { intent: intent.id.clone(), segment: 0, attempt: "attempt".parse().unwrap() };
-    let (evidence, memo) = (None, Memo::default());
-    let commit = CommitReply { lease: lease.clone(), intent, evidence, memo, mark: None };
+    let (outcome, memo) = (None, Memo::default());
+    let commit = CommitReply { lease: lease.clone(), intent, outcome, memo, mark: None };
     world.store.run(commit).await.unwrap();
     let marked = world.store.run(MarkSending { lease, post, refuted: None });
     assert_eq!(marked.await.unwrap(), Marked::Go);
@@ -138,8 +138,8 @@ async fn a_reply_that_was_sent_by_a_clock_that_was_put_back_is_not_sent_again() 
     let body = json!({ "segments": ["Uw factuur"], "validitySeconds": 600 }).to_string();
     let intent = Intent::fresh("reply".parse().unwrap(), 1, body);
     let post = Post { intent: intent.id.clone(), segment: 0, attempt: "attempt".parse().unwrap() };
-    let (evidence, memo) = (None, Memo::default());
-    let commit = CommitReply { lease: lease.clone(), intent, evidence, memo, mark: None };
+    let (outcome, memo) = (None, Memo::default());
+    let commit = CommitReply { lease: lease.clone(), intent, outcome, memo, mark: None };
     world.store.run(commit).await.unwrap();
     world.store.run(MarkSending { lease, post, refuted: None }).await.unwrap();
     world.twilio.accept_elsewhere(1);

@@ -404,7 +404,7 @@ async fn a_reply_that_was_marked_with_its_commit_is_settled_by_listings() {
     let body = r#"{"segments":["Dag"],"validitySeconds":600}"#.to_owned();
     let intent = Intent::fresh("reply".parse().unwrap(), 1, body);
     let mark = Some("dead".parse().unwrap());
-    let commit = CommitReply { lease, intent, evidence: None, memo: Memo::default(), mark };
+    let commit = CommitReply { lease, intent, outcome: None, memo: Memo::default(), mark };
     world.store.run(commit).await.unwrap();
     world.skip(21_000);
     let _running = world.work().await;

@@ -1,5 +1,5 @@
 -- commit_reply: makes the reply durable, once for a head.
--- ARGV: clock, conversation, nonce, intent's id, its segments, its body, evidence or "", memo or
+-- ARGV: clock, conversation, nonce, intent's id, its segments, its body, outcome or "", memo or
 -- "", the attempt that posts its first segment or none.
 -- Gives {"done"}, {"stale"}, or {"exists", intent, body}.
 
@@ -24,7 +24,7 @@ redis.call("ZADD", LSE, now + row.lease_ms, conversation)
 memorise(conversation, ARGV[8])
 local run, counted = row.run, row.counted
 row.run = nil
-count(conversation, row, ARGV[7])
+conclude(conversation, row, ARGV[7])
 if run or row.counted ~= counted then keep(conversation, row) end
 changed()
 return { "done" }

@@ -1,6 +1,7 @@
--- counts: what was counted for some channels in this shard. Their hashes follow the shard's keys.
+-- counts: what was counted for some channels in this shard. Their hashes follow the shard's keys,
+-- two of each: the counters, and those of the rescued.
 -- ARGV: clock, an epoch in case the shard has none.
--- Gives {epoch, {field, number, ...} of each channel}.
+-- Gives {epoch, {field, number, ...} of each hash}.
 
 local epoch = meta[4]
 if not epoch then
@@ -9,7 +10,7 @@ if not epoch then
 end
 local answer = { epoch }
 for at = 14, #KEYS do
-  local EV = KEYS[at]
-  answer[#answer + 1] = redis.call("HGETALL", EV)
+  local COUNTED = KEYS[at]
+  answer[#answer + 1] = redis.call("HGETALL", COUNTED)
 end
 return answer

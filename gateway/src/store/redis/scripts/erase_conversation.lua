@@ -54,8 +54,8 @@ for at = 18, #KEYS, 2 do
   local EV, CU = KEYS[at], KEYS[at + 1]
   for _, field in ipairs(redis.call("HKEYS", EV)) do
     local serving = string.match(field, "^(%d+):")
-    for _, track in ipairs(serving and { "stable", "canary" } or {}) do
-      redis.call("HDEL", CU, serving .. ":" .. track .. ":" .. conversation)
+    for _, of in ipairs(serving and { "stable", "canary", "rescued" } or {}) do
+      redis.call("HDEL", CU, serving .. ":" .. of .. ":" .. conversation)
     end
   end
 end

@@ -9,8 +9,8 @@ use std::sync::LazyLock;
 
 use kanarie_queue::evidence::{EndAttempt, ReadCounts};
 use kanarie_queue::lease::Owned;
-use kanarie_queue::outcome::{Counters, CountsRead, Evidence};
-use kanarie_words::ids::{RevisionName, SHARDS};
+use kanarie_queue::outcome::{Counted, Counters, CountsRead, Evidence};
+use kanarie_words::ids::{ChannelUid, RevisionName, SHARDS};
 use redis::{Script, Value};
 
 use crate::random;
@@ -39,7 +39,8 @@ impl Scripted for EndAttempt {
 
 impl Scripted for ReadCounts {
     fn calls(&self) -> Vec<Call> {
-        let own: Vec<String> = self.channels.iter().map(|uid| format!("ev:{uid}")).collect();
+        let rows = |uid: &ChannelUid| [format!("ev:{uid}"), format!("re:{uid}")];
+        let own: Vec<String> = self.channels.iter().flat_map(rows).collect();
         let own: Vec<&str> = own.iter().map(String::as_str).collect();
         let call = |shard| Call {
             script: &COUNTS,
@@ -57,14 +58,25 @@ impl Scripted for ReadCounts {
             let mut parts = parts.into_iter();
             let epoch: String = plain(parts.next().unwrap_or_default())?;
             epochs.push(Some(id(&epoch)?));
-            for (sum, fields) in sums.iter_mut().zip(parts) {
-                sum.add(&counters(fields)?);
+            for sum in &mut sums {
+                let mut next = || counters(parts.next().unwrap_or_default());
+                let (counted, rescued) = (next()?, next()?);
+                sum.add(&rescued_of(rescued, &counted));
+                sum.add(&counted);
             }
         }
         let counts = self.channels.into_iter().zip(sums);
         let counts = counts.map(|(channel, sum)| sum.counts(channel)).collect();
         Ok(CountsRead { epochs, counts })
     }
+}
+
+/// The rescued of servings that are still counted: the two rows age apart, and a gateway that knows no
+/// rescue drops a serving from one of them only.
+fn rescued_of(rescued: Counters, counted: &Counters) -> Counters {
+    let is_counted = |(serving, track)| counted.0.contains_key(&(serving, track, Counted::Asked));
+    let rescued = rescued.0.into_iter();
+    Counters(rescued.filter(|((serving, track, _), _)| is_counted((*serving, *track))).collect())
 }
 
 fn counters(fields: Value) -> Decoded<Counters> {

@@ -7,8 +7,8 @@
 use std::sync::LazyLock;
 
 use kanarie_queue::intent::{Memo, Sending};
-use kanarie_queue::lease::Owned;
-use kanarie_queue::outcome::Evidence;
+use kanarie_queue::lease::{Lease, Owned};
+use kanarie_queue::outcome::Outcome;
 use kanarie_queue::send::{
     CommitReply, Committed, Complete, MarkSending, MarkSent, Marked, NoteMissed, Unmark,
 };
@@ -27,6 +27,7 @@ static COMMIT_REPLY: LazyLock<Script> = script!(
     "clock.lua",
     "evidence.lua",
     "memo.lua",
+    "rescue.lua",
     "commit_reply.lua"
 );
 static MARK_SENDING: LazyLock<Script> =
@@ -49,6 +50,7 @@ static COMPLETE: LazyLock<Script> = script!(
     "clock.lua",
     "evidence.lua",
     "memo.lua",
+    "rescue.lua",
     "complete.lua"
 );
 
@@ -63,12 +65,11 @@ impl Scripted for CommitReply {
             self.intent.id.to_string(),
             self.intent.segments.to_string(),
             self.intent.body.clone(),
-            field(self.evidence.as_ref()),
+            field(self.outcome.as_ref()),
             memo,
             optional(self.mark.as_ref().map(AttemptId::as_str)),
         ];
-        let (ev, cu) = (format!("ev:{}", self.lease.channel), format!("cu:{}", self.lease.channel));
-        owner(&COMMIT_REPLY, &self.lease, &[&ev, &cu, "me", "mez"], rest)
+        ending(&COMMIT_REPLY, &self.lease, rest)
     }
 
     fn answer(self, values: Vec<Value>) -> Decoded<Committed> {
@@ -160,9 +161,7 @@ impl Scripted for Complete {
     const AT_ONCE: bool = false;
 
     fn calls(&self) -> Vec<Call> {
-        let (ev, cu) = (format!("ev:{}", self.lease.channel), format!("cu:{}", self.lease.channel));
-        let rest = [field(self.evidence.as_ref())];
-        owner(&COMPLETE, &self.lease, &[&ev, &cu, "me", "mez"], rest)
+        ending(&COMPLETE, &self.lease, [field(self.outcome.as_ref())])
     }
 
     fn answer(self, values: Vec<Value>) -> Decoded<Owned> {
@@ -174,6 +173,16 @@ fn attributed(conversation: &ConversationId) -> String {
     format!("at:{conversation}")
 }
 
-fn field(evidence: Option<&Evidence>) -> String {
-    evidence.map(Evidence::field).unwrap_or_default()
+/// A verb that ends the asking: it may count, and it replaces what the conversation remembers.
+fn ending<const N: usize>(
+    script: &'static LazyLock<Script>,
+    lease: &Lease,
+    rest: [String; N],
+) -> Vec<Call> {
+    let [ev, cu, re] = ["ev", "cu", "re"].map(|rows| format!("{rows}:{}", lease.channel));
+    owner(script, lease, &[&ev, &cu, "me", "mez", &re], rest)
+}
+
+fn field(outcome: Option<&Outcome>) -> String {
+    outcome.map(Outcome::field).unwrap_or_default()
 }
