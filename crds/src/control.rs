@@ -133,7 +133,7 @@ pub struct CustomerCount {
     pub conversations: u64,
     /// Those of them that failed for the first time under this serving.
     pub failed: u64,
-    /// Those of the failed whom stable answered after that; never any of stable itself. None from a
+    /// Those of the failed whom stable answered at once; never any of stable itself. None from a
     /// gateway that does not count them, which is not to say that there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rescued: Option<u64>,

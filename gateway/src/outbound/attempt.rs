@@ -3,8 +3,7 @@
 //! Takes a head, its message, its route and the choice; gives the reply, or the end of the turn: a
 //! deliberate silence, or the head put back for as long as its patience lasts. The first attempt that
 //! ends is the evidence; a failed one is recorded before anybody else is asked, and what stable answers
-//! after a canary's failure is a rescue, in whichever turn. Never asks two agents
-//! at once, nor a stable one whose breaker is open; a canary has none, for it is to be judged.
+//! at once after a canary's failure is a rescue. Never asks two agents at once, nor a stable one whose breaker is open; a canary has none, for it is to be judged.
 
 use std::time::Duration;
 
@@ -108,7 +107,7 @@ pub(crate) async fn answer(asking: Asking<'_>, choice: Choice<'_>) -> Result<Rea
     let failure = match outcome {
         Ok(said) => {
             asking.learn(&choice, false);
-            return ready(said, asking.outcome(&choice, class));
+            return ready(said, asking.evidence(&choice, class).map(Outcome::First));
         }
         Err(failure) => failure,
     };
@@ -137,7 +136,8 @@ impl Asking<'_> {
     }
 
     /// Asks stable after the canary's agent failed: an attempt that counts for neither track, though an
-    /// answer counts its customer as rescued.
+    /// answer counts its customer as rescued: stable could, at the very time at which the canary could
+    /// not. What it answers in a later turn says nothing of that time.
     async fn rescue(&self, canary: &Choice<'_>) -> Result<Ready, End> {
         let stable = &self.route.stable;
         let permit = match self.permit() {
@@ -150,7 +150,10 @@ impl Asking<'_> {
         let (outcome, _) = self.ask(Track::Stable, stable, Some(permit), Begun::default()).await?;
         self.learn(canary, outcome.is_ok());
         match outcome {
-            Ok(said) => ready(said, Some(self.rescued())),
+            Ok(said) => {
+                emit(OutboundEvent::Rescued);
+                ready(said, Some(Outcome::Rescued { serving: self.route.serving }))
+            }
             Err(failure) => self.fail(stable, failure).await,
         }
     }
@@ -274,27 +277,6 @@ impl Asking<'_> {
         }
         // Without a canary it is recorded all the same: a later try is no first attempt.
         self.owner.end_attempt(self.evidence(choice, class), failed_on).await
-    }
-
-    /// What an attempt that went well counts as.
-    fn outcome(&self, choice: &Choice<'_>, class: Class) -> Option<Outcome> {
-        if choice.track == Track::Stable && self.was_failed_by_the_canary() {
-            return Some(self.rescued());
-        }
-        self.evidence(choice, class).map(Outcome::First)
-    }
-
-    /// Stable answered a message that the canary had failed on.
-    fn rescued(&self) -> Outcome {
-        emit(OutboundEvent::Rescued);
-        Outcome::Rescued { serving: self.route.serving }
-    }
-
-    /// Whether the agent of this very canary failed on the message in an earlier turn: its owner died
-    /// since, or stable failed as well, or was left alone.
-    fn was_failed_by_the_canary(&self) -> bool {
-        let canary = self.route.canary.as_ref().map(|canary| &canary.revision);
-        canary.is_some() && self.owner.claim.failed_on.as_ref() == canary
     }
 
     /// What an attempt counts as: none without a canary, or after the first one.
