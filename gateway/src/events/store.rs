@@ -35,6 +35,20 @@ pub enum StoreEvent {
     DiskShort,
     /// There is room on the disk again.
     DiskHasRoom,
+    /// Its file was mostly free and is shorter now.
+    Compacted {
+        /// Bytes that it had.
+        from: u64,
+        /// Bytes that it has.
+        to: u64,
+        /// How long that took.
+        took: Duration,
+    },
+    /// Its file is mostly free and stays so for now.
+    NotCompacted {
+        /// Why.
+        error: String,
+    },
     /// SIDs were forgotten before their time.
     SidsForgotten {
         /// How many.
@@ -91,6 +105,22 @@ impl StoreEvent {
             Self::DiskHasRoom => {
                 tell!(WARN, "the disk of the store has room for messages again");
             }
+            Self::Compacted { from, to, took } => {
+                let took_ms = took.as_millis();
+                tell!(
+                    INFO,
+                    from,
+                    to,
+                    took_ms,
+                    "the store's file was mostly free and is shorter now"
+                );
+            }
+            Self::NotCompacted { error } => tell!(
+                WARN,
+                error,
+                "the store's file is mostly free and cannot be made shorter now: nothing is lost, and it is tried \
+                 again in an hour"
+            ),
             Self::SidsForgotten { count, begins: true } => tell!(
                 WARN,
                 count,

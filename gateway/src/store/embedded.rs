@@ -8,6 +8,7 @@
 //! another process. Heartbeats are memory: whoever sends them lives and dies with this store.
 
 mod ageing;
+mod compaction;
 mod database;
 mod disk;
 mod held;

@@ -25,11 +25,13 @@ macro_rules! on_both_stores {
 mod admission;
 mod calls;
 mod clocks;
+mod compaction;
 mod customers;
 mod damage;
 mod dead_letters;
 mod deliveries;
 mod differential;
+mod disk_model;
 mod embedded;
 mod embedded_disk;
 mod embedded_memory;

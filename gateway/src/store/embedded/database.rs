@@ -1,8 +1,9 @@
 //! The rows of the machine on disk: one table of an embedded database.
 //!
-//! Takes a directory or storage; gives the machine that wrote the rows in it, and writes changed
-//! rows in one durable transaction. Refuses a directory that is in use, rows that make no sense and
-//! rows of a newer version. Never panics: the database's own panics become errors here.
+//! Takes a directory or storage; gives the machine that wrote the rows in it, writes changed rows in one
+//! durable transaction, and knows how many bytes all rows are. Refuses a directory that is in use, rows
+//! that make no sense and rows of a newer version. Never panics: the database's own panics become errors
+//! here.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,7 +21,7 @@ use redb::{
     TableDefinition,
 };
 
-use crate::store::embedded::disk::Disk;
+use crate::store::embedded::disk::{Disk, Length};
 use crate::store::embedded::open_error::EmbeddedOpenError;
 use crate::store::embedded::opening::Opening;
 use crate::store::error::StoreError;
@@ -41,7 +42,11 @@ const CACHE_BYTES: usize = 16 << 20;
 const ROWS_BETWEEN_LOOKS: u64 = 1024;
 
 /// Opens the database, again after each failure.
-pub(super) type Opener = Box<dyn Fn() -> Result<Database, DatabaseError> + Send>;
+pub(super) struct Opener {
+    open: Box<dyn Fn() -> Result<Database, DatabaseError> + Send>,
+    /// Of its file.
+    pub(super) length: Length,
+}
 
 /// Random values for a store that has none yet.
 #[derive(Clone)]
@@ -75,7 +80,7 @@ pub(super) fn in_directory(
         TryLockError::Error(source) => unusable(source),
     })?;
     let (directory, opening) = (directory.to_owned(), Arc::clone(opening));
-    Ok(Box::new(move || {
+    Ok(Opener::new(move |length| {
         let _held = &lock;
         let file = directory.join("queue.redb");
         if !file.try_exists()? {
@@ -93,7 +98,7 @@ pub(super) fn in_directory(
         if file.metadata()?.len() == 0 {
             return Err(std::io::Error::from(std::io::ErrorKind::InvalidData).into());
         }
-        builder.create_with_backend(Disk(FileBackend::new(file)?))
+        builder.create_with_backend(Disk::new(FileBackend::new(file)?, length))
     }))
 }
 
@@ -113,7 +118,24 @@ fn create(directory: &Path, file: &Path) -> Result<(), DatabaseError> {
 
 /// A database over storage of the caller.
 pub(super) fn over<B: StorageBackend>(storage: impl Fn() -> B + Send + 'static) -> Opener {
-    Box::new(move || builder().create_with_backend(Disk(storage())))
+    Opener::new(move |length| builder().create_with_backend(Disk::new(storage(), length)))
+}
+
+impl Opener {
+    fn new(open: impl Fn(&Length) -> Result<Database, DatabaseError> + Send + 'static) -> Self {
+        let length = Length::default();
+        let of = length.clone();
+        Self { open: Box::new(move || open(&of)), length }
+    }
+
+    /// The database, when nobody else has it open and its file is sound.
+    pub(super) fn database(&self) -> Result<Database, EmbeddedOpenError> {
+        (self.open)().map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => EmbeddedOpenError::InUse,
+            DatabaseError::RepairAborted => EmbeddedOpenError::Stopped,
+            error => EmbeddedOpenError::Database(error.into()),
+        })
+    }
 }
 
 /// What a machine is read from, and how.
@@ -128,29 +150,36 @@ pub(super) struct Source {
     pub(super) opening: Arc<Opening>,
 }
 
+/// The database, and the machine as its rows say.
+pub(super) struct Opened {
+    /// The database.
+    pub(super) database: Database,
+    /// The machine.
+    pub(super) queue: Queue,
+    /// Names and values of all rows.
+    pub(super) bytes: u64,
+}
+
 /// Opens the database and reads the machine as it is now; writes what a new one needs.
-pub(super) fn open(source: &Source, now: Millis) -> Result<(Database, Queue), EmbeddedOpenError> {
+pub(super) fn open(source: &Source, now: Millis) -> Result<Opened, EmbeddedOpenError> {
     guarded(|| {
-        let database = (source.opener)().map_err(|error| match error {
-            DatabaseError::DatabaseAlreadyOpen => EmbeddedOpenError::InUse,
-            DatabaseError::RepairAborted => EmbeddedOpenError::Stopped,
-            error => EmbeddedOpenError::Database(error.into()),
-        })?;
-        let (mut queue, version) =
+        let database = source.opener.database()?;
+        let (mut queue, version, bytes) =
             read(&database, Loading::at(now, source.memory), &source.opening)?;
         queue.start(source.seed.key, source.seed.epochs.iter().cloned());
         if version.is_some_and(|version| version < VERSION) {
             queue.rewrite();
         }
         // The version is written here or never: with the first rows of a new file, or with all.
-        commit(&database, &queue.take_changes(), (version != Some(VERSION)).then_some(VERSION))?;
-        Ok((database, queue))
+        let version = (version != Some(VERSION)).then_some(VERSION);
+        let more = commit(&database, &queue.take_changes(), version)?;
+        Ok(Opened { database, queue, bytes: bytes.saturating_add_signed(more) })
     })
     .unwrap_or_else(|panic| Err(EmbeddedOpenError::Panicked(panic)))
 }
 
-/// Writes rows in one transaction, durable when this returns.
-pub(super) fn write(database: &Database, rows: &[Row]) -> Result<(), NotWritten> {
+/// Writes rows in one transaction, durable when this returns; gives by how many bytes all rows grew.
+pub(super) fn write(database: &Database, rows: &[Row]) -> Result<i64, NotWritten> {
     guarded(|| commit(database, rows, None).map_err(NotWritten::from))
         .unwrap_or_else(|panic| Err(NotWritten::Refused(StoreError::Unavailable(panic))))
 }
@@ -162,6 +191,24 @@ pub(super) enum NotWritten {
     /// The disk failed. After a failed sync the system takes its pages for written, so what is read
     /// from them afterwards may be nowhere else.
     Disk(StoreError),
+}
+
+impl NotWritten {
+    /// What is said to whoever waits.
+    pub(super) fn error(&self) -> &StoreError {
+        match self {
+            Self::Refused(error) | Self::Disk(error) => error,
+        }
+    }
+}
+
+impl From<EmbeddedOpenError> for NotWritten {
+    fn from(error: EmbeddedOpenError) -> Self {
+        match error {
+            EmbeddedOpenError::Database(error) => error.into(),
+            error => Self::Refused(error.into()),
+        }
+    }
 }
 
 impl From<redb::Error> for NotWritten {
@@ -193,15 +240,15 @@ fn builder() -> redb::Builder {
     builder
 }
 
-/// The machine, and the version of its rows; none in a new file.
+/// The machine, the version of its rows, none in a new file, and their bytes.
 fn read(
     database: &Database,
     mut loading: Loading,
     opening: &Opening,
-) -> Result<(Queue, Option<u64>), EmbeddedOpenError> {
+) -> Result<(Queue, Option<u64>, u64), EmbeddedOpenError> {
     let transaction = database.begin_read().map_err(redb::Error::from)?;
     let Some(schema) = existing(transaction.open_table(SCHEMA))? else {
-        return Ok((loading.finish()?, None));
+        return Ok((loading.finish()?, None, 0));
     };
     let version = schema.get("version").map_err(redb::Error::from)?;
     let found = version.map_or(0, |version| version.value());
@@ -210,11 +257,12 @@ fn read(
     }
     let table = transaction.open_table(ROWS).map_err(redb::Error::from)?;
     opening.begin(table.len().map_err(redb::Error::from)?);
-    let mut read = 0;
+    let (mut read, mut bytes) = (0, 0);
     for (from, to) in spans() {
         for row in table.range(from.as_str()..to.as_str()).map_err(redb::Error::from)? {
             let (name, value) = row.map_err(redb::Error::from)?;
             loading.read(name.value(), value.value().to_vec())?;
+            bytes += size(name.value(), value.value()).unsigned_abs();
             read += 1;
             if read % ROWS_BETWEEN_LOOKS == 0 {
                 opening.reached(read);
@@ -225,7 +273,7 @@ fn read(
         }
     }
     opening.reached(read);
-    Ok((loading.finish()?, Some(found)))
+    Ok((loading.finish()?, Some(found), bytes))
 }
 
 /// The whole table in the order in which the machine reads it best: every shard, then their SIDs.
@@ -251,23 +299,34 @@ pub(super) fn existing<T>(opened: Result<T, redb::TableError>) -> Result<Option<
     }
 }
 
-fn commit(database: &Database, rows: &[Row], version: Option<u64>) -> Result<(), redb::Error> {
+fn commit(database: &Database, rows: &[Row], version: Option<u64>) -> Result<i64, redb::Error> {
     if rows.is_empty() && version.is_none() {
-        return Ok(());
+        return Ok(0);
     }
     let transaction = database.begin_write()?;
+    let mut more = 0;
     {
         if let Some(version) = version {
             transaction.open_table(SCHEMA)?.insert("version", version)?;
         }
         let mut table = transaction.open_table(ROWS)?;
         for row in rows {
-            match &row.value {
-                Some(value) => drop(table.insert(row.key.as_str(), value.as_slice())?),
-                None => drop(table.remove(row.key.as_str())?),
-            }
+            let name = row.key.as_str();
+            let former = match &row.value {
+                Some(value) => {
+                    more += size(name, value);
+                    table.insert(name, value.as_slice())?
+                }
+                None => table.remove(name)?,
+            };
+            more -= former.map_or(0, |former| size(name, former.value()));
         }
     }
     transaction.commit()?;
-    Ok(())
+    Ok(more)
+}
+
+/// Bytes of a row.
+fn size(name: &str, value: &[u8]) -> i64 {
+    (name.len() + value.len()) as i64
 }

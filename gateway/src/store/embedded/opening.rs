@@ -13,6 +13,7 @@ pub struct Opening {
     read: AtomicU64,
     /// Of a thousand; what is left of it counts for nothing once rows are read.
     checked: AtomicU64,
+    compacts: AtomicBool,
     stopped: AtomicBool,
 }
 
@@ -43,6 +44,11 @@ impl Opening {
         self.read.store(read, Ordering::Relaxed);
     }
 
+    /// All are read, and the file is made shorter.
+    pub(super) fn compacting(&self) {
+        self.compacts.store(true, Ordering::Relaxed);
+    }
+
     /// How many rows were read.
     pub fn read(&self) -> u64 {
         self.read.load(Ordering::Relaxed)
@@ -53,6 +59,9 @@ impl fmt::Display for Opening {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (rows, checked) =
             (self.rows.load(Ordering::Relaxed), self.checked.load(Ordering::Relaxed));
+        if self.compacts.load(Ordering::Relaxed) {
+            return f.write_str("the store's file is being compacted");
+        }
         match (rows, checked) {
             (0, 0) => f.write_str("the store is being opened"),
             (0, done) => {
@@ -76,5 +85,7 @@ mod tests {
         opening.begin(3_000);
         opening.reached(1_024);
         assert_eq!(opening.to_string(), "the store is loading, 1024 of 3000 rows read");
+        opening.compacting();
+        assert_eq!(opening.to_string(), "the store's file is being compacted");
     }
 }

@@ -3,7 +3,8 @@
 //! Takes verbs from a bounded channel, applies all that wait, writes the changed rows in one durable
 //! transaction and then answers. After a failure it reads the machine back from the database before
 //! it takes another verb; whoever asks meanwhile hears so at once. Never goes on over a disk that failed:
-//! it says so, and the process has to end.
+//! it says so, and the process has to end. When it has answered, and the file is much longer than its rows
+//! need, it makes it shorter before it takes another verb.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -18,7 +19,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::WallClock;
 use crate::store::embedded::ageing::Ageing;
-use crate::store::embedded::database::{self, NotWritten, Source};
+use crate::store::embedded::compaction::Compaction;
+use crate::store::embedded::database::{self, NotWritten, Opened, Source};
 use crate::store::embedded::held::Held;
 use crate::store::embedded::open_error::EmbeddedOpenError;
 use crate::store::embedded::room::Room;
@@ -70,6 +72,7 @@ struct Loop {
     ageing: Ageing,
     /// What was last said about its room.
     told: Told,
+    compaction: Compaction,
 }
 
 impl Writer {
@@ -79,8 +82,9 @@ impl Writer {
         room: Room,
         clock: WallClock,
     ) -> Result<Self, EmbeddedOpenError> {
-        let (database, mut queue) = database::open(&source, clock())?;
-        end_leases(&mut queue, &clock);
+        let mut compaction = Compaction::default();
+        let mut opened = open(&source, &mut compaction, &clock)?;
+        end_leases(&mut opened.queue, &clock);
         let (sender, jobs) = mpsc::channel(BATCH);
         let failure = Failure::default();
         let (broken, is_broken) = watch::channel(false);
@@ -95,10 +99,11 @@ impl Writer {
             has_written: false,
             ageing: Ageing::default(),
             told: Told::default(),
+            compaction,
         };
         let thread = std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || work.run((database, queue)))
+            .spawn(move || work.run(opened))
             .map_err(|error| EmbeddedOpenError::Database(redb::Error::Io(error)))?;
         Ok(Self { jobs: Some(sender), failure, broken: is_broken, thread: Some(thread) })
     }
@@ -140,35 +145,46 @@ impl Drop for Writer {
 }
 
 impl Loop {
-    fn run(&mut self, opened: (Database, Queue)) {
-        let (mut database, mut queue) = opened;
+    fn run(&mut self, opened: Opened) {
+        let mut opened = opened;
         while let Some(mut batch) = self.next_batch() {
-            let written = self.write(&database, &mut queue, &mut batch);
-            let (failure, is_disk) = match written {
+            let left = match self.write(&mut opened, &mut batch) {
                 Ok(()) => {
                     self.has_written = true;
                     answer(batch, &Ok(()));
-                    continue;
+                    let now = (self.clock)();
+                    let left = self.compaction.between_verbs(opened, &self.source, now);
+                    left.map_err(NotWritten::from)
                 }
-                Err(NotWritten::Refused(failure)) => (failure, false),
-                Err(NotWritten::Disk(failure)) => (failure, true),
+                Err(failure) => {
+                    // Known before it is told: who asks again at once hears the same.
+                    *lock(&self.failure) = Some(failure.error().clone());
+                    answer(batch, &Err(failure.error().clone()));
+                    // Closing may fail like any other use of it; the file is read anew in any case.
+                    let _ = database::guarded(move || drop(opened));
+                    Err(failure)
+                }
             };
-            // Known before it is told: who asks again at once hears the same.
-            *lock(&self.failure) = Some(failure.clone());
-            answer(batch, &Err(failure));
-            // The machine that is read anew knows nothing of these.
-            self.held.all();
-            // Closing may fail like any other use of it; the file is read anew in any case.
-            let _ = database::guarded(move || drop(database));
-            if is_disk {
-                return self.give_up();
-            }
-            let Some(reopened) = self.reopen() else { return };
-            (database, queue) = reopened;
-            *lock(&self.failure) = None;
+            let left = left.map_or_else(|failure| self.recover(failure), Some);
+            let Some(left) = left else { return };
+            opened = left;
         }
         // Nobody asks any more, so nobody can be told of a failure.
-        let _ = database::write(&database, &self.held.all());
+        let _ = database::write(&opened.database, &self.held.all());
+    }
+
+    /// The store as the file says, after a failure; nothing when the disk has failed or nobody is left.
+    fn recover(&mut self, failure: NotWritten) -> Option<Opened> {
+        *lock(&self.failure) = Some(failure.error().clone());
+        // The machine that is read anew knows nothing of these.
+        self.held.all();
+        if let NotWritten::Disk(_) = failure {
+            self.give_up();
+            return None;
+        }
+        let reopened = self.reopen()?;
+        *lock(&self.failure) = None;
+        Some(reopened)
     }
 
     /// Answers nothing more, and tells whoever can end the process.
@@ -186,12 +202,8 @@ impl Loop {
         Some(batch)
     }
 
-    fn write(
-        &mut self,
-        database: &Database,
-        queue: &mut Queue,
-        batch: &mut [Box<dyn Job>],
-    ) -> Result<(), NotWritten> {
+    fn write(&mut self, opened: &mut Opened, batch: &mut [Box<dyn Job>]) -> Result<(), NotWritten> {
+        let Opened { database, queue, bytes } = opened;
         let now = (self.clock)();
         let is_short = self.room.is_short(now);
         queue.close(is_short);
@@ -206,7 +218,10 @@ impl Loop {
         // Deleted first: what had outlived its time may be written anew.
         let mut all = self.outlived(database, now)?;
         all.extend(self.held.due(rows, now));
-        if all.is_empty() { Ok(()) } else { database::write(database, &all) }
+        if !all.is_empty() {
+            *bytes = bytes.saturating_add_signed(database::write(database, &all)?);
+        }
+        Ok(())
     }
 
     /// Rows that have outlived their time, found in the file as it is before this batch.
@@ -217,14 +232,14 @@ impl Loop {
     }
 
     /// Opens the database until that works; none when nobody is left to answer.
-    fn reopen(&mut self) -> Option<(Database, Queue)> {
+    fn reopen(&mut self) -> Option<Opened> {
         loop {
-            match database::open(&self.source, (self.clock)()) {
-                Ok((database, mut queue)) => {
+            match open(&self.source, &mut self.compaction, &self.clock) {
+                Ok(mut opened) => {
                     if !self.has_written {
-                        end_leases(&mut queue, &self.clock);
+                        end_leases(&mut opened.queue, &self.clock);
                     }
-                    return Some((database, queue));
+                    return Some(opened);
                 }
                 Err(EmbeddedOpenError::Database(error)) if database::is_disk_failure(&error) => {
                     *lock(&self.failure) = Some(error.into());
@@ -254,6 +269,16 @@ impl Loop {
             }
         }
     }
+}
+
+/// Opens the database, with a file no longer than it need be.
+fn open(
+    source: &Source,
+    compaction: &mut Compaction,
+    clock: &WallClock,
+) -> Result<Opened, EmbeddedOpenError> {
+    let now = clock();
+    compaction.at_the_start(database::open(source, now)?, source, now)
 }
 
 /// The file is locked, so whoever held a lease is dead. Written with the first verb.

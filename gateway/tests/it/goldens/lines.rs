@@ -126,6 +126,8 @@ fn gateway() -> Vec<Event> {
         Event::Store(StoreEvent::MemoryHasRoom { bytes: 8, sids: 7 }),
         Event::Store(StoreEvent::DiskShort),
         Event::Store(StoreEvent::DiskHasRoom),
+        Event::Store(StoreEvent::Compacted { from: 9, to: 7, took: Duration::from_millis(5) }),
+        Event::Store(StoreEvent::NotCompacted { error: error() }),
         Event::Store(StoreEvent::SidsForgotten { count: 7, begins: true }),
         Event::Store(StoreEvent::SidsForgotten { count: 7, begins: false }),
         Event::Routes(RoutesEvent::Alone { channels: 2 }),
@@ -189,7 +191,7 @@ fn deliveries() -> Vec<Event> {
 }
 
 /// How many kinds of events there are: whoever adds one adds a line above.
-const EVENTS: usize = 41;
+const EVENTS: usize = 43;
 
 fn place(event: &Event) -> usize {
     match event {
@@ -216,6 +218,8 @@ fn place(event: &Event) -> usize {
         Event::Store(StoreEvent::DiskShort) => 37,
         Event::Store(StoreEvent::DiskHasRoom) => 38,
         Event::Store(StoreEvent::SidsForgotten { .. }) => 39,
+        Event::Store(StoreEvent::Compacted { .. }) => 41,
+        Event::Store(StoreEvent::NotCompacted { .. }) => 42,
         Event::Outbound(event) => match event {
             OutboundEvent::StoreFailed { .. } => 16,
             OutboundEvent::TakenOver { .. } => 17,

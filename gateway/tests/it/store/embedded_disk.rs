@@ -1,9 +1,8 @@
 //! What a failing disk does to the store of one machine: power loss at every sync, failed commits,
 //! no space left. The disk is a model that forgets what was not synced.
 
-use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use kanarie_gateway::clock::WallClock;
 use kanarie_gateway::store::Store;
@@ -20,149 +19,8 @@ use kanarie_queue::send::{CommitReply, Complete};
 use kanarie_words::class::Class;
 use kanarie_words::ids::ConversationId;
 use kanarie_words::track::Track;
-use redb::StorageBackend;
 
-/// A sector is written whole or not at all.
-const SECTOR: usize = 512;
-
-/// A disk; its clones are the same disk.
-#[derive(Clone, Debug, Default)]
-struct Disk(Arc<Mutex<State>>);
-
-#[derive(Debug, Default)]
-struct State {
-    /// What a reader sees.
-    seen: Vec<u8>,
-    /// What survives a loss of power for certain.
-    synced: Vec<u8>,
-    /// Ranges written since the last sync: each of their sectors may survive or not.
-    pending: Vec<(usize, usize)>,
-    /// Lengths set since the last sync: each may be the one that survives.
-    lengths: Vec<usize>,
-    /// Syncs that are still done before the power goes; that sync and all later use fail.
-    syncs_left: Option<u32>,
-    /// Syncs that fail, the next ones first.
-    failing_syncs: u32,
-    /// Bytes that the disk holds at most.
-    capacity: Option<usize>,
-    /// Whether space is taken by writing (a sparse file) and not by growing.
-    is_sparse: bool,
-}
-
-impl Disk {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap()
-    }
-
-    /// A disk with a file on it.
-    fn of(bytes: Vec<u8>) -> Self {
-        let state = State { seen: bytes.clone(), synced: bytes, ..State::default() };
-        Self(Arc::new(Mutex::new(state)))
-    }
-
-    /// The disk after the power went and came back: of what was not synced any length and any
-    /// sectors may have survived; `seed` says which.
-    fn after_power_loss(&self, seed: u64) -> Self {
-        let state = self.state();
-        let mut random = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-        let mut draw = || {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            usize::try_from(random >> 33).unwrap()
-        };
-        let mut left = state.synced.clone();
-        let length = draw() % (state.lengths.len() + 1);
-        left.resize(state.lengths.get(length).copied().unwrap_or(left.len()), 0);
-        for (start, end) in &state.pending {
-            for sector in (start / SECTOR)..end.div_ceil(SECTOR) {
-                let end = left.len().min(state.seen.len());
-                let (from, to) = (sector * SECTOR, ((sector + 1) * SECTOR).min(end));
-                if draw().is_multiple_of(2) && from < to {
-                    left[from..to].copy_from_slice(&state.seen[from..to]);
-                }
-            }
-        }
-        let seen = left.clone();
-        Self(Arc::new(Mutex::new(State { seen, synced: left, ..State::default() })))
-    }
-}
-
-impl State {
-    fn powered(&self) -> io::Result<()> {
-        let is_off = self.syncs_left == Some(0);
-        if is_off { Err(io::Error::other("the power is off")) } else { Ok(()) }
-    }
-
-    fn room(&self, end: usize, grows: bool) -> io::Result<()> {
-        let takes_space = grows != self.is_sparse;
-        let is_full = takes_space && self.capacity.is_some_and(|capacity| end > capacity);
-        if is_full { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
-    }
-}
-
-impl StorageBackend for Disk {
-    fn len(&self) -> io::Result<u64> {
-        let state = self.state();
-        state.powered()?;
-        Ok(state.seen.len() as u64)
-    }
-
-    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let state = self.state();
-        state.powered()?;
-        let from = usize::try_from(offset).unwrap();
-        let bytes = state.seen.get(from..from + out.len());
-        out.copy_from_slice(bytes.ok_or(io::ErrorKind::UnexpectedEof)?);
-        Ok(())
-    }
-
-    fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut state = self.state();
-        state.powered()?;
-        let (old, new) = (state.seen.len(), usize::try_from(len).unwrap());
-        if new > old {
-            state.room(new, true)?;
-        }
-        state.seen.resize(new, 0);
-        state.lengths.push(new);
-        Ok(())
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        let mut state = self.state();
-        state.powered()?;
-        if let Some(left) = &mut state.syncs_left {
-            *left -= 1;
-            if *left == 0 {
-                return Err(io::Error::other("the power went"));
-            }
-        }
-        if state.failing_syncs > 0 {
-            state.failing_syncs -= 1;
-            return Err(if state.is_sparse {
-                io::ErrorKind::StorageFull.into()
-            } else {
-                io::Error::other("the sync failed")
-            });
-        }
-        state.synced = state.seen.clone();
-        state.pending.clear();
-        state.lengths.clear();
-        Ok(())
-    }
-
-    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut state = self.state();
-        state.powered()?;
-        let from = usize::try_from(offset).unwrap();
-        let to = from + data.len();
-        state.room(to, false)?;
-        state.seen[from..to].copy_from_slice(data);
-        state.pending.push((from, to));
-        Ok(())
-    }
-}
+use crate::store::disk_model::Disk;
 
 fn clock() -> WallClock {
     Arc::new(|| 1_000_000)
