@@ -27,9 +27,7 @@ generated: ## Writes what is generated and every golden again: CRD, API page, bu
 	@UPDATE=1 cargo test -q -p kanarie-gateway --test it -- agent_protocol goldens help
 	@UPDATE=1 cargo test -q -p kanarie-operator --lib metrics
 	@UPDATE=1 cargo test -q -p kanarie-operator --test it help
-	@UPDATE=1 cargo test -q -p kanarie-tests --test charts
-	@UPDATE=1 cargo test -q -p kanarie-tests --test api kubectl
-	@UPDATE=1 cargo test -q -p kanarie-tests --test operator taken_back
+	@UPDATE=1 cargo test -q -p kanarie-tests --test it -- charts:: api::kubectl operator::rollouts::a_failing
 
 images: ## Static musl images FROM scratch, with buildah or docker
 	@charts/images/build
@@ -48,5 +46,5 @@ bench-neighbour: ## What a channel feels while another one's agent hangs, on bot
 
 outages: ## Five minutes of every kind of outage of an agent, 20 messages a second each, both stores (15 min)
 	@cargo build --release --workspace --bins
-	@KANARIE_OUTAGE_SECONDS=300 cargo test --release -p kanarie-tests --test patience -- \
-		--include-ignored --nocapture --test-threads 1 meanwhile while_their
+	@KANARIE_OUTAGE_SECONDS=300 cargo test --release -p kanarie-tests --test it -- \
+		--include-ignored --nocapture --test-threads 1 patience::what_customers

@@ -9,8 +9,8 @@
 //! an imitation of them agrees with whoever wrote it. The binaries are found (`KUBEBUILDER_ASSETS`,
 //! `PATH`, our cache folder) or built once with `go build` from `tests/tools`, where versions and
 //! checksums are pinned; downloading them would tie the tests to one host. No controllers keep the
-//! start at three to ten seconds, and no test needs one. Tests share one API server for each test
-//! binary and keep apart by namespaces. Operator and gateway run under their own service accounts,
+//! start at three to ten seconds, and no test needs one. Tests share one API server for each
+//! process and keep apart by namespaces. Operator and gateway run under their own service accounts,
 //! with tokens from TokenRequest and the roles of `charts/install.yaml`, moved to the namespaces of
 //! the test: a right that the chart forgets fails one. The server signs its own certificate, the
 //! administrator has a static token, the key of the service accounts is made anew each time.
@@ -54,7 +54,7 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// The one that all tests of a binary share: start it once, keep apart by namespaces.
+    /// The one that all tests of a process share: start it once, keep apart by namespaces.
     ///
     /// # Panics
     /// It cannot be started; nothing can be tested then.

@@ -1,6 +1,6 @@
 //! Manifests are accepted and refused by the Rust rules as their comments say.
 //!
-//! The same manifests are given to a real API server by `tests/tests/api.rs`.
+//! The same manifests are given to a real API server by `tests/tests/it/api.rs`.
 #![expect(clippy::unwrap_used, reason = "a test may stop at a manifest that it cannot read")]
 
 use std::path::Path;

@@ -6,7 +6,7 @@ use kanarie_tests::world::{condition, reason};
 use kanarie_words::ids::ChannelUid;
 use serde_json::Value;
 
-use crate::care::{NEW, count, rolling, served, step_runs};
+use crate::operator::care::{NEW, count, rolling, served, step_runs};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_step_waits_for_every_live_gateway() {

@@ -10,7 +10,7 @@ use kanarie_tests::world::reason;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::care::{NEW, count, revision, rolling, served};
+use crate::operator::care::{NEW, count, revision, rolling, served};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_route_changed_by_somebody_else_is_put_back() {

@@ -8,7 +8,7 @@ use kanarie_tests::manifest::http_agent;
 use kanarie_tests::world::{condition, reason};
 use serde_json::{Value, json};
 
-use crate::care::{NEW, annotate, command, count, rolling, served, step_runs};
+use crate::operator::care::{NEW, annotate, command, count, rolling, served, step_runs};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_goes_up_by_the_stores_clock_and_ends_as_stable() {

@@ -5,7 +5,7 @@ use kanarie_tests::world::{condition, reason};
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
-use crate::care::{NEW, OLD, revision, served};
+use crate::operator::care::{NEW, OLD, revision, served};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_channel_serves_at_once_and_says_so() {

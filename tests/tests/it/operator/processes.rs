@@ -8,7 +8,7 @@ use kanarie_tests::bench::Bench;
 use kanarie_tests::world::condition;
 use serde_json::Value;
 
-use crate::care::{count, rolling, served};
+use crate::operator::care::{count, rolling, served};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_control_token_is_made_once_with_32_random_bytes() {
