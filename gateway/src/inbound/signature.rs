@@ -259,7 +259,7 @@ struct Field {
 }
 
 /// Signs a form like Twilio does with an auth token, for `send-test`.
-pub fn sign(auth_token: &SecretText, url: &str, body: &[u8]) -> String {
+pub(crate) fn sign(auth_token: &SecretText, url: &str, body: &[u8]) -> String {
     let mut mac = Hmac::<Sha1>::new_from_slice(auth_token.expose().as_bytes())
         .expect("an HMAC takes a key of any length");
     mac.update(url.as_bytes());

@@ -7,11 +7,10 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::StatusCode;
 use clap::Parser;
-use kanarie_crds::route::SecretText;
+use kanarie_fakes::signer::sign_body;
 use kanarie_gateway::commands::check_signature::{Request, report};
 use kanarie_gateway::commands::send_test::{self, Test};
 use kanarie_gateway::config::{Flags, config};
-use kanarie_gateway::inbound::signature::sign;
 use kanarie_gateway::routes::environment;
 use kanarie_gateway::routes::table::Entry;
 use kanarie_gateway::stop::Signals;
@@ -123,7 +122,7 @@ fn checked(url: &str, token: &str, body: &str) -> Result<(String, bool), String>
 fn request(url: &str, token: &str, body: &str) -> Request {
     Request {
         url: url.to_owned(),
-        signature: sign(&SecretText::new(token), url, body.as_bytes()),
+        signature: sign_body(token, url, body.as_bytes()),
         settings: None,
         body: None,
     }

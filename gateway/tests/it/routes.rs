@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use kanarie_crds::route::{AgentRoute, Route};
+use kanarie_fakes::signer::sign_sha256;
 use kanarie_gateway::inbound::signature::{NotVerified, Presented, UnverifiedBody};
 use kanarie_gateway::routes::table::{GONE_FOR, RouteTable, Sighting};
 use kanarie_gateway::routes::{directory, environment};
@@ -183,9 +183,7 @@ fn a_shared_key_and_a_graph_may_come_from_the_environment() {
 #[test]
 fn a_shared_key_without_its_id_verifies_whatever_id_twilio_names() {
     let route = environment(&[("TWILIO_WEBHOOK_SECRET", "shared")]).unwrap();
-    let mut mac = Hmac::<sha2::Sha256>::new_from_slice(b"shared").unwrap();
-    mac.update(route.webhook_urls[0].as_bytes());
-    let signature = STANDARD.encode(mac.finalize().into_bytes());
+    let signature = sign_sha256("shared", &route.webhook_urls[0], &Vec::new());
     let verify = |signature: &str| {
         let settings = Some("key=webhooks_sharedkey_01,algorithm=HMAC_SHA256");
         let presented = Presented { query: None, signature: Some(signature), settings };

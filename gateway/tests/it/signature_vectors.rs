@@ -2,8 +2,8 @@
 //! refused, the quirks of Twilio's own libraries among them. Pure: no server, no clock.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
-mod check;
+pub(crate) mod check;
 mod keys;
 mod published;
 mod refused;
-mod vectors;
+pub(crate) mod vectors;

@@ -10,13 +10,13 @@ use http_body_util::BodyExt as _;
 use kanarie_crds::route::{
     AgentRoute, ChannelRef, Credentials, RevisionRoute, Route, RouteLimits, SecretText, route_name,
 };
+use kanarie_fakes::signer::sign_body;
 use kanarie_gateway::callback::SegmentId;
 use kanarie_gateway::deliveries::Deliveries;
 use kanarie_gateway::doorbell::Doorbell;
 use kanarie_gateway::handover::Handover;
 use kanarie_gateway::heartbeat::Pulse;
 use kanarie_gateway::inbound::admission::Gate;
-use kanarie_gateway::inbound::signature::sign;
 use kanarie_gateway::inbound::{Inbound, router};
 use kanarie_gateway::key::LearnedKey;
 use kanarie_gateway::loads::{self, Bounds, FullChannels};
@@ -110,7 +110,7 @@ impl Gateway {
     }
 
     pub(crate) async fn signed(&self, target: &str, body: &str) -> Told {
-        let signature = sign(&SecretText::new(TOKEN), &url(target), body.as_bytes());
+        let signature = sign_body(TOKEN, &url(target), body.as_bytes());
         self.post(target, body, &[("x-twilio-signature", &signature)]).await
     }
 

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use kanarie_crds::route::{SecretText, route_name};
+use kanarie_crds::route::route_name;
+use kanarie_fakes::signer::sign_body;
 use kanarie_gateway::cut::Cuts;
 use kanarie_gateway::heartbeat::beat;
-use kanarie_gateway::inbound::signature::sign;
 use kanarie_gateway::key::LearnedKey;
 use kanarie_gateway::routes::table::{DOUBT_FOR, RouteTable, Sighting};
 use kanarie_gateway::silence::Silence;
@@ -21,7 +21,7 @@ use crate::inbound::gateway::{
 async fn a_forged_message_is_refused_and_leaves_nothing() {
     let gateway = Gateway::new();
     let body = text("SM1", "Hallo");
-    let forged = sign(&SecretText::new("another"), &url(MESSAGES), body.as_bytes());
+    let forged = sign_body("another", &url(MESSAGES), body.as_bytes());
     let answer = gateway.post(MESSAGES, &body, &[("x-twilio-signature", &forged)]).await;
     assert_eq!((answer.status, answer.body.as_str()), (403, "Forbidden"));
     assert!(gateway.queued().await.is_empty());
@@ -40,7 +40,7 @@ async fn a_message_for_nobody_is_refused_like_a_forged_one() {
 async fn two_signature_headers_are_refused() {
     let gateway = Gateway::new();
     let body = text("SM1", "Hallo");
-    let signature = sign(&SecretText::new(TOKEN), &url(MESSAGES), body.as_bytes());
+    let signature = sign_body(TOKEN, &url(MESSAGES), body.as_bytes());
     let twice = [("x-twilio-signature", signature.as_str()), ("x-twilio-signature", &signature)];
     assert_eq!(gateway.post(MESSAGES, &body, &twice).await.status, 403);
 }
@@ -51,7 +51,7 @@ async fn the_query_is_signed_exactly_as_it_is_received() {
     let body = text("SM1", "Hallo");
     let target = "/webhooks/twilio/whatsapp?tenant=a%20b+c&x";
     assert_eq!(gateway.signed(target, &body).await.status, 200);
-    let signature = sign(&SecretText::new(TOKEN), &url(MESSAGES), body.as_bytes());
+    let signature = sign_body(TOKEN, &url(MESSAGES), body.as_bytes());
     let other = gateway.post(target, &body, &[("x-twilio-signature", &signature)]).await;
     assert_eq!(other.status, 403);
 }
@@ -60,7 +60,7 @@ async fn the_query_is_signed_exactly_as_it_is_received() {
 async fn forwarded_headers_change_nothing() {
     let gateway = Gateway::new();
     let body = text("SM1", "Hallo");
-    let signature = sign(&SecretText::new(TOKEN), "http://evil.example/p", body.as_bytes());
+    let signature = sign_body(TOKEN, "http://evil.example/p", body.as_bytes());
     let headers = [
         ("x-twilio-signature", signature.as_str()),
         ("host", "evil.example"),

@@ -1,6 +1,7 @@
 //! Signs and checks a request the way each test wants it, for one channel with a token and a key.
 
 use kanarie_crds::route::{Credentials, SecretText, SharedKey};
+use kanarie_fakes::signer;
 use kanarie_gateway::inbound::signature::{NotVerified, Presented, UnverifiedBody, VerifiedBody};
 
 use crate::signature_vectors::vectors::{CALL, Form, TOKEN};
@@ -83,17 +84,5 @@ pub(crate) fn sign(url: &str, form: Form<'_>) -> String {
 }
 
 pub(crate) fn sign_text(text: &str) -> String {
-    sign_with(TOKEN, text)
-}
-
-pub(crate) fn sign_with(token: &str, text: &str) -> String {
-    sign_bytes(token.as_bytes(), text.as_bytes())
-}
-
-pub(crate) fn sign_bytes(token: &[u8], text: &[u8]) -> String {
-    use base64::Engine as _;
-    use hmac::{Hmac, KeyInit as _, Mac as _};
-    let mut mac = Hmac::<sha1::Sha1>::new_from_slice(token).unwrap();
-    mac.update(text);
-    base64::engine::general_purpose::STANDARD.encode(mac.finalize().into_bytes())
+    signer::mac(TOKEN.as_bytes(), text.as_bytes())
 }

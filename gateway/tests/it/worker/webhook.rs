@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::Request;
-use kanarie_crds::route::SecretText;
+use kanarie_fakes::signer::sign_body;
 use kanarie_gateway::envelope;
 use kanarie_gateway::handover::KeptPlace;
 use kanarie_gateway::heartbeat::Pulse;
 use kanarie_gateway::inbound::admission::Gate;
-use kanarie_gateway::inbound::signature::sign;
 use kanarie_gateway::inbound::{Inbound, router};
 use kanarie_gateway::server::body::BodyBudget;
 use kanarie_gateway::server::limits::ClientLimits;
@@ -82,7 +81,7 @@ impl World {
     }
 
     async fn signed(&self, to: &Running, url: &str, body: String) -> u16 {
-        let signature = sign(&SecretText::new("token"), url, body.as_bytes());
+        let signature = sign_body("token", url, body.as_bytes());
         let target = url.strip_prefix("https://wa.example.com").unwrap();
         let request = Request::post(target).header("x-twilio-signature", signature);
         let inbound = Inbound {

@@ -10,10 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use clap::ValueEnum;
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use kanarie_fakes::agent::{Behaviour, FakeAgent};
 use kanarie_fakes::customer::{self, Account};
 use kanarie_fakes::process::{self, Process};
@@ -22,7 +19,6 @@ use kanarie_fakes::server::free_port;
 use kanarie_fakes::signer::{self, Form};
 use kanarie_fakes::twilio::FakeTwilio;
 use kanarie_tests::product::{GatewayOptions, Program, Routes};
-use sha1::Sha1;
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
@@ -165,9 +161,7 @@ impl Subject {
             Side::Gateway => signer::sign(&account.token, &account.webhook_url, form),
             Side::Floor => {
                 let token = self.accounts[0].token.as_bytes();
-                let mut mac = Hmac::<Sha1>::new_from_slice(token).expect("any length is a key");
-                mac.update(signer::encode(form).as_bytes());
-                STANDARD.encode(mac.finalize().into_bytes())
+                signer::mac(token, signer::encode(form).as_bytes())
             }
         }
     }
