@@ -12,6 +12,7 @@ use kanarie_crds::route::{
     ROUTE_KEY, route_name,
 };
 use kanarie_fakes::customer::{Account, Answer};
+use kanarie_fakes::samples;
 use kanarie_fakes::twilio::{FakeTwilio, http_client};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -81,24 +82,12 @@ impl Hand {
         stable: Value,
         canary: Value,
     ) -> Result<()> {
-        let revision = |name: &str, agent: Value| {
-            json!({
-                "revision": name, "agent": agent, "timeoutMs": 3000, "validitySeconds": 14400,
-                "failureText": "",
-            })
-        };
-        let route = json!({
-            "channel": {"namespace": self.places.channels, "name": "shop", "uid": UID},
-            "accountSid": self.account.sid, "sender": self.account.sender,
-            "serving": serving, "weight": weight,
-            "stable": revision("shop-stable", stable), "canary": revision("shop-canary", canary),
-            "retryOnStable": true, "webhookUrls": [self.account.webhook_url],
-            "credentials": {"authToken": self.account.token},
-            "limits": {
-                "inboundMessages": 1000, "inboundWindowMs": 60_000, "outboundPerSecond": 80,
-                "dedupMs": 86_400_000,
-            },
-        });
+        let mut route = samples::route(&self.account);
+        route["channel"] = json!({"namespace": self.places.channels, "name": "shop", "uid": UID});
+        (route["serving"], route["weight"]) = (serving.into(), weight.into());
+        route["stable"] = samples::revision("shop-stable", stable);
+        route["canary"] = samples::revision("shop-canary", canary);
+        route["limits"]["inboundMessages"] = 1_000.into();
         let object = json!({
             "apiVersion": "v1", "kind": "Secret",
             "metadata": {

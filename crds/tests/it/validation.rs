@@ -3,15 +3,14 @@
 //! The same manifests are given to a real API server by `tests/tests/it/api.rs`.
 #![expect(clippy::unwrap_used, reason = "a test may stop at a manifest that it cannot read")]
 
-use std::path::Path;
-
 use kanarie_crds::channel::WhatsAppChannel;
 use kanarie_crds::validate::validate;
+use kanarie_fakes::samples::manifests;
 
 #[test]
 fn every_example_is_valid() {
     let mut seen = 0;
-    for (name, text) in manifests("examples") {
+    for (name, text) in manifests("examples").unwrap() {
         let channel: WhatsAppChannel = serde_saphyr::from_str(&text).unwrap();
         assert_eq!(validate(&channel), [], "{name}");
         seen += 1;
@@ -21,7 +20,7 @@ fn every_example_is_valid() {
 
 #[test]
 fn every_bad_manifest_has_exactly_the_problem_that_it_names() {
-    let bad = manifests("tests/bad");
+    let bad = manifests("tests/bad").unwrap();
     assert!(bad.len() >= 40, "{} bad manifests", bad.len());
     for (name, text) in bad {
         let comment = |key: &str| {
@@ -37,7 +36,7 @@ fn every_bad_manifest_has_exactly_the_problem_that_it_names() {
 #[test]
 fn every_rule_of_the_schema_has_a_bad_manifest() {
     let yaml = kanarie_crds::schema::yaml();
-    let bad: String = manifests("tests/bad").into_iter().map(|(_, text)| text).collect();
+    let bad: String = manifests("tests/bad").unwrap().into_iter().map(|(_, text)| text).collect();
     let definition = kanarie_crds::schema::definition();
     let schema = serde_json::to_value(definition).unwrap();
     let mut messages = Vec::new();
@@ -53,7 +52,7 @@ fn every_rule_of_the_schema_has_a_bad_manifest() {
 #[test]
 fn all_problems_of_a_manifest_are_told_at_once() {
     let (_, minimal) =
-        manifests("examples").into_iter().find(|(n, _)| n == "minimal.yaml").unwrap();
+        manifests("examples").unwrap().into_iter().find(|(n, _)| n == "minimal.yaml").unwrap();
     let broken = minimal.replace("AC0123", "XX0123").replace("https:", "http:");
     let channel: WhatsAppChannel = serde_saphyr::from_str(&broken).unwrap();
     let paths: Vec<String> = validate(&channel).into_iter().map(|problem| problem.path).collect();
@@ -78,18 +77,4 @@ fn collect_messages(schema: &serde_json::Value, messages: &mut Vec<String>) {
         }
         _ => {}
     }
-}
-
-fn manifests(folder: &str) -> Vec<(String, String)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-    let mut found: Vec<(String, String)> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|item| item.unwrap().path())
-        .map(|path| {
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            (name, std::fs::read_to_string(path).unwrap())
-        })
-        .collect();
-    found.sort();
-    found
 }

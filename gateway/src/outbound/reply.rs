@@ -186,12 +186,14 @@ fn grapheme_border(text: &str, limit: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use kanarie_crds::route::{AgentRoute, RevisionRoute};
+    use kanarie_crds::route::RevisionRoute;
+    use kanarie_fakes::samples;
     use kanarie_words::class::Class;
     use proptest::prelude::{ProptestConfig, proptest};
     use proptest::prop_assert;
     use proptest::prop_assert_eq;
 
+    use serde_json::json;
     use unicode_segmentation::UnicodeSegmentation as _;
 
     use super::{
@@ -199,18 +201,11 @@ mod tests {
     };
 
     fn revision(failure_text: &str) -> RevisionRoute {
-        RevisionRoute {
-            revision: "one".parse().unwrap(),
-            agent: AgentRoute::Http {
-                url: "http://agent".to_owned(),
-                service_ref: None,
-                token: None,
-            },
-            timeout_ms: 1_000,
-            validity_seconds: 600,
-            failure_text: failure_text.to_owned(),
-            messaging_service_sid: Some("MG1".to_owned()),
-        }
+        let agent = json!({"http": {"url": "http://agent"}});
+        let mut revision = samples::revision("one", agent);
+        revision["failureText"] = failure_text.into();
+        revision["messagingServiceSid"] = "MG1".into();
+        serde_json::from_value(revision).unwrap()
     }
 
     fn letters(text: &str) -> Vec<&str> {

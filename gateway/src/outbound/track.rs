@@ -43,9 +43,10 @@ pub fn choose<'a>(
 
 #[cfg(test)]
 mod tests {
-    use kanarie_crds::route::{AgentRoute, ChannelRef, Credentials, RouteLimits, SecretText};
-    use kanarie_words::weight::Weight;
+    use kanarie_fakes::customer::Account;
+    use kanarie_fakes::samples;
     use proptest::{prop_assert, prop_assert_eq, proptest};
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -53,48 +54,15 @@ mod tests {
         StoreKey::from_bytes([7; 32])
     }
 
-    fn revision(name: &str) -> RevisionRoute {
-        RevisionRoute {
-            revision: name.parse().unwrap(),
-            agent: AgentRoute::Http {
-                url: "http://agent.example.com/".to_owned(),
-                service_ref: None,
-                token: None,
-            },
-            timeout_ms: 60_000,
-            validity_seconds: 600,
-            failure_text: String::new(),
-            messaging_service_sid: None,
-        }
+    fn route(weight: u8, canary: Option<&str>) -> Route {
+        let mut route = samples::route(&Account::new(1));
+        route["weight"] = weight.into();
+        route["canary"] = canary.map(|name| samples::revision(name, http())).into();
+        serde_json::from_value(route).unwrap()
     }
 
-    fn route(weight: u8, canary: Option<&str>) -> Route {
-        let (namespace, name, uid) = ("shop".to_owned(), "shop".to_owned(), "u-1".parse().unwrap());
-        Route {
-            channel: ChannelRef { namespace, name, uid },
-            account_sid: "AC0123456789abcdef0123456789abcdef".parse().unwrap(),
-            sender: "whatsapp:+31201234567".parse().unwrap(),
-            serving: 1,
-            weight: Weight::new(weight).unwrap(),
-            stable: revision("stable"),
-            canary: canary.map(revision),
-            retry_on_stable: true,
-            max_latency_ms: None,
-            webhook_urls: vec!["https://hooks.example.com/".to_owned()],
-            credentials: Credentials {
-                auth_token: SecretText::new("token"),
-                auth_token_secondary: None,
-                api_key: None,
-                signing_keys: Vec::new(),
-            },
-            limits: RouteLimits {
-                inbound_messages: 50,
-                inbound_window_ms: 60_000,
-                outbound_per_second: 80,
-                dedup_ms: 86_400_000,
-                patience_ms: 900_000,
-            },
-        }
+    fn http() -> Value {
+        json!({"http": {"url": "http://agent.example.com/"}})
     }
 
     fn conversation(number: u128) -> ConversationId {
@@ -102,8 +70,11 @@ mod tests {
     }
 
     fn on_canary(weight: u8, canary: &str, number: u128) -> bool {
-        let route = route(weight, Some(canary));
-        choose(key(), &route, &conversation(number), None).track == Track::Canary
+        is_canary(&route(weight, Some(canary)), number)
+    }
+
+    fn is_canary(route: &Route, number: u128) -> bool {
+        choose(key(), route, &conversation(number), None).track == Track::Canary
     }
 
     proptest! {
@@ -130,13 +101,17 @@ mod tests {
 
     #[test]
     fn ten_percent_are_between_nine_and_eleven_of_ten_thousand_conversations() {
-        let share = (0..10_000).filter(|number| on_canary(10, "r2", *number)).count();
+        let route = route(10, Some("r2"));
+        let share = (0..10_000).filter(|number| is_canary(&route, *number)).count();
         assert!((900..=1_100).contains(&share), "{share} of 10,000");
     }
 
     #[test]
     fn another_canary_draws_other_customers() {
-        let of = |canary| move |number: &u128| on_canary(10, canary, *number);
+        let of = |canary| {
+            let route = route(10, Some(canary));
+            move |number: &u128| is_canary(&route, *number)
+        };
         let both = (0..10_000).filter(of("r2")).filter(of("r3")).count();
         assert!(both < 200, "{both} of about 1,000 drawn twice, 100 are expected");
     }

@@ -176,8 +176,9 @@ mod tests {
 
     use k8s_openapi::ByteString;
     use kanarie_crds::route::STATE_KEY;
+    use kanarie_fakes::customer::Account;
+    use kanarie_fakes::samples;
     use kube::runtime::watcher::Event;
-    use serde_json::json;
 
     use super::*;
 
@@ -185,29 +186,13 @@ mod tests {
     const SENDER: &str = "whatsapp:+31201234567";
 
     fn bytes(serving: u64) -> Vec<u8> {
-        let route = json!({
-            "channel": {"namespace": "web", "name": "shop", "uid": "u-1"},
-            "accountSid": ACCOUNT,
-            "sender": SENDER,
-            "serving": serving,
-            "weight": 0,
-            "stable": {
-                "revision": "r1",
-                "agent": {"http": {"url": "http://agent.example.com/"}},
-                "timeoutMs": 60_000,
-                "validitySeconds": 600,
-                "failureText": "",
-            },
-            "retryOnStable": true,
-            "webhookUrls": ["https://hooks.example.com/"],
-            "credentials": {"authToken": "very-secret"},
-            "limits": {
-                "inboundMessages": 50,
-                "inboundWindowMs": 60_000,
-                "outboundPerSecond": 80,
-                "dedupMs": 86_400_000,
-            },
+        let mut route = samples::route(&Account {
+            sid: ACCOUNT.to_owned(),
+            token: "very-secret".to_owned(),
+            sender: SENDER.to_owned(),
+            webhook_url: "https://hooks.example.com/".to_owned(),
         });
+        route["serving"] = serving.into();
         route.to_string().into_bytes()
     }
 

@@ -5,10 +5,10 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::fmt::Write as _;
-use std::path::Path;
 
 use kanarie_crds::channel::WhatsAppChannel;
 use kanarie_fakes::golden;
+use kanarie_fakes::samples::manifests;
 use kanarie_tests::control_plane::ControlPlane;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
@@ -20,7 +20,7 @@ async fn every_bad_manifest_is_refused_with_its_sentence() {
     let raw = raw(plane, &namespace);
     // Created, not applied: the server's own merge would stop some before any rule is asked.
     let dry_run = PostParams { dry_run: true, ..PostParams::default() };
-    for (name, text) in manifests("tests/bad") {
+    for (name, text) in manifests("tests/bad").unwrap() {
         let comment = |key: &str| {
             let prefix = format!("# {key}: ");
             text.lines().find_map(|line| line.strip_prefix(&prefix)).map(ToOwned::to_owned)
@@ -37,7 +37,7 @@ async fn every_bad_manifest_is_refused_with_its_sentence() {
 #[tokio::test]
 async fn every_example_is_accepted_and_gets_the_defaults_of_the_types() {
     let (plane, namespace) = with_namespace("examples").await;
-    for (name, text) in manifests("examples") {
+    for (name, text) in manifests("examples").unwrap() {
         let written: WhatsAppChannel = serde_saphyr::from_str(&text).unwrap();
         let stored = plane.apply_yaml(&namespace, &text).await.unwrap().remove(0);
         let wanted = serde_json::to_value(written.spec).unwrap();
@@ -165,25 +165,11 @@ fn raw(plane: &ControlPlane, namespace: &str) -> Api<DynamicObject> {
 }
 
 fn minimal() -> Value {
-    let (_, text) = manifests("examples").into_iter().find(|(n, _)| n == "minimal.yaml").unwrap();
+    let (_, text) =
+        manifests("examples").unwrap().into_iter().find(|(n, _)| n == "minimal.yaml").unwrap();
     serde_saphyr::from_str(&text).unwrap()
 }
 
 fn dynamic(value: &Value) -> DynamicObject {
     serde_json::from_value(value.clone()).unwrap()
-}
-
-/// Name and text of every manifest in a folder of `crds`.
-fn manifests(folder: &str) -> Vec<(String, String)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crds").join(folder);
-    let mut found: Vec<(String, String)> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|item| item.unwrap().path())
-        .map(|path| {
-            let name = path.file_name().unwrap().to_string_lossy().into_owned();
-            (name, std::fs::read_to_string(path).unwrap())
-        })
-        .collect();
-    found.sort();
-    found
 }

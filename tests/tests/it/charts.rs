@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use kanarie_fakes::golden;
+use kanarie_fakes::samples::manifests;
 use kanarie_tests::control_plane::ControlPlane;
 use kanarie_tests::tools::{Tool, find};
 use kanarie_tests::yaml;
@@ -268,8 +269,7 @@ async fn the_api_server_accepts_every_object_and_every_pod_as_restricted() {
     }
     let bundle = fs::read_to_string(root().join("charts/install.yaml")).unwrap();
     yaml::dry_run(&client, "kanarie-system", &bundle).await.unwrap();
-    for example in fs::read_dir(root().join("crds/examples")).unwrap() {
-        let text = fs::read_to_string(example.unwrap().path()).unwrap();
+    for (_, text) in manifests("examples").unwrap() {
         yaml::dry_run(&client, "shop", &text).await.unwrap();
     }
 }

@@ -7,9 +7,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request};
 use http_body_util::BodyExt as _;
-use kanarie_crds::route::{
-    AgentRoute, ChannelRef, Credentials, RevisionRoute, Route, RouteLimits, SecretText, route_name,
-};
+use kanarie_crds::route::{Route, route_name};
+use kanarie_fakes::customer::Account;
+use kanarie_fakes::samples;
 use kanarie_fakes::signer::sign_body;
 use kanarie_gateway::callback::SegmentId;
 use kanarie_gateway::deliveries::Deliveries;
@@ -240,44 +240,11 @@ pub(crate) fn callback(sid: &str) -> String {
 }
 
 pub(crate) fn route() -> Route {
-    Route {
-        channel: ChannelRef {
-            namespace: "shop".to_owned(),
-            name: "whatsapp".to_owned(),
-            uid: "uid-1".parse().unwrap(),
-        },
-        account_sid: ACCOUNT.parse().unwrap(),
-        sender: SENDER.parse().unwrap(),
-        serving: 1,
-        weight: kanarie_words::weight::Weight::ZERO,
-        stable: RevisionRoute {
-            revision: "r1".parse().unwrap(),
-            agent: AgentRoute::Http {
-                url: "http://agent.example".to_owned(),
-                service_ref: None,
-                token: None,
-            },
-            timeout_ms: 60_000,
-            validity_seconds: 600,
-            failure_text: String::new(),
-            messaging_service_sid: None,
-        },
-        canary: None,
-        retry_on_stable: true,
-        max_latency_ms: None,
-        webhook_urls: vec![url(MESSAGES)],
-        credentials: Credentials {
-            auth_token: SecretText::new(TOKEN),
-            auth_token_secondary: None,
-            api_key: None,
-            signing_keys: Vec::new(),
-        },
-        limits: RouteLimits {
-            inbound_messages: 50,
-            inbound_window_ms: 60_000,
-            outbound_per_second: 80,
-            dedup_ms: 86_400_000,
-            patience_ms: 900_000,
-        },
-    }
+    let account = Account {
+        sid: ACCOUNT.to_owned(),
+        token: TOKEN.to_owned(),
+        sender: SENDER.to_owned(),
+        webhook_url: url(MESSAGES),
+    };
+    serde_json::from_value(samples::route(&account)).unwrap()
 }

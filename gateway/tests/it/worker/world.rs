@@ -9,9 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::Router;
-use kanarie_crds::route::{
-    AgentRoute, ChannelRef, Credentials, RevisionRoute, Route, RouteLimits, SecretText, route_name,
-};
+use kanarie_crds::route::{AgentRoute, ChannelRef, RevisionRoute, Route, SecretText, route_name};
+use kanarie_fakes::customer::Account;
+use kanarie_fakes::samples;
 use kanarie_gateway::callback::SegmentId;
 use kanarie_gateway::cut::Cuts;
 use kanarie_gateway::deliveries::Deliveries;
@@ -385,35 +385,14 @@ pub(crate) fn admission(uid: &str, customer: u8, sid: &str, envelope: String) ->
 
 /// A route to one stable agent.
 pub(crate) fn route(stable: AgentRoute) -> Route {
-    Route {
-        channel: ChannelRef {
-            namespace: "shop".into(),
-            name: "cars".into(),
-            uid: UID.parse().unwrap(),
-        },
-        account_sid: "AC1".parse().unwrap(),
-        sender: SENDER.parse().unwrap(),
-        serving: 7,
-        weight: Weight::ZERO,
-        stable: revision("one", stable),
-        canary: None,
-        retry_on_stable: true,
-        max_latency_ms: None,
-        webhook_urls: vec!["https://wa.example.com/webhooks/twilio/whatsapp".to_owned()],
-        credentials: Credentials {
-            auth_token: SecretText::new("token"),
-            auth_token_secondary: None,
-            api_key: None,
-            signing_keys: Vec::new(),
-        },
-        limits: RouteLimits {
-            inbound_messages: 50,
-            inbound_window_ms: 60_000,
-            outbound_per_second: 80,
-            dedup_ms: 86_400_000,
-            patience_ms: 900_000,
-        },
-    }
+    let account = Account {
+        sid: "AC1".to_owned(),
+        token: "token".to_owned(),
+        sender: SENDER.to_owned(),
+        webhook_url: "https://wa.example.com/webhooks/twilio/whatsapp".to_owned(),
+    };
+    let sample = serde_json::from_value(samples::route(&account)).unwrap();
+    Route { serving: 7, stable: revision("one", stable), ..sample }
 }
 
 /// A route with every conversation on a canary.
@@ -422,14 +401,8 @@ pub(crate) fn canary_route(stable: AgentRoute, canary: AgentRoute) -> Route {
 }
 
 pub(crate) fn revision(name: &str, agent: AgentRoute) -> RevisionRoute {
-    RevisionRoute {
-        revision: name.parse().unwrap(),
-        agent,
-        timeout_ms: 3_000,
-        validity_seconds: 600,
-        failure_text: String::new(),
-        messaging_service_sid: None,
-    }
+    let agent = serde_json::to_value(agent).unwrap();
+    serde_json::from_value(samples::revision(name, agent)).unwrap()
 }
 
 pub(crate) fn http(url: &str) -> AgentRoute {

@@ -22,6 +22,7 @@ use kanarie_crds::route::{
 };
 use kanarie_fakes::customer::Account;
 use kanarie_fakes::process;
+use kanarie_fakes::samples;
 use kanarie_fakes::server::{Server, loopback};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -91,20 +92,12 @@ async fn list(
 
 fn secret(account: &Account, agent: &str) -> Result<Value> {
     let uid = uid(account);
-    let route = json!({
-        "channel": {"namespace": "bench", "name": "shop", "uid": uid},
-        "accountSid": account.sid, "sender": account.sender, "serving": 1, "weight": 0,
-        "stable": {
-            "revision": "shop-5f7d8c9b6d", "agent": {"http": {"url": agent}}, "timeoutMs": 120_000,
-            "validitySeconds": 14_400, "failureText": "",
-        },
-        "retryOnStable": true, "webhookUrls": [account.webhook_url],
-        "credentials": {"authToken": account.token},
-        "limits": {
-            "inboundMessages": 1_000, "inboundWindowMs": 60_000, "outboundPerSecond": 1_000,
-            "dedupMs": 86_400_000, "patienceMs": 900_000,
-        },
-    });
+    let mut route = samples::route(account);
+    route["channel"] = json!({"namespace": "bench", "name": "shop", "uid": uid});
+    route["stable"] = samples::revision("shop-5f7d8c9b6d", json!({"http": {"url": agent}}));
+    route["stable"]["timeoutMs"] = 120_000.into();
+    route["limits"]["inboundMessages"] = 1_000.into();
+    route["limits"]["outboundPerSecond"] = 1_000.into();
     let memory = json!({"schema": 1, "filler": "x".repeat(MEMORY_BYTES)});
     let name = route_name(&account.sid.parse()?, &account.sender.parse()?);
     Ok(json!({
