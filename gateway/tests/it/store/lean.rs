@@ -1,4 +1,4 @@
-//! What a message and a claim cost the server, in commands that the scripts call.
+//! What a message, a claim and an extension cost the server, in commands that the scripts call.
 
 use kanarie_queue::admit::{Admission, Admit};
 use kanarie_queue::claim::Claimed;
@@ -8,7 +8,7 @@ use kanarie_queue::lease::{Lease, Owned};
 use kanarie_queue::send::{CommitReply, Committed};
 use redis::cmd;
 
-use crate::store::stage::{Stage, id, intent, lease_of, message, new_lease};
+use crate::store::stage::{LEASE_MS, Stage, id, intent, lease_of, message, new_lease};
 
 /// Commands inside scripts since the count began anew; the count begins anew.
 async fn commands(stage: &Stage) -> u64 {
@@ -60,6 +60,18 @@ async fn a_message_costs_the_server_less_than_fifty_commands() {
     let [admitted, committed, finished] = trips(&stage, "SM2").await;
     let whole = admitted + committed + finished;
     assert!(whole < 50, "{admitted} + {committed} + {finished}");
+}
+
+#[tokio::test]
+async fn an_extension_writes_the_end_of_the_lease_and_no_row() {
+    let stage = Stage::redis().await;
+    let leases: Vec<Lease> =
+        [stage.lease(1, "SM1", "a").await, stage.lease(2, "SM2", "b").await].into();
+    commands(&stage).await;
+    assert_eq!(stage.extend(&leases, LEASE_MS).await, []);
+    // What the shard knows and its time, and for each lease its row and its end, read, and the new end.
+    let cost = commands(&stage).await;
+    assert!(cost <= 2 + 3 * leases.len() as u64, "{cost}");
 }
 
 #[tokio::test]

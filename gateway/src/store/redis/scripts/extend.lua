@@ -9,8 +9,11 @@ for at = 3, #ARGV, 2 do
   local row = owned(conversation, ARGV[at + 1])
   if row then
     redis.call("ZADD", LSE, now + lease_ms, conversation)
-    row.lease_ms = lease_ms
-    keep(conversation, row)
+    changed()
+    if row.lease_ms ~= lease_ms then
+      row.lease_ms = lease_ms
+      keep(conversation, row)
+    end
   else
     lost[#lost + 1] = conversation
   end
