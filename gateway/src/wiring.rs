@@ -381,13 +381,20 @@ fn replica(host: Option<&str>) -> ReplicaName {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
-    use tokio::sync::watch;
+    use std::io;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
-    use super::bind;
+    use clap::Parser as _;
+    use kanarie_queue::admit::Admit;
+    use kanarie_words::ids::ConversationId;
+    use redb::StorageBackend;
+    use redb::backends::InMemoryBackend;
+    use tempfile::TempDir;
+    use tokio::time::timeout;
+
+    use super::*;
     use crate::config::{Flags, config};
     use crate::routes::Source;
-    use crate::stop::Signals;
 
     #[derive(clap::Parser)]
     struct Line {
@@ -395,8 +402,7 @@ mod tests {
         flags: Flags,
     }
 
-    #[tokio::test]
-    async fn a_gateway_whose_route_watch_ends_does_not_live_on() {
+    async fn bound() -> (Gateway, TempDir) {
         // Another test may have chosen it already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().unwrap();
@@ -414,12 +420,74 @@ mod tests {
             Some(value.to_owned())
         };
         let config = config(&Line::parse_from(line).flags, &variable).unwrap();
-        let mut gateway = bind(config).await.unwrap();
+        (bind(config).await.unwrap(), folder)
+    }
+
+    /// A disk whose syncs fail once it is told to.
+    #[derive(Debug)]
+    struct Disk {
+        memory: InMemoryBackend,
+        fails: Arc<AtomicBool>,
+    }
+
+    impl StorageBackend for Disk {
+        fn len(&self) -> io::Result<u64> {
+            self.memory.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.memory.read(offset, out)
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.memory.set_len(len)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            let fails = self.fails.load(Ordering::SeqCst);
+            if fails { Err(io::Error::other("the sync failed")) } else { self.memory.sync_data() }
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.memory.write(offset, data)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_gateway_whose_route_watch_ends_does_not_live_on() {
+        let (mut gateway, _folder) = bound().await;
         // A watch without a client ends at once.
         gateway.config.source = Source::Namespace("routes".to_owned());
         let (stop, hurry) = (watch::Sender::new(false), watch::Sender::new(false));
         let signals = Signals { stop: stop.subscribe(), hurry: hurry.subscribe() };
         let ended = gateway.run(signals).await.unwrap_err().to_string();
         assert!(ended.contains("\"routes\" ended by itself"), "{ended}");
+    }
+
+    #[tokio::test]
+    async fn a_gateway_whose_disk_failed_does_not_live_on() {
+        let (gateway, _folder) = bound().await;
+        let fails = Arc::new(AtomicBool::new(false));
+        let told = Arc::clone(&fails);
+        let disk = move || Disk { memory: InMemoryBackend::new(), fails: Arc::clone(&told) };
+        let store = Arc::new(Store::Embedded(EmbeddedStore::over(disk, system_clock()).unwrap()));
+        fails.store(true, Ordering::SeqCst);
+        let message = Admit {
+            channel: "uid-1".parse().unwrap(),
+            dedup_key: "AC1:SM1".parse().unwrap(),
+            conversation: ConversationId::from_bytes([0; 16]),
+            envelope: "{}".to_owned(),
+            limit: 50,
+            window_ms: 60_000,
+            dedup_ms: 300_000,
+            lease: None,
+        };
+        assert!(store.run(message).await.is_err(), "nothing is told that may not be there");
+        let (stop, hurry) = (watch::Sender::new(false), watch::Sender::new(false));
+        let signals = Signals { stop: stop.subscribe(), hurry: hurry.subscribe() };
+        let ended = gateway.supervise(Shared::over(store, None), signals);
+        let ended = timeout(Duration::from_secs(60), ended).await.expect("it ends by itself");
+        let ended = ended.unwrap_err().to_string();
+        assert!(ended.contains("\"disk of the store\" ended by itself"), "{ended}");
     }
 }

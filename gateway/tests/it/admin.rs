@@ -7,10 +7,14 @@ mod port;
 
 use kanarie_crds::control::CustomerCount;
 use kanarie_crds::route::SecretText;
+use kanarie_fakes::redis_server::RedisServer;
 use kanarie_gateway::admin::control;
 use kanarie_gateway::ends::{self, MessageEnd};
 use kanarie_gateway::heartbeat::STALE_AFTER;
 use kanarie_gateway::loads::Bounds;
+use kanarie_gateway::store::Store;
+use kanarie_gateway::store::redis::promise::Durability;
+use kanarie_gateway::store::redis::{RedisStore, Settings};
 use kanarie_queue::dead::Load;
 use kanarie_queue::deliveries::NoteDeliveries;
 use kanarie_queue::delivery::{Delivery, SegmentReport};
@@ -46,6 +50,20 @@ async fn a_gateway_that_lacks_nothing_is_ready_until_it_is_told_to_stop() {
     let stopping = (503, "not ready: it is stopping\n".to_owned());
     assert_eq!(port.get("/readyz", None).await, stopping);
     assert_eq!(port.get("/livez", None).await.0, 200);
+}
+
+#[tokio::test]
+async fn a_gateway_whose_store_may_lose_messages_is_ready_and_says_so() {
+    let server = RedisServer::start_with(&["--appendonly", "no"]).await.unwrap();
+    let settings = Settings { durability: Durability::Relaxed, ..Settings::default() };
+    let store = RedisStore::open(&server.url(), settings).await.unwrap();
+    let port = Port::over(Store::Redis(store));
+    let _alive = port.complete().await;
+    let (status, body) = port.get("/readyz", None).await;
+    assert_eq!(status, 200, "{body}");
+    assert!(body.starts_with("ready\n") && body.contains("appendonly no"), "{body}");
+    let (_, metrics) = port.get("/metrics", None).await;
+    assert!(metrics.contains("\nkanarie_store_durable 0\n"), "{metrics}");
 }
 
 #[tokio::test]

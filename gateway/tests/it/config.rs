@@ -8,6 +8,7 @@ use clap::Parser;
 use kanarie_gateway::config::{Config, Flags, StoreChoice, config};
 use kanarie_gateway::loads::Bounds;
 use kanarie_gateway::routes::Source;
+use kanarie_gateway::store::redis::promise::Durability;
 
 #[derive(Parser)]
 struct Line {
@@ -58,6 +59,7 @@ fn every_problem_is_told_at_once_and_by_name() {
         "--idle-seconds=0",
         "--store=mysql:hush-hush",
         "--store-durability=hush-hush",
+        "--store-memory=8Mi",
         "--turns=many",
         "--channel-messages=0",
         "--channel-bytes=64MB",
@@ -74,6 +76,7 @@ fn every_problem_is_told_at_once_and_by_name() {
         "KANARIE_IDLE_SECONDS",
         "KANARIE_STORE",
         "KANARIE_STORE_DURABILITY",
+        "KANARIE_STORE_MEMORY",
         "KANARIE_TURNS",
         "KANARIE_CHANNEL_MESSAGES",
         "KANARIE_CHANNEL_BYTES",
@@ -99,6 +102,26 @@ fn a_replica_has_two_thousand_turns_and_a_channel_bounds_of_its_own() {
     let config = read(&flags, &CHANNEL).unwrap();
     let bounds = Bounds { messages: 7, bytes: 3_072, dead_letters: 10_000 };
     assert_eq!((config.turns, config.bounds), (0, bounds));
+}
+
+#[test]
+fn a_store_may_take_its_memory_and_lose_nothing_unless_it_is_said_otherwise() {
+    let plain = read(&[], &CHANNEL).unwrap();
+    assert_eq!((plain.store_memory, plain.durability), (256 << 20, Durability::Strict));
+    let flags = ["--store-memory=64Mi", "--store-durability=relaxed"];
+    let config = read(&flags, &CHANNEL).unwrap();
+    assert_eq!((config.store_memory, config.durability), (64 << 20, Durability::Relaxed));
+}
+
+#[test]
+fn urls_of_agents_lead_to_private_addresses_only_where_that_is_allowed() {
+    let private = "10.0.0.1".parse().unwrap();
+    for (policy, permitted) in [("allow", true), ("deny", false)] {
+        let config = read(&["--agent-private", policy], &CHANNEL).unwrap();
+        assert_eq!(config.agent_allow.permits(private), permitted, "{policy}");
+    }
+    let named = ["--agent-private=deny", "--agent-allow=10.0.0.0/24"];
+    assert!(read(&named, &CHANNEL).unwrap().agent_allow.permits(private));
 }
 
 #[test]

@@ -12,6 +12,8 @@ use kanarie_fakes::signer;
 use kanarie_tests::product::Program;
 use kanarie_tests::stage::Stage;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -170,6 +172,21 @@ async fn a_body_over_the_cap_is_413_and_nothing_of_it_is_kept() {
     let form = stage.account.text(&message_sid(), &customer(1), &"x".repeat(300 * 1024));
     let answer = stage.account.post(&stage.client, &gateway.authority(), &form).await.unwrap();
     assert_eq!(answer.status, 413);
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_after_the_time_that_the_flag_says() {
+    let stage = Stage::new().await.unwrap();
+    let mut options = stage.options(None);
+    options.arguments = vec!["--idle-seconds=1".to_owned()];
+    let gateway = Program::gateway(&options).await.unwrap();
+    let mut client = TcpStream::connect(gateway.authority()).await.unwrap();
+    client.write_all(b"GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    let mut told = String::new();
+    // Without the flag that takes ten minutes.
+    let closed = tokio::time::timeout(Duration::from_secs(60), client.read_to_string(&mut told));
+    closed.await.unwrap().unwrap();
+    assert!(told.starts_with("HTTP/1.1 200"), "{told}");
 }
 
 #[tokio::test]

@@ -60,6 +60,12 @@ async fn redis_stops_and_starts_under_load_and_nothing_accepted_is_lost() {
     assert_eq!(unanswered(&stage, &answers), Vec::<String>::new());
     assert_eq!(stage.twilio.sent_twice(), []);
     assert_eq!(stage.twilio.out_of_order(), []);
+    // Hundreds of webhooks were refused meanwhile, and each claimer and turn asked in vain.
+    let log = gateway.log();
+    let told = |text: &str| log.lines().filter(|line| line.contains(text)).count();
+    assert_eq!(told("the store gives no answers"), 1, "{log}");
+    let lines = log.lines().filter(|line| line.contains("WARN") || line.contains("ERROR")).count();
+    assert!(lines < 20, "{lines} lines:\n{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

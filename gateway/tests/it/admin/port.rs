@@ -1,4 +1,4 @@
-//! The admin port of a gateway that has a store in memory and nothing else.
+//! The admin port of a gateway that has a store, in memory if nobody says another, and nothing else.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -49,8 +49,11 @@ pub(crate) struct Port {
 
 impl Port {
     pub(crate) fn new() -> Self {
-        let store = EmbeddedStore::in_memory(Arc::new(|| 50_000)).unwrap();
-        let store: SharedStore = Arc::new(Store::Embedded(store));
+        Self::over(Store::Embedded(EmbeddedStore::in_memory(Arc::new(|| 50_000)).unwrap()))
+    }
+
+    pub(crate) fn over(store: Store) -> Self {
+        let store: SharedStore = Arc::new(store);
         let (routes, key) = (Arc::new(RouteTable::default()), LearnedKey::default());
         let (pulse, claimers) = (Pulse::default(), Living::default());
         let full = FullChannels::default();
