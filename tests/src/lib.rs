@@ -10,6 +10,7 @@ pub mod graph;
 pub mod hand;
 pub mod langgraph;
 pub mod manifest;
+pub mod memory;
 pub mod product;
 pub mod roles;
 pub mod stage;

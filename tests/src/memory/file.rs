@@ -1,6 +1,7 @@
 //! Files of the embedded store with many rows, as the gateway would have written them.
 //!
-//! Takes counts, writes rows through the database; those of messages are made by the machine itself.
+//! Takes counts, writes rows through the database; those of messages are made by the machine itself. All
+//! are of the account that [`crate::memory::account`] gives.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -21,7 +22,10 @@ const DAY: u64 = 86_400_000;
 const BATCH: u64 = 250_000;
 
 /// Adds SIDs with these numbers, admitted one after another within the last twenty hours.
-pub(crate) fn write_sids(directory: &Path, numbers: Range<u64>) -> Result<()> {
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_sids(directory: &Path, numbers: Range<u64>) -> Result<()> {
     let (database, now) = (open(directory)?, now()?);
     let mut from = numbers.start;
     while from < numbers.end {
@@ -30,28 +34,53 @@ pub(crate) fn write_sids(directory: &Path, numbers: Range<u64>) -> Result<()> {
             (from..to).map(|number| sid_row(number, now)).collect();
         // As neighbours they fill the pages of the file.
         rows.sort_unstable();
-        let transaction = database.begin_write()?;
-        {
-            let mut table = transaction.open_table(ROWS)?;
-            for (name, until) in &rows {
-                table.insert(name.as_str(), until.as_bytes())?;
-            }
-        }
-        transaction.commit()?;
+        insert(&database, &rows)?;
         from = to;
     }
     Ok(database.close()?)
 }
 
-fn sid_row(number: u64, now: u64) -> (String, String) {
-    let digits = digits(number);
-    let age = (number % 72_000) * 1_000;
-    let name = format!("{:02}:dd:AC{:032x}:SM{digits}", number % 32, 1);
-    (name, (now + DAY - age).to_string())
+/// Adds SIDs that were admitted so many seconds ago, in every shard: whoever writes with one meets it.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_known<'a>(
+    directory: &Path,
+    sids: impl Iterator<Item = &'a str>,
+    age_seconds: u64,
+) -> Result<()> {
+    let (database, until) = (open(directory)?, now()? + DAY - age_seconds * 1_000);
+    let everywhere = sids.flat_map(|sid| (0..32).map(move |shard| row_name(shard, sid)));
+    let rows: Vec<_> = everywhere.map(|name| (name, until.to_string())).collect();
+    insert(&database, &rows)?;
+    Ok(database.close()?)
 }
 
-/// Writes messages that wait, each of a customer of its own, a third of a kilobyte long.
-pub(crate) fn write_waiting(directory: &Path, count: u64) -> Result<()> {
+fn insert(database: &Database, rows: &[(String, String)]) -> Result<()> {
+    let transaction = database.begin_write()?;
+    {
+        let mut table = transaction.open_table(ROWS)?;
+        for (name, until) in rows {
+            table.insert(name.as_str(), until.as_bytes())?;
+        }
+    }
+    Ok(transaction.commit()?)
+}
+
+fn sid_row(number: u64, now: u64) -> (String, String) {
+    let age = (number % 72_000) * 1_000;
+    (row_name(number % 32, &format!("SM{}", digits(number))), (now + DAY - age).to_string())
+}
+
+fn row_name(shard: u64, sid: &str) -> String {
+    format!("{shard:02}:dd:AC{:032x}:{sid}", 1)
+}
+
+/// Adds messages that wait, each of a customer of its own, a third of a kilobyte long.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write_waiting(directory: &Path, count: u64) -> Result<()> {
     let (database, now) = (open(directory)?, now()?);
     let mut queue = Queue::load([])?;
     let epochs = (0..32).filter_map(|shard| Epoch::parse(&format!("epoch-{shard}")).ok());
@@ -79,7 +108,8 @@ fn message(number: u64) -> Result<Admit> {
     id.copy_from_slice(&hash[..16]);
     Ok(Admit {
         channel: "6f1c2a9e-0f00-4000-8000-0000000000a1".parse()?,
-        dedup_key: format!("AC{:032x}:SM{}", 1, digits(number)).parse()?,
+        // None of those that `write_sids` writes.
+        dedup_key: format!("AC{:032x}:SM{}", 1, digits(u64::MAX - number)).parse()?,
         conversation: ConversationId::from_bytes(id),
         envelope: "x".repeat(340),
         limit: 50,
