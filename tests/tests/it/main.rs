@@ -16,6 +16,7 @@ mod deliveries;
 mod fakes;
 mod inbound;
 mod langgraph;
+mod memory;
 mod neighbours;
 mod operator;
 mod outage;
