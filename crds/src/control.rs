@@ -1,17 +1,21 @@
 //! `GET /control/v1/state`: what the gateways tell the operator.
 //!
 //! Any replica answers for all of them, from the store. Without a query the answer is the summary
-//! with exceptions only; `?channels=UID,UID` adds the details of those channels. Pure types. A
-//! gateway and an operator of neighbouring versions understand each other: what one of them does
+//! with exceptions only; `?channels=UID,UID` adds the details of those channels, and
+//! `&wait=SECONDS&known=DIGEST` lets the answer wait until it says something urgent that the asker does
+//! not know. Pure types. A gateway and an operator of neighbouring versions understand each other: what one of them does
 //! not know yet never spoils the rest of an answer.
 
 use kanarie_words::class::Class;
-use kanarie_words::ids::{ChannelUid, EpochDigest, ReplicaName, RouteHash};
+use kanarie_words::ids::{ChannelUid, EpochDigest, ReplicaName, RouteHash, UrgentDigest};
 use kanarie_words::track::Track;
 use serde::{Deserialize, Serialize};
 
 /// Most channels that one request may name.
 pub const MAX_CHANNELS_PER_REQUEST: usize = 200;
+
+/// Longest that an answer waits, in seconds.
+pub const MAX_WAIT_SECONDS: u64 = 30;
 
 /// The answer.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -33,6 +37,10 @@ pub struct ControlState {
     pub undelivered: Option<Vec<ChannelUndelivered>>,
     /// The channels that the query named and that some replica knows.
     pub channels: Vec<ChannelState>,
+    /// Digest over what nobody should wait for: failures, rescues, acknowledgements, live replicas and
+    /// lost counts. Only in an answer to a question that may wait; the next such question gives it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<UrgentDigest>,
 }
 
 /// A live replica.

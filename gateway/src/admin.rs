@@ -11,7 +11,9 @@ pub mod letters;
 mod query;
 mod replay;
 pub mod shared;
+pub mod state;
 pub mod told;
+mod waiting;
 mod walk;
 
 use std::sync::Arc;

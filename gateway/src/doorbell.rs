@@ -2,13 +2,16 @@
 //!
 //! Takes the shard of a message that was just admitted, wakes the claimer of that shard. A ring
 //! that nobody waits for is kept, one per shard; a ring that is lost costs one sweep. Keeps as well
-//! to which shards other replicas are to be called, because none here can go. Never says what there is
-//! to claim.
+//! to which shards other replicas are to be called, because none here can go, and the news that others
+//! are to be told. Never says what there is to claim.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use kanarie_words::ids::SHARDS;
+use kanarie_words::ids::{ChannelUid, SHARDS};
 use tokio::sync::Notify;
+
+use crate::news::News;
+use crate::store::hail::Hail;
 
 /// One bell per shard.
 #[derive(Debug)]
@@ -17,12 +20,13 @@ pub struct Doorbell {
     /// A bit a shard.
     calls: AtomicU32,
     called: Notify,
+    news: News,
 }
 
 impl Default for Doorbell {
     fn default() -> Self {
         let bells = (0..SHARDS).map(|_| Notify::new()).collect();
-        Self { bells, calls: AtomicU32::new(0), called: Notify::new() }
+        Self { bells, calls: AtomicU32::new(0), called: Notify::new(), news: News::default() }
     }
 }
 
@@ -49,24 +53,45 @@ impl Doorbell {
         self.called.notify_one();
     }
 
-    /// Waits until others are to be called; gives the shards, a bit each.
-    pub async fn called(&self) -> u32 {
+    /// Something urgent was counted for this channel: for whoever waits for its counts, here or at another
+    /// replica.
+    pub fn counted(&self, channel: &ChannelUid) {
+        self.news.counted(channel);
+        self.called.notify_one();
+    }
+
+    /// What was counted here and elsewhere.
+    pub fn news(&self) -> &News {
+        &self.news
+    }
+
+    /// Waits until others are to be called; gives what to call.
+    pub async fn called(&self) -> Vec<Hail> {
         loop {
-            let shards = self.take_calls();
-            if shards != 0 {
-                return shards;
+            let calls = self.take_calls();
+            if !calls.is_empty() {
+                return calls;
             }
             self.called.notified().await;
         }
     }
 
-    /// The shards to which others are to be called now, a bit each.
-    pub fn take_calls(&self) -> u32 {
-        self.calls.swap(0, Ordering::Relaxed)
+    /// What others are to be called now.
+    pub fn take_calls(&self) -> Vec<Hail> {
+        let shards = self.calls.swap(0, Ordering::Relaxed);
+        let ready = (shards != 0).then_some(Hail::Shards(shards));
+        ready.into_iter().chain(self.news.take_untold().map(Hail::Counted)).collect()
     }
 
-    /// Wakes the claimers of these shards, a bit each: another replica calls.
-    pub fn ring_all(&self, shards: u32) {
+    /// Takes the call of another replica.
+    pub fn hear(&self, hail: Hail) {
+        match hail {
+            Hail::Shards(shards) => self.ring_all(shards),
+            Hail::Counted(channels) => self.news.hear(channels),
+        }
+    }
+
+    fn ring_all(&self, shards: u32) {
         (0..SHARDS)
             .filter(|shard| shards & (1 << u32::from(*shard)) != 0)
             .for_each(|s| self.ring(s));
@@ -78,6 +103,7 @@ mod tests {
     use futures::FutureExt as _;
 
     use super::Doorbell;
+    use crate::store::hail::Hail;
 
     #[test]
     fn others_are_called_once_to_all_shards_that_wait_for_it() {
@@ -85,17 +111,29 @@ mod tests {
         assert_eq!(doorbell.called().now_or_never(), None);
         [3, 31, 3].into_iter().for_each(|shard| doorbell.call_others(shard));
         let called = doorbell.called().now_or_never();
-        assert_eq!(called, Some(1 << 3 | 1 << 31));
+        assert_eq!(called, Some(vec![Hail::Shards(1 << 3 | 1 << 31)]));
         doorbell.call_again(1 << 3);
         doorbell.call_others(4);
-        assert_eq!(doorbell.called().now_or_never(), Some(1 << 3 | 1 << 4));
+        let called = doorbell.called().now_or_never();
+        assert_eq!(called, Some(vec![Hail::Shards(1 << 3 | 1 << 4)]));
+        assert_eq!(doorbell.called().now_or_never(), None);
+    }
+
+    #[test]
+    fn others_are_told_what_was_counted_here_and_nothing_that_they_told() {
+        let doorbell = Doorbell::default();
+        doorbell.call_others(3);
+        doorbell.counted(&"u".parse().unwrap());
+        doorbell.hear(Hail::Counted(vec!["v".parse().unwrap()]));
+        let counted = Hail::Counted(vec!["u".parse().unwrap()]);
+        assert_eq!(doorbell.called().now_or_never(), Some(vec![Hail::Shards(1 << 3), counted]));
         assert_eq!(doorbell.called().now_or_never(), None);
     }
 
     #[test]
     fn a_call_of_another_replica_rings_for_its_shards_and_no_other() {
         let doorbell = Doorbell::default();
-        doorbell.ring_all(1 | 1 << 31);
+        doorbell.hear(Hail::Shards(1 | 1 << 31));
         let rung: Vec<u8> =
             (0..32).filter(|shard| doorbell.rung(*shard).now_or_never().is_some()).collect();
         assert_eq!(rung, [0, 31]);

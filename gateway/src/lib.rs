@@ -46,6 +46,7 @@ pub mod levels;
 pub mod loading;
 pub mod loads;
 pub mod log;
+pub mod news;
 pub mod outbound;
 pub mod random;
 mod recent;

@@ -7,6 +7,7 @@
 pub mod embedded;
 pub mod error;
 pub mod fleet;
+pub mod hail;
 pub mod outage;
 pub mod redis;
 
@@ -20,6 +21,7 @@ use crate::events::{Event, emit};
 use crate::store::embedded::EmbeddedStore;
 use crate::store::error::StoreError;
 use crate::store::fleet::{Acknowledgement, Heard, Heartbeat, ReplicaState};
+use crate::store::hail::Hail;
 use crate::store::outage::{OutageChange, Outages};
 use crate::store::redis::RedisStore;
 use crate::store::redis::call::Scripted;
@@ -135,20 +137,20 @@ impl Store {
         }
     }
 
-    /// Calls the other replicas to these shards, a bit each.
+    /// Calls to the other replicas.
     ///
     /// # Errors
     /// As [`Store::run`].
-    pub async fn call(&self, shards: u32) -> Result<(), StoreError> {
+    pub async fn call(&self, hail: &Hail) -> Result<(), StoreError> {
         match self {
-            Self::Redis(store) => store.call(shards).await,
+            Self::Redis(store) => store.call(hail).await,
             Self::Embedded(_) => Ok(()),
         }
     }
 
-    /// For ever: gives the shards that other replicas call to, a bit each. After a time in which calls
-    /// may have been lost it gives all.
-    pub async fn answer(&self, ring: impl Fn(u32) + Send) {
+    /// For ever: gives what other replicas call. After a time in which calls may have been lost it calls
+    /// to everything.
+    pub async fn answer(&self, ring: impl Fn(Hail) + Send) {
         match self {
             Self::Redis(store) => store.answer(ring).await,
             Self::Embedded(_) => std::future::pending().await,

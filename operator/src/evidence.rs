@@ -385,6 +385,7 @@ mod tests {
             unsynced: Vec::new(),
             dead_letters: Vec::new(),
             undelivered: Some(Vec::new()),
+            digest: None,
         }
     }
 

@@ -372,6 +372,7 @@ async fn state(
         dead_letters: script.dead_letters,
         undelivered: Some(script.undelivered),
         channels,
+        digest: None,
     }))
 }
 

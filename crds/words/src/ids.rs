@@ -173,6 +173,10 @@ id_of_bytes!(
     EpochDigest, "a digest of epochs", 32
 );
 id_of_bytes!(
+    /// Digest over what is urgent in an answer to the operator: another one is worth an answer.
+    UrgentDigest, "a digest of what is urgent", 16
+);
+id_of_bytes!(
     /// Hash of a route's bytes, or of all that a replica obeys.
     RouteHash, "a hash of a route", 16
 );

@@ -156,6 +156,14 @@ impl Counters {
 }
 
 impl Outcome {
+    /// Whether it is worth telling at once: everything but a success of a first attempt.
+    pub fn is_urgent(&self) -> bool {
+        match self {
+            Self::First(evidence) => evidence.class.is_failure(),
+            Self::Rescued { .. } => true,
+        }
+    }
+
     /// The field that it is counted under.
     pub fn field(&self) -> String {
         match self {

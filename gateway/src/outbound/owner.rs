@@ -81,8 +81,11 @@ impl Owner<'_> {
         mark: Option<AttemptId>,
     ) -> Result<(CommittedReply, bool), End> {
         let (lease, is_marked) = (self.lease(), mark.is_some());
+        let is_urgent = outcome.as_ref().is_some_and(Outcome::is_urgent);
         let commit = CommitReply { lease, intent: intent.clone(), outcome, memo, mark };
-        match self.insist(commit).await? {
+        let committed = self.insist(commit).await?;
+        self.tell(is_urgent);
+        match committed {
             Committed::Done => Ok((CommittedReply::from_store(intent), is_marked)),
             Committed::Exists(standing) => Ok((CommittedReply::from_store(*standing), false)),
             Committed::Stale => Err(End::Lost),
@@ -100,7 +103,10 @@ impl Owner<'_> {
         evidence: Option<Evidence>,
         failed_on: Option<RevisionName>,
     ) -> Result<(), End> {
-        owned(self.insist(EndAttempt { lease: self.lease(), evidence, failed_on }).await?)
+        let is_urgent = evidence.as_ref().is_some_and(|evidence| evidence.class.is_failure());
+        let ended = self.insist(EndAttempt { lease: self.lease(), evidence, failed_on }).await?;
+        self.tell(is_urgent);
+        owned(ended)
     }
 
     /// Books one send of `sender`: here when no other replica sends, else with the store.
@@ -145,7 +151,10 @@ impl Owner<'_> {
 
     /// Takes the head off, its work done.
     pub(crate) async fn complete(&self, outcome: Option<Outcome>) -> Result<(), End> {
-        self.leave(Complete { lease: self.last_lease(), outcome }).await
+        let is_urgent = outcome.as_ref().is_some_and(Outcome::is_urgent);
+        self.leave(Complete { lease: self.last_lease(), outcome }).await?;
+        self.tell(is_urgent);
+        Ok(())
     }
 
     /// Puts the head back.
@@ -230,6 +239,13 @@ impl Owner<'_> {
     /// and a whole channel may wait for somebody's hand.
     pub(crate) fn rarely(&self, pause: Duration) -> Duration {
         rarely(pause, self.age())
+    }
+
+    /// Tells whoever waits for the counts of the channel, unless what was counted may wait.
+    fn tell(&self, is_urgent: bool) {
+        if is_urgent {
+            self.worker.ctx.doorbell.counted(&self.claim.channel);
+        }
     }
 
     fn lease(&self) -> Lease {

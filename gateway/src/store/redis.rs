@@ -27,6 +27,7 @@ use kanarie_words::ids::{ChannelUid, ReplicaName, StoreKey};
 
 use crate::store::error::StoreError;
 use crate::store::fleet::{Acknowledgement, Heard, Heartbeat, ReplicaState};
+use crate::store::hail::Hail;
 use crate::store::redis::address::{Address, AddressError};
 use crate::store::redis::call::Scripted;
 use crate::store::redis::calls::Calls;
@@ -120,11 +121,11 @@ impl RedisStore {
         self.fleet.key(&self.server).await
     }
 
-    pub(super) async fn call(&self, shards: u32) -> Result<(), StoreError> {
-        self.calls.call(&self.server, shards).await
+    pub(super) async fn call(&self, hail: &Hail) -> Result<(), StoreError> {
+        self.calls.call(&self.server, hail).await
     }
 
-    pub(super) async fn answer(&self, ring: impl Fn(u32) + Send) {
+    pub(super) async fn answer(&self, ring: impl Fn(Hail) + Send) {
         self.calls.answer(ring).await
     }
 

@@ -4,6 +4,7 @@
 
 mod letters;
 mod port;
+mod waiting;
 
 use kanarie_crds::control::CustomerCount;
 use kanarie_crds::route::SecretText;

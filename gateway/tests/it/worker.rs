@@ -15,7 +15,7 @@ mod sending;
 mod trips;
 mod twilio;
 mod webhook;
-mod world;
+pub(crate) mod world;
 
 use std::time::Duration;
 

@@ -106,6 +106,7 @@ const EVERYDAY: [(&str, &[&str]); 9] = [
             "Nonce",
             "Epoch",
             "EpochDigest",
+            "UrgentDigest",
         ],
     ),
     (

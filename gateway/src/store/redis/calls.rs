@@ -1,8 +1,8 @@
 //! Calls between replicas over one channel of the server.
 //!
-//! Takes shards, a bit each, and publishes them; gives those that others published while a connection of
-//! its own is subscribed. Every time it is subscribed anew it gives all shards: what was published
-//! before was lost. Keeps nothing on the server, and never gives up.
+//! Takes a call and publishes it; gives those that others published while a connection of its own is
+//! subscribed. Every time it is subscribed anew it calls to everything: what was published before was
+//! lost. Keeps nothing on the server, and never gives up.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use redis::{Client, Value, cmd};
 use tokio::time::{Instant, interval_at, sleep, timeout};
 
 use crate::store::error::StoreError;
+use crate::store::hail::Hail;
 use crate::store::redis::address::Address;
 use crate::store::redis::server::Server;
 
@@ -34,9 +35,9 @@ impl Calls {
         Self { address: Box::new(address), beat, is_subscribed: AtomicBool::new(false) }
     }
 
-    /// Publishes shards.
-    pub(super) async fn call(&self, server: &Server, shards: u32) -> Result<(), StoreError> {
-        server.command(cmd("PUBLISH").arg(CHANNEL).arg(shards)).await.map(drop)
+    /// Publishes a call.
+    pub(super) async fn call(&self, server: &Server, hail: &Hail) -> Result<(), StoreError> {
+        server.command(cmd("PUBLISH").arg(CHANNEL).arg(hail.text())).await.map(drop)
     }
 
     /// Whether what others publish now is heard.
@@ -45,15 +46,19 @@ impl Calls {
     }
 
     /// For ever: gives what others publish.
-    pub(super) async fn answer(&self, ring: impl Fn(u32) + Send) {
+    pub(super) async fn answer(&self, ring: impl Fn(Hail) + Send) {
+        let ring_all = || {
+            ring(Hail::Shards(u32::MAX));
+            ring(Hail::Counted(Vec::new()));
+        };
         loop {
             if let Some((sink, stream)) = self.subscribe().await {
                 self.is_subscribed.store(true, Ordering::Relaxed);
-                ring(u32::MAX);
+                ring_all();
                 self.listen(sink, stream, &ring).await;
                 self.is_subscribed.store(false, Ordering::Relaxed);
                 // From now on everybody looks by himself, and more often.
-                ring(u32::MAX);
+                ring_all();
             }
             sleep(self.beat).await;
         }
@@ -70,14 +75,15 @@ impl Calls {
     }
 
     /// Until the connection is of no use any more.
-    async fn listen(&self, mut sink: PubSubSink, mut stream: PubSubStream, ring: &impl Fn(u32)) {
+    async fn listen(&self, mut sink: PubSubSink, mut stream: PubSubStream, ring: &impl Fn(Hail)) {
         let mut pings = interval_at(Instant::now() + self.beat * CALM, self.beat * CALM);
         loop {
             tokio::select! {
                 message = stream.next() => {
                     let Some(message) = message else { return };
-                    if let Ok(shards) = message.get_payload::<u32>() {
-                        ring(shards);
+                    let text = message.get_payload::<String>().unwrap_or_default();
+                    if let Some(hail) = Hail::parse(&text) {
+                        ring(hail);
                     }
                 }
                 _ = pings.tick() => {

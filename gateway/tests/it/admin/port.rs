@@ -12,6 +12,7 @@ use kanarie_crds::route::SecretText;
 use kanarie_gateway::admin::shared::Admin;
 use kanarie_gateway::admin::{control, router};
 use kanarie_gateway::cut::Cuts;
+use kanarie_gateway::doorbell::Doorbell;
 use kanarie_gateway::heartbeat::{Pulse, beat};
 use kanarie_gateway::key::LearnedKey;
 use kanarie_gateway::levels::Levels;
@@ -43,8 +44,9 @@ pub(crate) struct Port {
     pub(crate) pulse: Pulse,
     pub(crate) claimers: Living,
     pub(crate) full: FullChannels,
+    pub(crate) doorbell: Arc<Doorbell>,
     pub(crate) stop: watch::Sender<bool>,
-    router: axum::Router,
+    pub(crate) router: axum::Router,
 }
 
 impl Port {
@@ -57,6 +59,7 @@ impl Port {
         let (routes, key) = (Arc::new(RouteTable::default()), LearnedKey::default());
         let (pulse, claimers) = (Pulse::default(), Living::default());
         let full = FullChannels::default();
+        let doorbell = Arc::<Doorbell>::default();
         let (stop, shutdown) = watch::channel(false);
         let router = router(Arc::new(Admin {
             routes: Arc::clone(&routes),
@@ -66,10 +69,10 @@ impl Port {
             claimers: Some(claimers.clone()),
             levels: Levels::default(),
             full: full.clone(),
-            doorbell: Arc::default(),
+            doorbell: Arc::clone(&doorbell),
             shutdown,
         }));
-        Self { routes, store, key, pulse, claimers, full, stop, router }
+        Self { routes, store, key, pulse, claimers, full, doorbell, stop, router }
     }
 
     pub(crate) fn beat_until(

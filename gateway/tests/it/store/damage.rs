@@ -3,7 +3,7 @@
 //! A test writes raw rows into shard 0, as a bug, a bad restore or a careless hand would, and then
 //! expects the other conversations of the shard to be answered.
 
-use kanarie_gateway::admin::control;
+use kanarie_gateway::admin::state;
 use kanarie_queue::admit::Admission;
 use kanarie_queue::claim::Claimed;
 use kanarie_queue::dead::{Buried, SumDead};
@@ -124,7 +124,7 @@ async fn damaged_statistics_of_deliveries_leave_the_rest_of_the_control_state() 
     }
     let stage = Stage::redis().await;
     raw::<redis::Value>(&stage, cmd("SET").arg("{gw:dlv}:un").arg("never")).await;
-    let state = control::read(&stage.store, Vec::new()).await.unwrap();
+    let state = state::read(&stage.store, Vec::new()).await.unwrap();
     assert!(state.undelivered.is_none() && state.observed_at_ms == START);
 }
 

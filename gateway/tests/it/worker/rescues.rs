@@ -1,5 +1,6 @@
 //! Which of stable's answers count as a rescue of the canary's customer, and which do not.
 
+use futures::FutureExt as _;
 use kanarie_crds::route::Route;
 use kanarie_queue::evidence::{EndAttempt, ReadCounts};
 use kanarie_queue::outcome::Evidence;
@@ -56,6 +57,30 @@ async fn a_customer_whose_every_message_is_rescued_counts_once() {
     }
     assert_eq!(replies(&world, 3).await, ["stable: Hallo"; 3]);
     are(&world, &["7:canary=1/1/1"]).await;
+}
+
+#[tokio::test]
+async fn a_failure_and_a_rescue_are_told_at_once_and_a_success_is_not() {
+    let (world, _stable, canary) = with_canary().await;
+    let _running = world.work().await;
+    let channels = [UID.parse().unwrap()];
+    let mut listener = world.doorbell.news().listen().unwrap();
+    world.admit(1, "SM1", "Hallo").await;
+    are(&world, &["7:canary=1/0/0"]).await;
+    assert_eq!(replies(&world, 1).await, ["canary: Hallo"]);
+    assert!(listener.of(&channels).now_or_never().is_none(), "a success may wait");
+    canary.always(Some(Next::Status(500)));
+    world.admit(2, "SM2", "Hoi").await;
+    are(&world, &["7:canary=2/1/1"]).await;
+    let mut told = 0;
+    for _ in 0..5_000 {
+        if told == 2 {
+            break;
+        }
+        breathe().await;
+        told += usize::from(listener.of(&channels).now_or_never().is_some());
+    }
+    assert_eq!(told, 2, "the failure, and the rescue");
 }
 
 #[tokio::test]

@@ -14,6 +14,7 @@ use kanarie_gateway::handover::KeptPlace;
 use kanarie_gateway::reports::Reports;
 use kanarie_gateway::store::Store;
 use kanarie_gateway::store::embedded::EmbeddedStore;
+use kanarie_gateway::store::hail::Hail;
 use kanarie_gateway::store::redis::{RedisStore, Settings};
 use kanarie_queue::admit::Admission;
 use kanarie_queue::deliveries::SumUndelivered;
@@ -305,7 +306,7 @@ async fn what_a_replica_leaves_to_others_is_taken_at_once() {
     world.admit_elsewhere(UID, 5, "SM5", envelope::write(&message)).await;
     breathe_a_while().await;
     assert_eq!(world.twilio.posts(), 0, "nobody rang");
-    world.store.call(1 << 5).await.unwrap();
+    world.store.call(&Hail::Shards(1 << 5)).await.unwrap();
     assert_eq!(replies(&world, 1).await, ["stable: Hallo"]);
 }
 
