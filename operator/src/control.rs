@@ -10,7 +10,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kanarie_crds::control::ControlState;
 use kanarie_crds::route::{CONTROL_SECRET, CONTROL_TOKEN_KEY};
-use kanarie_words::ids::ChannelUid;
+use kanarie_words::ids::{ChannelUid, UrgentDigest};
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use reqwest::StatusCode;
@@ -61,7 +61,6 @@ impl Control {
         gateway_url: &str,
     ) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
-            .timeout(REQUEST_TIMEOUT)
             .connect_timeout(CONNECT_TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
             .build()?;
@@ -72,11 +71,30 @@ impl Control {
 
     /// The summary and, for the given uids, the details.
     pub async fn state(&self, uids: &[ChannelUid]) -> Result<ControlState, ControlError> {
+        let named = (!uids.is_empty()).then(|| ("channels", list(uids)));
+        self.ask(named.into_iter().collect(), REQUEST_TIMEOUT).await
+    }
+
+    /// The same as soon as it is urgent and another one than `known`, or after `wait`; at once from a gateway
+    /// that does not know how to wait.
+    pub async fn urgent(
+        &self,
+        uids: &[ChannelUid],
+        wait: Duration,
+        known: Option<&UrgentDigest>,
+    ) -> Result<ControlState, ControlError> {
+        let mut query = vec![("channels", list(uids)), ("wait", wait.as_secs().to_string())];
+        query.extend(known.map(|known| ("known", known.to_string())));
+        self.ask(query, wait + REQUEST_TIMEOUT).await
+    }
+
+    async fn ask(
+        &self,
+        query: Vec<(&str, String)>,
+        limit: Duration,
+    ) -> Result<ControlState, ControlError> {
         let token = self.token().await?;
-        let mut request = self.http.get(&self.url).bearer_auth(token);
-        if !uids.is_empty() {
-            request = request.query(&[("channels", list(uids))]);
-        }
+        let request = self.http.get(&self.url).query(&query).timeout(limit).bearer_auth(token);
         let unreachable = |error: reqwest::Error| ControlError::Unreachable(error.without_url());
         let response = request.send().await.map_err(unreachable)?;
         if response.status() != StatusCode::OK {

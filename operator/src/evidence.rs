@@ -1,36 +1,36 @@
-//! Evidence: one poller asks the gateways for all channels, and every reconcile reads its view.
+//! Evidence: a board of what the gateways said, on which every reconcile reads its view.
 //!
-//! Takes what reconciles are interested in, gives what the store last said. Details are asked
-//! every `interval` for channels that roll, every second for routes that were just written until
-//! every live replica acknowledged them; a summary with exceptions at least every ten seconds.
-//! A gateway that cannot be asked leaves the view as it is until it is too old to be used: that is
-//! no evidence, never bad evidence.
+//! Takes what reconciles are interested in and the answers of the gateways; gives what the store last
+//! said, what to ask next, and for whom an answer is news. Details are due every `interval` for
+//! channels that roll, every second for routes that were just written until every live replica
+//! acknowledged them; a summary with exceptions at least every ten seconds. What is told unasked does
+//! not put that off. A gateway that cannot be asked leaves the view as it is until it is too old to
+//! be used: that is no evidence, never bad evidence. Asks nobody by itself (`reader.rs`).
 //!
 //! So 10,000 channels at rest cost one request in ten seconds instead of 10,000 a minute, and a
 //! batch of 200 channels is of one moment of the store. Each answer that changes something is a
 //! reconcile of that channel. After one that is too old holds stop, and nothing is rolled back.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use kanarie_crds::control::{
-    ChannelDeadLetters, ChannelState, ChannelUndelivered, ControlState, MAX_CHANNELS_PER_REQUEST,
-};
+use kanarie_crds::control::{ChannelDeadLetters, ChannelState, ChannelUndelivered, ControlState};
 use kanarie_words::ids::{ChannelUid, EpochDigest, ReplicaName, RouteHash};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::control::{Control, ControlError};
-use crate::error::chain;
-use crate::metrics::Metrics;
-use crate::triggers::{ChannelKey, Triggers};
+use crate::triggers::ChannelKey;
 
 /// Longest time between two answers while gateways can be asked.
-const SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
+pub const SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
 /// Pause between two looks at what is due.
-const TICK: Duration = Duration::from_millis(500);
+pub const TICK: Duration = Duration::from_millis(500);
 /// Interval for routes that are not yet acknowledged, and for how long.
 const EAGER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// An answer that is older than the one that stands, by no more than this, was overtaken by it; by more, the
+/// store's clock was put back.
+const OVERTAKEN_MS: u64 = 10_000;
 /// Age from which on the gateways count as unreachable.
 const SILENCE: Duration = Duration::from_secs(30);
 
@@ -94,6 +94,8 @@ impl View {
 #[derive(Default)]
 pub struct Board {
     notices: Mutex<Notices>,
+    /// Told when a channel begins to roll, or rolls no more.
+    rollouts: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -125,6 +127,10 @@ impl Board {
     pub fn look(&self, interest: Interest, now: Instant) -> View {
         let mut notices = self.lock();
         let notices = &mut *notices;
+        let rolled = notices.channels.get(&interest.uid).is_some_and(|of| of.interest.rolling);
+        if rolled != interest.rolling {
+            self.rollouts.send_replace(());
+        }
         let watched = notices.channels.entry(interest.uid.clone()).or_insert_with(|| Watched {
             interest: interest.clone(),
             since: now,
@@ -146,51 +152,26 @@ impl Board {
         self.lock().channels.remove(uid);
     }
 
-    /// Polls for ever.
-    pub async fn poll(
-        self: Arc<Self>,
-        control: Control,
-        triggers: Triggers,
-        metrics: Arc<Metrics>,
-    ) {
-        loop {
-            if let Err(error) = self.round(&control, &triggers).await {
-                metrics.control_failures.inc();
-                tracing::warn!(error = %chain(&error), "no evidence: the gateways cannot be asked");
-                tokio::time::sleep(EAGER.0).await;
-            }
-            for key in self.silence(Instant::now()) {
-                triggers.send(&key).await;
-            }
-            tokio::time::sleep(TICK).await;
-        }
+    /// The channels that roll, in order.
+    pub fn rolling(&self) -> Vec<ChannelUid> {
+        let notices = self.lock();
+        let rolling = notices.channels.iter().filter(|(_, watched)| watched.interest.rolling);
+        rolling.map(|(uid, _)| uid.clone()).collect()
     }
 
-    /// Asks for everything that is due.
-    async fn round(&self, control: &Control, triggers: &Triggers) -> Result<(), ControlError> {
-        let due = self.due(Instant::now());
-        if due.is_empty() && !self.summary_is_due(Instant::now()) {
-            return Ok(());
-        }
-        let mut batches: Vec<&[ChannelUid]> = due.chunks(MAX_CHANNELS_PER_REQUEST).collect();
-        if batches.is_empty() {
-            batches.push(&[]);
-        }
-        for uids in batches {
-            let state = control.state(uids).await?;
-            for key in self.take(uids, state, Instant::now()) {
-                triggers.send(&key).await;
-            }
-        }
-        Ok(())
+    /// Says when others roll.
+    pub fn rollouts(&self) -> watch::Receiver<()> {
+        self.rollouts.subscribe()
     }
 
-    fn summary_is_due(&self, now: Instant) -> bool {
+    /// Whether nobody has answered for so long that a summary is due.
+    pub fn summary_is_due(&self, now: Instant) -> bool {
         let notices = self.lock();
         notices.last.as_ref().is_none_or(|last| now.duration_since(last.read) >= SUMMARY_INTERVAL)
     }
 
-    fn due(&self, now: Instant) -> Vec<ChannelUid> {
+    /// The channels whose details are due.
+    pub fn due(&self, now: Instant) -> Vec<ChannelUid> {
         let notices = self.lock();
         // Without a live replica there are no details to ask for; the summary tells when one comes.
         let Some(last) = notices.last.as_ref().filter(|last| !last.replicas.is_empty()) else {
@@ -205,8 +186,24 @@ impl Board {
         due.map(|(uid, _)| uid.clone()).collect()
     }
 
-    /// Takes an answer in and gives the channels for which it is news.
-    fn take(&self, uids: &[ChannelUid], state: ControlState, now: Instant) -> Vec<ChannelKey> {
+    /// Takes the answer in that was due and gives the channels for which it is news: it is for each of
+    /// these that rolls.
+    pub fn take(&self, uids: &[ChannelUid], state: ControlState, now: Instant) -> Vec<ChannelKey> {
+        self.fill(uids, state, now, false)
+    }
+
+    /// The same of an answer that came unasked: of these it is news for those that it tells more of.
+    pub fn hear(&self, uids: &[ChannelUid], state: ControlState, now: Instant) -> Vec<ChannelKey> {
+        self.fill(uids, state, now, true)
+    }
+
+    fn fill(
+        &self,
+        uids: &[ChannelUid],
+        state: ControlState,
+        now: Instant,
+        unasked: bool,
+    ) -> Vec<ChannelKey> {
         let mut notices = self.lock();
         let notices = &mut *notices;
         let mut details: BTreeMap<ChannelUid, ChannelState> =
@@ -233,20 +230,21 @@ impl Board {
         let mut news = BTreeSet::new();
         for (uid, watched) in &mut notices.channels {
             let old = before.as_ref().map(|before| before.view(watched, now));
+            let mut tells_more = false;
             if uids.contains(uid) {
-                watched.asked = Some(now);
-                watched.take(
-                    Details {
-                        at_ms: state.observed_at_ms,
-                        epoch: state.epoch.clone(),
-                        replicas: last.replicas.clone(),
-                        channel: details.remove(uid),
-                    },
-                    now,
-                );
+                if !unasked {
+                    watched.asked = Some(now);
+                }
+                let told = Details {
+                    at_ms: state.observed_at_ms,
+                    epoch: state.epoch.clone(),
+                    replicas: last.replicas.clone(),
+                    channel: details.remove(uid),
+                };
+                tells_more = watched.take(told, now) || !unasked;
             }
             let new = last.view(watched, now);
-            if (uids.contains(uid) && watched.interest.rolling)
+            if (tells_more && watched.interest.rolling)
                 || old.is_none_or(|old| !old.tells_the_same(&new))
             {
                 news.insert(watched.interest.key.clone());
@@ -256,7 +254,7 @@ impl Board {
     }
 
     /// Notices once that the gateways have been silent for too long; that is news for everybody.
-    fn silence(&self, now: Instant) -> Vec<ChannelKey> {
+    pub fn silence(&self, now: Instant) -> Vec<ChannelKey> {
         let mut notices = self.lock();
         let silent = notices.last.as_ref().is_none_or(|last| last.is_old(now));
         if !silent || !notices.reachable {
@@ -322,10 +320,20 @@ impl Watched {
         }
     }
 
-    fn take(&mut self, details: Details, now: Instant) {
+    /// Whether it tells another thing of the channel than what stood there.
+    fn take(&mut self, details: Details, now: Instant) -> bool {
+        let before = self.details.as_ref().map(|(before, _)| before);
+        let behind = before.map_or(0, |before| before.at_ms.saturating_sub(details.at_ms));
+        if (1..=OVERTAKEN_MS).contains(&behind) {
+            return false;
+        }
+        let tells_more = before.is_none_or(|before| {
+            (&before.channel, &before.epoch) != (&details.channel, &details.epoch)
+        });
         let all = details.replicas.len();
         self.confirmed = all > 0 && details.acknowledging(&self.interest.hash) == all;
         self.details = Some((details, now));
+        tells_more
     }
 
     fn fresh_details(&self, now: Instant) -> Option<&Details> {
@@ -345,150 +353,5 @@ impl Details {
             channel.acknowledged.iter().any(|ack| ack.replica == **name && ack.hash == *hash)
         };
         self.replicas.iter().filter(holds).count()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use kanarie_crds::control::{Acknowledged, Replica};
-
-    use super::*;
-
-    fn interest(hash: &str, rolling: bool) -> Interest {
-        Interest {
-            key: ChannelKey { namespace: "shop".into(), name: "a".into() },
-            uid: "u".parse().unwrap(),
-            hash: hash.parse().unwrap(),
-            rolling,
-            interval: Duration::from_secs(5),
-        }
-    }
-
-    fn state(replicas: &[&str], acknowledged: &[(&str, &str)]) -> ControlState {
-        let replica = |id: &&str| Replica { id: id.parse().unwrap(), age_ms: 10 };
-        let ack = |(replica, hash): &(&str, &str)| Acknowledged {
-            replica: replica.parse().unwrap(),
-            serving: 1,
-            hash: hash.parse().unwrap(),
-            cut: false,
-        };
-        ControlState {
-            observed_at_ms: 1_000,
-            epoch: "e".parse().unwrap(),
-            replicas: replicas.iter().map(replica).collect(),
-            channels: vec![ChannelState {
-                uid: "u".parse().unwrap(),
-                acknowledged: acknowledged.iter().map(ack).collect(),
-                counts: Vec::new(),
-                customers: None,
-            }],
-            unsynced: Vec::new(),
-            dead_letters: Vec::new(),
-            undelivered: Some(Vec::new()),
-            digest: None,
-        }
-    }
-
-    fn uids() -> Vec<ChannelUid> {
-        vec!["u".parse().unwrap()]
-    }
-
-    #[test]
-    fn a_route_is_in_force_when_every_live_replica_acknowledges_its_bytes() {
-        let (board, now) = (Board::default(), Instant::now());
-        board.look(interest("h", false), now);
-        board.take(&uids(), state(&["a", "b"], &[("a", "h"), ("b", "old")]), now);
-        assert!(!board.look(interest("h", false), now).in_force());
-        board.take(&uids(), state(&["a", "b"], &[("a", "h"), ("b", "h")]), now);
-        assert!(board.look(interest("h", false), now).in_force());
-    }
-
-    #[test]
-    fn an_acknowledgement_of_a_replica_that_is_gone_counts_for_nothing() {
-        let (board, now) = (Board::default(), Instant::now());
-        board.look(interest("h", false), now);
-        board.take(&uids(), state(&["b"], &[("a", "h")]), now);
-        assert_eq!(board.look(interest("h", false), now).synced, 0);
-    }
-
-    #[test]
-    fn a_new_hash_must_be_acknowledged_anew() {
-        let (board, now) = (Board::default(), Instant::now());
-        board.look(interest("h", false), now);
-        board.take(&uids(), state(&["a"], &[("a", "h")]), now);
-        assert!(!board.look(interest("i", false), now).in_force());
-        assert_eq!(board.due(now), uids(), "a route just written is asked for at once");
-    }
-
-    #[test]
-    fn an_acknowledged_route_at_rest_costs_no_request_of_its_own() {
-        let (board, now) = (Board::default(), Instant::now());
-        board.look(interest("h", false), now);
-        board.take(&uids(), state(&["a"], &[("a", "h")]), now);
-        let later = now + Duration::from_secs(25);
-        assert!(board.due(later).is_empty());
-        board.take(&[], ControlState { channels: vec![], ..state(&["a"], &[]) }, later);
-        assert!(board.look(interest("h", false), later).in_force());
-    }
-
-    #[test]
-    fn an_exception_in_the_summary_makes_a_route_ask_again() {
-        let (board, now) = (Board::default(), Instant::now());
-        board.look(interest("h", false), now);
-        board.take(&uids(), state(&["a"], &[("a", "h")]), now);
-        let later = now + Duration::from_secs(25);
-        let exception =
-            ControlState { unsynced: uids(), channels: vec![], ..state(&["a", "b"], &[]) };
-        let news = board.take(&[], exception, later);
-        assert_eq!(news.len(), 1, "a route that is no longer in force is news");
-        assert!(!board.look(interest("h", false), later).in_force());
-        assert_eq!(board.due(later), uids());
-    }
-
-    #[test]
-    fn silence_is_no_evidence_and_is_told_once() {
-        let (board, now) = (Board::default(), Instant::now());
-        board.look(interest("h", true), now);
-        board.take(&uids(), state(&["a"], &[("a", "h")]), now);
-        let later = now + SILENCE + Duration::from_secs(1);
-        assert_eq!(board.silence(later).len(), 1);
-        assert!(board.silence(later).is_empty());
-        assert_eq!(board.look(interest("h", true), later), View::default());
-    }
-
-    #[test]
-    fn a_rolling_channel_is_asked_for_every_interval_and_reconciled_each_time() {
-        let (board, now) = (Board::default(), Instant::now());
-        board.look(interest("h", true), now);
-        let first = board.take(&uids(), state(&["a"], &[("a", "h")]), now);
-        assert_eq!(first.len(), 1);
-        assert!(board.due(now + Duration::from_secs(2)).is_empty());
-        assert_eq!(board.due(now + Duration::from_secs(5)), uids());
-        let again = board.take(&uids(), state(&["a"], &[("a", "h")]), now + Duration::from_secs(5));
-        assert_eq!(again.len(), 1);
-    }
-
-    #[test]
-    fn undelivered_replies_are_news_when_they_begin_and_end_and_no_other_number_or_code_is() {
-        let (board, now) = (Board::default(), Instant::now());
-        board.look(interest("h", false), now);
-        let told = |undelivered: Option<&[(u64, u32)]>| {
-            let of = |(count, code): &(u64, u32)| ChannelUndelivered {
-                uid: "u".parse().unwrap(),
-                count: *count,
-                last_code: Some(*code),
-                last_at_ms: *count,
-            };
-            let undelivered = undelivered.map(|all| all.iter().map(of).collect());
-            let state = ControlState { undelivered, ..state(&["a"], &[("a", "h")]) };
-            board.take(&uids(), state, now).len()
-        };
-        told(Some(&[]));
-        let looks = [&[(1, 63_016)][..], &[(9, 63_024)], &[(10, 63_016)], &[(11, 63_024)]];
-        assert_eq!(looks.map(|look| told(Some(look))), [1, 0, 0, 0]);
-        assert_eq!(told(None), 0, "a gateway that does not keep them says nothing of them");
-        assert_eq!(board.look(interest("h", false), now).undelivered.unwrap().count, 11);
-        assert_eq!(told(Some(&[])), 1);
-        assert_eq!(board.look(interest("h", false), now).undelivered, None);
     }
 }

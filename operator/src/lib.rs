@@ -31,6 +31,7 @@ pub mod memory;
 pub mod metrics;
 pub mod observe;
 pub mod orphans;
+pub mod reader;
 pub mod report;
 pub mod revisions;
 pub mod secrets;
@@ -141,7 +142,7 @@ async fn work(
     });
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();
-    tasks.spawn(ctx.evidence.clone().poll(control, triggers.clone(), metrics));
+    tasks.spawn(reader::run(ctx.evidence.clone(), control, triggers.clone(), metrics));
     tasks.spawn(orphans::run(ctx.clone(), triggers));
     let watched = ctx.clone();
     tasks.spawn(async move {

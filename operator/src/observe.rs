@@ -227,7 +227,7 @@ fn interest(channel: &Channel, held: &RouteObject, desired: &RevisionName) -> In
         uid: channel.reference.uid.clone(),
         hash: route_hash(&held.route_bytes),
         rolling,
-        interval: Duration::from_secs(u64::from(seconds.max(1))),
+        interval: Duration::from_secs(u64::from(seconds.clamp(1, 60))),
     }
 }
 

@@ -27,7 +27,7 @@ use kanarie_fakes::server::{Server, loopback};
 use kanarie_operator::config::{Config, LogFormat};
 use kanarie_operator::memory::Memory;
 use kanarie_words::class::Class;
-use kanarie_words::ids::{ChannelUid, EpochDigest, ReplicaName, RouteHash};
+use kanarie_words::ids::{ChannelUid, EpochDigest, ReplicaName, RouteHash, UrgentDigest};
 use kanarie_words::track::Track;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt as _};
@@ -52,6 +52,8 @@ pub struct Script {
     pub obedient: bool,
     /// Whether they answer at all.
     pub silent: bool,
+    /// Whether they let a question wait, as the real ones do.
+    pub waits: bool,
     /// The store's clock, Unix milliseconds.
     pub at_ms: u64,
     /// Digest of the store's epochs.
@@ -117,6 +119,7 @@ impl Bench {
             replicas: vec!["gateway-0".parse()?],
             obedient: true,
             silent: false,
+            waits: false,
             at_ms: 1_000_000,
             epoch: "first".parse()?,
             counts: BTreeMap::new(),
@@ -344,6 +347,10 @@ async fn state(
     headers: HeaderMap,
     Query(query): Query<BTreeMap<String, String>>,
 ) -> Result<Json<ControlState>, StatusCode> {
+    let waits = lock(&gateways.script).waits && query.contains_key("wait");
+    if waits {
+        until_urgent(&gateways.script, query.get("known")).await;
+    }
     let script = lock(&gateways.script).clone();
     if script.silent {
         return Err(StatusCode::SERVICE_UNAVAILABLE);
@@ -369,11 +376,24 @@ async fn state(
             .filter(|(uid, held)| obeyed.get(uid) != Some(held))
             .map(|(uid, _)| uid)
             .collect(),
+        digest: waits.then(|| urgent(&script)),
         dead_letters: script.dead_letters,
         undelivered: Some(script.undelivered),
         channels,
-        digest: None,
     }))
+}
+
+/// As long as a real gateway lets a question wait, unless something else is counted.
+async fn until_urgent(script: &Mutex<Script>, known: Option<&String>) {
+    let until = Instant::now() + Duration::from_secs(25);
+    while Instant::now() < until && known.is_some_and(|known| urgent(&lock(script)) == &known[..]) {
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+fn urgent(script: &Script) -> UrgentDigest {
+    let text = format!("{:?}", script.counts);
+    route_hash(text.as_bytes()).as_str().parse().expect("a digest is an id")
 }
 
 /// What is in the cluster; obedient gateways take it up at once.

@@ -4,7 +4,7 @@
 
 use kanarie_words::on_failure::OnFailure;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::rules::{DEADLINE, STEPS_END, STEPS_INCREASE, WEIGHT_IFF_MANUAL, all};
 
@@ -95,9 +95,16 @@ pub struct AnalysisSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 120_000))]
     pub max_latency_milliseconds: Option<u32>,
-    /// Seconds between two looks at the counts.
-    #[schemars(range(min = 1, max = 3_600))]
+    /// Longest time between two looks at the counts, in seconds. A failure is looked at as soon as it is
+    /// counted; this is for what nobody tells, a canary that does well.
+    #[serde(deserialize_with = "interval")]
+    #[schemars(range(min = 1, max = 60))]
     pub interval_seconds: u32,
+}
+
+/// An object may have been stored while an hour was allowed.
+fn interval<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    Ok(u32::deserialize(deserializer)?.min(60))
 }
 
 impl Default for AnalysisSpec {
@@ -129,4 +136,19 @@ pub enum RolloutState {
     Running,
     /// It does not; rollback still works.
     Paused,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::AnalysisSpec;
+
+    #[test]
+    fn an_interval_of_an_hour_that_was_stored_before_is_read_as_a_minute() {
+        let read = |text: &str| serde_json::from_str::<AnalysisSpec>(text).unwrap();
+        for (stored, interval) in [("3600", 60), ("60", 60), ("1", 1), ("0", 0)] {
+            let text = format!(r#"{{"intervalSeconds": {stored}}}"#);
+            assert_eq!(read(&text).interval_seconds, interval);
+        }
+        assert_eq!(read("{}").interval_seconds, 5);
+    }
 }

@@ -1,3 +1,4 @@
 //! What the operator does, from outside. What needs an API server is in `tests/`.
 
+mod evidence;
 mod help;

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use kanarie_fakes::agent::Behaviour;
 use kanarie_fakes::customer::customer;
+use kanarie_fakes::redis_server::RedisServer;
 use kanarie_tests::control_plane::ControlPlane;
 use kanarie_tests::langgraph::LangGraphServer;
 use kanarie_tests::manifest::{http_agent, lang_graph_agent, steps};
 use kanarie_tests::world::{CHANNEL, World, condition, reason};
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 /// Customers who write until told to stop; gives how many messages were accepted.
 async fn talk(world: &World, stop: &AtomicBool, accepted: &AtomicU64) {
@@ -123,6 +124,41 @@ async fn a_bad_change_is_taken_back_and_every_customer_is_answered() {
     assert!(world.new.count() > 0, "the canary was asked");
     let replies = world.twilio.sent();
     assert!(replies.iter().all(|sent| sent.body.starts_with("oud: ")), "stable answered them all");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_canary_that_fails_at_one_gateway_goes_at_once_though_another_one_is_asked() {
+    let redis = RedisServer::start().await.unwrap();
+    let world = World::start(ControlPlane::shared().await, Some(redis.url()), 2).await.unwrap();
+    let mut manifest = world.manifest();
+    manifest.rollout = json!({
+        "steps": steps(&[(50, 600), (100, 600)]),
+        "analysis": {"minMessages": 20, "intervalSeconds": 60},
+    });
+    world.serve(&manifest).await.unwrap();
+    world.new.behave(Behaviour::Fail(500));
+    manifest.agent = http_agent(&world.new.url());
+    world.apply(&manifest).await.unwrap();
+    let runs = |channel: &Value| channel["status"]["rollout"]["stepStartedAt"].is_string();
+    world.wait_for("the step", Duration::from_secs(30), runs).await.unwrap();
+    // A route that was just written is asked about every second.
+    sleep(Duration::from_secs(3)).await;
+    let messages = (1..=80).map(|who| {
+        let world = &world;
+        async move {
+            world.say(1, &customer(who), "hallo").await.unwrap();
+        }
+    });
+    futures::future::join_all(messages).await;
+    assert_eq!(world.twilio.wait_for_sent(80, Duration::from_secs(60)).await, 80);
+    let answered = Instant::now();
+    let rejected = |channel: &Value| {
+        let rejected = channel["status"]["rejected"].as_array();
+        rejected.is_some_and(|rejected| !rejected.is_empty())
+    };
+    world.wait_for("the end of the canary", Duration::from_secs(90), rejected).await.unwrap();
+    let took = answered.elapsed();
+    assert!(took < Duration::from_secs(10), "{took:?}: the next look is a minute away");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,10 +1,13 @@
 //! What the gateways say, and what their silence means.
 
+use std::time::Duration;
+
 use kanarie_crds::control::ChannelUndelivered;
 use kanarie_tests::bench::Bench;
 use kanarie_tests::world::{condition, reason};
 use kanarie_words::ids::ChannelUid;
 use serde_json::Value;
+use tokio::time::{Instant, sleep};
 
 use crate::operator::care::{NEW, count, rolling, served, step_runs};
 
@@ -38,6 +41,25 @@ async fn silence_of_the_gateways_is_no_evidence() {
     assert_eq!(bench.route().await.unwrap().0.weight.percent(), 10);
     bench.script(|script| script.silent = false);
     bench.until_route(|route| route.weight.percent() == 50).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_canary_goes_at_once_however_long_the_interval() {
+    let bench = Bench::start().await.unwrap();
+    bench.script(|script| script.waits = true);
+    served(&bench).await;
+    let mut manifest = bench.manifest("care", NEW);
+    manifest.rollout["analysis"]["intervalSeconds"] = 60.into();
+    bench.apply(&manifest).await.unwrap();
+    let (route, _) = bench.until_route(|route| route.weight.percent() == 10).await.unwrap();
+    step_runs(&bench).await;
+    // A route that was just written is asked about every second.
+    sleep(Duration::from_secs(3)).await;
+    count(&bench, route.serving, (0, 8), 500);
+    let counted = Instant::now();
+    bench.until_route(|route| route.weight.percent() == 0).await.unwrap();
+    let took = counted.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}: the next look is a minute away");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,170 @@
+//! Reads the gateways for the board, for ever.
+//!
+//! Takes what is due on the board, asks for it, puts the answers there, and has the channels
+//! reconciled for which they are news. Beside that keeps a few questions open about the channels that roll,
+//! which a gateway answers as soon as something urgent was counted, so that nobody waits for the next
+//! look. A gateway that cannot wait answers at once: then it is asked so only now and then. Never
+//! judges.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use kanarie_crds::control::MAX_CHANNELS_PER_REQUEST;
+use kanarie_words::ids::{ChannelUid, UrgentDigest};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::control::{Control, ControlError};
+use crate::error::chain;
+use crate::evidence::{Board, SUMMARY_INTERVAL, TICK};
+use crate::metrics::Metrics;
+use crate::triggers::{ChannelKey, Triggers};
+
+/// Questions that are kept open; a channel belongs to one of them for ever, so that a rollout which begins
+/// disturbs one only.
+const LINES: usize = 8;
+/// How long a gateway lets a question wait: under the idle time of every balancer.
+const WAIT: Duration = Duration::from_secs(25);
+/// From one question of a line to the next: after an answer that told something.
+const AFTER_NEWS: Duration = Duration::from_millis(100);
+/// After one that told nothing, or none at all.
+const AFTER_NOTHING: Duration = Duration::from_secs(1);
+
+/// Reads for ever.
+pub async fn run(board: Arc<Board>, control: Control, triggers: Triggers, metrics: Arc<Metrics>) {
+    let reader = Reader { board, control, triggers, metrics };
+    let lines = join_all((0..LINES).map(|line| reader.listen(line)));
+    tokio::join!(reader.look(), lines);
+}
+
+struct Reader {
+    board: Arc<Board>,
+    control: Control,
+    triggers: Triggers,
+    metrics: Arc<Metrics>,
+}
+
+impl Reader {
+    /// Asks for what is due.
+    async fn look(&self) {
+        loop {
+            if let Err(error) = self.round().await {
+                self.metrics.control_failures.inc();
+                tracing::warn!(error = %chain(&error), "no evidence: the gateways cannot be asked");
+                sleep(AFTER_NOTHING).await;
+            }
+            self.tell(self.board.silence(Instant::now())).await;
+            sleep(TICK).await;
+        }
+    }
+
+    /// Asks for everything that is due.
+    async fn round(&self) -> Result<(), ControlError> {
+        let due = self.board.due(Instant::now());
+        if due.is_empty() && !self.board.summary_is_due(Instant::now()) {
+            return Ok(());
+        }
+        let mut batches: Vec<&[ChannelUid]> = due.chunks(MAX_CHANNELS_PER_REQUEST).collect();
+        if batches.is_empty() {
+            batches.push(&[]);
+        }
+        for uids in batches {
+            let state = self.control.state(uids).await?;
+            self.tell(self.board.take(uids, state, Instant::now())).await;
+        }
+        Ok(())
+    }
+
+    /// Keeps one question open.
+    async fn listen(&self, line: usize) {
+        let mut rollouts = self.board.rollouts();
+        let mut last: Option<(Vec<ChannelUid>, UrgentDigest)> = None;
+        loop {
+            rollouts.mark_unchanged();
+            let uids = of_line(self.board.rolling(), line);
+            let known = last.as_ref().filter(|(of, _)| *of == uids).map(|(_, digest)| digest);
+            let began = Instant::now();
+            let answer = tokio::select! {
+                answer = self.control.urgent(&uids, WAIT, known), if !uids.is_empty() => answer,
+                () = self.others(&mut rollouts, line, &uids) => {
+                    sleep_until(began + AFTER_NEWS).await;
+                    continue;
+                }
+            };
+            let told = answer.as_ref().ok().map(|state| state.digest.as_ref());
+            let next = began + apart(known, told);
+            match answer {
+                Ok(state) => {
+                    last = state.digest.clone().map(|digest| (uids.clone(), digest));
+                    self.tell(self.board.hear(&uids, state, Instant::now())).await;
+                }
+                // The looks say it in the log.
+                Err(_) => self.metrics.control_failures.inc(),
+            }
+            sleep_until(next).await;
+        }
+    }
+
+    /// Until this line has other channels than these.
+    async fn others(&self, rollouts: &mut watch::Receiver<()>, line: usize, uids: &[ChannelUid]) {
+        while of_line(self.board.rolling(), line) == uids {
+            // The board outlives the reader.
+            let _ = rollouts.changed().await;
+        }
+    }
+
+    async fn tell(&self, news: Vec<ChannelKey>) {
+        for key in news {
+            self.triggers.send(&key).await;
+        }
+    }
+}
+
+/// The channels of a line. Those that are too many wait for the looks.
+fn of_line(rolling: Vec<ChannelUid>, line: usize) -> Vec<ChannelUid> {
+    let sum = |uid: &ChannelUid| uid.as_str().bytes().map(usize::from).sum::<usize>();
+    let own = rolling.into_iter().filter(|uid| sum(uid) % LINES == line);
+    own.take(MAX_CHANNELS_PER_REQUEST).collect()
+}
+
+/// From one question to the next, by what was known and what the answer told, if there was one.
+fn apart(known: Option<&UrgentDigest>, told: Option<Option<&UrgentDigest>>) -> Duration {
+    match told {
+        // It cannot wait; after an update it can.
+        Some(None) => SUMMARY_INTERVAL,
+        Some(digest) if digest != known => AFTER_NEWS,
+        // The end of a wait lies behind it; else too many wait there, or it stops.
+        Some(Some(_)) | None => AFTER_NOTHING,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_that_cannot_wait_is_asked_to_now_and_then_and_one_that_does_not_once_a_second() {
+        let digest = |byte| UrgentDigest::from_bytes([byte; 16]);
+        let (one, other) = (digest(1), digest(2));
+        assert_eq!(apart(None, Some(None)), SUMMARY_INTERVAL);
+        assert_eq!(apart(Some(&one), Some(None)), SUMMARY_INTERVAL);
+        assert_eq!(apart(Some(&one), Some(Some(&one))), AFTER_NOTHING);
+        assert_eq!(apart(Some(&one), None), AFTER_NOTHING);
+        assert_eq!(apart(Some(&one), Some(Some(&other))), AFTER_NEWS);
+        assert_eq!(apart(None, Some(Some(&other))), AFTER_NEWS);
+    }
+
+    #[test]
+    fn every_channel_that_rolls_has_one_line_as_long_as_there_is_room() {
+        let uids: Vec<ChannelUid> = (0..500).map(|at| format!("u{at}").parse().unwrap()).collect();
+        let mut lines: Vec<ChannelUid> =
+            (0..LINES).flat_map(|line| of_line(uids.clone(), line)).collect();
+        lines.sort();
+        let mut all = uids.clone();
+        all.sort();
+        assert_eq!(lines, all);
+        let crowd = (0..500).map(|at| format!("{}{}", at / 10, 9 - at % 10).parse().unwrap());
+        assert!(of_line(crowd.collect(), 1).len() <= MAX_CHANNELS_PER_REQUEST);
+    }
+}
