@@ -49,6 +49,15 @@ async fn under_traffic(world: &World, until: impl AsyncFnOnce(&World) -> Value) 
     channel
 }
 
+/// Eighty customers write at once, to each of these gateways.
+async fn everybody_writes(world: &World, gateways: &[usize]) {
+    let say = |gateway: usize, who: u32| async move {
+        assert_eq!(world.say(gateway, &customer(who), "hallo").await.unwrap().status, 200);
+    };
+    let all = gateways.iter().flat_map(|gateway| (1..=80).map(|who| say(*gateway, who)));
+    futures::future::join_all(all).await;
+}
+
 /// Neither log nor metric of either process names a customer, a text or a secret.
 async fn nothing_private_was_told(world: &World) {
     for program in [&world.gateways[0], &world.operator] {
@@ -143,13 +152,7 @@ async fn a_canary_that_fails_at_one_gateway_goes_at_once_though_another_one_is_a
     world.wait_for("the step", Duration::from_secs(30), runs).await.unwrap();
     // A route that was just written is asked about every second.
     sleep(Duration::from_secs(3)).await;
-    let messages = (1..=80).map(|who| {
-        let world = &world;
-        async move {
-            world.say(1, &customer(who), "hallo").await.unwrap();
-        }
-    });
-    futures::future::join_all(messages).await;
+    everybody_writes(&world, &[1]).await;
     assert_eq!(world.twilio.wait_for_sent(80, Duration::from_secs(60)).await, 80);
     let answered = Instant::now();
     let rejected = |channel: &Value| {
@@ -159,6 +162,11 @@ async fn a_canary_that_fails_at_one_gateway_goes_at_once_though_another_one_is_a
     world.wait_for("the end of the canary", Duration::from_secs(90), rejected).await.unwrap();
     let took = answered.elapsed();
     assert!(took < Duration::from_secs(10), "{took:?}: the next look is a minute away");
+    sleep(Duration::from_secs(3)).await;
+    let asked = world.new.count();
+    everybody_writes(&world, &[0, 1]).await;
+    assert_eq!(world.twilio.wait_for_sent(240, Duration::from_secs(60)).await, 240);
+    assert_eq!(world.new.count(), asked, "both gateways obey");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
