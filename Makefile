@@ -1,7 +1,7 @@
 # The two commands: `make demo` plays the whole story, `make test` passes every test.
 # Both need git, make, Rust and Go, and set up everything else themselves.
 .DEFAULT_GOAL := help
-.PHONY: help demo check test lint generated images bench bench-memory bench-neighbour outages
+.PHONY: help demo check test lint generated images simulate bench bench-memory bench-neighbour outages
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -31,6 +31,9 @@ generated: ## Writes what is generated and every golden again: CRD, API page, bu
 
 images: ## Static musl images FROM scratch, with buildah or docker
 	@charts/images/build
+
+simulate: ## The judge in a hundred thousand rollouts of every kind, with its bounds; writes docs/judge.md (2 h)
+	@cargo test --release -p kanarie-rollout --test it -- --ignored --nocapture every_bound_holds
 
 bench: ## What a webhook and a whole message cost beside a floor, as docs/bench.md says (8 min)
 	@cargo build --release --workspace --bins

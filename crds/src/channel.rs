@@ -63,7 +63,7 @@ use crate::status::WhatsAppChannelStatus;
         name = "Waiting",
         type_ = "string",
         json_path = ".status.rollout.waiting",
-        description = "Messages seen of needed, failures, time of the next step"
+        description = "Messages seen of needed, failures, evidence of 100, what comes next"
     ),
     printcolumn(
         name = "Stable",

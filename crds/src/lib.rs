@@ -24,7 +24,7 @@ pub mod validate;
 pub const GROUP: &str = "kanarie.dev";
 /// Field manager of the operator's server-side applies.
 pub const FIELD_MANAGER: &str = "kanarie-operator";
-/// Annotation with a command for the operator: `retry`, `abort` or `promote-full`.
+/// Annotation with a command for the operator: `retry`, `abort`, `promote-full` or `undo`.
 pub const COMMAND_ANNOTATION: &str = "kanarie.dev/command";
 /// Annotation with the id of that command; a new id makes it a new command.
 pub const COMMAND_ID_ANNOTATION: &str = "kanarie.dev/command-id";

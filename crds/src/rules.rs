@@ -152,3 +152,10 @@ pub const DEADLINE: Rule = Rule {
     message: "`progressDeadlineSeconds` must be longer than every `holdSeconds`, or each rollout \
               would be overdue",
 };
+
+/// At `rollout.analysis`.
+pub const CERTIFY_OVER_LIMIT: Rule = Rule {
+    rule: "!has(self.certifyBasisPoints) || self.certifyBasisPoints > self.maxErrorBasisPoints",
+    message: "`certifyBasisPoints` must be greater than `maxErrorBasisPoints`: a step excludes a \
+              rate that is worse than the one it allows",
+};

@@ -100,7 +100,8 @@ pub struct RolloutStatus {
     /// Present step of all, as `2/3`.
     #[schemars(length(max = 16))]
     pub step: String,
-    /// What the rollout waits for, in one line: messages seen of needed, failures, next step.
+    /// What the rollout waits for, in one line: messages seen of needed, failures, evidence of 100, what
+    /// comes next.
     #[schemars(length(max = 1_024))]
     pub waiting: String,
     /// When every gateway had acknowledged the step.
@@ -114,7 +115,7 @@ pub struct RolloutStatus {
     pub deadline_at: Option<Time>,
 }
 
-/// The numbers of the present step, at most a minute old.
+/// The numbers of the present step, at most a minute old. What an older operator wrote lacks some.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct AnalysisStatus {
@@ -122,17 +123,85 @@ pub struct AnalysisStatus {
     pub canary_messages: u64,
     /// Failed ones among them.
     pub canary_failures: u64,
+    /// Those by class.
+    #[serde(default)]
+    pub canary_failure_classes: FailuresByClass,
+    /// Customers who asked the canary.
+    #[serde(default)]
+    pub canary_customers: u64,
+    /// Those whom it failed at least once.
+    #[serde(default)]
+    pub canary_failed_customers: u64,
+    /// Those of them whom stable answered instead.
+    #[serde(default)]
+    pub canary_rescued_customers: u64,
     /// Judged messages of stable in the same time.
     pub stable_messages: u64,
     /// Failed ones among them.
     pub stable_failures: u64,
-    /// Messages of the canary that the step needs.
+    /// Those by class.
+    #[serde(default)]
+    pub stable_failure_classes: FailuresByClass,
+    /// Customers who asked stable.
+    #[serde(default)]
+    pub stable_customers: u64,
+    /// Those whom it failed at least once.
+    #[serde(default)]
+    pub stable_failed_customers: u64,
+    /// Messages of the canary that the step needs, whatever they say.
     pub min_messages: u64,
+    /// Evidence against the canary over the whole rollout: 100 is proof.
+    #[serde(default)]
+    pub evidence: u64,
+    /// Error rate that this step is held against, in hundredths of a percent. In the bake it is no lower
+    /// than what stable itself has shown.
+    #[serde(default)]
+    pub effective_limit_basis_points: u32,
+    /// Lowest error rate that the step's counts exclude by now with 95 %, in hundredths of a percent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certifies_basis_points: Option<u32>,
+    /// The one that they are to exclude before the step passes.
+    #[serde(default)]
+    pub certify_basis_points: u32,
+    /// Messages without a failure that are missing for that.
+    #[serde(default)]
+    pub missing_messages: u64,
+    /// Seconds until they come at the present traffic.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing_seconds: Option<u64>,
     /// Pass, Fail or Inconclusive.
     #[schemars(length(max = 16))]
     pub verdict: String,
     /// Time of these numbers.
     pub at: Time,
+}
+
+/// Failed messages by the way their first attempt ended.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct FailuresByClass {
+    /// Not before the agent's deadline.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub timeout: u64,
+    /// With a refused connection or an HTTP error.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub http: u64,
+    /// With something that is no answer.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub invalid: u64,
+    /// Without an answer.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub no_answer: u64,
+    /// With an answer over `maxLatencyMilliseconds`.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub slow: u64,
+    /// Not at all: the agent could not be asked.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unavailable: u64,
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 /// The gateways that serve a channel.

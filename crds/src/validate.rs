@@ -12,12 +12,12 @@ use std::sync::LazyLock;
 use kube::ResourceExt as _;
 use serde_json::Value;
 
-use crate::channel::rollout::{RolloutMode, RolloutSpec};
+use crate::channel::rollout::{AnalysisSpec, RolloutMode, RolloutSpec};
 use crate::channel::{AgentSpec, SecretRef, WhatsAppChannel, WhatsAppChannelSpec};
 use crate::rules::{
-    ACCOUNT_SID, ADDRESS, AGENT_URL, DEADLINE, IDENTIFIER, MESSAGING_SERVICE_SID, NAME,
-    ONE_ADDRESS, ONE_AGENT, PATH, PREVIOUS_URLS, Rule, SECRET_NAME, SERVICE_NAME, STEPS_END,
-    STEPS_INCREASE, WEBHOOK_FRAGMENT, WEBHOOK_URL, WEIGHT_IFF_MANUAL,
+    ACCOUNT_SID, ADDRESS, AGENT_URL, CERTIFY_OVER_LIMIT, DEADLINE, IDENTIFIER,
+    MESSAGING_SERVICE_SID, NAME, ONE_ADDRESS, ONE_AGENT, PATH, PREVIOUS_URLS, Rule, SECRET_NAME,
+    SERVICE_NAME, STEPS_END, STEPS_INCREASE, WEBHOOK_FRAGMENT, WEBHOOK_URL, WEIGHT_IFF_MANUAL,
 };
 use crate::schema;
 
@@ -190,6 +190,10 @@ impl Problems {
         self.rule(path, STEPS_END, steps.last().is_none_or(|step| step.weight == 100));
         let deadline = rollout.progress_deadline_seconds;
         self.rule(path, DEADLINE, steps.iter().all(|step| step.hold_seconds < deadline));
+        let AnalysisSpec { max_error_basis_points: limit, certify_basis_points, .. } =
+            rollout.analysis;
+        let is_over = certify_basis_points.is_none_or(|certify| certify > limit);
+        self.rule(&format!("{path}.analysis"), CERTIFY_OVER_LIMIT, is_over);
     }
 }
 

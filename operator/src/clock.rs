@@ -1,6 +1,11 @@
 //! The wall clock, read here and nowhere else in the operator.
 
+use std::sync::Arc;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+/// The clock that reconciles go by, which a test moves.
+pub type ReconcileClock = Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>;
 
 /// The present moment.
 #[expect(clippy::disallowed_methods, reason = "the one place of the operator that reads the clock")]

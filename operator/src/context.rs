@@ -11,6 +11,7 @@ use kube::{Client, Resource as _};
 use tokio::sync::SetOnce;
 use tokio::time::{Instant, timeout};
 
+use crate::clock::ReconcileClock;
 use crate::config::Config;
 use crate::evidence::Board;
 use crate::metrics::Metrics;
@@ -39,6 +40,8 @@ pub struct Ctx {
     pub notes: Notes,
     /// Name of this process, for Events.
     pub instance: String,
+    /// The time of decisions and of what is said about them.
+    pub clock: ReconcileClock,
 }
 
 impl Ctx {

@@ -130,7 +130,7 @@ async fn line(object: &Guarded, ctx: &Ctx) -> Result<Duration, ReconcileError> {
             return refuse(ctx, identity, status, &why).await;
         }
     };
-    let now = Timestamp(clock::millis_of(clock::now()));
+    let now = Timestamp(clock::millis_of((ctx.clock)()));
     let seen = match observe(ctx, &channel, now).await? {
         Ok(seen) => seen,
         Err(why) => {

@@ -48,6 +48,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::admin::{ProcessStage, Progress};
+use crate::clock::ReconcileClock;
 use crate::config::Config;
 use crate::context::{Channels, Ctx, Notes};
 use crate::control::Control;
@@ -84,6 +85,16 @@ pub async fn run(
     client: Client,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), RunError> {
+    run_by(Arc::new(clock::now), config, client, shutdown).await
+}
+
+/// The same with another clock for its reconciles.
+pub async fn run_by(
+    clock: ReconcileClock,
+    config: Config,
+    client: Client,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), RunError> {
     let listener = listen::bind(config.admin_listen).await.map_err(RunError::Listen)?;
     let metrics = Arc::new(Metrics::default());
     let progress = Arc::new(Progress::default());
@@ -94,7 +105,7 @@ pub async fn run(
     let shutdown = Box::pin(shutdown);
     check_crd(&client).await?;
     if !config.leader_elect {
-        return work(config, client, instance, metrics, progress, shutdown).await;
+        return work(clock, config, client, instance, metrics, progress, shutdown).await;
     }
     let mut candidate = Candidate::new(&client, client.default_namespace(), instance.clone());
     progress.reach(ProcessStage::Standby);
@@ -106,7 +117,7 @@ pub async fn run(
     tracing::info!(instance, "this replica leads");
     metrics.leader.set(1);
     let ended = tokio::select! {
-        ended = work(config, client, instance, metrics, progress, shutdown) => ended,
+        ended = work(clock, config, client, instance, metrics, progress, shutdown) => ended,
         lost = candidate.keep() => return Err(lost.into()),
     };
     candidate.release().await;
@@ -115,6 +126,7 @@ pub async fn run(
 
 /// Reconciles until `shutdown`, and lets running reconciles end.
 async fn work(
+    clock: ReconcileClock,
     config: Config,
     client: Client,
     instance: String,
@@ -139,6 +151,7 @@ async fn work(
         channels: Channels::default(),
         notes: Notes::default(),
         instance,
+        clock,
     });
     let (stop, stopping) = watch::channel(false);
     let mut tasks = JoinSet::new();

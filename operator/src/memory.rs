@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use kanarie_crds::channel::RevisionContent;
-use kanarie_rollout::state::State;
+use kanarie_rollout::state::{Phase, State};
 use kanarie_words::ids::RevisionName;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -22,17 +22,17 @@ pub struct Memory {
     pub schema: u32,
     /// Where the rollout is.
     pub rollout: State,
-    /// Stable and canary by name.
+    /// Stable, canary and the one to which a person may still go back, by name.
     pub revisions: BTreeMap<RevisionName, Kept>,
 }
 
-/// A revision that is in service.
+/// A revision that serves, or may serve again at a word.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Kept {
     /// What it fixes.
     pub content: RevisionContent,
-    /// Since when it serves as what it is, Unix milliseconds.
+    /// Since when it is what it is, Unix milliseconds.
     pub since_ms: u64,
 }
 
@@ -70,7 +70,8 @@ impl Memory {
         if schema > SCHEMA {
             return Err(MemoryError::Newer { found: schema });
         }
-        let memory: Self = serde_json::from_slice(bytes).map_err(MemoryError::Unreadable)?;
+        let mut memory: Self = serde_json::from_slice(bytes).map_err(MemoryError::Unreadable)?;
+        memory.forget_unknown_former();
         let missing = memory.in_service().find(|name| !memory.revisions.contains_key(*name));
         if let Some(missing) = missing {
             return Err(MemoryError::Incomplete(missing.clone()));
@@ -78,7 +79,7 @@ impl Memory {
         Ok(memory)
     }
 
-    /// The memory of `next`: revisions out of service are dropped, a new one starts at `now_ms`.
+    /// The memory of `next`: revisions that it does not name are dropped, a new one starts at `now_ms`.
     pub fn of(
         next: State,
         known: &BTreeMap<RevisionName, RevisionContent>,
@@ -86,11 +87,11 @@ impl Memory {
         now_ms: u64,
     ) -> Result<Self, MemoryError> {
         let mut memory = Self { schema: SCHEMA, rollout: next, revisions: BTreeMap::new() };
-        let stable = memory.rollout.split().stable.clone();
-        let names: Vec<RevisionName> = memory.in_service().cloned().collect();
+        let names: Vec<RevisionName> =
+            memory.in_service().chain(memory.rollout.former()).cloned().collect();
         for name in names {
             let content = known.get(&name).ok_or_else(|| MemoryError::Incomplete(name.clone()))?;
-            let was = before.filter(|before| before.serves_as(&name, name == stable));
+            let was = before.filter(|before| before.role_of(&name) == memory.role_of(&name));
             let since_ms = was
                 .and_then(|before| before.revisions.get(&name))
                 .map_or(now_ms, |kept| kept.since_ms);
@@ -99,7 +100,7 @@ impl Memory {
         Ok(memory)
     }
 
-    /// Name of the revision in service with this content.
+    /// Name of the revision with this content, if it serves or may serve again.
     pub fn name_of(&self, content: &RevisionContent) -> Option<&RevisionName> {
         let mut revisions = self.revisions.iter();
         revisions.find(|(_, kept)| kept.content == *content).map(|(name, _)| name)
@@ -110,26 +111,53 @@ impl Memory {
         std::iter::once(split.stable).chain(split.canary)
     }
 
-    fn serves_as(&self, name: &RevisionName, stable: bool) -> bool {
+    fn role_of(&self, name: &RevisionName) -> Option<Role> {
         let split = self.rollout.split();
-        if stable { split.stable == name } else { split.canary == Some(name) }
+        let roles = [
+            (Some(split.stable), Role::Stable),
+            (split.canary, Role::Canary),
+            (self.rollout.former(), Role::Former),
+        ];
+        roles.into_iter().find(|(named, _)| *named == Some(name)).map(|(_, role)| role)
     }
+
+    /// A former revision without its content cannot be put back, and nothing else depends on it.
+    fn forget_unknown_former(&mut self) {
+        if let Phase::Stable { former, .. } = &mut self.rollout.phase
+            && former.as_ref().is_some_and(|known| !self.revisions.contains_key(&known.revision))
+        {
+            *former = None;
+        }
+    }
+}
+
+/// What a revision is to a channel.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Stable,
+    Canary,
+    Former,
 }
 
 #[cfg(test)]
 mod tests {
     use kanarie_rollout::bounds::{
-        MAX_COMMAND_CHARS, MAX_HISTORY, MAX_MESSAGE_CHARS, MAX_REJECTED,
+        MAX_COMMAND_CHARS, MAX_HISTORY, MAX_LOOKS, MAX_MESSAGE_CHARS, MAX_REJECTED, MAX_SEGMENTS,
     };
+    use kanarie_rollout::hold::{Hold, Look};
+    use kanarie_rollout::moment::{Moment, StoreTime};
     use kanarie_rollout::policy::Policy;
+    use kanarie_rollout::segments::STARTS;
     use kanarie_rollout::state::{
-        CommandAnswer, CommandResult, Phase, RejectedRevision, Rolling, Stage, Transition,
+        CommandAnswer, CommandResult, FormerRevision, Phase, RejectedRevision, Rolling, Stage,
+        Timer, Transition,
     };
     use kanarie_rollout::steps::{Step, Steps};
-    use kanarie_rollout::tally::{FinishedStep, Sum};
+    use kanarie_rollout::tally::Sum;
     use kanarie_words::on_failure::OnFailure;
     use kanarie_words::timestamp::Timestamp;
     use kanarie_words::weight::Weight;
+    use serde_json::json;
 
     use super::*;
 
@@ -170,61 +198,91 @@ mod tests {
         format!("{number:0>65}").parse().unwrap()
     }
 
+    const AT: Timestamp = Timestamp(u64::MAX);
+
     /// A state with as much as its bounds allow.
-    fn largest_state() -> State {
-        let at = Timestamp(u64::MAX);
+    fn largest_state(phase: Phase) -> State {
         let sentence = "x".repeat(MAX_MESSAGE_CHARS);
         let rejection = |number: usize| RejectedRevision {
             revision: name(number),
             reason: "RolledBack".to_owned(),
             message: sentence.clone(),
-            at,
+            at: AT,
         };
         let transition = |number: usize| Transition {
             number: u64::MAX,
-            at,
-            reason: "PausedOnFailure".to_owned(),
+            at: AT,
+            reason: "SampleRatioMismatch".to_owned(),
             revision: name(number),
             weight: Weight::FULL,
             message: sentence.clone(),
         };
         State {
-            phase: Phase::Rolling(Box::new(largest_rollout(&sentence))),
+            phase,
+            serving: u64::MAX,
+            transition: u64::MAX,
             rejected: (0..MAX_REJECTED).map(rejection).collect(),
             history: (0..MAX_HISTORY).map(transition).collect(),
             last_command: Some(CommandAnswer {
                 id: "\u{1f426}".repeat(MAX_COMMAND_CHARS),
                 verb: "\u{1f426}".repeat(MAX_COMMAND_CHARS),
                 result: CommandResult::Executed,
-                message: sentence.clone(),
-                at,
+                message: sentence,
+                at: AT,
             }),
-            ..State::first(name(0), at)
         }
     }
 
-    fn largest_rollout(sentence: &str) -> Rolling {
+    fn largest_rollout(stage: Stage) -> Phase {
         let weight = |percent| Weight::new(percent).unwrap();
         let steps = (81..=100).map(|percent| Step { weight: weight(percent), hold_seconds: MAX });
-        // More judged messages than a channel has in a year of eighty a second.
-        let sum = Sum(9_999_999_999, 9_999_999_999);
-        let finished = |percent| FinishedStep { weight: weight(percent), stable: sum, canary: sum };
-        Rolling {
+        // A serving is no larger than the seconds since 1970, a limit at most 100 %, and all masses of
+        // twenty steps add up to 9,600.
+        let segment = json!({
+            "of": 9_999_999_999_u64, "w": 100, "limit": 10_000, "mass": 9_600,
+            "s": largest_sum(), "c": largest_sum(),
+        });
+        let segments = json!({"list": vec![segment; MAX_SEGMENTS], "spent": MAX});
+        Phase::Rolling(Box::new(Rolling {
             stable: name(0),
             canary: name(1),
             policy: Policy {
                 steps: Steps::new(steps.collect()).unwrap(),
                 max_error_basis_points: MAX,
+                certify_basis_points: Some(MAX),
                 min_messages: u64::MAX,
                 max_latency_ms: Some(u64::MAX),
+                timeout_seconds: MAX,
                 interval_seconds: MAX,
                 on_failure: OnFailure::Rollback,
                 retry_on_stable: false,
                 progress_deadline_seconds: MAX,
             },
-            stage: Stage::Failed { weight: Weight::FULL, explanation: sentence.repeat(3) },
-            finished: (0..=100).map(finished).collect(),
-        }
+            stage,
+            segments: serde_json::from_value(segments).unwrap(),
+            stepped_back: false,
+        }))
+    }
+
+    /// More judged messages than a channel has in a year of eighty a second.
+    fn largest_sum() -> Sum {
+        Sum::from([9_999_999_999; 5])
+    }
+
+    fn largest_step() -> Stage {
+        let at = Moment { store: StoreTime(u64::MAX), operator: AT };
+        let look = Look { at, stable: largest_sum(), canary: largest_sum() };
+        let hold = Hold {
+            began: at,
+            epoch: "e".repeat(64).parse().unwrap(),
+            starts_before: STARTS,
+            cut: at,
+            looks: vec![look; MAX_LOOKS],
+            passing: Some(look),
+            degraded: Some(at),
+        };
+        let timer = Timer::Running { since: AT, used_ms: u64::MAX };
+        Stage::Step { index: 19, hold: Some(Box::new(hold)), timer, starts: STARTS }
     }
 
     #[test]
@@ -232,10 +290,61 @@ mod tests {
         let mut largest = content(&format!("https://{}", "a".repeat(504)));
         largest.reply.failure_text = "\u{1f426}".repeat(640);
         let known = [name(0), name(1)].map(|name| (name, largest.clone())).into();
-        let memory = Memory::of(largest_state(), &known, None, u64::MAX).unwrap();
-        let bytes = serde_json::to_vec(&memory).unwrap().len();
-        let room = kanarie_crds::route::MAX_OBJECT_BYTES - crate::credentials::MAX_ROUTE_BYTES;
-        assert!(bytes <= room, "{bytes} bytes of {room}");
+        let explanation = "x".repeat(3 * MAX_MESSAGE_CHARS);
+        let phases = [
+            Phase::Stable {
+                stable: name(0),
+                former: Some(FormerRevision { revision: name(1), replaced_at: AT }),
+            },
+            largest_rollout(largest_step()),
+            largest_rollout(Stage::Failed { weight: Weight::FULL, explanation }),
+        ];
+        for phase in phases {
+            let memory = Memory::of(largest_state(phase), &known, None, u64::MAX).unwrap();
+            assert_eq!(memory.revisions.len(), 2, "no phase names a third one");
+            let bytes = serde_json::to_vec(&memory).unwrap();
+            assert_eq!(Memory::decode(&bytes).unwrap(), memory);
+            let room = kanarie_crds::route::MAX_OBJECT_BYTES - crate::credentials::MAX_ROUTE_BYTES;
+            assert!(bytes.len() <= room, "{} bytes of {room}", bytes.len());
+        }
+    }
+
+    /// b was promoted over a.
+    fn promoted() -> Memory {
+        let known = ["a", "b"].map(|name| (name.parse().unwrap(), content(name))).into();
+        let former = FormerRevision { revision: "a".parse().unwrap(), replaced_at: Timestamp(9) };
+        let phase = Phase::Stable { stable: "b".parse().unwrap(), former: Some(former) };
+        let state = State { phase, ..memory().rollout };
+        Memory::of(state, &known, Some(&memory()), 9).unwrap()
+    }
+
+    #[test]
+    fn the_former_revision_is_found_by_its_content_while_the_state_names_it() {
+        let promoted = promoted();
+        assert_eq!(promoted.name_of(&content("a")).unwrap().as_str(), "a");
+        assert_eq!(promoted.name_of(&content("b")).unwrap().as_str(), "b");
+        let known = ["a", "b"].map(|name| (name.parse().unwrap(), content(name))).into();
+        let phase = Phase::Stable { stable: "b".parse().unwrap(), former: None };
+        let state = State { phase, ..promoted.rollout.clone() };
+        let after = Memory::of(state, &known, Some(&promoted), 10).unwrap();
+        assert_eq!(after.name_of(&content("a")), None);
+    }
+
+    #[test]
+    fn a_former_revision_whose_content_is_gone_is_forgotten_and_hinders_nothing() {
+        let mut promoted = promoted();
+        promoted.revisions.remove("a");
+        let read = Memory::decode(&serde_json::to_vec(&promoted).unwrap()).unwrap();
+        assert_eq!((read.rollout.former(), read.rollout.split().stable.as_str()), (None, "b"));
+    }
+
+    #[test]
+    fn a_revision_that_comes_back_serves_since_then() {
+        let known = ["a", "b"].map(|name| (name.parse().unwrap(), content(name))).into();
+        let phase = Phase::Stable { stable: "a".parse().unwrap(), former: None };
+        let state = State { phase, ..promoted().rollout };
+        let back = Memory::of(state, &known, Some(&promoted()), 12).unwrap();
+        assert_eq!(back.revisions["a"].since_ms, 12);
     }
 
     #[test]

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use kanarie_crds::channel::RevisionContent;
 use kanarie_crds::compile::secret_names;
-use kanarie_crds::control::ClassCount;
+use kanarie_crds::control::{ChannelState, ClassCount, CustomerCount};
 use kanarie_crds::route::route_hash;
 use kanarie_crds::status::CommandStatus;
+use kanarie_rollout::moment::StoreTime;
 use kanarie_rollout::observation::{LiveReplica, Observation, StoreAnswer};
 use kanarie_rollout::rebuild::{Mark, Remains, rebuild};
 use kanarie_rollout::state::{CommandAnswer, CommandResult, Phase, RejectedRevision, State};
-use kanarie_rollout::tally::{ServingTally, Tally};
+use kanarie_rollout::tally::{CustomerTally, ServingTally, Tally};
 use kanarie_words::class::Class;
 use kanarie_words::ids::{ReplicaName, RevisionName};
 use kanarie_words::reason::Reason;
@@ -99,6 +100,7 @@ pub async fn observe(
         policy: channel.policy.clone(),
         mode: channel.mode,
         paused: channel.paused,
+        rollback_window_seconds: channel.rollback_window_seconds,
         command: channel.command.clone(),
         store: view.details.as_ref().map(store),
     };
@@ -197,6 +199,7 @@ fn remains(channel: &Channel, revisions: &Revisions, now: Timestamp) -> Remains 
     Remains {
         revisions: marks.collect(),
         stable: status.stable.as_ref().and_then(|stable| stable.revision.parse().ok()),
+        stable_since: status.stable.as_ref().map(|stable| Timestamp(millis_of(stable.since.0))),
         rejected: status.rejected.iter().filter_map(rejection).collect(),
         last_command: status.last_command.as_ref().map(answer),
         standing: channel.command.clone(),
@@ -240,23 +243,48 @@ fn store(details: &Details) -> StoreAnswer {
         name: name.clone(),
         serving: serving.get(name.as_str()).copied(),
     };
-    let counts = details.channel.iter().flat_map(|channel| &channel.counts);
-    let servings: BTreeSet<u64> = counts.clone().map(|count| count.serving).collect();
-    let of = |serving: u64, track: Track| {
-        let ours = counts.clone().filter(|count| count.serving == serving && count.track == track);
-        ours.fold(Tally::default(), |sum, count| sum.plus(tally(count)))
+    let evidence = details.channel.as_ref().map(evidence).unwrap_or_default();
+    StoreAnswer {
+        epoch: details.epoch.clone(),
+        at: StoreTime(details.at_ms),
+        replicas: details.replicas.iter().map(replica).collect(),
+        evidence,
+    }
+}
+
+/// What was counted for every serving that is still remembered.
+fn evidence(channel: &ChannelState) -> Vec<ServingTally> {
+    let servings: BTreeSet<u64> = channel.counts.iter().map(|count| count.serving).collect();
+    let of = |serving, track| {
+        let ours = |of: u64, on: Track| of == serving && on == track;
+        let counts = channel.counts.iter().filter(|count| ours(count.serving, count.track));
+        let tally = counts.fold(Tally::default(), |sum, count| sum.plus(tally(count)));
+        let customers = match &channel.customers {
+            Some(all) => {
+                let counts = all.iter().filter(|count| ours(count.serving, count.track));
+                counts.fold(CustomerTally::default(), |sum, count| sum.plus(customers(count)))
+            }
+            // A gateway that counts messages only: each of them is taken for a customer.
+            None => CustomerTally {
+                asked: tally.messages(),
+                failed: tally.failures(),
+                rescued: tally.failures(),
+            },
+        };
+        Tally { customers, ..tally }
     };
-    let evidence = |serving| ServingTally {
+    let both = |serving| ServingTally {
         serving,
         stable: of(serving, Track::Stable),
         canary: of(serving, Track::Canary),
     };
-    StoreAnswer {
-        epoch: details.epoch.clone(),
-        at: Timestamp(details.at_ms),
-        replicas: details.replicas.iter().map(replica).collect(),
-        evidence: servings.iter().copied().map(evidence).collect(),
-    }
+    servings.into_iter().map(both).collect()
+}
+
+fn customers(count: &CustomerCount) -> CustomerTally {
+    let CustomerCount { serving: _, track: _, conversations: asked, failed, rescued } = *count;
+    // A gateway that counts no rescues: the canary is blamed for every one of them.
+    CustomerTally { asked, failed, rescued: rescued.unwrap_or(failed) }
 }
 
 fn tally(count: &ClassCount) -> Tally {
@@ -276,15 +304,14 @@ fn tally(count: &ClassCount) -> Tally {
 
 #[cfg(test)]
 mod tests {
-    use kanarie_crds::control::{Acknowledged, ChannelState};
+    use kanarie_crds::control::Acknowledged;
 
     use super::*;
 
-    #[test]
-    fn counts_are_grouped_by_serving_and_track() {
+    fn details(customers: Option<Vec<CustomerCount>>) -> Details {
         let count =
             |serving, track, class, messages| ClassCount { serving, track, class, messages };
-        let details = Details {
+        Details {
             at_ms: 7,
             epoch: "e".parse().unwrap(),
             replicas: vec!["a".parse().unwrap(), "b".parse().unwrap()],
@@ -303,15 +330,40 @@ mod tests {
                     count(3, Track::Stable, Class::Success, 40),
                     count(2, Track::Canary, Class::Slow, 9),
                 ],
-                customers: None,
+                customers,
             }),
-        };
-        let store = store(&details);
+        }
+    }
+
+    #[test]
+    fn counts_are_grouped_by_serving_and_track() {
+        let store = store(&details(None));
         assert_eq!(store.evidence_of(3).canary.messages(), 8);
         assert_eq!(store.evidence_of(3).canary.failures(), 3);
         assert_eq!(store.evidence_of(3).stable.messages(), 40);
         assert_eq!(store.evidence_of(2).canary.slow, 9);
         assert_eq!(store.acknowledged(3), 1);
         assert!(!store.in_force(3), "a live replica without the route has not acknowledged it");
+    }
+
+    #[test]
+    fn customers_stand_beside_the_messages_of_their_serving_and_track() {
+        let told = |rescued| {
+            let (conversations, failed) = (6, 2);
+            let one =
+                CustomerCount { serving: 3, track: Track::Canary, conversations, failed, rescued };
+            store(&details(Some(vec![one]))).evidence_of(3)
+        };
+        let customers = |rescued| CustomerTally { asked: 6, failed: 2, rescued };
+        assert_eq!(told(Some(1)).canary.customers, customers(1));
+        assert_eq!(told(None).canary.customers, customers(2), "nobody knows, so each is blamed");
+        assert_eq!(told(None).stable.customers, CustomerTally::default(), "none were told");
+    }
+
+    #[test]
+    fn each_message_is_a_customer_for_a_gateway_that_counts_messages_only() {
+        let evidence = store(&details(None)).evidence_of(3);
+        assert_eq!(evidence.canary.customers, CustomerTally { asked: 8, failed: 3, rescued: 3 });
+        assert_eq!(evidence.stable.customers, CustomerTally { asked: 40, failed: 0, rescued: 0 });
     }
 }

@@ -25,11 +25,11 @@ use crate::blocked::Blocked;
 use crate::claim::RouteObject;
 use crate::context::Ctx;
 use crate::credentials::SecretProblem;
+use crate::events;
 use crate::evidence::View;
 use crate::revisions::{RevisionError, Revisions};
 use crate::status::{Facts, blocked, derive, differs};
 use crate::validate::{Channel, Identity};
-use crate::{clock, events};
 
 /// Time between two writes of status that change numbers only.
 const NUMBERS: Duration = Duration::from_secs(10);
@@ -128,7 +128,7 @@ async fn write(
     dead: Option<&ChannelDeadLetters>,
     make: impl Fn(&WhatsAppChannelStatus, i64, Timestamp) -> WhatsAppChannelStatus,
 ) -> Result<(), ReportError> {
-    let now = clock::now();
+    let now = (ctx.clock)();
     let after = make(before, identity.generation, now);
     if after.transition < before.transition {
         return Ok(());
@@ -226,7 +226,7 @@ async fn mark(ctx: &Ctx, channel: &Channel, held: &RouteObject) -> Result<(), Re
     }
     let rejected: BTreeSet<RevisionName> =
         state.rejected.iter().map(|rejected| rejected.revision.clone()).collect();
-    revisions.mark(state.split().stable, &rejected, clock::now()).await?;
+    revisions.mark(state.split().stable, &rejected, (ctx.clock)()).await?;
     let mut needed: BTreeSet<RevisionName> = held.memory.revisions.keys().cloned().collect();
     needed.extend(rejected);
     needed.extend(ctx.notes.get(uid).resolved.map(|(_, name)| name));

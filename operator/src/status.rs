@@ -9,11 +9,15 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kanarie_crds::channel::{AgentSpec, RevisionContent};
 use kanarie_crds::control::{ChannelDeadLetters, ChannelUndelivered};
 use kanarie_crds::status::{
-    AnalysisStatus, CommandStatus, DeadLettersStatus, GatewayStatus, HistoryEntry, RevisionStatus,
-    RollbackStatus, RolloutStatus, UndeliveredReplyStatus, WhatsAppChannelStatus,
+    AnalysisStatus, CommandStatus, DeadLettersStatus, FailuresByClass, GatewayStatus, HistoryEntry,
+    RevisionStatus, RollbackStatus, RolloutStatus, UndeliveredReplyStatus, WhatsAppChannelStatus,
 };
 use kanarie_rollout::analysis::Verdict;
+use kanarie_rollout::moment::StoreTime;
+use kanarie_rollout::numbers::Numbers;
+use kanarie_rollout::proof::PROOF;
 use kanarie_rollout::state::{Rolling, State};
+use kanarie_rollout::tally::Tally;
 use kanarie_words::conditions::{ConditionStatus, ConditionType};
 use kanarie_words::ids::RevisionName;
 use kanarie_words::reason::Reason;
@@ -256,7 +260,7 @@ fn conditions(
 }
 
 fn rollout(rolling: &Rolling, facts: &Facts<'_>) -> RolloutStatus {
-    let time = |at: kanarie_words::timestamp::Timestamp| time_of(at.0);
+    let time = |StoreTime(at)| time_of(at);
     let steps = rolling.policy.steps.count();
     RolloutStatus {
         weight: rolling.weight().percent(),
@@ -266,18 +270,18 @@ fn rollout(rolling: &Rolling, facts: &Facts<'_>) -> RolloutStatus {
         waiting: waiting(rolling, facts),
         step_started_at: rolling.step_started_at().map(time),
         next_step_at: rolling.next_step_at().map(time),
-        deadline_at: rolling.deadline_at().map(time),
+        deadline_at: rolling.deadline_at().map(|at| time_of(at.0)),
     }
 }
 
 /// The line of the column: messages seen of needed, failures, and what comes next.
 fn waiting(rolling: &Rolling, facts: &Facts<'_>) -> String {
     let counted = facts.verdict.map(|verdict| {
-        let numbers = verdict.numbers;
-        format!(
-            "{}/{} messages, {} failed; ",
-            numbers.canary_messages, numbers.needed, numbers.canary_failures
-        )
+        let Numbers { canary, missing, evidence, .. } = verdict.numbers;
+        let (messages, failures) = (canary.messages(), canary.failures());
+        let needed = messages.saturating_add(missing);
+        let evidence = shown(evidence);
+        format!("{messages}/{needed} messages, {failures} failed, evidence {evidence}/{PROOF}; ")
     });
     let next = match (facts.reason, rolling.next_step_at()) {
         (Reason::Holding | Reason::StepStarted, Some(at)) => {
@@ -293,7 +297,7 @@ fn waiting(rolling: &Rolling, facts: &Facts<'_>) -> String {
 
 /// Numbers of the present step; those of the former status stay while they are young enough.
 fn analysis(facts: &Facts<'_>) -> Option<AnalysisStatus> {
-    facts.memory.rollout.rolling()?;
+    let rolling = facts.memory.rollout.rolling()?;
     let (Some(verdict), Some(details)) = (facts.verdict, &facts.view.details) else {
         let now = crate::clock::millis_of(facts.now);
         let young = |known: &&AnalysisStatus| {
@@ -302,16 +306,42 @@ fn analysis(facts: &Facts<'_>) -> Option<AnalysisStatus> {
         let same = facts.before.transition == facts.memory.rollout.transition;
         return facts.before.analysis.as_ref().filter(young).filter(|_| same).cloned();
     };
+    let Numbers { canary, stable, .. } = verdict.numbers;
     let numbers = verdict.numbers;
     Some(AnalysisStatus {
-        canary_messages: numbers.canary_messages,
-        canary_failures: numbers.canary_failures,
-        stable_messages: numbers.stable_messages,
-        stable_failures: numbers.stable_failures,
-        min_messages: numbers.needed,
+        canary_messages: canary.messages(),
+        canary_failures: canary.failures(),
+        canary_failure_classes: classes(canary),
+        canary_customers: canary.customers.asked,
+        canary_failed_customers: canary.customers.failed,
+        canary_rescued_customers: canary.customers.rescued,
+        stable_messages: stable.messages(),
+        stable_failures: stable.failures(),
+        stable_failure_classes: classes(stable),
+        stable_customers: stable.customers.asked,
+        stable_failed_customers: stable.customers.failed,
+        min_messages: rolling.policy.min_messages,
+        evidence: shown(numbers.evidence),
+        effective_limit_basis_points: numbers.limit,
+        certifies_basis_points: numbers.certifies,
+        certify_basis_points: numbers.certify,
+        missing_messages: shown(numbers.missing),
+        missing_seconds: numbers.missing_seconds.map(shown),
         verdict: verdict.finding.as_str().to_owned(),
         at: time_of(details.at_ms),
     })
+}
+
+fn classes(tally: Tally) -> FailuresByClass {
+    let Tally { success: _, timeout, http, invalid, no_answer, slow, unavailable, customers: _ } =
+        tally;
+    FailuresByClass { timeout, http, invalid, no_answer, slow, unavailable }
+}
+
+/// A number of the judge's own, which may be as large as a number gets: a million says enough, and
+/// fits the API.
+fn shown(number: u64) -> u64 {
+    number.min(1_000_000)
 }
 
 fn gateway(view: &View) -> GatewayStatus {
@@ -336,7 +366,7 @@ fn undelivered(undelivered: &ChannelUndelivered) -> UndeliveredReplyStatus {
 }
 
 fn last_rollback(state: &State) -> Option<RollbackStatus> {
-    let taken_back = [Reason::RolledBack, Reason::Aborted].map(Reason::as_str);
+    let taken_back = [Reason::RolledBack, Reason::Aborted, Reason::Undone].map(Reason::as_str);
     let last = state.history.iter().find(|one| taken_back.contains(&one.reason.as_str()))?;
     Some(RollbackStatus {
         revision: last.revision.to_string(),

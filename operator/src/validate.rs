@@ -46,6 +46,8 @@ pub struct Channel {
     pub mode: Mode,
     /// Whether advancing is paused.
     pub paused: bool,
+    /// Seconds after a promotion in which the former revision is put back at a word.
+    pub rollback_window_seconds: u32,
     /// The command that stands in the annotations.
     pub command: Option<Command>,
 }
@@ -103,6 +105,7 @@ pub fn validate(object: &WhatsAppChannel) -> Result<Channel, Invalid> {
         policy: policy(&spec)?,
         mode: mode(&spec)?,
         paused: spec.rollout.state == RolloutState::Paused,
+        rollback_window_seconds: spec.rollout.rollback_window_seconds,
         command: command(object),
         spec,
     })
@@ -138,8 +141,10 @@ fn policy(spec: &WhatsAppChannelSpec) -> Result<Policy, Invalid> {
     Ok(Policy {
         steps: Steps::new(steps).map_err(|error| invalid("spec.rollout.steps", &error))?,
         max_error_basis_points: rollout.analysis.max_error_basis_points,
+        certify_basis_points: rollout.analysis.certify_basis_points,
         min_messages: u64::from(rollout.analysis.min_messages),
         max_latency_ms: rollout.analysis.max_latency_milliseconds.map(u64::from),
+        timeout_seconds: spec.agent.timeout_seconds,
         interval_seconds: rollout.analysis.interval_seconds,
         on_failure: rollout.on_failure,
         retry_on_stable: rollout.on_message_failure == OnMessageFailure::RetryOnStable,

@@ -17,7 +17,9 @@ use axum::{Json, Router};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use kanarie_crds::channel::WhatsAppChannel;
-use kanarie_crds::control::{Acknowledged, ChannelState, ClassCount, ControlState, Replica};
+use kanarie_crds::control::{
+    Acknowledged, ChannelState, ClassCount, ControlState, CustomerCount, Replica,
+};
 use kanarie_crds::route::{
     CHANNEL_UID_LABEL, CONTROL_SECRET, CONTROL_TOKEN_KEY, ROUTE_KEY, Route, STATE_KEY, route_hash,
     route_name,
@@ -56,10 +58,14 @@ pub struct Script {
     pub waits: bool,
     /// The store's clock, Unix milliseconds.
     pub at_ms: u64,
+    /// How far the operator's clock is ahead of this machine's.
+    pub ahead: Duration,
     /// Digest of the store's epochs.
     pub epoch: EpochDigest,
     /// What is counted for each serving of each channel: track, class, messages.
     pub counts: BTreeMap<u64, Vec<(Track, Class, u64)>>,
+    /// Whether stable answers what the canary fails.
+    pub rescues: bool,
     /// Dead letters by channel uid.
     pub dead_letters: Vec<kanarie_crds::control::ChannelDeadLetters>,
     /// Undelivered replies by channel uid.
@@ -121,8 +127,10 @@ impl Bench {
             silent: false,
             waits: false,
             at_ms: 1_000_000,
+            ahead: Duration::ZERO,
             epoch: "first".parse()?,
             counts: BTreeMap::new(),
+            rescues: true,
             dead_letters: Vec::new(),
             undelivered: Vec::new(),
         }));
@@ -153,12 +161,14 @@ impl Bench {
             admin_listen: loopback(),
             log_format: LogFormat::Text,
         };
+        let script = self.script.clone();
+        let clock = Arc::new(move || kanarie_operator::clock::now() + lock(&script).ahead);
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
             let shutdown = async move {
                 let _ = stopped.await;
             };
-            if let Err(error) = kanarie_operator::run(config, client, shutdown).await {
+            if let Err(error) = kanarie_operator::run_by(clock, config, client, shutdown).await {
                 eprintln!("the operator ended: {error}");
             }
         });
@@ -188,12 +198,15 @@ impl Bench {
 
     /// Changes what the gateways do and say.
     pub fn script<R>(&self, change: impl FnOnce(&mut Script) -> R) -> R {
-        change(&mut self.script.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut lock(&self.script))
     }
 
-    /// Moves the store's clock.
+    /// Moves the store's clock and the operators'.
     pub fn pass(&self, seconds: u64) {
-        self.script(|script| script.at_ms += seconds * 1000);
+        self.script(|script| {
+            script.at_ms += seconds * 1000;
+            script.ahead += Duration::from_secs(seconds);
+        });
     }
 
     /// A channel of this name with this agent, in steps of an hour.
@@ -433,12 +446,32 @@ fn channel_state(script: &Script, uid: ChannelUid, held: &(u64, RouteHash)) -> C
         };
         counts.iter().map(count)
     });
+    let customers = script.counts.iter().flat_map(|(serving, counts)| {
+        let of = |track| customers(script.rescues, *serving, track, counts);
+        [Track::Stable, Track::Canary].map(of)
+    });
     ChannelState {
         uid,
         acknowledged: acknowledged.collect(),
         counts: counts.collect(),
-        customers: None,
+        customers: Some(customers.collect()),
     }
+}
+
+/// Each message is of a customer who writes once, and stable rescues all of them or none.
+fn customers(
+    rescues: bool,
+    serving: u64,
+    track: Track,
+    counts: &[(Track, Class, u64)],
+) -> CustomerCount {
+    let sum = |of: &dyn Fn(Class) -> bool| {
+        let ours = counts.iter().filter(|(on, class, _)| *on == track && of(*class));
+        ours.map(|(_, _, messages)| messages).sum()
+    };
+    let failed = sum(&|class| class != Class::Success);
+    let rescued = Some(if rescues && track == Track::Canary { failed } else { 0 });
+    CustomerCount { serving, track, conversations: sum(&|_| true), failed, rescued }
 }
 
 fn bearer(objects: &[Secret]) -> Option<Vec<u8>> {

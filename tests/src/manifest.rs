@@ -24,7 +24,8 @@ pub struct ChannelManifest {
 }
 
 impl ChannelManifest {
-    /// A channel with an HTTP agent and a rollout that takes seconds: 10, 50 and 100 percent.
+    /// A channel with an HTTP agent and a rollout that takes seconds: 10, 50 and 100 percent, each with 32
+    /// messages without a failure.
     pub fn new(name: &str, account: &Account, agent_url: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -32,7 +33,7 @@ impl ChannelManifest {
             agent: http_agent(agent_url),
             rollout: json!({
                 "steps": steps(&[(10, 2), (50, 2), (100, 2)]),
-                "analysis": {"minMessages": 5, "intervalSeconds": 1},
+                "analysis": {"minMessages": 5, "certifyBasisPoints": 1000, "intervalSeconds": 1},
             }),
             limits: json!({"inboundMessages": 1000}),
             reply: json!({}),

@@ -6,7 +6,9 @@ use kanarie_words::on_failure::OnFailure;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::rules::{DEADLINE, STEPS_END, STEPS_INCREASE, WEIGHT_IFF_MANUAL, all};
+use crate::rules::{
+    CERTIFY_OVER_LIMIT, DEADLINE, STEPS_END, STEPS_INCREASE, WEIGHT_IFF_MANUAL, all,
+};
 
 /// How a change reaches the customers.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
@@ -32,7 +34,12 @@ pub struct RolloutSpec {
     /// Seconds after which a rollout without progress is reported as overdue; its weight stays.
     #[schemars(range(min = 60, max = 31_536_000))]
     pub progress_deadline_seconds: u32,
-    /// Revisions kept besides stable, canary and rejected ones.
+    /// Seconds after a promotion in which the former revision is put back at once: by its spec or by the
+    /// command `undo`. A newer rollout ends them.
+    #[schemars(range(min = 0, max = 604_800))]
+    pub rollback_window_seconds: u32,
+    /// Revisions kept besides stable, canary, rejected ones and the former one within
+    /// `rollbackWindowSeconds`.
     #[schemars(range(min = 1, max = 20))]
     pub revision_history_limit: u32,
     /// Paused stops advancing; a failing canary is still rolled back.
@@ -53,6 +60,7 @@ impl Default for RolloutSpec {
             on_failure: OnFailure::Rollback,
             on_message_failure: OnMessageFailure::RetryOnStable,
             progress_deadline_seconds: 86_400,
+            rollback_window_seconds: 86_400,
             revision_history_limit: 5,
             state: RolloutState::Running,
         }
@@ -84,10 +92,17 @@ pub struct StepSpec {
 /// What decides whether a step passes.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", default)]
+#[schemars(extend("x-kubernetes-validations" = all(&[CERTIFY_OVER_LIMIT])))]
 pub struct AnalysisSpec {
     /// Highest error rate with which a step passes, in hundredths of a percent.
     #[schemars(range(min = 1, max = 5_000))]
     pub max_error_basis_points: u32,
+    /// Error rate that a passed step has excluded with 95 %, in hundredths of a percent: the higher, the
+    /// fewer messages it needs (500 needs 73 without a failure, 1000 needs 32, 2000 needs 15, at a
+    /// limit of 100). Unset: five times the limit, at most 9000, and always over the limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 9_999))]
+    pub certify_basis_points: Option<u32>,
     /// Messages of the canary that a step needs before it can pass.
     #[schemars(range(min = 1, max = 100_000))]
     pub min_messages: u32,
@@ -111,6 +126,7 @@ impl Default for AnalysisSpec {
     fn default() -> Self {
         Self {
             max_error_basis_points: 100,
+            certify_basis_points: None,
             min_messages: 50,
             max_latency_milliseconds: None,
             interval_seconds: 5,

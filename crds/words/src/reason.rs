@@ -79,6 +79,12 @@ reasons! {
         "`rollout.state` is Running again: the rollout goes on.";
     EvidenceLost: Warning, [RolledOut = Unknown, Reconciling = True],
         "The store has lost counts: sample and hold of the step start again.";
+    StepRestarted: Normal, [RolledOut = Unknown, Reconciling = True],
+        "What was counted is no sample of the step: it starts anew.";
+    SteppedBack: Warning, [RolledOut = Unknown, Reconciling = True],
+        "The canary failed in the bake: it is back at the first step, where stable is the control.";
+    SampleRatioMismatch: Warning, [RolledOut = Unknown, Reconciling = True],
+        "The customers of the tracks are not as many as the weight says: nothing advances.";
     SharedDegradation: Normal, [RolledOut = Unknown, Reconciling = True],
         "The error rate is over the limit on both tracks: nothing advances.";
     Superseded: Normal, [RolledOut = Unknown, Reconciling = True],
@@ -91,6 +97,10 @@ reasons! {
         "The step's hold runs.";
     WaitingForTraffic: Normal, [RolledOut = Unknown, Reconciling = True],
         "The step's hold has run; more messages of the canary are needed.";
+    WaitingForAnswers: Normal, [RolledOut = Unknown, Reconciling = True],
+        "What was asked with the last answers may still fail: the agent's timeout runs.";
+    RecentFailures: Normal, [RolledOut = Unknown, Reconciling = True],
+        "What ended lately is over the limit: nothing advances.";
     WaitingForEvidence: Normal, [RolledOut = Unknown, Reconciling = True],
         "No gateway answers, so nothing is known: nothing advances and nothing is rolled back.";
     WaitingForGateways: Normal, [RolledOut = Unknown, Reconciling = True],
@@ -107,6 +117,8 @@ reasons! {
         "The canary failed: weight 0, the revision is rejected until `retry`.";
     Aborted: Warning, [RolledOut = False, Stalled = True],
         "The command abort took the canary back: the revision is rejected until `retry`.";
+    Undone: Warning, [RolledOut = False, Stalled = True],
+        "The command undo put the former revision back: this one is rejected until `retry`.";
     DeadlineExceeded: Warning, [RolledOut = False, Stalled = True],
         "No progress within `progressDeadlineSeconds`: the weight stays.";
     RejectedFull: Warning, [RolledOut = False, Stalled = True],

@@ -1,4 +1,4 @@
-//! Commands: `retry`, `abort` and `promote-full`, each executed once, by its id. Pure.
+//! Commands: `retry`, `abort`, `promote-full` and `undo`, each executed once, by its id. Pure.
 
 use kanarie_words::timestamp::Timestamp;
 
@@ -14,6 +14,8 @@ pub(crate) enum Order {
     Abort,
     /// Makes the canary stable, without the remaining steps.
     PromoteFull,
+    /// Puts the revision back that was stable before the last promotion.
+    Undo,
 }
 
 impl Order {
@@ -23,6 +25,7 @@ impl Order {
             "retry" => Some(Self::Retry),
             "abort" => Some(Self::Abort),
             "promote-full" => Some(Self::PromoteFull),
+            "undo" => Some(Self::Undo),
             _ => None,
         }
     }
@@ -69,11 +72,19 @@ pub(crate) const OVERTAKEN: Ruling = Ruling::Refused(
 pub(crate) const ABORTED: Ruling =
     Ruling::Executed("the canary was taken off and its revision is rejected");
 pub(crate) const PROMOTED: Ruling = Ruling::Executed("the canary is stable now");
+pub(crate) const UNDONE: Ruling = Ruling::Executed(
+    "the former revision serves everybody again and the one that was stable is rejected",
+);
+pub(crate) const NOTHING_TO_UNDO: Ruling = Ruling::Refused(
+    "there is no promotion to go back from, or rollout.rollbackWindowSeconds have passed since",
+);
+pub(crate) const UNDO_OF_A_ROLLOUT: Ruling =
+    Ruling::Refused("a rollout is running; use abort, or apply the stable spec again");
 pub(crate) const CLEARED: Ruling = Ruling::Executed("the rejection was cleared");
 pub(crate) const RESTARTED: Ruling =
     Ruling::Executed("the rollout starts again from its first step");
 pub(crate) const UNKNOWN_VERB: Ruling =
-    Ruling::Refused("there is no such command; use retry, abort or promote-full");
+    Ruling::Refused("there is no such command; use retry, abort, promote-full or undo");
 pub(crate) const NO_ROLLOUT: Ruling = Ruling::Refused("no rollout is running");
 pub(crate) const NOTHING_REJECTED: Ruling =
     Ruling::Refused("the revision that the spec asks for is not rejected");

@@ -12,16 +12,20 @@ use kanarie_words::weight::Weight;
 use crate::analysis::{Case, Finding, Verdict, judge};
 use crate::command::{
     ABORTED, IS_PAUSED, OVERTAKEN, Order, PROMOTED, RESTARTED, ROLLING_ALREADY, Ruling,
-    UNKNOWN_VERB, unanswered, with_ruling,
+    UNDO_OF_A_ROLLOUT, UNKNOWN_VERB, unanswered, with_ruling,
 };
 use crate::facts::{Facts, Next};
 use crate::observation::{Mode, Observation};
+use crate::segments::Segments;
 use crate::start::settled;
 use crate::state::{Phase, Rolling, Stage, State};
 use crate::step::by_steps;
-use crate::tally::Tally;
+use crate::suffering::suffers;
+use crate::tally::Sum;
 use crate::why::Why;
 
+/// Why a step starts anew after an update of the operator.
+const OLDER_FORM: &str = "the counts of this rollout were kept in an older form";
 /// When to look again while nothing runs.
 const IDLE: Duration = Duration::from_secs(60);
 /// When to look again for a gateway that answers.
@@ -43,12 +47,12 @@ pub struct Decision {
     pub requeue: Duration,
 }
 
-/// Decides. `now` is the operator's clock and is used for the deadline and for the record only;
-/// holds run on the store's clock in `seen`.
+/// Decides. `now` is the operator's clock: of the deadline, of the record, and the second one of holds,
+/// which run on the store's clock in `seen` too.
 pub fn decide(state: &State, seen: &Observation, now: Timestamp) -> Decision {
     let facts = Facts { state, seen, now };
     let (outcome, verdict) = match &state.phase {
-        Phase::Stable { stable } => (settled(facts, stable, true), None),
+        Phase::Stable { stable, former: _ } => (settled(facts, stable, true), None),
         Phase::Clearing { stable } => (settled(facts, stable, false), None),
         Phase::Rolling(rolling) => {
             let verdict = verdict(facts, rolling);
@@ -76,6 +80,11 @@ fn roll(facts: Facts<'_>, rolling: &Rolling, verdict: Option<&Verdict>) -> Next 
         Some(Err(refusal)) => Some(refusal),
         None => None,
     };
+    let is_older = rolling.segments.as_slice().is_empty();
+    if is_older && !matches!(rolling.stage, Stage::Failed { .. }) {
+        let next = facts.restart(rolling, Why::StepRestarted { because: OLDER_FORM });
+        return Next { ruling, ..next };
+    }
     let next = match facts.seen.mode {
         Mode::Manual(weight) => follow(facts, rolling, weight),
         Mode::Automatic => by_steps(facts, rolling, verdict),
@@ -84,18 +93,34 @@ fn roll(facts: Facts<'_>, rolling: &Rolling, verdict: Option<&Verdict>) -> Next 
 }
 
 fn verdict(facts: Facts<'_>, rolling: &Rolling) -> Option<Verdict> {
-    let base = match &rolling.stage {
-        Stage::Step { clock: Some(clock), .. } => clock.base,
-        Stage::Step { clock: None, .. } | Stage::Failed { .. } | Stage::Manual { .. } => {
-            Tally::default()
+    let (present, moment) = (facts.present()?, facts.moment()?);
+    let segments = rolling.segments.with(&facts.counted());
+    let now = (present.stable.sum(), present.canary.sum());
+    let policy = &rolling.policy;
+    // What ends late of a former serving ended lately as well.
+    let late = |before: &Segments| {
+        let of_others = before.as_slice().iter().filter(|one| one.serving != present.serving);
+        of_others.fold(Sum::default(), |sum, one| sum.plus(one.canary))
+    };
+    let late = late(&segments).minus(late(&rolling.segments));
+    let (earlier, lately, degraded, counted_ms) = match rolling.hold() {
+        Some(hold) => {
+            let earlier =
+                if policy.timeout_ms() == 0 { now } else { hold.ago(moment, policy.timeout_ms()) };
+            let (_, lately) = hold.ago(moment, policy.lately_ms());
+            let degraded = hold.degraded.is_some() || suffers(&segments, policy);
+            (earlier, now.1.minus(lately), degraded, moment.millis_since(hold.began))
         }
+        None => (now, now.1, false, 0),
     };
     Some(judge(&Case {
-        policy: &rolling.policy,
-        finished: &rolling.finished,
-        weight: rolling.weight(),
-        present: facts.present()?,
-        base,
+        policy,
+        segments: &segments,
+        present,
+        earlier,
+        lately: lately.plus(late),
+        degraded,
+        counted_ms,
     }))
 }
 
@@ -107,7 +132,10 @@ fn take_back(facts: Facts<'_>, rolling: &Rolling, verdict: Option<&Verdict>) -> 
     }
     let explanation = verdict.explanation.clone();
     match (rolling.policy.on_failure, &rolling.stage) {
-        (OnFailure::Rollback, _) => Some(facts.reject(rolling, Why::RolledBack { explanation })),
+        (OnFailure::Rollback, _) => Some(match control(rolling) {
+            Some(to) => facts.step_back(rolling, Why::SteppedBack { to, explanation }),
+            None => facts.reject(rolling, Why::RolledBack { explanation }),
+        }),
         (OnFailure::Pause, Stage::Failed { .. }) => None,
         (OnFailure::Pause, Stage::Step { .. } | Stage::Manual { .. }) => {
             // A spec that asks for something else takes the canary off, which is better still.
@@ -120,6 +148,13 @@ fn take_back(facts: Facts<'_>, rolling: &Rolling, verdict: Option<&Verdict>) -> 
             Some(facts.go_to_stage(rolling, stage, why))
         }
     }
+}
+
+/// The weight to which proof in a bake steps back, once: there stable is the control, and a rejection
+/// needs proof of its own.
+fn control(rolling: &Rolling) -> Option<Weight> {
+    let first = rolling.policy.steps.get(0)?.weight;
+    (rolling.is_baking() && !rolling.stepped_back && first < Weight::FULL).then_some(first)
 }
 
 /// The spec asks for another revision: the canary is taken off before anything else starts.
@@ -143,6 +178,7 @@ fn obey(facts: Facts<'_>, rolling: &Rolling) -> Option<Result<Next, Ruling>> {
     let failed = matches!(rolling.stage, Stage::Failed { .. });
     Some(match Order::parse(&command.verb) {
         None => Err(UNKNOWN_VERB),
+        Some(Order::Undo) => Err(UNDO_OF_A_ROLLOUT),
         Some(Order::Abort) => {
             Ok(Next { ruling: Some(ABORTED), ..facts.reject(rolling, Why::Aborted) })
         }
@@ -188,7 +224,10 @@ fn requeue(facts: Facts<'_>, why: &Why) -> Duration {
     match (why, facts.state.rolling()) {
         (Why::WaitingForGateways { .. }, _) => SOON,
         (_, Some(rolling)) => {
-            Duration::from_secs(u64::from(rolling.policy.interval_seconds.max(1)))
+            let interval = u64::from(rolling.policy.interval_seconds.max(1));
+            let left =
+                if let Why::Holding { seconds_left, .. } = why { *seconds_left } else { interval };
+            Duration::from_secs(interval.min(left))
         }
         (Why::WaitingForEvidence, None) => UNANSWERED,
         (_, None) => IDLE,

@@ -5,8 +5,10 @@ use kanarie_words::ids::RevisionName;
 use kanarie_words::timestamp::Timestamp;
 
 use crate::command::Ruling;
+use crate::moment::Moment;
 use crate::observation::{Observation, StoreAnswer};
-use crate::state::{Phase, Rolling, Stage, State, Timer};
+use crate::segments::{Begins, STARTS, Segments};
+use crate::state::{FormerRevision, Phase, Rolling, Stage, State, Timer};
 use crate::tally::ServingTally;
 use crate::why::Why;
 
@@ -27,7 +29,9 @@ pub(crate) struct Next {
 
 impl Facts<'_> {
     pub(crate) fn promote(self, revision: &RevisionName, why: Why) -> Next {
-        self.go(Phase::Stable { stable: revision.clone() }, revision, why)
+        let before = self.state.split().stable.clone();
+        let former = Some(FormerRevision { revision: before, replaced_at: self.now });
+        self.go(Phase::Stable { stable: revision.clone(), former }, revision, why)
     }
 
     pub(crate) fn reject(self, rolling: &Rolling, why: Why) -> Next {
@@ -38,7 +42,39 @@ impl Facts<'_> {
     }
 
     pub(crate) fn go_to_stage(self, rolling: &Rolling, stage: Stage, why: Why) -> Next {
-        let next = rolling.at_stage(stage, self.present());
+        let next = rolling.at_stage(stage, &self.counted(), self.state.serving);
+        self.go(Phase::Rolling(Box::new(next)), &rolling.canary, why)
+    }
+
+    /// The same weight from its very beginning, under a serving of its own: hold and sample start
+    /// from zero. What was counted against the canary stays.
+    pub(crate) fn restart(self, rolling: &Rolling, why: Why) -> Next {
+        let mut next = rolling.clone();
+        next.segments = rolling.segments.with(&self.counted());
+        let mut begins = Begins::Nothing;
+        if let Stage::Step { hold, starts, .. } = &mut next.stage {
+            *hold = None;
+            if *starts < STARTS {
+                *starts += 1;
+                begins = Begins::Starts(1);
+            }
+        }
+        let state = self.state.clone();
+        next.begin(begins, state.serving.saturating_add(1));
+        let state = state.with_new_serving(Phase::Rolling(Box::new(next)));
+        let state = state.with_transition(&why, rolling.canary.clone(), self.now);
+        Next { state, why, ruling: None }
+    }
+
+    /// From the bake to the first step, where stable is the control: a rollout that is judged anew.
+    pub(crate) fn step_back(self, rolling: &Rolling, why: Why) -> Next {
+        let mut next = Rolling {
+            stage: self.fresh_step(0),
+            segments: Segments::default(),
+            stepped_back: true,
+            ..rolling.clone()
+        };
+        next.begin(Begins::FirstStep, self.state.serving.saturating_add(1));
         self.go(Phase::Rolling(Box::new(next)), &rolling.canary, why)
     }
 
@@ -58,6 +94,17 @@ impl Facts<'_> {
         self.seen.store.as_ref().map(|store| store.evidence_of(self.state.serving))
     }
 
+    /// Counts of every serving; none when no gateway answered.
+    pub(crate) fn counted(self) -> Vec<ServingTally> {
+        self.seen.store.as_ref().map(StoreAnswer::by_serving).unwrap_or_default()
+    }
+
+    /// The present moment, if a gateway told the store's time.
+    pub(crate) fn moment(self) -> Option<Moment> {
+        let store = self.seen.store.as_ref()?;
+        Some(Moment { store: store.at, operator: self.now })
+    }
+
     pub(crate) fn waiting_for_gateways(self, store: &StoreAnswer) -> Why {
         Why::WaitingForGateways {
             acknowledged: store.acknowledged(self.state.serving),
@@ -66,14 +113,14 @@ impl Facts<'_> {
     }
 
     /// Something worth remembering that is no transition.
-    pub(crate) fn note(self, rolling: &Rolling, stage: Stage, why: Why) -> Next {
-        let next = rolling.at_stage(stage, self.present());
-        let state = self.state.clone().with_phase(Phase::Rolling(Box::new(next)));
+    pub(crate) fn note(self, rolling: &Rolling, why: Why) -> Next {
+        let state = self.state.clone().with_phase(Phase::Rolling(Box::new(rolling.clone())));
         Next { state, why, ruling: None }
     }
 
     /// A step from its very beginning. The deadline runs from here, since reaching it is progress.
     pub(crate) fn fresh_step(self, index: usize) -> Stage {
-        Stage::Step { index, clock: None, timer: Timer::Running { since: self.now, used_ms: 0 } }
+        let timer = Timer::Running { since: self.now, used_ms: 0 };
+        Stage::Step { index, hold: None, timer, starts: 1 }
     }
 }

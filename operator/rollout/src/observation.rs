@@ -1,12 +1,14 @@
 //! What one reconcile saw: the wishes of the spec and, if a gateway answered, the facts of the
 //! store. Plain values; two equal observations lead to the same decision.
 
+use std::collections::BTreeSet;
+
 use kanarie_words::ids::{EpochDigest, ReplicaName, RevisionName};
-use kanarie_words::timestamp::Timestamp;
 use kanarie_words::weight::Weight;
 use serde::{Deserialize, Serialize};
 
 use crate::bounds::MAX_COMMAND_CHARS;
+use crate::moment::StoreTime;
 use crate::policy::Policy;
 use crate::tally::ServingTally;
 
@@ -22,6 +24,9 @@ pub struct Observation {
     pub mode: Mode,
     /// Whether `rollout.state` is Paused.
     pub paused: bool,
+    /// Seconds after a promotion in which the former revision is put back at a word.
+    #[serde(default)]
+    pub rollback_window_seconds: u32,
     /// The command that stands in the annotations.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<Command>,
@@ -46,7 +51,7 @@ pub enum Mode {
 pub struct Command {
     /// Tells this command from an earlier one with the same verb.
     pub id: String,
-    /// `retry`, `abort` or `promote-full`; any other is refused.
+    /// `retry`, `abort`, `promote-full` or `undo`; any other is refused.
     pub verb: String,
 }
 
@@ -65,7 +70,7 @@ pub struct StoreAnswer {
     /// Digest of the epochs of all shards; another one means that counts were lost.
     pub epoch: EpochDigest,
     /// The store's clock.
-    pub at: Timestamp,
+    pub at: StoreTime,
     /// Every replica with a young heartbeat, with or without a route of this channel.
     pub replicas: Vec<LiveReplica>,
     /// Counts of this channel; a `serving` without an entry has none.
@@ -104,5 +109,11 @@ impl StoreAnswer {
                 canary: sum.canary.plus(one.canary),
             },
         )
+    }
+
+    /// Counts of every serving that has some, one entry each.
+    pub fn by_serving(&self) -> Vec<ServingTally> {
+        let servings: BTreeSet<u64> = self.evidence.iter().map(|one| one.serving).collect();
+        servings.into_iter().map(|serving| self.evidence_of(serving)).collect()
     }
 }

@@ -18,6 +18,8 @@ pub struct Remains {
     pub revisions: Vec<Mark>,
     /// Stable revision as status names it.
     pub stable: Option<RevisionName>,
+    /// Since when it is stable, as status says, in whole seconds.
+    pub stable_since: Option<Timestamp>,
     /// Rejected revisions as status names them.
     pub rejected: Vec<RejectedRevision>,
     /// The last command as status answers it.
@@ -67,19 +69,26 @@ pub fn rebuild(remains: Remains, now: Timestamp) -> Result<State, RebuildError> 
 }
 
 impl Remains {
-    /// The stable revision. Status is ahead of the annotations when it names a revision that is
-    /// not marked yet; otherwise the newest mark is right.
+    /// The stable revision. Status is ahead of the annotations when it names a revision that is not
+    /// marked yet, or one that came back after the newest mark; otherwise the newest mark is right.
     fn stable(&self) -> Option<&RevisionName> {
         let promoted = |mark: &&Mark| mark.promoted_at.is_some();
-        let newest = self.revisions.iter().filter(promoted).max_by_key(|mark| mark.promoted_at);
+        let served = self.revisions.iter().filter(|mark| mark.rejected_at.is_none());
+        let newest = served.filter(promoted).max_by_key(|mark| mark.promoted_at);
         match (&self.stable, newest) {
             (Some(named), Some(newest)) => {
                 let marked = self.revisions.iter().filter(promoted).any(|m| m.revision == *named);
-                Some(if marked { &newest.revision } else { named })
+                Some(if marked && !self.is_newer_than(newest) { &newest.revision } else { named })
             }
             (Some(named), None) => Some(named),
             (None, newest) => newest.map(|mark| &mark.revision),
         }
+    }
+
+    /// Whether status has named its stable revision no earlier than that one was promoted.
+    fn is_newer_than(&self, mark: &Mark) -> bool {
+        let seconds = |at: Timestamp| at.0 / 1000;
+        self.stable_since.map(seconds) >= mark.promoted_at.map(seconds)
     }
 
     /// Every revision that status or a mark calls rejected, but stable, the newest of them.

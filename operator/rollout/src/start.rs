@@ -5,9 +5,12 @@ use kanarie_words::reason::Reason;
 use kanarie_words::weight::Weight;
 
 use crate::bounds::MAX_REJECTED;
-use crate::command::{CLEARED, NO_ROLLOUT, NOTHING_REJECTED, Order, UNKNOWN_VERB, unanswered};
+use crate::command::{
+    CLEARED, NO_ROLLOUT, NOTHING_REJECTED, NOTHING_TO_UNDO, Order, UNDONE, UNKNOWN_VERB, unanswered,
+};
 use crate::facts::{Facts, Next};
 use crate::observation::Mode;
+use crate::segments::{Begins, Segments};
 use crate::state::{Phase, Rolling, Stage};
 use crate::why::Why;
 
@@ -20,10 +23,19 @@ pub(crate) fn settled(facts: Facts<'_>, stable: &RevisionName, cleared: bool) ->
                 Some(next) => return next,
                 None => Some(NOTHING_REJECTED),
             },
+            Some(Order::Undo) => match undo(facts, stable) {
+                Some(next) => return next,
+                None => Some(NOTHING_TO_UNDO),
+            },
             Some(Order::Abort | Order::PromoteFull) => Some(NO_ROLLOUT),
             None => Some(UNKNOWN_VERB),
         },
     };
+    if let Some(former) = warm(facts).filter(|former| **former == facts.seen.desired) {
+        // It is known, so it needs no analysis.
+        let phase = Phase::Stable { stable: former.clone(), former: None };
+        return Next { ruling, ..facts.go(phase, former, Why::Reverted) };
+    }
     let next = match why_not(facts, stable, cleared) {
         Some(why) => facts.stay(why),
         None => start(facts, stable),
@@ -38,8 +50,11 @@ fn why_not(facts: Facts<'_>, stable: &RevisionName, cleared: bool) -> Option<Why
         return Some(Why::Completed);
     }
     if let Some(rejection) = facts.state.rejection(&seen.desired) {
-        return Some(if rejection.reason == Reason::Aborted.as_str() {
+        let because = |reason: Reason| rejection.reason == reason.as_str();
+        return Some(if because(Reason::Aborted) {
             Why::Aborted
+        } else if because(Reason::Undone) {
+            Why::Undone
         } else {
             Why::RolledBack { explanation: rejection.message.clone() }
         });
@@ -62,22 +77,40 @@ fn why_not(facts: Facts<'_>, stable: &RevisionName, cleared: bool) -> Option<Why
 
 fn start(facts: Facts<'_>, stable: &RevisionName) -> Next {
     let seen = facts.seen;
-    let stage = match seen.mode {
+    let (stage, begins) = match seen.mode {
         Mode::Manual(Weight::FULL) => {
             return facts.promote(&seen.desired, Why::ManuallyPromoted);
         }
-        Mode::Manual(weight) => Stage::Manual { weight },
-        Mode::Automatic => facts.fresh_step(0),
+        Mode::Manual(weight) => (Stage::Manual { weight }, Begins::Rollout),
+        Mode::Automatic => (facts.fresh_step(0), Begins::FirstStep),
     };
-    let rolling = Rolling {
+    let mut rolling = Rolling {
         stable: stable.clone(),
         canary: seen.desired.clone(),
         policy: seen.policy.clone(),
         stage,
-        finished: Vec::new(),
+        segments: Segments::default(),
+        stepped_back: false,
     };
+    rolling.begin(begins, facts.state.serving.saturating_add(1));
     let why = Why::RolloutStarted { weight: rolling.weight() };
     facts.go(Phase::Rolling(Box::new(rolling)), &seen.desired, why)
+}
+
+/// The revision before the last promotion, while it may be put back.
+fn warm(facts: Facts<'_>) -> Option<&RevisionName> {
+    let Phase::Stable { former: Some(former), .. } = &facts.state.phase else { return None };
+    let until = former.replaced_at.plus_seconds(facts.seen.rollback_window_seconds);
+    (facts.now < until).then_some(&former.revision)
+}
+
+/// `undo`: the former revision serves. The one that it leaves is rejected, or the spec that still asks
+/// for it would start it again.
+fn undo(facts: Facts<'_>, stable: &RevisionName) -> Option<Next> {
+    let phase = Phase::Stable { stable: warm(facts)?.clone(), former: None };
+    let next = facts.go(phase, stable, Why::Undone);
+    let state = next.state.with_rejection(stable.clone(), &next.why, facts.now);
+    Some(Next { state, ruling: Some(UNDONE), ..next })
 }
 
 /// `retry` without a rollout: clears the rejection of the desired revision, or the oldest one

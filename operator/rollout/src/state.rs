@@ -2,15 +2,19 @@
 //! rejected revisions, the last command and the last transitions. Written beside the route, in the
 //! same object; what is in force (`State::split`) follows from it alone.
 
-use kanarie_words::ids::{EpochDigest, RevisionName};
+use kanarie_words::ids::RevisionName;
 use kanarie_words::timestamp::Timestamp;
 use kanarie_words::weight::Weight;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::bounds::{MAX_HISTORY, MAX_MESSAGE_CHARS, MAX_REJECTED};
+use crate::hold::Hold;
+use crate::moment::StoreTime;
+use crate::passing::upper_bound;
 use crate::policy::Policy;
-use crate::tally::{FinishedStep, ServingTally, Tally};
+use crate::segments::{Begins, Segments};
+use crate::tally::ServingTally;
 use crate::why::Why;
 
 /// Everything that is remembered of a channel.
@@ -19,7 +23,7 @@ use crate::why::Why;
 pub struct State {
     /// Where the channel is: revisions, step and weight.
     pub phase: Phase,
-    /// Grows only when weight or revisions change.
+    /// Grows when weight or revisions change or a step starts anew, and never otherwise.
     pub serving: u64,
     /// Number of the last transition.
     pub transition: u64,
@@ -42,6 +46,9 @@ pub enum Phase {
     Stable {
         /// That revision.
         stable: RevisionName,
+        /// The one before it, to which a person may still go back.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        former: Option<FormerRevision>,
     },
     /// A canary was taken off: stable serves everybody, and nothing starts before every live
     /// replica has acknowledged so. The phase stays until the next start, which is what asks.
@@ -51,6 +58,16 @@ pub enum Phase {
     },
     /// A revision is rolled out.
     Rolling(Box<Rolling>),
+}
+
+/// The revision that was stable before a promotion.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
+#[serde(rename_all = "camelCase")]
+pub struct FormerRevision {
+    /// Its name.
+    pub revision: RevisionName,
+    /// When another one was promoted in its place, on the operator's clock.
+    pub replaced_at: Timestamp,
 }
 
 /// A rollout that runs.
@@ -65,8 +82,11 @@ pub struct Rolling {
     pub policy: Policy,
     /// Step or weight.
     pub stage: Stage,
-    /// Counts of earlier servings of this rollout, one entry a weight.
-    pub finished: Vec<FinishedStep>,
+    /// What was counted, cut where the policy said beforehand.
+    pub segments: Segments,
+    /// Whether there was proof in a bake already: another one rejects.
+    #[serde(default)]
+    pub stepped_back: bool,
 }
 
 /// Step or weight of a rollout.
@@ -77,10 +97,13 @@ pub enum Stage {
     Step {
         /// Which one, counted from 0.
         index: usize,
-        /// Its clock; none until every live replica has acknowledged it.
-        clock: Option<StepClock>,
+        /// Its hold; none until every live replica has acknowledged it.
+        hold: Option<Box<Hold>>,
         /// How much of the deadline is used up.
         timer: Timer,
+        /// Starts of the step that are used up, its beginning among them.
+        #[serde(default)]
+        starts: u8,
     },
     /// The verdict failed and the policy says Pause: the weight stays.
     Failed {
@@ -94,18 +117,6 @@ pub enum Stage {
         /// That weight.
         weight: Weight,
     },
-}
-
-/// The clock of a step, on the store's time.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
-#[serde(rename_all = "camelCase")]
-pub struct StepClock {
-    /// When every live replica had acknowledged the step, or when counts were lost since.
-    pub since: Timestamp,
-    /// Digest of the epochs at that time.
-    pub epoch: EpochDigest,
-    /// Counts of the canary that no longer help to pass: zero, unless counts were lost.
-    pub base: Tally,
 }
 
 /// How much of the deadline is used up, on the operator's clock.
@@ -134,7 +145,7 @@ pub enum Timer {
 pub struct RejectedRevision {
     /// Its name.
     pub revision: RevisionName,
-    /// The word of the transition that rejected it: RolledBack or Aborted.
+    /// The word of the transition that rejected it: RolledBack, Aborted or Undone.
     pub reason: String,
     /// The numbers behind it.
     pub message: String,
@@ -210,7 +221,7 @@ impl State {
     /// The state of a channel that never had one: its revision serves at once.
     pub fn first(revision: RevisionName, now: Timestamp) -> Self {
         let state = Self {
-            phase: Phase::Stable { stable: revision.clone() },
+            phase: Phase::Stable { stable: revision.clone(), former: None },
             serving: 0,
             transition: 0,
             rejected: Vec::new(),
@@ -235,6 +246,14 @@ impl State {
         }
     }
 
+    /// The revision to which a person may still go back. Not known here: whether the time for it is over.
+    pub fn former(&self) -> Option<&RevisionName> {
+        match &self.phase {
+            Phase::Stable { former, .. } => former.as_ref().map(|former| &former.revision),
+            Phase::Clearing { .. } | Phase::Rolling(_) => None,
+        }
+    }
+
     /// Whether and why `revision` is rejected.
     pub fn rejection(&self, revision: &RevisionName) -> Option<&RejectedRevision> {
         self.rejected.iter().find(|rejection| rejection.revision == *revision)
@@ -245,6 +264,13 @@ impl State {
         if phase.split() != self.split() {
             self.serving = self.serving.saturating_add(1);
         }
+        self.phase = phase;
+        self
+    }
+
+    /// Takes on another beginning of what it does already: only `serving` grows.
+    pub(crate) fn with_new_serving(mut self, phase: Phase) -> Self {
+        self.serving = self.serving.saturating_add(1);
         self.phase = phase;
         self
     }
@@ -294,7 +320,7 @@ impl Phase {
     /// What is in force in this phase.
     pub fn split(&self) -> Split<'_> {
         match self {
-            Self::Stable { stable } | Self::Clearing { stable } => {
+            Self::Stable { stable, former: _ } | Self::Clearing { stable } => {
                 Split { stable, canary: None, weight: Weight::ZERO }
             }
             Self::Rolling(rolling) => Split {
@@ -326,17 +352,30 @@ impl Rolling {
     }
 
     /// When every live replica had acknowledged the step, on the store's clock.
-    pub fn step_started_at(&self) -> Option<Timestamp> {
+    pub fn step_started_at(&self) -> Option<StoreTime> {
+        Some(self.hold()?.began.store)
+    }
+
+    /// The earliest time of the next step or of the promotion, on the store's clock.
+    pub fn next_step_at(&self) -> Option<StoreTime> {
+        let step = self.policy.steps.get(self.step_index()?)?;
+        let StoreTime(began) = self.step_started_at()?;
+        // What was asked at the beginning may take as long as the agent has.
+        let seconds = step.hold_seconds.max(self.policy.timeout_seconds);
+        Some(StoreTime(began.saturating_add(u64::from(seconds) * 1000)))
+    }
+
+    /// The hold that runs.
+    pub fn hold(&self) -> Option<&Hold> {
         match &self.stage {
-            Stage::Step { clock, .. } => clock.as_ref().map(|clock| clock.since),
+            Stage::Step { hold, .. } => hold.as_deref(),
             Stage::Failed { .. } | Stage::Manual { .. } => None,
         }
     }
 
-    /// The earliest time of the next step or of the promotion, on the store's clock.
-    pub fn next_step_at(&self) -> Option<Timestamp> {
-        let step = self.policy.steps.get(self.step_index()?)?;
-        Some(self.step_started_at()?.plus_seconds(step.hold_seconds))
+    /// Whether it is at its last step.
+    pub fn is_baking(&self) -> bool {
+        self.step_index().is_some_and(|index| self.policy.steps.after(index).is_none())
     }
 
     /// When the rollout is overdue, on the operator's clock; none while that does not run.
@@ -350,29 +389,30 @@ impl Rolling {
         }
     }
 
-    /// The same rollout at another stage. When that changes the weight, the present counts belong
-    /// to a serving that is over and are kept under its weight; otherwise they go on.
-    pub(crate) fn at_stage(&self, stage: Stage, seen: Option<ServingTally>) -> Self {
-        let mut next = Self { stage, ..self.clone() };
-        if next.weight() != self.weight()
-            && let Some(seen) = seen
-        {
-            next.keep(self.weight(), seen);
+    /// The same rollout at another stage, with what was counted by now; `serving` is the present one.
+    /// Another weight begins another segment, since it is another serving.
+    pub(crate) fn at_stage(&self, stage: Stage, counted: &[ServingTally], serving: u64) -> Self {
+        let mut next = Self { stage, segments: self.segments.with(counted), ..self.clone() };
+        if next.weight() != self.weight() {
+            let begins = if next.step_index().is_some() { Begins::Step } else { Begins::Nothing };
+            next.begin(begins, serving.saturating_add(1));
         }
         next
     }
 
-    fn keep(&mut self, weight: Weight, seen: ServingTally) {
-        if let Some(same) = self.finished.iter_mut().find(|one| one.weight == weight) {
-            same.stable = same.stable.plus(seen.stable.sum());
-            same.canary = same.canary.plus(seen.canary.sum());
-        } else {
-            self.finished.push(FinishedStep {
-                weight,
-                stable: seen.stable.sum(),
-                canary: seen.canary.sum(),
-            });
-        }
+    /// Begins a segment at the present weight.
+    pub(crate) fn begin(&mut self, begins: Begins, serving: u64) {
+        let (weight, limit) = (self.weight(), self.limit());
+        self.segments.begin(begins, self.policy.steps.count(), (serving, weight, limit));
+    }
+
+    /// The error rate that the canary may have where there is no control: no lower than what stable
+    /// itself has shown before, and frozen from the beginning of the step.
+    fn limit(&self) -> u32 {
+        let limit = self.policy.max_error_basis_points;
+        let frozen = self.segments.limit_at(self.weight());
+        let shown = || upper_bound(self.segments.stable()).map_or(limit, |shown| limit.max(shown));
+        frozen.unwrap_or_else(shown)
     }
 }
 
@@ -384,16 +424,19 @@ struct RawRolling {
     canary: RevisionName,
     policy: Policy,
     stage: Stage,
+    /// None in the form of older operators, which kept other counts: the step starts anew.
     #[serde(default)]
-    finished: Vec<FinishedStep>,
+    segments: Segments,
+    #[serde(default)]
+    stepped_back: bool,
 }
 
 impl TryFrom<RawRolling> for Rolling {
     type Error = RollingError;
 
     fn try_from(raw: RawRolling) -> Result<Self, RollingError> {
-        let RawRolling { stable, canary, policy, stage, finished } = raw;
-        let rolling = Self { stable, canary, policy, stage, finished };
+        let RawRolling { stable, canary, policy, stage, segments, stepped_back } = raw;
+        let rolling = Self { stable, canary, policy, stage, segments, stepped_back };
         if rolling.stable == rolling.canary {
             return Err(RollingError::SameRevision { revision: rolling.canary });
         }

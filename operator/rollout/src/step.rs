@@ -1,30 +1,35 @@
-//! A rollout that goes by steps: clock, hold, evidence, the next step and the deadline. Pure.
+//! A rollout that goes by steps: hold, evidence, the next step and the deadline. Pure.
 
 use crate::analysis::{Finding, Verdict};
 use crate::facts::{Facts, Next};
-use crate::state::{Phase, Rolling, Stage, StepClock, Timer};
+use crate::hold::{Confirmation, Hold, Look};
+use crate::moment::Moment;
+use crate::numbers::Numbers;
+use crate::observation::StoreAnswer;
+use crate::state::{Rolling, Stage, Timer};
 use crate::steps::Step;
-use crate::tally::Tally;
+use crate::suffering::suffers;
+use crate::tally::ServingTally;
 use crate::why::Why;
+
+/// Why a step starts anew when stable has suffered too.
+const OUTAGE_OVER: &str = "an outage of both tracks is over";
 
 /// Automatic: from wherever the rollout stands.
 pub(crate) fn by_steps(facts: Facts<'_>, rolling: &Rolling, verdict: Option<&Verdict>) -> Next {
     match &rolling.stage {
-        Stage::Step { index, clock, timer } => {
-            step_on(facts, rolling, verdict, *index, clock.as_ref(), *timer)
-        }
+        Stage::Step { index, timer, .. } => step_on(facts, rolling, verdict, *index, *timer),
         Stage::Failed { weight, explanation } => {
             facts.stay(Why::PausedOnFailure { weight: *weight, explanation: explanation.clone() })
         }
         Stage::Manual { weight } => {
             let index = rolling.policy.steps.highest_not_over(*weight);
-            let next = rolling.at_stage(facts.fresh_step(index), facts.present());
-            let lands = next.weight();
+            let stage = facts.fresh_step(index);
+            let lands = rolling.policy.steps.get(index).map_or(*weight, |step| step.weight);
             if facts.seen.paused && lands > *weight {
                 return facts.stay(Why::Paused);
             }
-            let why = Why::ModeChanged { weight: lands };
-            facts.go(Phase::Rolling(Box::new(next)), &rolling.canary, why)
+            facts.go_to_stage(rolling, stage, Why::ModeChanged { weight: lands })
         }
     }
 }
@@ -35,19 +40,17 @@ fn step_on(
     rolling: &Rolling,
     verdict: Option<&Verdict>,
     index: usize,
-    clock: Option<&StepClock>,
     timer: Timer,
 ) -> Next {
-    let at = |clock: Option<StepClock>, timer| Stage::Step { index, clock, timer };
     match (facts.seen.paused, timer) {
         (true, Timer::Running { since, used_ms }) => {
             let used_ms = used_ms.saturating_add(facts.now.millis_since(since));
-            let stage = at(clock.cloned(), Timer::Stopped { used_ms });
+            let stage = with_timer(&rolling.stage, Timer::Stopped { used_ms });
             return facts.go_to_stage(rolling, stage, Why::Paused);
         }
         (false, Timer::Stopped { used_ms }) => {
-            let stage = at(clock.cloned(), Timer::Running { since: facts.now, used_ms });
-            return facts.go_to_stage(rolling, stage, Why::Resumed);
+            let timer = Timer::Running { since: facts.now, used_ms };
+            return facts.go_to_stage(rolling, with_timer(&rolling.stage, timer), Why::Resumed);
         }
         (true, Timer::Stopped { .. } | Timer::Overdue)
         | (false, Timer::Running { .. } | Timer::Overdue) => {}
@@ -55,63 +58,166 @@ fn step_on(
     let Some(step) = rolling.policy.steps.get(index) else {
         return facts.stay(Why::WaitingForEvidence);
     };
-    match progress(facts, step, clock, verdict) {
-        Progress::Starts(clock) => {
-            let Step { weight, hold_seconds } = step;
-            let why = Why::StepStarted { weight, hold_seconds };
-            facts.note(rolling, at(Some(clock), timer), why)
+    match progress(facts, rolling, step, verdict) {
+        Progress::Notes(noted, _) if facts.seen.paused => facts.note(&noted, Why::Paused),
+        Progress::Notes(noted, why) => facts.note(&noted, why),
+        Progress::Restarts(why) => facts.restart(rolling, why),
+        Progress::Passed(numbers) if !facts.seen.paused => {
+            advance(facts, rolling, index, step, numbers)
         }
-        Progress::Restarts(clock) => {
-            facts.go_to_stage(rolling, at(Some(clock), timer), Why::EvidenceLost)
-        }
-        Progress::Passed if facts.seen.paused => {
-            wait(facts, rolling, index, clock, timer, Why::Paused)
-        }
-        Progress::Passed => advance(facts, rolling, index, step, verdict),
-        Progress::Waits(_) if facts.seen.paused => {
-            wait(facts, rolling, index, clock, timer, Why::Paused)
-        }
-        Progress::Waits(why) => wait(facts, rolling, index, clock, timer, why),
+        Progress::Passed(_) => wait(facts, rolling, timer, Why::Paused),
+        Progress::Waits(_) if facts.seen.paused => wait(facts, rolling, timer, Why::Paused),
+        Progress::Waits(why) => wait(facts, rolling, timer, why),
     }
 }
 
 /// What the step comes to, by the facts of one answer of the store.
 fn progress(
     facts: Facts<'_>,
+    rolling: &Rolling,
     step: Step,
-    clock: Option<&StepClock>,
     verdict: Option<&Verdict>,
 ) -> Progress {
-    let (Some(store), Some(verdict)) = (&facts.seen.store, verdict) else {
+    let (Some(store), Some(now), Some(verdict)) = (&facts.seen.store, facts.moment(), verdict)
+    else {
         return Progress::Waits(Why::WaitingForEvidence);
     };
-    // An answer that is older than the clock never sets it back.
-    let since = clock.map_or(store.at, |clock| clock.since.max(store.at));
-    let start = |base| StepClock { since, epoch: store.epoch.clone(), base };
     let in_force = store.in_force(facts.state.serving);
-    let numbers = verdict.numbers;
-    match clock {
-        None if in_force => return Progress::Starts(start(Tally::default())),
-        Some(clock) if clock.epoch != store.epoch => {
-            let counted = store.evidence_of(facts.state.serving).canary;
-            return Progress::Restarts(start(counted));
-        }
-        None | Some(_) if !in_force => {
-            return Progress::Waits(facts.waiting_for_gateways(store));
-        }
-        None | Some(_) => {}
+    match rolling.hold() {
+        None if in_force => begins(rolling, step, now, store),
+        Some(hold) if hold.epoch != store.epoch => Progress::Restarts(Why::EvidenceLost),
+        Some(hold) if in_force => held(facts, rolling, hold, step, now, verdict),
+        None | Some(_) => Progress::Waits(facts.waiting_for_gateways(store)),
     }
-    let held_ms = clock.map_or(0, |clock| store.at.millis_since(clock.since));
-    let left_ms = (u64::from(step.hold_seconds) * 1000).saturating_sub(held_ms);
+}
+
+/// Every live replica has acknowledged the step.
+fn begins(rolling: &Rolling, step: Step, now: Moment, store: &StoreAnswer) -> Progress {
+    let mut noted = rolling.clone();
+    if let Stage::Step { hold, starts, .. } = &mut noted.stage {
+        *hold = Some(Box::new(Hold::begin(now, store.epoch.clone(), *starts)));
+    }
+    let Step { weight, hold_seconds } = step;
+    Progress::Notes(Box::new(noted), Why::StepStarted { weight, hold_seconds })
+}
+
+/// The hold runs, or has run.
+fn held(
+    facts: Facts<'_>,
+    rolling: &Rolling,
+    hold: &Hold,
+    step: Step,
+    now: Moment,
+    verdict: &Verdict,
+) -> Progress {
+    let is_over =
+        hold.degraded.is_some_and(|at| now.millis_since(at) >= rolling.policy.lately_ms());
+    let suffers = suffers(&rolling.segments.with(&facts.counted()), &rolling.policy);
+    if is_over && !suffers {
+        return Progress::Restarts(Why::StepRestarted { because: OUTAGE_OVER });
+    }
+    let left_ms = hold.left_ms(step, now);
+    if left_ms == 0 && verdict.finding == Finding::Pass {
+        return if rolling.is_baking() {
+            confirmed(facts, rolling, hold, now, verdict.numbers)
+        } else {
+            Progress::Passed(verdict.numbers)
+        };
+    }
+    let why = waits(rolling, step, left_ms, verdict);
+    match housekeeping(facts, rolling, step, now, verdict, suffers) {
+        Some(noted) => Progress::Notes(Box::new(noted), why),
+        None => Progress::Waits(why),
+    }
+}
+
+/// The bake passes by its counts: at the second look that says so.
+fn confirmed(
+    facts: Facts<'_>,
+    rolling: &Rolling,
+    hold: &Hold,
+    now: Moment,
+    numbers: Numbers,
+) -> Progress {
+    let waits = Why::Holding { seconds_left: 1, numbers };
+    let Some(ServingTally { stable, canary, .. }) = facts.present() else {
+        return Progress::Waits(Why::WaitingForEvidence);
+    };
+    let (stable, canary) = (stable.sum(), canary.sum());
+    match hold.confirms(now, canary, numbers.limit) {
+        Confirmation::Passed => Progress::Passed(numbers),
+        Confirmation::Waits => Progress::Waits(waits),
+        Confirmation::Again => {
+            let mut noted = rolling.clone();
+            if let Stage::Step { hold: Some(hold), .. } = &mut noted.stage {
+                hold.passing = Some(Look { at: now, stable, canary });
+            }
+            Progress::Notes(Box::new(noted), waits)
+        }
+    }
+}
+
+/// What is to be remembered of this look: an outage, a cut, or the look itself.
+fn housekeeping(
+    facts: Facts<'_>,
+    rolling: &Rolling,
+    step: Step,
+    now: Moment,
+    verdict: &Verdict,
+    suffers: bool,
+) -> Option<Rolling> {
+    let mut noted = rolling.clone();
+    let Stage::Step { hold: Some(hold), starts, .. } = &mut noted.stage else { return None };
+    let policy = &rolling.policy;
+    let present = facts.present()?;
+    let counted = (present.stable.sum(), present.canary.sum());
+    let was = hold.degraded.map(|at| now.millis_since(at));
+    let degrades = suffers && was.is_none_or(|age| age >= policy.lately_ms() / 2);
+    let due = hold.starts_due(step, *starts, now);
+    let passes_soon = verdict.finding == Finding::TooYoung;
+    let looks = hold.wants_look(policy, step, now, counted, passes_soon);
+    if degrades {
+        hold.degraded = Some(now);
+    }
+    if looks {
+        hold.look(now, counted);
+    }
+    if due > 0 {
+        hold.cut = now;
+        *starts = starts.saturating_add(due);
+        noted.segments = rolling.segments.with(&facts.counted());
+        noted.segments.cut(due, policy.steps.count());
+    }
+    (degrades || looks || due > 0).then_some(noted)
+}
+
+fn waits(rolling: &Rolling, step: Step, left_ms: u64, verdict: &Verdict) -> Why {
+    let numbers = verdict.numbers;
+    match verdict.finding {
+        Finding::SampleRatioMismatch => {
+            return Why::SampleRatioMismatch { weight: step.weight, numbers };
+        }
+        Finding::SharedDegradation => return Why::SharedDegradation { numbers },
+        Finding::Pass
+        | Finding::Fail
+        | Finding::TooFew
+        | Finding::TooYoung
+        | Finding::OverLimitLately
+        | Finding::OverLimit => {}
+    }
     if left_ms > 0 {
-        let seconds_left = left_ms.div_ceil(1000);
-        return Progress::Waits(Why::Holding { seconds_left, numbers });
+        return Why::Holding { seconds_left: left_ms.div_ceil(1000), numbers };
     }
     match verdict.finding {
-        Finding::Pass => Progress::Passed,
-        Finding::TooFew => Progress::Waits(Why::WaitingForTraffic { numbers }),
-        Finding::OverLimit | Finding::Fail => Progress::Waits(Why::ErrorRateTooHigh { numbers }),
-        Finding::SharedDegradation => Progress::Waits(Why::SharedDegradation { numbers }),
+        Finding::TooYoung => {
+            Why::WaitingForAnswers { timeout_seconds: rolling.policy.timeout_seconds, numbers }
+        }
+        Finding::OverLimitLately => Why::RecentFailures { numbers },
+        Finding::OverLimit | Finding::Fail => Why::ErrorRateTooHigh { numbers },
+        Finding::Pass
+        | Finding::TooFew
+        | Finding::SharedDegradation
+        | Finding::SampleRatioMismatch => Why::WaitingForTraffic { numbers },
     }
 }
 
@@ -121,26 +227,19 @@ fn advance(
     rolling: &Rolling,
     index: usize,
     step: Step,
-    verdict: Option<&Verdict>,
+    numbers: Numbers,
 ) -> Next {
-    let Some(after) = rolling.policy.steps.after(index) else {
+    let after = rolling.policy.steps.after(index);
+    let Some((after, to)) = after.and_then(|after| Some((after, rolling.policy.steps.get(after)?)))
+    else {
         return facts.promote(&rolling.canary, Why::Completed);
     };
-    let next = rolling.at_stage(facts.fresh_step(after), facts.present());
-    let numbers = verdict.map(|verdict| verdict.numbers).unwrap_or_default();
-    let why = Why::StepAdvanced { from: step.weight, to: next.weight(), numbers };
-    facts.go(Phase::Rolling(Box::new(next)), &rolling.canary, why)
+    let why = Why::StepAdvanced { from: step.weight, to: to.weight, numbers };
+    facts.go_to_stage(rolling, facts.fresh_step(after), why)
 }
 
 /// Nothing to do at this step but to see whether the deadline has passed.
-fn wait(
-    facts: Facts<'_>,
-    rolling: &Rolling,
-    index: usize,
-    clock: Option<&StepClock>,
-    timer: Timer,
-    waiting: Why,
-) -> Next {
+fn wait(facts: Facts<'_>, rolling: &Rolling, timer: Timer, waiting: Why) -> Next {
     let seconds = rolling.policy.progress_deadline_seconds;
     let overdue = |waiting| Why::DeadlineExceeded { seconds, waiting: Box::new(waiting) };
     match timer {
@@ -148,7 +247,7 @@ fn wait(
         Timer::Overdue => facts.stay(overdue(waiting)),
         Timer::Running { .. } => match rolling.deadline_at() {
             Some(deadline) if facts.now >= deadline => {
-                let stage = Stage::Step { index, clock: clock.cloned(), timer: Timer::Overdue };
+                let stage = with_timer(&rolling.stage, Timer::Overdue);
                 facts.go_to_stage(rolling, stage, overdue(waiting))
             }
             Some(_) | None => facts.stay(waiting),
@@ -156,14 +255,22 @@ fn wait(
     }
 }
 
+fn with_timer(stage: &Stage, now: Timer) -> Stage {
+    let mut stage = stage.clone();
+    if let Stage::Step { timer, .. } = &mut stage {
+        *timer = now;
+    }
+    stage
+}
+
 /// What the present step comes to.
 enum Progress {
-    /// Every live replica has acknowledged it: its clock starts.
-    Starts(StepClock),
-    /// Counts were lost: its clock starts again.
-    Restarts(StepClock),
+    /// Something is remembered: that its hold begins, or what was counted by now.
+    Notes(Box<Rolling>, Why),
+    /// What was counted is no sample of it: it starts anew.
+    Restarts(Why),
     /// Its hold has run and its counts pass.
-    Passed,
+    Passed(Numbers),
     /// Something is missing.
     Waits(Why),
 }

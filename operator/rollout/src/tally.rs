@@ -1,7 +1,8 @@
-//! Counts: of one serving by track and class, and of servings that are over. Plain numbers that
-//! never overflow and never go below zero; what they mean is for `analysis` to say.
+//! Counts of one serving, by track: messages by the way they ended, and the customers behind them.
+//! Plain numbers that never overflow and never go below zero; what they mean is for the judge to say.
 
-use kanarie_words::weight::Weight;
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// What was counted for one `serving`.
@@ -10,13 +11,13 @@ use serde::{Deserialize, Serialize};
 pub struct ServingTally {
     /// The `serving` of the routes under which the messages were claimed.
     pub serving: u64,
-    /// Messages asked of stable.
+    /// What stable was asked.
     pub stable: Tally,
-    /// Messages asked of the canary.
+    /// What the canary was asked.
     pub canary: Tally,
 }
 
-/// Judged messages by the way their first attempt ended.
+/// Judged messages by the way their first attempt ended, and whose messages they were.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Tally {
@@ -34,34 +35,39 @@ pub struct Tally {
     pub slow: u64,
     /// Not at all: the agent could not be asked.
     pub unavailable: u64,
+    /// Who asked.
+    pub customers: CustomerTally,
 }
 
-/// Judged messages and the failed ones among them: all that is remembered of finished steps, and
-/// written as a pair, since there may be a hundred of them.
+/// Distinct conversations of one serving and track.
 #[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Sum(pub u64, pub u64);
+#[serde(rename_all = "camelCase", default)]
+pub struct CustomerTally {
+    /// All of them.
+    pub asked: u64,
+    /// Those that failed at least once.
+    pub failed: u64,
+    /// Those that failed at least once and that stable then answered.
+    pub rescued: u64,
+}
 
-impl Sum {
+/// Counts without the classes of failure, written as a row, since there are many of them:
+/// messages, failed messages, customers, failed customers, rescued customers.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[serde(from = "[u64; 5]", into = "[u64; 5]")]
+pub struct Sum {
     /// All judged messages.
-    pub fn messages(self) -> u64 {
-        self.0
-    }
-
+    pub messages: u64,
     /// Those that failed.
-    pub fn failures(self) -> u64 {
-        self.1
-    }
-
-    /// Both together.
-    pub fn plus(self, other: Self) -> Self {
-        Self(self.0.saturating_add(other.0), self.1.saturating_add(other.1))
-    }
+    pub failures: u64,
+    /// Who asked.
+    pub customers: CustomerTally,
 }
 
 impl Tally {
     /// Without the classes of failure.
     pub fn sum(self) -> Sum {
-        Sum(self.messages(), self.failures())
+        Sum { messages: self.messages(), failures: self.failures(), customers: self.customers }
     }
 
     /// All judged messages.
@@ -71,42 +77,101 @@ impl Tally {
 
     /// Those that failed, of every class.
     pub fn failures(self) -> u64 {
-        [self.timeout, self.http, self.invalid, self.no_answer, self.slow, self.unavailable]
-            .into_iter()
-            .fold(0, u64::saturating_add)
+        self.classes().into_iter().fold(0, |sum, (_, count)| sum.saturating_add(count))
     }
 
     /// Both together, class by class.
     pub fn plus(self, other: Self) -> Self {
-        self.zip(other, u64::saturating_add)
+        let add = u64::saturating_add;
+        Self {
+            success: add(self.success, other.success),
+            timeout: add(self.timeout, other.timeout),
+            http: add(self.http, other.http),
+            invalid: add(self.invalid, other.invalid),
+            no_answer: add(self.no_answer, other.no_answer),
+            slow: add(self.slow, other.slow),
+            unavailable: add(self.unavailable, other.unavailable),
+            customers: self.customers.plus(other.customers),
+        }
     }
 
-    /// What came on top of `earlier`, class by class, never below zero.
-    pub fn minus(self, earlier: Self) -> Self {
-        self.zip(earlier, u64::saturating_sub)
+    fn classes(self) -> [(&'static str, u64); 6] {
+        [
+            ("timeout", self.timeout),
+            ("http", self.http),
+            ("invalid", self.invalid),
+            ("no-answer", self.no_answer),
+            ("slow", self.slow),
+            ("unavailable", self.unavailable),
+        ]
+    }
+}
+
+impl fmt::Display for Tally {
+    /// `41 messages of 30 customers, 2 failed (1 timeout, 1 http)`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (messages, asked, failures) = (self.messages(), self.customers.asked, self.failures());
+        write!(f, "{messages} messages of {asked} customers, {failures} failed")?;
+        let classes = self.classes().into_iter().filter(|(_, count)| *count > 0);
+        let classes: Vec<String> = classes.map(|(word, count)| format!("{count} {word}")).collect();
+        if classes.is_empty() { Ok(()) } else { write!(f, " ({})", classes.join(", ")) }
+    }
+}
+
+impl CustomerTally {
+    /// Both together.
+    pub fn plus(self, other: Self) -> Self {
+        self.zip(other, u64::saturating_add)
     }
 
     fn zip(self, other: Self, f: impl Fn(u64, u64) -> u64) -> Self {
         Self {
-            success: f(self.success, other.success),
-            timeout: f(self.timeout, other.timeout),
-            http: f(self.http, other.http),
-            invalid: f(self.invalid, other.invalid),
-            no_answer: f(self.no_answer, other.no_answer),
-            slow: f(self.slow, other.slow),
-            unavailable: f(self.unavailable, other.unavailable),
+            asked: f(self.asked, other.asked),
+            failed: f(self.failed, other.failed),
+            rescued: f(self.rescued, other.rescued),
         }
     }
 }
 
-/// Counts of the servings of a rollout that had one weight and are over.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[serde(rename_all = "camelCase")]
-pub struct FinishedStep {
-    /// Their weight.
-    pub weight: Weight,
-    /// Messages asked of stable.
-    pub stable: Sum,
-    /// Messages asked of the canary.
-    pub canary: Sum,
+impl Sum {
+    /// Both together.
+    pub fn plus(self, other: Self) -> Self {
+        self.zip(other, u64::saturating_add)
+    }
+
+    /// What came on top of `earlier`, never below zero.
+    pub fn minus(self, earlier: Self) -> Self {
+        self.zip(earlier, u64::saturating_sub)
+    }
+
+    /// Messages that did not fail.
+    pub fn successes(self) -> u64 {
+        self.messages.saturating_sub(self.failures)
+    }
+
+    /// Whether more than `limit` hundredths of a percent of the messages failed.
+    pub fn is_over(self, limit: u32) -> bool {
+        u128::from(self.failures) * 10_000 > u128::from(limit) * u128::from(self.messages)
+    }
+
+    fn zip(self, other: Self, f: impl Fn(u64, u64) -> u64) -> Self {
+        Self {
+            messages: f(self.messages, other.messages),
+            failures: f(self.failures, other.failures),
+            customers: self.customers.zip(other.customers, f),
+        }
+    }
+}
+
+impl From<[u64; 5]> for Sum {
+    fn from([messages, failures, asked, failed, rescued]: [u64; 5]) -> Self {
+        Self { messages, failures, customers: CustomerTally { asked, failed, rescued } }
+    }
+}
+
+impl From<Sum> for [u64; 5] {
+    fn from(sum: Sum) -> Self {
+        let Sum { messages, failures, customers: CustomerTally { asked, failed, rescued } } = sum;
+        [messages, failures, asked, failed, rescued]
+    }
 }

@@ -7,8 +7,8 @@ use kanarie_words::ids::RevisionName;
 use kanarie_words::reason::Reason;
 use kanarie_words::weight::Weight;
 
-use crate::analysis::Numbers;
 use crate::bounds::MAX_REJECTED;
+use crate::numbers::Numbers;
 
 /// Why a decision is what it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +45,13 @@ pub enum Why {
         /// The numbers behind it.
         explanation: String,
     },
+    /// Transition: the verdict failed in the bake, where stable is no control.
+    SteppedBack {
+        /// Weight of the first step.
+        to: Weight,
+        /// The numbers behind it.
+        explanation: String,
+    },
     /// Transition, and the state after it: the verdict failed, and the policy leaves the weight.
     PausedOnFailure {
         /// Weight of the failed step.
@@ -61,6 +68,8 @@ pub enum Why {
     },
     /// Transition, and the state after it: `abort`.
     Aborted,
+    /// Transition, and the state after it: `undo`.
+    Undone,
     /// Transition: `retry`.
     Retried,
     /// Transition: mode Manual has reached weight 100.
@@ -86,8 +95,13 @@ pub enum Why {
         /// The weight chosen.
         weight: Weight,
     },
-    /// Transition: counts were lost; sample and hold of the step start again.
+    /// Transition: counts were lost; the step starts anew.
     EvidenceLost,
+    /// Transition: what was counted is no sample of the step; it starts anew.
+    StepRestarted {
+        /// What has happened.
+        because: &'static str,
+    },
     /// Transition, and the state after it: the deadline has passed without progress.
     DeadlineExceeded {
         /// The deadline.
@@ -111,8 +125,27 @@ pub enum Why {
     },
     /// Not now: the step's hold has not run.
     Holding {
-        /// Seconds until it has, on the store's clock.
+        /// Seconds until it has, on the slower of both clocks.
         seconds_left: u64,
+        /// Numbers of the step.
+        numbers: Numbers,
+    },
+    /// Not now: what was asked together with the last answers may still fail.
+    WaitingForAnswers {
+        /// The agent's deadline.
+        timeout_seconds: u32,
+        /// Numbers of the step.
+        numbers: Numbers,
+    },
+    /// Not now: what ended lately is over the limit.
+    RecentFailures {
+        /// Numbers of the step.
+        numbers: Numbers,
+    },
+    /// Not now: the customers of the tracks are not as many as the weight says.
+    SampleRatioMismatch {
+        /// Weight of the step.
+        weight: Weight,
         /// Numbers of the step.
         numbers: Numbers,
     },
@@ -141,10 +174,12 @@ impl Why {
             Self::StepAdvanced { .. } => Reason::StepAdvanced,
             Self::Completed => Reason::Completed,
             Self::RolledBack { .. } => Reason::RolledBack,
+            Self::SteppedBack { .. } => Reason::SteppedBack,
             Self::PausedOnFailure { .. } => Reason::PausedOnFailure,
             Self::Reverted => Reason::Reverted,
             Self::Superseded { .. } => Reason::Superseded,
             Self::Aborted => Reason::Aborted,
+            Self::Undone => Reason::Undone,
             Self::Retried => Reason::Retried,
             Self::ManuallyPromoted => Reason::ManuallyPromoted,
             Self::PromotedInFull => Reason::PromotedInFull,
@@ -154,14 +189,58 @@ impl Why {
             Self::ModeChanged { .. } => Reason::ModeChanged,
             Self::AwaitingPromotion { .. } => Reason::AwaitingPromotion,
             Self::EvidenceLost => Reason::EvidenceLost,
+            Self::StepRestarted { .. } => Reason::StepRestarted,
             Self::DeadlineExceeded { .. } => Reason::DeadlineExceeded,
             Self::WaitingForGateways { .. } => Reason::WaitingForGateways,
             Self::WaitingForEvidence => Reason::WaitingForEvidence,
             Self::WaitingForTraffic { .. } => Reason::WaitingForTraffic,
             Self::Holding { .. } => Reason::Holding,
+            Self::WaitingForAnswers { .. } => Reason::WaitingForAnswers,
+            Self::RecentFailures { .. } => Reason::RecentFailures,
+            Self::SampleRatioMismatch { .. } => Reason::SampleRatioMismatch,
             Self::ErrorRateTooHigh { .. } => Reason::ErrorRateTooHigh,
             Self::SharedDegradation { .. } => Reason::SharedDegradation,
             Self::RejectedFull => Reason::RejectedFull,
+        }
+    }
+
+    /// What a step still waits for.
+    fn fmt_missing(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AwaitingPromotion { weight } => {
+                write!(f, "rollout.mode is Manual, at {weight}; the verdict is only reported")
+            }
+            Self::WaitingForGateways { acknowledged: _, live: 0 } => {
+                f.write_str("waiting for a live gateway")
+            }
+            Self::WaitingForGateways { acknowledged, live } => {
+                write!(f, "waiting for gateways: {acknowledged} of {live} have the route in force")
+            }
+            Self::WaitingForEvidence => f.write_str("waiting for a gateway to tell its counts"),
+            Self::WaitingForTraffic { numbers } => write!(f, "waiting for traffic: {numbers}"),
+            Self::Holding { seconds_left, numbers } => {
+                write!(f, "held for {seconds_left} s more: {numbers}")
+            }
+            Self::WaitingForAnswers { timeout_seconds, numbers } => write!(
+                f,
+                "waiting for what may still fail: an answer has up to {timeout_seconds} s; {numbers}"
+            ),
+            Self::RecentFailures { numbers } => {
+                write!(f, "lately the error rate is over the limit: {numbers}")
+            }
+            Self::SampleRatioMismatch { weight, numbers } => write!(
+                f,
+                "the customers of the tracks do not match the weight of {weight}, so nothing can be \
+                 said: {numbers}"
+            ),
+            Self::ErrorRateTooHigh { numbers } => {
+                write!(f, "error rate over the limit, without proof against the canary: {numbers}")
+            }
+            Self::SharedDegradation { numbers } => {
+                write!(f, "error rate over the limit on both tracks: {numbers}")
+            }
+            // The others wait for nothing.
+            _ => Ok(()),
         }
     }
 }
@@ -178,12 +257,18 @@ impl fmt::Display for Why {
             Self::StepAdvanced { from, to, numbers } => write!(f, "{from} to {to}: {numbers}"),
             Self::Completed => f.write_str("the revision serves everybody"),
             Self::RolledBack { explanation } => f.write_str(explanation),
+            Self::SteppedBack { to, explanation } => {
+                write!(f, "back to {to}, where stable is the control: {explanation}")
+            }
             Self::PausedOnFailure { weight, explanation } => {
                 write!(f, "{explanation}; onFailure is Pause, so the weight stays at {weight}")
             }
             Self::Reverted => f.write_str("the spec asks for the stable revision again"),
             Self::Superseded { by } => write!(f, "the spec asks for revision {by} now"),
             Self::Aborted => f.write_str("aborted by command; `retry` tries the revision again"),
+            Self::Undone => f.write_str(
+                "undone by command: the former revision serves again; `retry` tries this one again",
+            ),
             Self::Retried => f.write_str("the revision is tried again by command"),
             Self::ManuallyPromoted => f.write_str("rollout.weight is 100 in mode Manual"),
             Self::PromotedInFull => f.write_str("promoted by command, without the remaining steps"),
@@ -195,32 +280,25 @@ impl fmt::Display for Why {
             Self::ModeChanged { weight } => {
                 write!(f, "rollout.mode has changed; the rollout goes on at {weight}")
             }
-            Self::AwaitingPromotion { weight } => {
-                write!(f, "rollout.mode is Manual, at {weight}; the verdict is only reported")
-            }
             Self::EvidenceLost => {
                 f.write_str("the store has lost counts; sample and hold of the step start again")
+            }
+            Self::StepRestarted { because } => {
+                write!(f, "{because}; sample and hold of the step start again")
             }
             Self::DeadlineExceeded { seconds, waiting } => {
                 write!(f, "no progress within {seconds} s; the weight stays; {waiting}")
             }
-            Self::WaitingForGateways { acknowledged: _, live: 0 } => {
-                f.write_str("waiting for a live gateway")
-            }
-            Self::WaitingForGateways { acknowledged, live } => {
-                write!(f, "waiting for gateways: {acknowledged} of {live} have the route in force")
-            }
-            Self::WaitingForEvidence => f.write_str("waiting for a gateway to tell its counts"),
-            Self::WaitingForTraffic { numbers } => write!(f, "waiting for traffic: {numbers}"),
-            Self::Holding { seconds_left, numbers } => {
-                write!(f, "held for {seconds_left} s more: {numbers}")
-            }
-            Self::ErrorRateTooHigh { numbers } => {
-                write!(f, "error rate over the limit, without proof against the canary: {numbers}")
-            }
-            Self::SharedDegradation { numbers } => {
-                write!(f, "error rate over the limit on both tracks: {numbers}")
-            }
+            Self::AwaitingPromotion { .. }
+            | Self::WaitingForGateways { .. }
+            | Self::WaitingForEvidence
+            | Self::WaitingForTraffic { .. }
+            | Self::Holding { .. }
+            | Self::WaitingForAnswers { .. }
+            | Self::RecentFailures { .. }
+            | Self::SampleRatioMismatch { .. }
+            | Self::ErrorRateTooHigh { .. }
+            | Self::SharedDegradation { .. } => self.fmt_missing(f),
             Self::RejectedFull => write!(
                 f,
                 "{MAX_REJECTED} revisions are rejected, as many as are remembered; `retry` clears one"

@@ -47,8 +47,10 @@ async fn talk(world: &World, stop: &AtomicBool) -> Vec<String> {
 async fn canary_with(world: &World, crash: impl AsyncFnOnce(&World)) {
     let mut manifest = world.manifest();
     let steps = steps(&[(10, HOLD_SECONDS), (50, HOLD_SECONDS), (100, HOLD_SECONDS)]);
-    manifest.rollout =
-        json!({"steps": steps, "analysis": {"minMessages": 5, "intervalSeconds": 1}});
+    manifest.rollout = json!({
+        "steps": steps,
+        "analysis": {"minMessages": 5, "certifyBasisPoints": 1000, "intervalSeconds": 1},
+    });
     world.serve(&manifest).await.unwrap();
     let first = world.channel().await.unwrap()["status"]["stable"]["revision"].clone();
     let stop = AtomicBool::new(false);

@@ -32,7 +32,10 @@ async fn talk(world: &World, stop: &AtomicBool, accepted: &AtomicU64) {
 }
 
 /// Lets customers write while the channel changes, then gives the channel as it ended.
-async fn under_traffic(world: &World, until: impl AsyncFnOnce(&World) -> Value) -> Value {
+pub(crate) async fn under_traffic(
+    world: &World,
+    until: impl AsyncFnOnce(&World) -> Value,
+) -> Value {
     let stop = AtomicBool::new(false);
     let accepted = AtomicU64::new(0);
     let story = async {
@@ -193,6 +196,8 @@ async fn a_hung_canary_run_of_langgraph_is_rescued_with_one_answer_and_one_turn(
     manifest.rollout = json!({
         "steps": steps(&[(50, 600), (100, 600)]),
         "analysis": {"minMessages": 1000, "intervalSeconds": 1},
+        // So that the counts stay in status even if they are proof.
+        "onFailure": "Pause",
     });
     manifest.agent = lang_graph_agent(server.url(), "agent", 3);
     world.serve(&manifest).await.unwrap();

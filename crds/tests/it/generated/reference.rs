@@ -124,7 +124,9 @@ fn commands(page: &mut String) {
          | command | what it does |\n|---|---|\n\
          | `retry` | The rejected revision that the spec asks for is tried again from the first step |\n\
          | `abort` | The canary goes to weight 0 and is rejected |\n\
-         | `promote-full` | The canary becomes stable at once, without the remaining steps |\n"
+         | `promote-full` | The canary becomes stable at once, without the remaining steps |\n\
+         | `undo` | The revision before the last promotion serves everybody again, within \
+         `rollout.rollbackWindowSeconds` of it; the one that it leaves is rejected |\n"
     )
     .unwrap();
 }
@@ -192,13 +194,14 @@ fn bounds(field: &Value) -> String {
 fn change(path: &str, field: &Value) -> &'static str {
     const FIXED: [&str; 2] = ["spec.twilio.accountSid", "spec.sender.address"];
     const REVISION: [&str; 3] = ["spec.agent", "spec.reply", "spec.sender.messagingServiceSid"];
-    const LIVE: [&str; 7] = [
+    const LIVE: [&str; 8] = [
         "spec.twilio",
         "spec.webhook",
         "spec.limits",
         "spec.rollout.mode",
         "spec.rollout.weight",
         "spec.rollout.state",
+        "spec.rollout.rollbackWindowSeconds",
         "spec.rollout.revisionHistoryLimit",
     ];
     let under = |all: &[&str]| all.iter().any(|start| path.starts_with(start));

@@ -4,7 +4,7 @@
 //!
 //! The real `decide` and the real `rebuild` run inside. Invariants are checked on every
 //! write that takes effect, against what really happened and not against what the state believes.
-//! Three broken operators show that the invariants can fail.
+//! Five broken operators show that the invariants can fail.
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod rollouts;
@@ -71,7 +71,7 @@ fn it_holds_when_paused_and_resumed() {
 
 #[test]
 fn it_holds_under_every_command() {
-    for verb in ["retry", "abort", "promote-full"] {
+    for verb in ["retry", "abort", "promote-full", "undo"] {
         holds(Rollouts { command: Some(verb), ..calm(Operator::Right) });
     }
 }
@@ -96,4 +96,16 @@ fn a_clock_that_starts_before_the_acknowledgement_breaks_it() {
 fn a_rebuild_that_forgets_rejections_breaks_it() {
     let model = Rollouts { losses: 1, ..calm(Operator::ForgetsRejectionsInRebuild) };
     assert_eq!(breaks(model), "a rejected revision got traffic");
+}
+
+#[test]
+fn an_operator_that_forgets_that_it_stepped_back_breaks_it() {
+    let model = Rollouts { ticks: 5, ..calm(Operator::ForgetsThatItSteppedBack) };
+    assert_eq!(breaks(model), "a rollout was taken back to its first step twice");
+}
+
+#[test]
+fn a_cut_at_what_was_counted_breaks_it() {
+    let model = Rollouts { ..calm(Operator::CutsAtItsTrigger) };
+    assert_eq!(breaks(model), "a start was chosen by what was counted");
 }

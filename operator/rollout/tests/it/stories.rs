@@ -17,6 +17,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod acknowledgement;
+mod bake;
 mod change;
 mod commands;
 mod deadline;
@@ -24,6 +25,8 @@ mod judgement;
 mod lifecycle;
 mod loss;
 mod manual_mode;
+mod passing;
 mod rank;
 mod record;
+mod undo;
 mod world;

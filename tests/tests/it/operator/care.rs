@@ -1,7 +1,7 @@
 //! The channel `care` of every test, and what its owner does with it.
 
 use kanarie_tests::bench::Bench;
-use kanarie_tests::world::condition;
+use kanarie_tests::world::{condition, reason};
 use kanarie_words::class::Class;
 use kanarie_words::track::Track;
 use kube::api::{Patch, PatchParams};
@@ -31,7 +31,15 @@ pub(crate) async fn step_runs(bench: &Bench) {
     bench.until("care", started).await.unwrap();
 }
 
-/// Counts for both tracks of a serving.
+/// The hold of the present step runs, and then the time that the agent has for what was asked last.
+pub(crate) async fn held(bench: &Bench, seconds: u64) {
+    bench.pass(seconds);
+    let waits = |channel: &Value| reason(channel, "RolledOut") == Some("WaitingForAnswers");
+    bench.until("care", waits).await.unwrap();
+    bench.pass(5);
+}
+
+/// Counts for both tracks of a serving; customers are drawn by the weight, so let the shares be like it.
 pub(crate) fn count(bench: &Bench, serving: u64, canary: (u64, u64), stable: u64) {
     let (good, bad) = canary;
     bench.script(|script| {

@@ -9,7 +9,7 @@ use kanarie_words::ids::ChannelUid;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use crate::operator::care::{NEW, count, rolling, served, step_runs};
+use crate::operator::care::{NEW, count, held, rolling, served, step_runs};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_step_waits_for_every_live_gateway() {
@@ -18,7 +18,7 @@ async fn a_step_waits_for_every_live_gateway() {
     bench.script(|script| script.obedient = false);
     bench.apply(&bench.manifest("care", NEW)).await.unwrap();
     bench.until_route(|route| route.weight.percent() == 10).await.unwrap();
-    bench.pass(100_000);
+    bench.pass(10_000);
     let waits = |channel: &Value| reason(channel, "RolledOut") == Some("WaitingForGateways");
     let channel = bench.until("care", waits).await.unwrap();
     assert_eq!(reason(&channel, "Routed"), Some("NotAcknowledged"));
@@ -32,14 +32,15 @@ async fn a_step_waits_for_every_live_gateway() {
 async fn silence_of_the_gateways_is_no_evidence() {
     let bench = Bench::start().await.unwrap();
     let serving = rolling(&bench).await;
-    count(&bench, serving, (60, 0), 500);
+    count(&bench, serving, (60, 0), 540);
     bench.script(|script| script.silent = true);
-    bench.pass(100_000);
+    bench.pass(10_000);
     let unknown = |channel: &Value| reason(channel, "Routed") == Some("GatewayUnreachable");
     let channel = bench.until("care", unknown).await.unwrap();
     assert_eq!(condition(&channel, "Ready"), Some("Unknown"));
     assert_eq!(bench.route().await.unwrap().0.weight.percent(), 10);
     bench.script(|script| script.silent = false);
+    held(&bench, 0).await;
     bench.until_route(|route| route.weight.percent() == 50).await.unwrap();
 }
 

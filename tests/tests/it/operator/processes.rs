@@ -8,7 +8,7 @@ use kanarie_tests::bench::Bench;
 use kanarie_tests::world::condition;
 use serde_json::Value;
 
-use crate::operator::care::{count, rolling, served};
+use crate::operator::care::{count, held, rolling, served};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_control_token_is_made_once_with_32_random_bytes() {
@@ -34,12 +34,13 @@ async fn an_operator_that_is_killed_goes_on_where_the_route_is() {
     let started = bench.route().await.unwrap().1.rollout;
     bench.kill_operators();
     bench.pass(1800);
-    count(&bench, serving, (60, 0), 500);
+    count(&bench, serving, (60, 0), 540);
     bench.start_operator().await.unwrap();
     let seen = |channel: &Value| channel["status"]["analysis"]["canaryMessages"] == 60;
     bench.until("care", seen).await.unwrap();
-    assert_eq!(bench.route().await.unwrap().1.rollout, started, "half a hold is no hold");
-    bench.pass(1800);
+    let now = bench.route().await.unwrap().1.rollout;
+    assert_eq!((now.serving, now.transition), (serving, started.transition), "half a hold is none");
+    held(&bench, 1800).await;
     bench.until_route(|route| route.weight.percent() == 50).await.unwrap();
     let events = bench.events("care").await.unwrap();
     let starts = events.iter().filter(|reason| *reason == "RolloutStarted").count();
@@ -51,8 +52,8 @@ async fn two_operators_at_once_make_each_transition_once() {
     let mut bench = Bench::start().await.unwrap();
     bench.start_operator().await.unwrap();
     let serving = rolling(&bench).await;
-    count(&bench, serving, (60, 0), 500);
-    bench.pass(3600);
+    count(&bench, serving, (60, 0), 540);
+    held(&bench, 3600).await;
     let (route, memory) = bench.until_route(|route| route.weight.percent() == 50).await.unwrap();
     assert_eq!(route.serving, serving + 1);
     let reasons: Vec<&str> = memory.rollout.history.iter().map(|one| one.reason.as_str()).collect();

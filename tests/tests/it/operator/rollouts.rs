@@ -8,15 +8,15 @@ use kanarie_tests::manifest::http_agent;
 use kanarie_tests::world::{condition, reason};
 use serde_json::{Value, json};
 
-use crate::operator::care::{NEW, annotate, command, count, rolling, served, step_runs};
+use crate::operator::care::{NEW, annotate, command, count, held, rolling, served, step_runs};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_goes_up_by_the_stores_clock_and_ends_as_stable() {
     let bench = Bench::start().await.unwrap();
     let mut serving = rolling(&bench).await;
-    for (hold, next) in [(3600, 50), (7200, 100), (3600, 0)] {
-        count(&bench, serving, (60, 0), 500);
-        bench.pass(hold);
+    for (hold, stable, next) in [(3600, 540, 50), (7200, 60, 100), (3600, 0, 0)] {
+        count(&bench, serving, (60, 0), stable);
+        held(&bench, hold).await;
         let (route, _) = bench.until_route(|route| route.weight.percent() == next).await.unwrap();
         assert!(route.serving > serving, "a new weight has a new serving");
         serving = route.serving;
@@ -38,16 +38,21 @@ async fn a_change_goes_up_by_the_stores_clock_and_ends_as_stable() {
 async fn nothing_advances_before_the_hold_has_run_or_without_messages() {
     let bench = Bench::start().await.unwrap();
     let serving = rolling(&bench).await;
-    count(&bench, serving, (60, 0), 500);
+    count(&bench, serving, (4, 0), 36);
     bench.pass(3599);
     let holding = |channel: &Value| {
-        channel["status"]["analysis"]["canaryMessages"] == 60
+        channel["status"]["analysis"]["canaryMessages"] == 4
             && reason(channel, "RolledOut") == Some("Holding")
     };
     let channel = bench.until("care", holding).await.unwrap();
     let waiting = channel["status"]["rollout"]["waiting"].as_str().unwrap();
-    assert!(waiting.starts_with("60/5 messages, 0 failed; next step not before"), "{waiting}");
-    count(&bench, serving, (4, 0), 500);
+    let expected = "4/32 messages, 0 failed, evidence 0/100; next step not before";
+    assert!(waiting.starts_with(expected), "{waiting}");
+    let analysis = &channel["status"]["analysis"];
+    let said = |field: &str| analysis[field].as_u64().unwrap_or(u64::MAX);
+    assert_eq!((said("canaryCustomers"), said("stableCustomers")), (4, 36));
+    assert_eq!((said("missingMessages"), said("certifyBasisPoints")), (28, 1000));
+    assert_eq!((said("evidence"), said("effectiveLimitBasisPoints")), (0, 100));
     bench.pass(10);
     let starved = |channel: &Value| reason(channel, "RolledOut") == Some("WaitingForTraffic");
     bench.until("care", starved).await.unwrap();
@@ -100,7 +105,7 @@ async fn a_paused_rollout_holds_its_weight_and_still_rolls_back() {
     let mut paused = bench.manifest("care", NEW);
     paused.rollout["state"] = json!("Paused");
     bench.apply(&paused).await.unwrap();
-    count(&bench, serving, (60, 0), 500);
+    count(&bench, serving, (60, 0), 540);
     bench.pass(10_000);
     let is_paused = |channel: &Value| {
         reason(channel, "RolledOut") == Some("Paused")

@@ -3,9 +3,8 @@
 use kanarie_rollout::analysis::Finding;
 use kanarie_rollout::decide::decide;
 use kanarie_rollout::rebuild::{Remains, rebuild};
-use kanarie_rollout::state::State;
+use kanarie_rollout::state::{Phase, State};
 use kanarie_words::timestamp::Timestamp;
-use kanarie_words::weight::Weight;
 use stateright::{Model, Property};
 
 use crate::model::world::{Counted, Reported, Worker, World, forgotten, name};
@@ -20,6 +19,8 @@ pub(crate) enum Operator {
     WritesUnconditionally,
     StartsClockBeforeAcknowledgement,
     ForgetsRejectionsInRebuild,
+    ForgetsThatItSteppedBack,
+    CutsAtItsTrigger,
 }
 
 /// The operator and how much may happen.
@@ -74,6 +75,7 @@ impl Model for Rollouts {
             losses: 0,
             pauses: 0,
             in_force_since: Some(0),
+            stepped_back: false,
             rejected: Vec::new(),
             broken: None,
         }]
@@ -191,12 +193,22 @@ impl Rollouts {
                 replica.serving = Some(state.serving);
             }
         }
-        let decision = decide(&state, &seen, Timestamp(0));
+        let decision = decide(&state, &seen, Timestamp(world.at * 1000));
         let failed = decision.verdict.is_some_and(|verdict| verdict.finding == Finding::Fail);
-        if failed && decision.next.split().weight > Weight::ZERO {
+        let mut next = forgotten(decision.next);
+        if failed && next.split().weight >= state.split().weight {
             world.broken = Some("a failed verdict left a weight");
         }
-        let next = forgotten(decision.next);
+        if let Phase::Rolling(rolling) = &mut next.phase {
+            match self.operator {
+                Operator::ForgetsThatItSteppedBack => rolling.stepped_back = false,
+                Operator::CutsAtItsTrigger if world.counted(state.serving) == Counted::Bad => {
+                    let steps = rolling.policy.steps.count();
+                    rolling.segments.cut(1, steps);
+                }
+                _ => {}
+            }
+        }
         if next == state && world.broken.is_none() {
             return None;
         }
@@ -220,6 +232,7 @@ impl Rollouts {
         let remains = Remains {
             revisions: Vec::new(),
             stable: Some(reported.stable),
+            stable_since: None,
             rejected: if forgets { Vec::new() } else { reported.rejected },
             last_command: reported.last_command,
             standing: world.observation().command,

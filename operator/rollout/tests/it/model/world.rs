@@ -2,11 +2,14 @@
 
 use std::sync::LazyLock;
 
+use kanarie_rollout::moment::StoreTime;
 use kanarie_rollout::observation::{Command, LiveReplica, Mode, Observation, StoreAnswer};
 use kanarie_rollout::policy::Policy;
-use kanarie_rollout::state::{CommandAnswer, CommandResult, Phase, RejectedRevision, Stage, State};
+use kanarie_rollout::state::{
+    CommandAnswer, CommandResult, Phase, RejectedRevision, Rolling, Stage, State,
+};
 use kanarie_rollout::steps::{Step, Steps};
-use kanarie_rollout::tally::{ServingTally, Tally};
+use kanarie_rollout::tally::{CustomerTally, ServingTally, Tally};
 use kanarie_words::ids::{EpochDigest, ReplicaName, RevisionName};
 use kanarie_words::on_failure::OnFailure;
 use kanarie_words::timestamp::Timestamp;
@@ -38,6 +41,8 @@ pub(crate) struct World {
     pub(crate) in_force_since: Option<u64>,
     /// Highest `serving` that was ever written.
     pub(crate) highest: u64,
+    /// Whether the rollout that runs has really been taken back to its first step.
+    pub(crate) stepped_back: bool,
     /// Revisions that were really rejected.
     pub(crate) rejected: Vec<RevisionName>,
     pub(crate) broken: Option<&'static str>,
@@ -77,22 +82,33 @@ impl World {
         let (serving, counted) = self.evidence;
         let canary = match counted {
             Counted::Nothing => Tally::default(),
-            Counted::Good => Tally { success: 1, ..Tally::default() },
-            Counted::Bad => Tally { http: 20, ..Tally::default() },
+            Counted::Good => {
+                Tally { success: 100, customers: customers(100, 0), ..Tally::default() }
+            }
+            Counted::Bad => Tally { http: 20, customers: customers(20, 20), ..Tally::default() },
         };
         Observation {
             desired: name(self.desired),
             policy: policy(),
             mode: Mode::Automatic,
             paused: self.paused,
+            rollback_window_seconds: 86_400,
             command: self.command.map(|verb| Command::new("c1", verb)),
             store: Some(StoreAnswer {
                 epoch: EPOCH.clone(),
-                at: Timestamp(self.at * 1000),
+                at: StoreTime(self.at * 1000),
                 replicas: replicas.collect(),
-                evidence: vec![ServingTally { serving, stable: Tally::default(), canary }],
+                evidence: vec![ServingTally { serving, stable: self.stable(canary), canary }],
             }),
         }
+    }
+
+    /// As many customers of stable as the weight says.
+    fn stable(&self, canary: Tally) -> Tally {
+        let weight = self.route.as_ref().map_or(100, |state| state.split().weight.percent());
+        let weight = u64::from(weight).max(1);
+        let success = canary.messages() * (100 - weight) / weight;
+        Tally { success, customers: customers(success, 0), ..Tally::default() }
     }
 
     pub(crate) fn read(&mut self, index: usize) {
@@ -124,6 +140,12 @@ impl World {
                 self.rejected.push(rejection.revision.clone());
             }
         }
+        self.stepped_back = match (&old.phase, &new.phase) {
+            (Phase::Rolling(from), Phase::Rolling(to)) => {
+                self.stepped_back || to.step_index() < from.step_index()
+            }
+            _ => false,
+        };
         let split = new.split();
         if split.canary.into_iter().chain([split.stable]).any(|one| self.rejected.contains(one)) {
             self.broken = Some("a rejected revision got traffic");
@@ -171,6 +193,13 @@ impl World {
                 {
                     Some("a step was skipped or cut short")
                 }
+                (Stage::Step { index: from, .. }, Stage::Step { index: to, .. })
+                    if to < from && self.stepped_back =>
+                {
+                    Some("a rollout was taken back to its first step twice")
+                }
+                // Steps are too short here for a second start.
+                _ if starts(to, new.serving) > 1 => Some("a start was chosen by what was counted"),
                 _ => None,
             },
             (Phase::Clearing { .. }, Phase::Rolling(_)) if self.in_force_since.is_none() => {
@@ -179,8 +208,8 @@ impl World {
             (_, Phase::Rolling(to)) if to.step_index() != Some(0) => {
                 Some("a rollout did not start at its first step")
             }
-            (Phase::Rolling(from), Phase::Stable { stable }) if *stable == from.canary => {
-                let baked = from.step_index() == Some(2) && held;
+            (Phase::Rolling(from), Phase::Stable { stable, .. }) if *stable == from.canary => {
+                let baked = from.is_baking() && held;
                 let good = self.counted(old.serving) == Counted::Good;
                 (!(baked && good || executed(new, "promote-full")))
                     .then_some("a canary was promoted without a passed bake")
@@ -201,6 +230,12 @@ impl Reported {
     }
 }
 
+/// Starts of the present serving from which on the canary may be bad.
+fn starts(rolling: &Rolling, serving: u64) -> usize {
+    let of = rolling.segments.as_slice().iter().filter(|one| one.serving == serving);
+    of.filter(|one| one.mass > 0).count()
+}
+
 fn executed(state: &State, verb: &str) -> bool {
     matches!(
         &state.last_command,
@@ -211,8 +246,12 @@ fn executed(state: &State, verb: &str) -> bool {
 /// Drops what no decision reads, so that equal situations are one state of the model.
 pub(crate) fn forgotten(mut state: State) -> State {
     state.history.clear();
-    for RejectedRevision { message, .. } in &mut state.rejected {
+    for RejectedRevision { message, at, .. } in &mut state.rejected {
         message.clear();
+        *at = Timestamp(0);
+    }
+    if let Some(answer) = &mut state.last_command {
+        answer.at = Timestamp(0);
     }
     state
 }
@@ -221,13 +260,20 @@ pub(crate) fn name(number: u8) -> RevisionName {
     format!("r{number}").parse().unwrap()
 }
 
+/// Stable rescues every customer that the canary fails.
+fn customers(asked: u64, failed: u64) -> CustomerTally {
+    CustomerTally { asked, failed, rescued: failed }
+}
+
 fn policy() -> Policy {
     let step = |weight| Step { weight: Weight::new(weight).unwrap(), hold_seconds: 1 };
     Policy {
-        steps: Steps::new([10, 50, 100].map(step).to_vec()).unwrap(),
+        steps: Steps::new([10, 100].map(step).to_vec()).unwrap(),
         max_error_basis_points: 100,
+        certify_basis_points: None,
         min_messages: 1,
         max_latency_ms: None,
+        timeout_seconds: 0,
         interval_seconds: 5,
         on_failure: OnFailure::Rollback,
         retry_on_stable: true,

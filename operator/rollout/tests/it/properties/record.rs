@@ -1,7 +1,8 @@
 //! What is remembered, answered and bounded, and that no numbers break it.
 
-use kanarie_rollout::bounds::{MAX_HISTORY, MAX_REJECTED};
+use kanarie_rollout::bounds::{MAX_HISTORY, MAX_LOOKS, MAX_REJECTED, MAX_SEGMENTS};
 use kanarie_rollout::decide::{Decision, decide};
+use kanarie_rollout::moment::StoreTime;
 use kanarie_rollout::observation::{LiveReplica, Observation};
 use kanarie_rollout::policy::Policy;
 use kanarie_rollout::state::State;
@@ -96,7 +97,10 @@ proptest! {
             let next = decision.next;
             prop_assert!(next.rejected.len() <= MAX_REJECTED);
             prop_assert!(next.history.len() <= MAX_HISTORY);
-            prop_assert!(next.rolling().is_none_or(|it| it.finished.len() <= 101));
+            let rolling = next.rolling();
+            prop_assert!(rolling.is_none_or(|it| it.segments.as_slice().len() <= MAX_SEGMENTS));
+            let hold = rolling.and_then(|it| it.hold());
+            prop_assert!(hold.is_none_or(|it| it.looks.len() <= MAX_LOOKS));
         }
     }
 
@@ -136,8 +140,10 @@ proptest! {
         let policy = Policy {
             steps: Steps::new(vec![step(80, hold), step(100, hold)]).unwrap(),
             max_error_basis_points: limit,
+            certify_basis_points: Some(hold),
             min_messages: u64::from(hold),
             max_latency_ms: None,
+            timeout_seconds: hold,
             interval_seconds: limit,
             on_failure: OnFailure::Rollback,
             retry_on_stable: false,
@@ -152,7 +158,7 @@ proptest! {
                 serving: *serving,
             });
             world.store.replicas = replicas.collect();
-            world.store.at = Timestamp(at);
+            world.store.at = StoreTime(at);
             let evidence = ServingTally { serving: state.serving, stable: counts.0, canary: counts.1 };
             world.store.evidence = vec![evidence, evidence];
             world.seen.store = Some(world.store.clone());
@@ -173,12 +179,18 @@ fn histories_reach_promotion_rollback_and_most_other_reasons() {
         let events = events().new_tree(&mut runner).unwrap().current();
         reasons.extend(play(&policy, &events).iter().map(|it| it.decision.why.reason().as_str()));
     }
-    for reason in [
+    let expected = [
         "RolloutStarted",
         "StepStarted",
         "StepAdvanced",
         "Completed",
         "RolledBack",
+        "SteppedBack",
+        "Undone",
+        "WaitingForAnswers",
+        "RecentFailures",
+        "SampleRatioMismatch",
+        "StepRestarted",
         "Reverted",
         "Superseded",
         "Aborted",
@@ -199,7 +211,7 @@ fn histories_reach_promotion_rollback_and_most_other_reasons() {
         "ErrorRateTooHigh",
         "SharedDegradation",
         "AwaitingPromotion",
-    ] {
-        assert!(reasons.contains(reason), "{reason} never happens");
-    }
+    ];
+    let missing: Vec<&str> = expected.into_iter().filter(|it| !reasons.contains(it)).collect();
+    assert!(missing.is_empty(), "{missing:?} never happen");
 }

@@ -46,25 +46,26 @@ fn a_later_gap_blocks_the_step_and_resets_nothing() {
 }
 
 #[test]
-fn lost_counts_start_sample_and_hold_again_without_a_new_serving() {
+fn lost_counts_start_the_step_anew_under_a_new_serving() {
     let mut world = World::rolling();
     let serving = world.state.serving;
     world.canary(1_000, 0);
     world.pass(3600);
     world.store().epoch = "e2".parse().unwrap();
     assert_eq!(world.reason(), "EvidenceLost");
+    assert_eq!((world.state.serving, world.weight()), (serving + 1, 10));
+    assert_eq!(world.reason(), "StepStarted");
     assert_eq!(world.reason(), "Holding");
     world.pass(3600);
     assert_eq!(world.reason(), "WaitingForTraffic");
-    world.canary(50, 0);
-    assert_eq!(world.state.serving, serving);
+    world.canary(80, 0);
     assert_eq!(world.reason(), "StepAdvanced");
 }
 
 #[test]
 fn failures_from_before_a_loss_that_are_still_known_still_count_against_the_canary() {
     let mut world = World::rolling();
-    world.canary(0, 2);
+    world.canary(0, 3);
     world.store().epoch = "e2".parse().unwrap();
     assert_eq!(world.reason(), "EvidenceLost");
     world.canary(0, 2);

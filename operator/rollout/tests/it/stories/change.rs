@@ -48,7 +48,7 @@ fn a_revert_to_stable_is_immediate_and_rejects_nothing() {
 #[test]
 fn a_rolled_back_revision_stays_rejected_however_often_it_is_applied() {
     let mut world = World::rolling();
-    world.canary(0, 3);
+    world.canary(0, 4);
     world.decide();
     world.seen.desired = named("r1");
     world.decide();
@@ -57,13 +57,13 @@ fn a_rolled_back_revision_stays_rejected_however_often_it_is_applied() {
     let decision = world.decide();
     assert_eq!(decision.why.reason().as_str(), "RolledBack");
     assert_eq!(world.state, before);
-    assert!(decision.why.to_string().contains("failed 3 of 3 messages"));
+    assert!(decision.why.to_string().contains("4 messages of 4 customers, 4 failed (4 http)"));
 }
 
 #[test]
 fn an_edited_policy_does_not_resurrect_a_rolled_back_revision() {
     let mut world = World::rolling();
-    world.canary(0, 3);
+    world.canary(0, 4);
     world.decide();
     world.seen.policy.max_error_basis_points = 10_000;
     world.seen.policy.steps = Steps::new(vec![step(100, 0)]).unwrap();
@@ -75,7 +75,7 @@ fn an_edited_policy_does_not_resurrect_a_rolled_back_revision() {
 #[test]
 fn another_revision_starts_clean_after_a_rollback() {
     let mut world = World::rolling();
-    world.canary(0, 3);
+    world.canary(0, 4);
     world.decide();
     world.seen.desired = named("r3");
     assert_eq!(world.reason(), "RolloutStarted");

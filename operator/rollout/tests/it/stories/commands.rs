@@ -8,7 +8,7 @@ use crate::stories::world::World;
 #[test]
 fn retry_tries_a_rejected_revision_again_from_step_one() {
     let mut world = World::rolling();
-    world.canary(0, 3);
+    world.canary(0, 4);
     world.decide();
     world.command("c1", "retry");
     assert_eq!(world.reason(), "Retried");
@@ -21,13 +21,13 @@ fn retry_tries_a_rejected_revision_again_from_step_one() {
 #[test]
 fn a_command_is_executed_once() {
     let mut world = World::rolling();
-    world.canary(0, 3);
+    world.canary(0, 4);
     world.decide();
     world.command("c1", "retry");
     for _ in 0..3 {
         world.decide();
     }
-    world.canary(0, 3);
+    world.canary(0, 4);
     assert_eq!(world.reason(), "RolledBack");
     assert_eq!(world.reason(), "RolledBack");
 }
@@ -38,7 +38,7 @@ fn retry_of_a_failure_that_was_held_starts_from_step_one_with_new_counts() {
     world.seen.policy.on_failure = OnFailure::Pause;
     world.decide();
     world.decide();
-    world.canary(0, 3);
+    world.canary(0, 4);
     world.decide();
     world.command("c1", "retry");
     assert_eq!(world.reason(), "Retried");
@@ -80,7 +80,7 @@ fn promote_full_is_refused_while_paused() {
 
 #[test]
 fn a_command_that_makes_no_sense_now_is_refused_with_a_sentence() {
-    for verb in ["abort", "promote-full", "retry", "dance"] {
+    for verb in ["abort", "promote-full", "retry", "undo", "dance"] {
         let mut world = World::asking_for("r1");
         world.command("c1", verb);
         world.decide();

@@ -19,7 +19,7 @@ fn later_progress_clears_an_exceeded_deadline() {
     let mut world = World::rolling();
     world.pass(86_400);
     world.decide();
-    world.canary(50, 0);
+    world.canary(80, 0);
     assert_eq!(world.reason(), "StepAdvanced");
     assert_eq!(world.reason(), "StepStarted");
     assert_eq!(world.reason(), "Holding");
@@ -30,7 +30,7 @@ fn an_overdue_canary_is_still_rolled_back() {
     let mut world = World::rolling();
     world.pass(86_400);
     world.decide();
-    world.canary(0, 3);
+    world.canary(0, 4);
     assert_eq!(world.reason(), "RolledBack");
 }
 

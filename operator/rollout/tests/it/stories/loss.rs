@@ -41,6 +41,28 @@ fn the_newest_mark_names_stable_unless_status_is_ahead_of_it() {
 }
 
 #[test]
+fn a_revision_that_came_back_after_the_newest_mark_is_stable() {
+    let revisions = vec![mark("r1", Some(10_300), None), mark("r2", Some(20_700), None)];
+    for (since, stable) in [(None, "r2"), (Some(10_000), "r2"), (Some(20_000), "r1")] {
+        let state = rebuilt(Remains {
+            revisions: revisions.clone(),
+            stable: Some(named("r1")),
+            stable_since: since.map(Timestamp),
+            ..Remains::default()
+        });
+        assert_eq!(state.split().stable.as_str(), stable, "status says since {since:?}");
+    }
+}
+
+#[test]
+fn what_was_undone_is_not_stable_again_by_its_own_mark() {
+    let revisions = vec![mark("r1", Some(10), None), mark("r2", Some(20), Some(30))];
+    let state = rebuilt(Remains { revisions, ..Remains::default() });
+    assert_eq!(state.split().stable.as_str(), "r1");
+    assert!(state.rejection(&named("r2")).is_some());
+}
+
+#[test]
 fn rejections_survive_from_status_and_from_marks() {
     let state = rebuilt(Remains {
         revisions: vec![mark("r1", Some(10), None), mark("r2", None, Some(30))],

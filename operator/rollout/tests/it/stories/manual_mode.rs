@@ -89,7 +89,7 @@ fn a_pause_lets_a_manual_weight_sink_and_not_rise() {
 #[test]
 fn a_rejected_revision_gets_no_manual_weight_either() {
     let mut world = World::rolling();
-    world.canary(0, 3);
+    world.canary(0, 4);
     world.decide();
     world.seen.mode = manual(50);
     assert_eq!(world.reason(), "RolledBack");

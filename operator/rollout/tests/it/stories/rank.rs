@@ -40,7 +40,7 @@ fn a_pause_keeps_a_new_revision_from_starting() {
 #[test]
 fn a_rollback_wins_over_promote_full_of_the_same_moment() {
     let mut world = World::rolling();
-    world.canary(0, 3);
+    world.canary(0, 4);
     world.command("c1", "promote-full");
     assert_eq!(world.reason(), "RolledBack");
     assert_eq!(world.answer().0, CommandResult::Refused);
@@ -49,7 +49,7 @@ fn a_rollback_wins_over_promote_full_of_the_same_moment() {
 #[test]
 fn a_retry_that_meets_the_rollback_does_not_undo_it() {
     let mut world = World::rolling();
-    world.canary(0, 3);
+    world.canary(0, 4);
     world.command("c1", "retry");
     assert_eq!(world.reason(), "RolledBack");
     assert_eq!(world.reason(), "RolledBack");
@@ -69,7 +69,7 @@ fn an_abort_wins_over_a_promotion_of_the_same_moment() {
 #[test]
 fn a_failed_revision_is_rejected_even_when_a_newer_one_arrives_with_the_verdict() {
     let mut world = World::rolling();
-    world.canary(0, 3);
+    world.canary(0, 4);
     world.seen.desired = named("r3");
     assert_eq!(world.reason(), "RolledBack");
     assert!(world.state.rejection(&named("r2")).is_some());

@@ -1,11 +1,12 @@
 //! A channel told to `decide`: what is observed, what is remembered, and two clocks.
 
 use kanarie_rollout::decide::{Decision, decide};
+use kanarie_rollout::moment::StoreTime;
 use kanarie_rollout::observation::{Command, LiveReplica, Mode, Observation, StoreAnswer};
 use kanarie_rollout::policy::Policy;
 use kanarie_rollout::state::{CommandResult, State};
 use kanarie_rollout::steps::{Step, Steps};
-use kanarie_rollout::tally::{ServingTally, Tally};
+use kanarie_rollout::tally::{CustomerTally, ServingTally, Tally};
 use kanarie_words::ids::RevisionName;
 use kanarie_words::on_failure::OnFailure;
 use kanarie_words::timestamp::Timestamp;
@@ -33,11 +34,12 @@ impl World {
                 policy: policy(),
                 mode: Mode::Automatic,
                 paused: false,
+                rollback_window_seconds: 86_400,
                 command: None,
                 store: Some(StoreAnswer {
                     epoch: "e1".parse().unwrap(),
                     // The store's clock has nothing to do with the operator's.
-                    at: Timestamp(5_000),
+                    at: StoreTime(5_000),
                     replicas: replicas.to_vec(),
                     evidence: Vec::new(),
                 }),
@@ -98,13 +100,20 @@ impl World {
         }
     }
 
+    /// More of the present serving; every message is another customer's.
     pub(crate) fn count(&mut self, stable: Tally, canary: Tally) {
         let serving = self.state.serving;
+        let (stable, canary) = (of_customers(stable), of_customers(canary));
         self.store().evidence.push(ServingTally { serving, stable, canary });
     }
 
+    /// More of the canary, and as many of stable as the weight says, all of them good; stable rescues
+    /// every customer that the canary fails.
     pub(crate) fn canary(&mut self, success: u64, http: u64) {
-        self.count(Tally::default(), Tally { success, http, ..Tally::default() });
+        let weight = u64::from(self.weight());
+        let stable = (success + http) * (100 - weight) / weight.max(1);
+        let canary = Tally { success, http, ..Tally::default() };
+        self.count(Tally { success: stable, ..Tally::default() }, canary);
     }
 
     pub(crate) fn command(&mut self, id: &str, verb: &str) {
@@ -125,6 +134,14 @@ impl World {
     }
 }
 
+fn of_customers(tally: Tally) -> Tally {
+    if tally.customers != CustomerTally::default() {
+        return tally;
+    }
+    let (asked, failed) = (tally.messages(), tally.failures());
+    Tally { customers: CustomerTally { asked, failed, rescued: failed }, ..tally }
+}
+
 pub(crate) fn named(revision: &str) -> RevisionName {
     revision.parse().unwrap()
 }
@@ -137,8 +154,10 @@ pub(crate) fn policy() -> Policy {
     Policy {
         steps: Steps::new(vec![step(10, 3600), step(50, 7200), step(100, 3600)]).unwrap(),
         max_error_basis_points: 100,
+        certify_basis_points: None,
         min_messages: 50,
         max_latency_ms: None,
+        timeout_seconds: 0,
         interval_seconds: 5,
         on_failure: OnFailure::Rollback,
         retry_on_stable: true,

@@ -1,0 +1,278 @@
+//! The product as a pilot: the production `decide`, looking as often as it asks to.
+
+use kanarie_rollout::analysis::Finding;
+use kanarie_rollout::decide::decide;
+use kanarie_rollout::moment::StoreTime;
+use kanarie_rollout::observation::{LiveReplica, Mode, Observation, StoreAnswer};
+use kanarie_rollout::policy::Policy;
+use kanarie_rollout::segments::STARTS;
+use kanarie_rollout::state::{Phase, Rolling, Stage, State};
+use kanarie_rollout::steps::{Step, Steps};
+use kanarie_rollout::tally::ServingTally;
+use kanarie_words::on_failure::OnFailure;
+use kanarie_words::timestamp::Timestamp;
+use kanarie_words::weight::Weight;
+
+use crate::simulation::draws::Draws;
+use crate::simulation::pilot::{Ending, Look, Pilot, Route};
+
+/// The default steps: weight and seconds.
+pub(crate) const STEPS: [(u8, u32); 3] = [(10, 3_600), (50, 7_200), (100, 3_600)];
+/// Longest time between two decisions that are made although nothing can have changed.
+const IDLE_MS: u64 = 300_000;
+
+/// When it looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Looks {
+    /// As often as it asks to.
+    Every,
+    /// Three in ten are missing, and every half hour or so there is none for minutes.
+    Gaps,
+}
+
+/// A time in which a person moves the weight.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ByHand {
+    pub(crate) from: u64,
+    pub(crate) until: u64,
+    pub(crate) weight: u8,
+}
+
+/// An operator with one channel.
+pub(crate) struct Product {
+    state: State,
+    seen: Observation,
+    by_hand: Vec<ByHand>,
+    looks: Looks,
+    chance: Draws,
+    /// Whether every look decides, also where nothing can have changed.
+    eager: bool,
+    /// What was counted at the last decision, which changed nothing, and until when nothing changes
+    /// by time alone.
+    idle: Option<(u64, u64, u64)>,
+    pub(crate) decisions: u64,
+    pub(crate) last: String,
+    /// What was said at each change, if somebody wants to know.
+    pub(crate) told: Option<Vec<(u64, String)>>,
+    cuts_at_trigger: bool,
+    /// What was counted at the look before.
+    before: Vec<ServingTally>,
+}
+
+impl Product {
+    pub(crate) fn new(looks: Looks, by_hand: Vec<ByHand>, replicas: usize, chance: Draws) -> Self {
+        let name = |index: usize| format!("gateway-{index}").parse().unwrap();
+        let replicas = (0..replicas).map(|index| LiveReplica { name: name(index), serving: None });
+        let store = StoreAnswer {
+            epoch: "e".parse().unwrap(),
+            at: StoreTime(0),
+            replicas: replicas.collect(),
+            evidence: Vec::new(),
+        };
+        Self {
+            state: State::first("r1".parse().unwrap(), Timestamp(0)),
+            seen: Observation {
+                desired: "r2".parse().unwrap(),
+                policy: policy(),
+                mode: Mode::Automatic,
+                paused: false,
+                rollback_window_seconds: 86_400,
+                command: None,
+                store: Some(store),
+            },
+            by_hand,
+            looks,
+            chance,
+            eager: false,
+            idle: None,
+            decisions: 0,
+            last: String::new(),
+            told: None,
+            cuts_at_trigger: false,
+            before: Vec::new(),
+        }
+    }
+
+    /// Decides at every look.
+    pub(crate) fn eager(mut self) -> Self {
+        self.eager = true;
+        self
+    }
+
+    /// Cuts a segment, with new mass, whenever the canary was seen to fail: a judge that is broken.
+    pub(crate) fn cutting_at_its_trigger(mut self) -> Self {
+        self.cuts_at_trigger = true;
+        self
+    }
+
+    /// Keeps what it says.
+    pub(crate) fn telling(mut self) -> Self {
+        self.told = Some(Vec::new());
+        self
+    }
+
+    /// Whether both remember the same.
+    pub(crate) fn is_as(&self, other: &Self) -> bool {
+        self.state == other.state
+    }
+
+    fn observe(&mut self, look: Look<'_>) {
+        let by_hand = self.by_hand.iter().find(|one| (one.from..one.until).contains(&look.at));
+        self.seen.mode = by_hand.map_or(Mode::Automatic, |one| Mode::Manual(weight(one.weight)));
+        let store = self.seen.store.as_mut().unwrap();
+        store.at = StoreTime(look.at);
+        for (replica, obeyed) in store.replicas.iter_mut().zip(look.obeyed) {
+            replica.serving = Some(*obeyed);
+        }
+        store.evidence.clear();
+        store.evidence.extend_from_slice(&look.store.servings);
+    }
+
+    /// Whether nothing can have changed since the last decision.
+    fn is_idle(&self, look: Look<'_>) -> bool {
+        self.idle.is_some_and(|(troubles, outcomes, until)| {
+            look.store.troubles == troubles
+                && look.at < until
+                && (self.before_the_end(look.at) || look.store.outcomes == outcomes)
+        }) && !self.eager
+    }
+
+    /// Whether the hold has long to run: then no success changes anything.
+    fn before_the_end(&self, at: u64) -> bool {
+        let Some(rolling) = self.state.rolling() else { return false };
+        let (Some(hold), Some(index)) = (rolling.hold(), rolling.step_index()) else {
+            return false;
+        };
+        at + 2 * rolling.policy.lately_ms() < hold.began.store.0 + hold_ms(index)
+    }
+
+    /// Until when nothing changes by time alone; `is_young` when a step waits for time alone.
+    fn idle_until(&self, at: u64, is_young: bool) -> u64 {
+        let Some(rolling) = self.state.rolling() else { return at };
+        let (Stage::Step { hold: Some(hold), starts, index, .. }, true) =
+            (&rolling.stage, self.by_hand.is_empty())
+        else {
+            return at;
+        };
+        if hold.degraded.is_some() || is_young || self.stable_fails(rolling) {
+            return at;
+        }
+        let (began, hold_ms) = (hold.began.store.0, hold_ms(*index));
+        let used = u64::from(starts.saturating_sub(hold.starts_before));
+        let cut = began + ((used + 1) * hold_ms).div_ceil(u64::from(STARTS));
+        let cut = cut.max(hold.cut.store.0 + 60_000);
+        let cut = if *starts < STARTS { cut } else { u64::MAX };
+        let lately_ms = rolling.policy.lately_ms();
+        let last_look = hold.looks.first().map_or(began, |look| look.at.store.0);
+        let next = if self.before_the_end(at) {
+            began + hold_ms - 2 * lately_ms
+        } else if at < began + hold_ms {
+            at
+        } else {
+            last_look + lately_ms
+        };
+        (at + IDLE_MS).min(cut).min(next)
+    }
+
+    /// Whether stable fails so much that a success of its own may show it as an outage.
+    fn stable_fails(&self, rolling: &Rolling) -> bool {
+        let counted = rolling.segments.with(&self.seen.store.as_ref().unwrap().evidence);
+        let last = counted.as_slice().last();
+        last.is_some_and(|last| last.stable.is_over(rolling.policy.certified(last.limit)))
+    }
+
+    /// Cuts where the last look left off when the canary has failed somebody since: the failure that made
+    /// it cut is the first thing that the new segment holds against the canary. And forgets what mass it gave.
+    fn cut_at_trigger(&mut self) {
+        let counted = self.seen.store.as_ref().unwrap().evidence.clone();
+        let before = std::mem::replace(&mut self.before, counted);
+        let Phase::Rolling(rolling) = &mut self.state.phase else { return };
+        let failed = |counted: &[ServingTally]| {
+            counted.iter().map(|one| one.canary.customers.failed).sum::<u64>()
+        };
+        if failed(&self.before) > failed(&before) {
+            let mut kept = serde_json::to_value(rolling.segments.with(&before)).unwrap();
+            kept["spent"] = 0.into();
+            rolling.segments = serde_json::from_value(kept).unwrap();
+            rolling.segments.cut(STARTS, STEPS.len());
+        }
+    }
+}
+
+impl Pilot for Product {
+    fn look(&mut self, look: Look<'_>) -> u64 {
+        let interval = 5_000;
+        if self.looks == Looks::Gaps {
+            if self.chance.chance(0.003) {
+                return look.at + self.chance.between(60_000, 300_000);
+            }
+            if self.chance.chance(0.3) {
+                return look.at + interval;
+            }
+        }
+        if self.is_idle(look) {
+            return look.at + interval;
+        }
+        self.observe(look);
+        self.decisions += 1;
+        if self.cuts_at_trigger {
+            self.cut_at_trigger();
+        }
+        let decision = decide(&self.state, &self.seen, Timestamp(look.at));
+        let changed = decision.next != self.state;
+        let transition = decision.next.transition != self.state.transition;
+        if self.told.is_some() {
+            self.last = decision.why.to_string();
+        }
+        if let (Some(told), true) = (&mut self.told, transition) {
+            told.push((look.at, format!("{}: {}", decision.why.reason(), decision.why)));
+        }
+        let finding = decision.verdict.map(|verdict| verdict.finding);
+        let is_young = !self.before_the_end(look.at)
+            && !matches!(finding, Some(Finding::TooFew | Finding::OverLimit));
+        self.state = decision.next;
+        self.idle = (!changed).then(|| {
+            (look.store.troubles, look.store.outcomes, self.idle_until(look.at, is_young))
+        });
+        look.at + u64::try_from(decision.requeue.as_millis()).unwrap()
+    }
+
+    fn route(&self) -> Route {
+        let split = self.state.split();
+        let weight = split.canary.map(|_| split.weight.percent());
+        Route { serving: self.state.serving, weight }
+    }
+
+    fn ending(&self) -> Option<Ending> {
+        match &self.state.phase {
+            Phase::Stable { stable, .. } if *stable == self.seen.desired => Some(Ending::Promoted),
+            _ if !self.state.rejected.is_empty() => Some(Ending::Rejected),
+            _ => None,
+        }
+    }
+}
+
+fn hold_ms(step: usize) -> u64 {
+    u64::from(STEPS[step].1) * 1000
+}
+
+fn weight(percent: u8) -> Weight {
+    Weight::new(percent).unwrap()
+}
+
+/// The policy that a channel has when it says nothing.
+fn policy() -> Policy {
+    let steps = STEPS.map(|(percent, hold_seconds)| Step { weight: weight(percent), hold_seconds });
+    Policy {
+        steps: Steps::new(steps.to_vec()).unwrap(),
+        max_error_basis_points: 100,
+        certify_basis_points: None,
+        min_messages: 50,
+        max_latency_ms: None,
+        timeout_seconds: 60,
+        interval_seconds: 5,
+        on_failure: OnFailure::Rollback,
+        retry_on_stable: true,
+        progress_deadline_seconds: 864_000,
+    }
+}

@@ -1,0 +1,80 @@
+//! Replicates of a cell: the product or another rule in the same world, many of them on every core.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use crate::simulation::cells::{Kind, by_hand};
+use crate::simulation::draws::Draws;
+use crate::simulation::others::{Other, Rule};
+use crate::simulation::pilot::Pilot;
+use crate::simulation::product::{Product, STEPS};
+use crate::simulation::setting::{Fault, Setting};
+use crate::simulation::world::{BEGINS_MS, Played, REPLICAS, play};
+
+/// A replicate of the product in a cell.
+pub(crate) fn product(kind: Kind, per_minute: u32, replicate: u64) -> Played {
+    let seed = seed(per_minute, replicate);
+    let setting = setting(kind, per_minute, seed, &STEPS, pilot);
+    play(&setting, seed, &mut pilot(&setting, seed))
+}
+
+/// A replicate of another rule in the same world.
+pub(crate) fn other(rule: Rule, kind: Kind, per_minute: u32, replicate: u64) -> Played {
+    let seed = seed(per_minute, replicate);
+    let pilot = |_: &Setting, _: u64| Other::new(rule);
+    let setting = setting(kind, per_minute, seed, &rule.steps(), pilot);
+    play(&setting, seed, &mut Other::new(rule))
+}
+
+/// The world of a replicate, rehearsed where the fault depends on how it goes without.
+pub(crate) fn setting<P: Pilot>(
+    kind: Kind,
+    per_minute: u32,
+    seed: u64,
+    steps: &[(u8, u32)],
+    pilot: impl Fn(&Setting, u64) -> P,
+) -> Setting {
+    let chance = || Draws::new(seed, 4);
+    let setting = kind.setting(per_minute, &mut chance(), 1, steps);
+    if !kind.needs_rehearsal() {
+        return setting;
+    }
+    let without = Setting { fault: Fault::NONE, ..setting };
+    let took_ms = play(&without, seed, &mut pilot(&without, seed)).took_ms;
+    kind.setting(per_minute, &mut chance(), took_ms, steps)
+}
+
+/// The product, in a world.
+pub(crate) fn pilot(setting: &Setting, seed: u64) -> Product {
+    let mut chance = Draws::new(seed, 5);
+    let moves = if setting.by_hand { by_hand(&mut chance, BEGINS_MS) } else { Vec::new() };
+    Product::new(setting.looks, moves, REPLICAS, chance)
+}
+
+/// The same world for every judge.
+pub(crate) fn seed(per_minute: u32, replicate: u64) -> u64 {
+    Draws::new(u64::from(per_minute), replicate).next()
+}
+
+/// Plays replicates 0 to `count` on every core; in their order.
+pub(crate) fn replicates<T: Send>(count: u64, play: impl Fn(u64) -> T + Sync) -> Vec<T> {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let next = AtomicU64::new(0);
+    let work = || {
+        let mut played = Vec::new();
+        loop {
+            let replicate = next.fetch_add(1, Ordering::Relaxed);
+            if replicate >= count {
+                return played;
+            }
+            played.push((replicate, play(replicate)));
+        }
+    };
+    let mut played = thread::scope(|scope| {
+        let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        let played = workers.into_iter().flat_map(|worker| worker.join().unwrap());
+        played.collect::<Vec<_>>()
+    });
+    played.sort_by_key(|(replicate, _)| *replicate);
+    played.into_iter().map(|(_, played)| played).collect()
+}

@@ -1,0 +1,180 @@
+//! The bake: everybody is on the canary, and a rescue by stable is the only control.
+
+use kanarie_rollout::steps::Steps;
+use kanarie_rollout::tally::{CustomerTally, Tally};
+use kanarie_words::on_failure::OnFailure;
+
+use crate::stories::world::{World, named, policy, step};
+
+fn failed(http: u64, rescued: u64) -> Tally {
+    let customers = CustomerTally { asked: http, failed: http, rescued };
+    Tally { http, customers, ..Tally::default() }
+}
+
+/// From the first step, where a rollout was taken back to, to the bake again.
+fn bake_again(world: &mut World) {
+    assert_eq!(world.reason(), "StepStarted");
+    for _ in 0..2 {
+        world.canary(100, 0);
+        world.pass(7200);
+        assert_eq!(world.reason(), "StepAdvanced");
+        assert_eq!(world.reason(), "StepStarted");
+    }
+}
+
+#[test]
+fn proof_in_the_bake_goes_back_to_the_first_step_in_one_decision_and_rejects_nothing() {
+    let mut world = World::baking();
+    let serving = world.state.serving;
+    world.canary(40, 5);
+    let decision = world.decide();
+    assert_eq!(decision.why.reason().as_str(), "SteppedBack");
+    assert!(decision.why.to_string().starts_with("back to 10 %"), "{}", decision.why);
+    assert_eq!((world.weight(), world.state.serving), (10, serving + 1));
+    assert!(world.state.rejected.is_empty());
+    assert_eq!(world.state.rolling().unwrap().step_started_at(), None);
+}
+
+#[test]
+fn after_a_step_back_only_new_counts_reject() {
+    let mut world = World::baking();
+    world.canary(40, 5);
+    assert_eq!(world.reason(), "SteppedBack");
+    assert_eq!(world.reason(), "StepStarted");
+    let decision = world.decide();
+    assert_eq!(decision.verdict.unwrap().numbers.evidence, 0);
+    assert_eq!(decision.why.reason().as_str(), "Holding");
+    world.canary(0, 4);
+    assert_eq!(world.reason(), "RolledBack");
+}
+
+#[test]
+fn a_second_proof_in_a_bake_rejects() {
+    let mut world = World::baking();
+    world.canary(40, 5);
+    assert_eq!(world.reason(), "SteppedBack");
+    bake_again(&mut world);
+    world.canary(40, 5);
+    assert_eq!(world.reason(), "RolledBack");
+    assert!(world.state.rejection(&named("r2")).is_some());
+}
+
+#[test]
+fn a_rollout_without_a_step_under_100_rejects_at_once() {
+    let mut world = World::asking_for("r2");
+    world.seen.policy.steps = Steps::new(vec![step(100, 3600)]).unwrap();
+    world.decide();
+    world.decide();
+    world.canary(40, 5);
+    assert_eq!(world.reason(), "RolledBack");
+}
+
+#[test]
+fn a_failed_bake_that_the_policy_holds_stays_at_its_weight() {
+    let mut world = World::asking_for("r2");
+    world.seen.policy.on_failure = OnFailure::Pause;
+    world.seen.policy.steps = Steps::new(vec![step(10, 0), step(100, 3600)]).unwrap();
+    world.decide();
+    world.decide();
+    world.canary(100, 0);
+    world.decide();
+    world.decide();
+    world.canary(0, 8);
+    assert_eq!(world.reason(), "PausedOnFailure");
+    assert_eq!(world.weight(), 100);
+}
+
+#[test]
+fn an_outage_that_stable_cannot_rescue_blames_nobody_and_holds() {
+    let mut world = World::baking();
+    world.count(Tally::default(), failed(200, 0));
+    assert_eq!(world.reason(), "SharedDegradation");
+    assert_eq!(world.weight(), 100);
+    world.count(Tally::default(), failed(8, 8));
+    assert_eq!(world.reason(), "SteppedBack", "those that stable could answer are the canary's");
+}
+
+#[test]
+fn without_a_rescue_every_failure_in_the_bake_is_the_canarys() {
+    let mut world = World::asking_for("r2");
+    world.seen.policy.retry_on_stable = false;
+    world.seen.policy.steps = Steps::new(vec![step(100, 3600)]).unwrap();
+    world.decide();
+    world.decide();
+    world.count(Tally::default(), failed(5, 0));
+    assert_eq!(world.reason(), "RolledBack");
+}
+
+#[test]
+fn one_customer_with_a_broken_thread_never_rolls_back_alone() {
+    let one = |http, rescued| {
+        let customers = CustomerTally { asked: 1, failed: 1, rescued };
+        Tally { http, customers, ..Tally::default() }
+    };
+    let mut world = World::baking();
+    world.count(Tally::default(), one(50, 1));
+    assert_ne!(world.reason(), "SteppedBack");
+    let mut world = World::rolling();
+    world.count(Tally::default(), one(50, 0));
+    assert_ne!(world.reason(), "RolledBack");
+}
+
+#[test]
+fn the_limit_of_the_bake_is_what_stable_has_shown_and_frozen() {
+    let mut world = World::rolling();
+    let noisy = |messages: u64| Tally {
+        success: messages - messages / 50,
+        http: messages / 50,
+        ..Tally::default()
+    };
+    for _ in 0..2 {
+        let weight = u64::from(world.weight());
+        world.count(noisy(90_000 * (100 - weight) / 90), noisy(90_000 * weight / 90));
+        world.pass(7200);
+        assert_eq!(world.reason(), "StepAdvanced", "a canary that is as noisy as stable passes");
+        assert_eq!(world.reason(), "StepStarted");
+    }
+    let limit = world.decide().verdict.unwrap().numbers.limit;
+    assert!((200..220).contains(&limit), "{limit}");
+    world.count(Tally::default(), noisy(10_000));
+    world.pass(3600);
+    world.decide();
+    world.pass(1);
+    let decision = world.decide();
+    assert_eq!(decision.why.reason().as_str(), "Completed");
+    assert_eq!(decision.verdict.unwrap().numbers.limit, limit);
+}
+
+#[test]
+fn a_limit_over_what_stable_has_shown_stays_the_policys() {
+    let mut world = World::baking();
+    let numbers = world.decide().verdict.unwrap().numbers;
+    let limit = policy().max_error_basis_points;
+    assert_eq!((numbers.limit, numbers.certify), (limit, 5 * limit));
+}
+
+#[test]
+fn a_canary_that_dies_late_in_its_bake_is_found_by_the_starts_within_it() {
+    let mut world = World::baking();
+    for _ in 0..20 {
+        world.canary(150, 0);
+        world.pass(150);
+        world.decide();
+    }
+    world.canary(0, 5);
+    assert_eq!(world.reason(), "SteppedBack");
+}
+
+#[test]
+fn a_promotion_takes_two_looks_and_what_ends_between_them() {
+    let mut world = World::baking();
+    world.canary(30_000, 0);
+    world.pass(3600);
+    assert_eq!(world.reason(), "Holding");
+    assert_eq!(world.reason(), "Holding", "the same moment is no second look");
+    world.pass(1);
+    world.canary(5, 3);
+    assert_eq!(world.reason(), "Holding");
+    world.pass(1);
+    assert_eq!(world.reason(), "Completed");
+}
