@@ -15,6 +15,7 @@ mod dead_letters;
 mod deliveries;
 mod fakes;
 mod inbound;
+mod judgement;
 mod langgraph;
 mod memory;
 mod neighbours;

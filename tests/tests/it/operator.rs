@@ -1,9 +1,11 @@
 //! The operator alone, on a real API server and on a clock that the tests move.
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
+mod bake;
 mod care;
 mod channels;
 mod gateways;
 mod processes;
 mod rollouts;
 mod routes;
+mod undo;
