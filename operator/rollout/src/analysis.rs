@@ -9,7 +9,7 @@ use crate::mismatch::{mismatch, real_share};
 use crate::numbers::Numbers;
 use crate::passing::{Bar, NOT_AS_GOOD, Own};
 use crate::policy::Policy;
-use crate::proof::{PROOF, blamed, evidence, is_controlled};
+use crate::proof::{PROOF, evidence, is_controlled};
 use crate::segments::Segments;
 use crate::tally::{ServingTally, Sum};
 
@@ -132,13 +132,9 @@ fn numbers(case: &Case<'_>, evidence: f64) -> Numbers {
     let missing = Own::of(now, now).missing(policy, bar);
     let canary = present.canary.messages();
     let wait = u128::from(missing) * u128::from(counted_ms) / u128::from(canary.max(1)) / 1000;
-    let segments = case.segments.as_slice();
-    let share = real_share(segments, present.serving);
-    let here = segments.iter().filter(|one| one.serving == present.serving);
     Numbers {
         canary: present.canary,
         stable: present.stable,
-        blamed: here.fold(0, |sum, one| sum.saturating_add(blamed(one, share, policy))),
         // From float to integer is saturating.
         evidence: evidence as u64,
         limit: limit(case),

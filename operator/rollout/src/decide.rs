@@ -15,7 +15,8 @@ use crate::command::{
     UNDO_OF_A_ROLLOUT, UNKNOWN_VERB, unanswered, with_ruling,
 };
 use crate::facts::{Facts, Next};
-use crate::observation::{Mode, Observation};
+use crate::observation::{Command, Mode, Observation};
+use crate::proof::is_controlled;
 use crate::segments::Segments;
 use crate::start::settled;
 use crate::state::{Phase, Rolling, Stage, State};
@@ -69,8 +70,16 @@ pub fn decide(state: &State, seen: &Observation, now: Timestamp) -> Decision {
 
 /// With a rollout: the questions in the order of their rank.
 fn roll(facts: Facts<'_>, rolling: &Rolling, verdict: Option<&Verdict>) -> Next {
-    if let Some(next) = take_back(facts, rolling, verdict) {
-        return next;
+    let taken_back = take_back(facts, rolling, verdict);
+    // What takes the canary off altogether goes before a step back.
+    let goes_off = || {
+        let aborts = |command: &Command| Order::parse(&command.verb) == Some(Order::Abort);
+        facts.seen.desired != rolling.canary
+            || unanswered(facts.state, facts.seen).is_some_and(aborts)
+    };
+    match taken_back {
+        Some(next) if next.state.rolling().is_none() || !goes_off() => return next,
+        Some(_) | None => {}
     }
     if let Some(next) = leave(facts, rolling) {
         return next;
@@ -150,11 +159,13 @@ fn take_back(facts: Facts<'_>, rolling: &Rolling, verdict: Option<&Verdict>) -> 
     }
 }
 
-/// The weight to which proof in a bake steps back, once: there stable is the control, and a rejection
-/// needs proof of its own.
+/// The weight to which proof without a control steps back, in the bake or just below it, and once:
+/// there stable is the control, and a rejection needs proof of its own.
 fn control(rolling: &Rolling) -> Option<Weight> {
     let first = rolling.policy.steps.get(0)?.weight;
-    (rolling.is_baking() && !rolling.stepped_back && first < Weight::FULL).then_some(first)
+    let has_control = |weight: Weight| is_controlled(weight.share());
+    let back = !has_control(rolling.weight()) && has_control(first) && !rolling.stepped_back;
+    back.then_some(first)
 }
 
 /// The spec asks for another revision: the canary is taken off before anything else starts.

@@ -51,10 +51,15 @@ impl Facts<'_> {
     pub(crate) fn restart(self, rolling: &Rolling, why: Why) -> Next {
         let mut next = rolling.clone();
         next.segments = rolling.segments.with(&self.counted());
-        let mut begins = Begins::Nothing;
+        // Nothing is there of a rollout that an older operator began.
+        let is_first = rolling.segments.as_slice().is_empty();
+        let mut begins = if is_first { Begins::Rollout } else { Begins::Nothing };
         if let Stage::Step { hold, starts, .. } = &mut next.stage {
             *hold = None;
-            if *starts < STARTS {
+            if is_first {
+                *starts = 1;
+                begins = Begins::FirstStep;
+            } else if *starts < STARTS {
                 *starts += 1;
                 begins = Begins::Starts(1);
             }

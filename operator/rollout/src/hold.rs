@@ -15,6 +15,8 @@ use crate::tally::Sum;
 
 /// Shortest time between the look at which a bake passes and the one that promotes.
 const BETWEEN_PASSES_MS: u64 = 1_000;
+/// Shortest time between two looks that are remembered because a step would pass.
+const BETWEEN_LOOKS_MS: u64 = 10_000;
 /// Shortest time between two cuts of one serving.
 const BETWEEN_CUTS_MS: u64 = 60_000;
 
@@ -107,13 +109,34 @@ impl Hold {
     /// What a bake that passes by its counts comes to. Three failures of the last second are nothing in
     /// the last minute of a busy channel, so a promotion needs a second look: what has ended since the
     /// first one must be within the limit too.
-    pub(crate) fn confirms(&self, now: Moment, canary: Sum, limit: u32) -> Confirmation {
-        match &self.passing {
-            Some(first) if canary.minus(first.canary).is_over(limit) => Confirmation::Again,
-            Some(first) if now.millis_since(first.at) >= BETWEEN_PASSES_MS => Confirmation::Passed,
-            Some(_) => Confirmation::Waits,
-            None => Confirmation::Again,
+    pub(crate) fn confirms(
+        &self,
+        policy: &Policy,
+        now: Moment,
+        canary: Sum,
+        limit: u32,
+    ) -> Confirmation {
+        let Some(first) = &self.passing else { return Confirmation::Again };
+        let age = now.millis_since(first.at);
+        let is_over = canary.minus(first.canary).is_over(limit);
+        // One from before a pause or a silence says nothing of what has just ended.
+        if age >= policy.lately_ms() || (is_over && age >= BETWEEN_LOOKS_MS) {
+            Confirmation::Again
+        } else if is_over || age < BETWEEN_PASSES_MS {
+            Confirmation::Waits
+        } else {
+            Confirmation::Passed
         }
+    }
+
+    /// Whether the looks tell what ended lately: after a pause or a silence the last one before it is
+    /// older than that, and many good messages lie between.
+    pub(crate) fn knows_lately(&self, policy: &Policy, now: Moment, canary: Sum) -> bool {
+        let lately = policy.lately_ms();
+        let base = self.looks.iter().find(|look| now.millis_since(look.at) >= lately);
+        let (at, counted) =
+            base.map_or((self.began, Sum::default()), |look| (look.at, look.canary));
+        now.millis_since(at) <= 3 * lately || counted == canary
     }
 
     /// Whether a look of now will be needed: the end of the hold is near, and the last look is too old
@@ -123,23 +146,35 @@ impl Hold {
         policy: &Policy,
         step: Step,
         now: Moment,
-        counted: (Sum, Sum),
+        has_changed: bool,
         passes_soon: bool,
     ) -> bool {
         let (left, lately) = (self.left_ms(step, now), policy.lately_ms());
-        let last = self.looks.first().map_or_else(Default::default, |one| (one.stable, one.canary));
         let age = now.millis_since(self.looks.first().map_or(self.began, |look| look.at));
-        let is_old = left <= lately && age >= lately && last != counted;
-        let none_is_young = self.youngest_ms(now).is_none_or(|age| age >= policy.timeout_ms());
+        // A look comes when it comes: some seconds early it is old enough when the hold ends.
+        let is_near = left <= lately.saturating_add(lately / 4);
+        let is_old = is_near && age >= lately && has_changed;
+        let between = policy.timeout_ms().max(BETWEEN_LOOKS_MS);
+        let none_is_young = self.youngest_ms(now).is_none_or(|age| age >= between);
         is_old || (passes_soon && none_is_young && left <= policy.timeout_ms())
     }
 
     /// Remembers a look of now.
-    pub(crate) fn look(&mut self, now: Moment, (stable, canary): (Sum, Sum)) {
+    pub(crate) fn look(&mut self, policy: &Policy, now: Moment, (stable, canary): (Sum, Sum)) {
         self.looks.insert(0, Look { at: now, stable, canary });
+        // The youngest one that is old enough is what the present is compared with: older ones go.
+        let is_old = |look: &Look| now.millis_since(look.at) >= policy.lately_ms();
+        if let Some(base) = self.looks.iter().position(is_old) {
+            self.looks.truncate(base + 1);
+        }
         if self.looks.len() > MAX_LOOKS {
-            // The oldest ones are what others are compared with.
             self.looks.remove(1);
         }
+    }
+
+    /// Whether something was counted since the last look.
+    pub(crate) fn has_changed(&self, counted: (Sum, Sum)) -> bool {
+        let last = self.looks.first().map_or_else(Default::default, |one| (one.stable, one.canary));
+        last != counted
     }
 }

@@ -13,8 +13,6 @@ pub struct Numbers {
     pub canary: Tally,
     /// What stable was asked in the same time.
     pub stable: Tally,
-    /// CustomerTally of the canary whose failure is its own.
-    pub blamed: u64,
     /// Evidence against the canary over the whole rollout; `proof::PROOF` is proof.
     pub evidence: u64,
     /// Highest error rate with which the step passes, in hundredths of a percent.

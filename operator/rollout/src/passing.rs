@@ -21,9 +21,9 @@ pub(crate) struct Own {
     pub(crate) successes: u64,
     /// Messages that it failed.
     pub(crate) failures: u64,
-    /// CustomerTally that it failed.
+    /// Customers that it failed.
     pub(crate) failed: u64,
-    /// CustomerTally that stable failed.
+    /// Customers that stable failed.
     pub(crate) failed_by_stable: u64,
 }
 

@@ -46,7 +46,7 @@ pub(crate) fn evidence(segments: &[Segment], policy: &Policy) -> f64 {
     if evidence.is_nan() { 0.0 } else { evidence }
 }
 
-/// CustomerTally of the canary that count against it in this segment, where it had that share.
+/// Customers of the canary that count against it in this segment, where it had that share.
 pub(crate) fn blamed(segment: &Segment, share: f64, policy: &Policy) -> u64 {
     let customers = segment.canary.customers;
     // Without a control a rescue is the only witness: stable could answer what the canary could not.

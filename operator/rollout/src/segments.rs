@@ -4,6 +4,8 @@
 //! Integers only, at most `MAX_SEGMENTS`. A segment carries the mass of the starts at its beginning,
 //! from which on the canary may be bad; never cuts at anything that was counted.
 
+use std::collections::BTreeMap;
+
 use kanarie_words::weight::Weight;
 use serde::{Deserialize, Serialize};
 
@@ -112,10 +114,15 @@ impl Segments {
         self.list.iter().rfind(|one| one.weight == weight).map(|one| one.limit)
     }
 
-    /// What stable has shown at weights under 100.
+    /// What stable has shown at weights under 100: under the last serving of each, since one that
+    /// started anew is no sample.
     pub(crate) fn stable(&self) -> Sum {
-        let under = self.list.iter().filter(|one| one.weight < Weight::FULL);
-        under.fold(Sum::default(), |sum, one| sum.plus(one.stable))
+        let last: BTreeMap<Weight, u64> =
+            self.list.iter().map(|one| (one.weight, one.serving)).collect();
+        let counts = |one: &&Segment| {
+            one.weight < Weight::FULL && last.get(&one.weight) == Some(&one.serving)
+        };
+        self.list.iter().filter(counts).fold(Sum::default(), |sum, one| sum.plus(one.stable))
     }
 
     /// What is known of a serving: stable and canary.
@@ -126,19 +133,22 @@ impl Segments {
         })
     }
 
-    /// The oldest two neighbours of one serving become one. The starts between them are given up,
-    /// which makes the evidence smaller and never larger. Without such two the oldest goes.
+    /// The oldest two neighbours of one serving become one, or else of one weight. The starts between
+    /// them are given up, which makes the evidence smaller and never larger. Without such two the
+    /// oldest goes.
     fn merge_oldest(&mut self) {
-        let alike = |pair: &[Segment]| pair[0].serving == pair[1].serving;
-        match self.list.windows(2).position(alike) {
-            Some(index) => {
-                let second = self.list.remove(index + 1);
-                if let Some(first) = self.list.get_mut(index) {
-                    first.stable = first.stable.plus(second.stable);
-                    first.canary = first.canary.plus(second.canary);
-                }
-            }
-            None => drop(self.list.remove(0)),
+        let one_serving = |pair: &[Segment]| pair[0].serving == pair[1].serving;
+        let one_weight = |pair: &[Segment]| pair[0].weight == pair[1].weight;
+        let at = self.list.windows(2).position(one_serving);
+        let Some(index) = at.or_else(|| self.list.windows(2).position(one_weight)) else {
+            self.list.remove(0);
+            return;
+        };
+        let first = self.list.remove(index);
+        if let Some(second) = self.list.get_mut(index) {
+            second.mass = first.mass;
+            second.stable = second.stable.plus(first.stable);
+            second.canary = second.canary.plus(first.canary);
         }
     }
 }

@@ -62,10 +62,7 @@ fn step_on(
         Progress::Notes(noted, _) if facts.seen.paused => facts.note(&noted, Why::Paused),
         Progress::Notes(noted, why) => facts.note(&noted, why),
         Progress::Restarts(why) => facts.restart(rolling, why),
-        Progress::Passed(numbers) if !facts.seen.paused => {
-            advance(facts, rolling, index, step, numbers)
-        }
-        Progress::Passed(_) => wait(facts, rolling, timer, Why::Paused),
+        Progress::Passed(numbers) => advance(facts, rolling, index, step, numbers),
         Progress::Waits(_) if facts.seen.paused => wait(facts, rolling, timer, Why::Paused),
         Progress::Waits(why) => wait(facts, rolling, timer, why),
     }
@@ -117,7 +114,9 @@ fn held(
         return Progress::Restarts(Why::StepRestarted { because: OUTAGE_OVER });
     }
     let left_ms = hold.left_ms(step, now);
-    if left_ms == 0 && verdict.finding == Finding::Pass {
+    let canary = facts.present().map(|present| present.canary.sum()).unwrap_or_default();
+    let knows_lately = hold.knows_lately(&rolling.policy, now, canary);
+    if left_ms == 0 && verdict.finding == Finding::Pass && knows_lately && !facts.seen.paused {
         return if rolling.is_baking() {
             confirmed(facts, rolling, hold, now, verdict.numbers)
         } else {
@@ -144,7 +143,7 @@ fn confirmed(
         return Progress::Waits(Why::WaitingForEvidence);
     };
     let (stable, canary) = (stable.sum(), canary.sum());
-    match hold.confirms(now, canary, numbers.limit) {
+    match hold.confirms(&rolling.policy, now, canary, numbers.limit) {
         Confirmation::Passed => Progress::Passed(numbers),
         Confirmation::Waits => Progress::Waits(waits),
         Confirmation::Again => {
@@ -175,17 +174,21 @@ fn housekeeping(
     let degrades = suffers && was.is_none_or(|age| age >= policy.lately_ms() / 2);
     let due = hold.starts_due(step, *starts, now);
     let passes_soon = verdict.finding == Finding::TooYoung;
-    let looks = hold.wants_look(policy, step, now, counted, passes_soon);
+    let folded = rolling.segments.with(&facts.counted());
+    // What ended late of a former serving is new as well.
+    let has_changed = hold.has_changed(counted) || folded != rolling.segments;
+    let looks = hold.wants_look(policy, step, now, has_changed, passes_soon);
     if degrades {
         hold.degraded = Some(now);
     }
     if looks {
-        hold.look(now, counted);
+        hold.look(policy, now, counted);
+        noted.segments = folded.clone();
     }
     if due > 0 {
         hold.cut = now;
         *starts = starts.saturating_add(due);
-        noted.segments = rolling.segments.with(&facts.counted());
+        noted.segments = folded;
         noted.segments.cut(due, policy.steps.count());
     }
     (degrades || looks || due > 0).then_some(noted)
@@ -214,10 +217,14 @@ fn waits(rolling: &Rolling, step: Step, left_ms: u64, verdict: &Verdict) -> Why 
         }
         Finding::OverLimitLately => Why::RecentFailures { numbers },
         Finding::OverLimit | Finding::Fail => Why::ErrorRateTooHigh { numbers },
-        Finding::Pass
-        | Finding::TooFew
-        | Finding::SharedDegradation
-        | Finding::SampleRatioMismatch => Why::WaitingForTraffic { numbers },
+        // After a pause or a silence: what ended lately is not known yet.
+        Finding::Pass => Why::WaitingForAnswers {
+            timeout_seconds: u32::try_from(rolling.policy.lately_ms() / 1000).unwrap_or(u32::MAX),
+            numbers,
+        },
+        Finding::TooFew | Finding::SharedDegradation | Finding::SampleRatioMismatch => {
+            Why::WaitingForTraffic { numbers }
+        }
     }
 }
 

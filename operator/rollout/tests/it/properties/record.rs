@@ -98,7 +98,9 @@ proptest! {
             prop_assert!(next.rejected.len() <= MAX_REJECTED);
             prop_assert!(next.history.len() <= MAX_HISTORY);
             let rolling = next.rolling();
-            prop_assert!(rolling.is_none_or(|it| it.segments.as_slice().len() <= MAX_SEGMENTS));
+            let segments = rolling.map(|it| it.segments.as_slice());
+            prop_assert!(segments.is_none_or(|all| all.len() <= MAX_SEGMENTS));
+            prop_assert!(segments.is_none_or(|all| all.iter().any(|one| one.mass > 0)));
             let hold = rolling.and_then(|it| it.hold());
             prop_assert!(hold.is_none_or(|it| it.looks.len() <= MAX_LOOKS));
         }

@@ -37,8 +37,8 @@ fn a_later_gap_blocks_the_step_and_resets_nothing() {
     world.obedient = false;
     world.canary(1_000, 0);
     let started = world.state.rolling().unwrap().step_started_at();
-    world.store().replicas.push(LiveReplica { name: "gateway-2".parse().unwrap(), serving: None });
     world.pass(3600);
+    world.store().replicas.push(LiveReplica { name: "gateway-2".parse().unwrap(), serving: None });
     assert_eq!(world.reason(), "WaitingForGateways");
     assert_eq!(world.state.rolling().unwrap().step_started_at(), started);
     world.acknowledge();
@@ -59,6 +59,8 @@ fn lost_counts_start_the_step_anew_under_a_new_serving() {
     world.pass(3600);
     assert_eq!(world.reason(), "WaitingForTraffic");
     world.canary(80, 0);
+    world.decide();
+    world.skip(60);
     assert_eq!(world.reason(), "StepAdvanced");
 }
 

@@ -173,8 +173,102 @@ fn a_promotion_takes_two_looks_and_what_ends_between_them() {
     assert_eq!(world.reason(), "Holding");
     assert_eq!(world.reason(), "Holding", "the same moment is no second look");
     world.pass(1);
-    world.canary(5, 3);
-    assert_eq!(world.reason(), "Holding");
+    world.canary(4, 2);
+    assert_ne!(world.reason(), "Completed");
+    world.pass(70);
+    world.canary(700, 0);
+    world.decide();
     world.pass(1);
     assert_eq!(world.reason(), "Completed");
+}
+
+#[test]
+fn a_canary_that_dies_before_a_pause_ends_is_not_promoted() {
+    let mut world = World::baking();
+    world.seen.policy.timeout_seconds = 0;
+    world.canary(1_200, 0);
+    world.pass(3600);
+    world.decide();
+    world.seen.paused = true;
+    assert_eq!(world.reason(), "Paused");
+    world.pass(36_000);
+    world.canary(12_000, 0);
+    world.pass(20);
+    world.canary(0, 6);
+    world.seen.paused = false;
+    assert_eq!(world.reason(), "Resumed");
+    for _ in 0..5 {
+        assert_ne!(world.reason(), "Completed");
+        world.pass(1);
+    }
+}
+
+#[test]
+fn a_silence_at_the_end_of_the_bake_is_no_second_look() {
+    let mut world = World::baking();
+    world.canary(1_200, 0);
+    world.pass(3600);
+    world.decide();
+    let mut store = world.seen.store.take();
+    world.pass(36_000);
+    assert_eq!(world.reason(), "WaitingForEvidence");
+    store.as_mut().unwrap().at.0 += 36_000_000;
+    world.seen.store = store;
+    world.canary(12_000, 6);
+    for _ in 0..5 {
+        assert_ne!(world.reason(), "Completed");
+        world.pass(1);
+    }
+}
+
+#[test]
+fn proof_just_below_the_bake_steps_back_as_well() {
+    let mut world = World::asking_for("r2");
+    world.seen.policy.steps = Steps::new(vec![step(10, 60), step(90, 60), step(100, 60)]).unwrap();
+    world.decide();
+    world.decide();
+    world.canary(100, 0);
+    world.pass(60);
+    assert_eq!(world.reason(), "StepAdvanced");
+    assert_eq!(world.reason(), "StepStarted");
+    world.canary(40, 5);
+    assert_eq!(world.reason(), "SteppedBack");
+    assert_eq!(world.weight(), 10);
+}
+
+#[test]
+fn an_abort_or_a_reverted_spec_goes_before_a_step_back() {
+    let mut world = World::baking();
+    world.canary(40, 5);
+    world.command("c1", "abort");
+    assert_eq!(world.reason(), "Aborted");
+    assert_eq!(world.weight(), 0);
+    let mut world = World::baking();
+    world.canary(40, 5);
+    world.seen.desired = named("r1");
+    assert_eq!(world.reason(), "Reverted");
+    assert_eq!(world.weight(), 0);
+}
+
+#[test]
+fn an_outage_after_which_a_step_began_anew_is_no_noise_of_stable() {
+    let mut world = World::rolling();
+    world.count(
+        Tally { success: 630, http: 270, ..Tally::default() },
+        Tally { success: 70, http: 30, ..Tally::default() },
+    );
+    assert_eq!(world.reason(), "SharedDegradation");
+    world.pass(150);
+    world.canary(20, 0);
+    world.decide();
+    world.pass(60);
+    assert_eq!(world.reason(), "StepRestarted");
+    assert_eq!(world.reason(), "StepStarted");
+    for _ in 0..2 {
+        world.canary(300, 0);
+        world.pass(7200);
+        assert_eq!(world.reason(), "StepAdvanced");
+        assert_eq!(world.reason(), "StepStarted");
+    }
+    assert_eq!(world.decide().verdict.unwrap().numbers.limit, 100);
 }

@@ -20,6 +20,8 @@ fn later_progress_clears_an_exceeded_deadline() {
     world.pass(86_400);
     world.decide();
     world.canary(80, 0);
+    world.decide();
+    world.skip(60);
     assert_eq!(world.reason(), "StepAdvanced");
     assert_eq!(world.reason(), "StepStarted");
     assert_eq!(world.reason(), "Holding");

@@ -78,6 +78,8 @@ fn an_error_rate_over_the_limit_without_proof_holds() {
     world.canary(98, 2);
     assert_eq!(world.reason(), "ErrorRateTooHigh");
     world.canary(150, 0);
+    world.decide();
+    world.skip(60);
     assert_eq!(world.reason(), "StepAdvanced");
 }
 

@@ -26,6 +26,8 @@ fn a_paused_rollout_goes_on_from_where_it_was() {
     world.decide();
     world.seen.paused = false;
     assert_eq!(world.reason(), "Resumed");
+    assert_eq!(world.reason(), "WaitingForAnswers", "what ended lately is not known after a pause");
+    world.skip(60);
     assert_eq!(world.reason(), "StepAdvanced");
 }
 

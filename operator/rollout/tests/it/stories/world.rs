@@ -93,7 +93,20 @@ impl World {
         }
     }
 
+    /// Lets time pass. In more than two minutes the operator looks once, a minute before their end.
     pub(crate) fn pass(&mut self, seconds: u64) {
+        let holds = self.state.rolling().is_some_and(|rolling| rolling.hold().is_some());
+        if seconds > 120 && holds {
+            self.skip(seconds - 70);
+            self.decide();
+            self.skip(70);
+        } else {
+            self.skip(seconds);
+        }
+    }
+
+    /// Lets time pass in which nobody looks.
+    pub(crate) fn skip(&mut self, seconds: u64) {
         self.now.0 += seconds * 1000;
         if let Some(store) = &mut self.seen.store {
             store.at.0 += seconds * 1000;
