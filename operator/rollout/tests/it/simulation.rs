@@ -79,15 +79,15 @@ fn a_judge_that_cuts_at_its_own_trigger_breaks_the_bound() {
     assert!(!figures.broken_bounds(kind, 60).is_empty(), "{figures:?}");
 }
 
-/// Plays what is asked for, all of it if nothing is: `KANARIE_SIMULATE="broken,20"` are the cells of that
-/// name with 20 messages a minute. Writes the page when it was all.
+/// Plays what is asked for, all of it if nothing is: `KANARIE_SIMULATE="broken;20,60"` are the cells of that
+/// name with 20 and 60 messages a minute. Writes the page when it was all.
 #[test]
 #[ignore = "takes up to two hours; `make simulate`"]
 fn every_bound_holds_with_as_many_replicates_as_it_takes() {
     let env = |name| std::env::var(name).ok();
     let all = Replicates(env("KANARIE_REPLICATES").map_or(20_000, |count| count.parse().unwrap()));
     let asked = env("KANARIE_SIMULATE").unwrap_or_default();
-    let (name, levels) = asked.split_once(',').unwrap_or((&asked, ""));
+    let (name, levels) = asked.split_once(';').unwrap_or((&asked, ""));
     let levels: Vec<u32> = levels.split(',').filter_map(|level| level.parse().ok()).collect();
     let rows = rows(all, |kind, level| {
         kind.name().contains(name) && (levels.is_empty() || levels.contains(&level))

@@ -10,7 +10,7 @@ pub(crate) const LEVELS: [u32; 5] = [5, 20, 60, 200, 500];
 /// How long a rollout is watched; one that has not ended by then is held.
 pub(crate) const HORIZON_MS: u64 = 24 * HOUR_MS;
 /// The same where nothing can end it.
-const STUCK_MS: u64 = 8 * HOUR_MS;
+const STUCK_MS: u64 = 6 * HOUR_MS;
 /// Customers that a dead canary may fail at each weight, at the median and by proof alone.
 pub(crate) const PROMISED: [(u8, f64); 3] = [(10, 6.0), (50, 16.0), (100, 8.0)];
 /// One interval, and the time until every gateway obeys.
@@ -197,8 +197,8 @@ impl Kind {
 pub(crate) fn by_hand(chance: &mut Draws, begins_ms: u64) -> Vec<ByHand> {
     let mut from = begins_ms;
     let mut moves = Vec::new();
-    for _ in 0..6 {
-        from += chance.between(5 * MINUTE_MS, 80 * MINUTE_MS);
+    for _ in 0..4 {
+        from += chance.between(5 * MINUTE_MS, 60 * MINUTE_MS);
         for _ in 0..chance.between(1, 3) {
             let until = from + chance.between(2 * MINUTE_MS, 20 * MINUTE_MS);
             let weight = [5, 10, 25, 50, 60, 80][chance.between(0, 6) as usize];

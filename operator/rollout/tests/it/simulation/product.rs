@@ -149,10 +149,12 @@ impl Product {
     /// Until when nothing changes by time alone; `is_young` when a step waits for time alone.
     fn idle_until(&self, at: u64, is_young: bool) -> u64 {
         let Some(rolling) = self.state.rolling() else { return at };
-        let (Stage::Step { hold: Some(hold), starts, index, .. }, true) =
-            (&rolling.stage, self.by_hand.is_empty())
-        else {
-            return at;
+        let moves = self.by_hand.iter().flat_map(|one| [one.from, one.until]);
+        let moved = moves.filter(|moved| *moved > at).min().unwrap_or(u64::MAX);
+        let (hold, starts, index) = match &rolling.stage {
+            Stage::Step { hold: Some(hold), starts, index, .. } => (hold, starts, index),
+            Stage::Manual { .. } => return moved.min(at + IDLE_MS),
+            Stage::Step { hold: None, .. } | Stage::Failed { .. } => return at,
         };
         if hold.degraded.is_some() || is_young || self.stable_fails(rolling) {
             return at;
@@ -171,7 +173,7 @@ impl Product {
         } else {
             last_look + lately_ms
         };
-        (at + IDLE_MS).min(cut).min(next)
+        (at + IDLE_MS).min(cut).min(next).min(moved)
     }
 
     /// Whether stable fails so much that a success of its own may show it as an outage.
@@ -228,8 +230,9 @@ impl Pilot for Product {
             told.push((look.at, format!("{}: {}", decision.why.reason(), decision.why)));
         }
         let finding = decision.verdict.map(|verdict| verdict.finding);
+        let settled = [Finding::TooFew, Finding::OverLimit, Finding::SharedDegradation];
         let is_young = !self.before_the_end(look.at)
-            && !matches!(finding, Some(Finding::TooFew | Finding::OverLimit));
+            && !finding.is_some_and(|finding| settled.contains(&finding));
         self.state = decision.next;
         self.idle = (!changed).then(|| {
             (look.store.troubles, look.store.outcomes, self.idle_until(look.at, is_young))
