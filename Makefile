@@ -25,6 +25,7 @@ lint: ## Format and clippy, as the gate runs them
 generated: ## Writes what is generated and every golden again: CRD, API page, bundle, help, metrics, lines, columns, Events
 	@UPDATE=1 cargo test -q -p kanarie-crds --test it generated
 	@UPDATE=1 cargo test -q -p kanarie-gateway --test it -- agent_protocol goldens help
+	@UPDATE=1 cargo test -q -p kanarie-rollout --test it the_page_about_the_judge
 	@UPDATE=1 cargo test -q -p kanarie-operator --lib metrics
 	@UPDATE=1 cargo test -q -p kanarie-operator --test it help
 	@UPDATE=1 cargo test -q -p kanarie-tests --test it -- charts:: api::kubectl operator::rollouts::a_failing

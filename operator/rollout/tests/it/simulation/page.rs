@@ -1,7 +1,6 @@
 //! `docs/judge.md`: the words of `page.md` with the figures in their places, and the examples, which need no
 //! long run and so can be held against the page on every test.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::simulation::cells::{
@@ -66,10 +65,15 @@ pub(crate) fn path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/judge.md")
 }
 
-/// Whether the examples of the page are those of the present judge.
-pub(crate) fn is_of_this_judge() -> bool {
-    let examples = examples();
-    fs::read_to_string(path()).is_ok_and(|page| page.trim_end().ends_with(&examples))
+/// The page up to its examples, and the examples.
+pub(crate) fn parts(page: &str) -> Option<(&str, &str)> {
+    let begins = page.find(&format!("**{} a minute: ", LEVELS[0]))?;
+    Some((&page[..begins], page[begins..].trim_end()))
+}
+
+/// What was decided in examples, and when, without the sentences.
+pub(crate) fn decisions(examples: &str) -> Vec<&str> {
+    examples.lines().map(|line| line.split(": ").next().unwrap_or(line)).collect()
 }
 
 fn example(kind: Kind, per_minute: u32) -> String {
