@@ -107,38 +107,3 @@ fn every_bound_holds_with_as_many_replicates_as_it_takes() {
     let broken: Vec<String> = rows.iter().flat_map(Row::broken_bounds).collect();
     assert!(broken.is_empty(), "\n{}", broken.join("\n"));
 }
-
-#[test]
-#[ignore]
-fn trace() {
-    let env = |name: &str| std::env::var(name).unwrap_or_default();
-    let level: u32 = env("LEVELS").parse().unwrap();
-    let kind = Kind::all().into_iter().find(|kind| kind.name().contains(&env("ONLY"))).unwrap();
-    let mut shown = 0;
-    for replicate in 0..env("COUNT").parse().unwrap_or(50) {
-        let seed = seed(level, replicate);
-        let setting = setting(kind, level, seed, &product::STEPS, pilot);
-        let mut pilot = pilot(&setting, seed).telling();
-        let played = play(&setting, seed, &mut pilot);
-        let is = match env("WANT").as_str() {
-            "held" => played.ending.is_none(),
-            "rejected" => played.ending == Some(pilot::Ending::Rejected),
-            "promoted" => played.ending == Some(pilot::Ending::Promoted),
-            "blind" => played.blind,
-            _ => played.stepped_back > 0,
-        };
-        if !is || shown > 2 {
-            continue;
-        }
-        shown += 1;
-        println!(
-            "== {} at {level}, replicate {replicate}: {:?} {played:?}",
-            kind.name(),
-            setting.fault
-        );
-        for (at, line) in pilot.told.as_ref().unwrap() {
-            println!("{:8.1} min  {line}", (*at as f64 - world::BEGINS_MS as f64) / 6e4);
-        }
-        println!("last: {}", pilot.last);
-    }
-}
