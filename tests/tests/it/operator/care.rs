@@ -1,11 +1,14 @@
 //! The channel `care` of every test, and what its owner does with it.
 
+use std::time::Duration;
+
 use kanarie_tests::bench::Bench;
 use kanarie_tests::world::{condition, reason};
 use kanarie_words::class::Class;
 use kanarie_words::track::Track;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 pub(crate) const OLD: &str = "https://old.example.com/";
 pub(crate) const NEW: &str = "https://new.example.com/";
@@ -31,12 +34,26 @@ pub(crate) async fn step_runs(bench: &Bench) {
     bench.until("care", started).await.unwrap();
 }
 
-/// The hold of the present step runs, and then the time that the agent has for what was asked last.
+/// The hold of the present step runs, then a minute in which what was asked last may still fail, and in a
+/// bake the second between its two looks.
 pub(crate) async fn held(bench: &Bench, seconds: u64) {
     bench.pass(seconds);
     let waits = |channel: &Value| reason(channel, "RolledOut") == Some("WaitingForAnswers");
     bench.until("care", waits).await.unwrap();
-    bench.pass(5);
+    let serving = bench.route().await.unwrap().1.rollout.serving;
+    bench.pass(61);
+    for _ in 0..1_200 {
+        let state = bench.route().await.unwrap().1.rollout;
+        let hold = state.rolling().and_then(|rolling| rolling.hold());
+        let passes = hold.is_some_and(|hold| hold.passing.is_some());
+        if passes {
+            bench.pass(1);
+        }
+        if passes || state.serving != serving {
+            return;
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// Counts for both tracks of a serving; customers are drawn by the weight, so let the shares be like it.
