@@ -39,8 +39,6 @@ pub struct Verdict {
     pub finding: Finding,
     /// Numbers of the present step, and what they are worth.
     pub numbers: Numbers,
-    /// The numbers and the test behind the finding, in one sentence.
-    pub explanation: String,
 }
 
 /// Pass, Fail or Inconclusive.
@@ -96,8 +94,7 @@ pub fn judge(case: &Case<'_>) -> Verdict {
     };
     // What has failed does not wait for messages.
     let missing = if finding == Finding::Fail { 0 } else { counted.missing };
-    let numbers = Numbers { missing, ..counted };
-    Verdict { finding, numbers, explanation: numbers.to_string() }
+    Verdict { finding, numbers: Numbers { missing, ..counted } }
 }
 
 fn passing(case: &Case<'_>) -> Finding {

@@ -9,7 +9,7 @@ use kanarie_words::on_failure::OnFailure;
 use kanarie_words::timestamp::Timestamp;
 use kanarie_words::weight::Weight;
 
-use crate::analysis::{Case, Finding, Verdict, judge};
+use crate::analysis::{Finding, Verdict};
 use crate::command::{
     ABORTED, IS_PAUSED, OVERTAKEN, Order, PROMOTED, RESTARTED, ROLLING_ALREADY, Ruling,
     UNDO_OF_A_ROLLOUT, UNKNOWN_VERB, unanswered, with_ruling,
@@ -17,12 +17,10 @@ use crate::command::{
 use crate::facts::{Facts, Next};
 use crate::observation::{Command, Mode, Observation};
 use crate::proof::is_controlled;
-use crate::segments::Segments;
 use crate::start::settled;
 use crate::state::{Phase, Rolling, Stage, State};
 use crate::step::by_steps;
-use crate::suffering::suffers;
-use crate::tally::Sum;
+use crate::weighed::Weighed;
 use crate::why::Why;
 
 /// Why a step starts anew after an update of the operator.
@@ -56,8 +54,8 @@ pub fn decide(state: &State, seen: &Observation, now: Timestamp) -> Decision {
         Phase::Stable { stable, former: _ } => (settled(facts, stable, true), None),
         Phase::Clearing { stable } => (settled(facts, stable, false), None),
         Phase::Rolling(rolling) => {
-            let verdict = verdict(facts, rolling);
-            (roll(facts, rolling, verdict.as_ref()), verdict)
+            let weighed = Weighed::of(facts, rolling);
+            (roll(facts, rolling, weighed.as_ref()), weighed.map(|weighed| weighed.verdict))
         }
     };
     let Next { state: mut next, why, ruling } = outcome;
@@ -69,8 +67,8 @@ pub fn decide(state: &State, seen: &Observation, now: Timestamp) -> Decision {
 }
 
 /// With a rollout: the questions in the order of their rank.
-fn roll(facts: Facts<'_>, rolling: &Rolling, verdict: Option<&Verdict>) -> Next {
-    let taken_back = take_back(facts, rolling, verdict);
+fn roll(facts: Facts<'_>, rolling: &Rolling, weighed: Option<&Weighed>) -> Next {
+    let taken_back = take_back(facts, rolling, weighed.map(|weighed| &weighed.verdict));
     // What takes the canary off altogether goes before a step back.
     let goes_off = || {
         let aborts = |command: &Command| Order::parse(&command.verb) == Some(Order::Abort);
@@ -96,41 +94,9 @@ fn roll(facts: Facts<'_>, rolling: &Rolling, verdict: Option<&Verdict>) -> Next 
     }
     let next = match facts.seen.mode {
         Mode::Manual(weight) => follow(facts, rolling, weight),
-        Mode::Automatic => by_steps(facts, rolling, verdict),
+        Mode::Automatic => by_steps(facts, rolling, weighed),
     };
     Next { ruling, ..next }
-}
-
-fn verdict(facts: Facts<'_>, rolling: &Rolling) -> Option<Verdict> {
-    let (present, moment) = (facts.present()?, facts.moment()?);
-    let segments = rolling.segments.with(&facts.counted());
-    let now = (present.stable.sum(), present.canary.sum());
-    let policy = &rolling.policy;
-    // What ends late of a former serving ended lately as well.
-    let late = |before: &Segments| {
-        let of_others = before.as_slice().iter().filter(|one| one.serving != present.serving);
-        of_others.fold(Sum::default(), |sum, one| sum.plus(one.canary))
-    };
-    let late = late(&segments).minus(late(&rolling.segments));
-    let (earlier, lately, degraded, counted_ms) = match rolling.hold() {
-        Some(hold) => {
-            let earlier =
-                if policy.timeout_ms() == 0 { now } else { hold.ago(moment, policy.timeout_ms()) };
-            let (_, lately) = hold.ago(moment, policy.lately_ms());
-            let degraded = hold.degraded.is_some() || suffers(&segments, policy);
-            (earlier, now.1.minus(lately), degraded, moment.millis_since(hold.began))
-        }
-        None => (now, now.1, false, 0),
-    };
-    Some(judge(&Case {
-        policy,
-        segments: &segments,
-        present,
-        earlier,
-        lately: lately.plus(late),
-        degraded,
-        counted_ms,
-    }))
 }
 
 /// A failed verdict, unless a person moves the weight: then it is only reported.
@@ -139,7 +105,7 @@ fn take_back(facts: Facts<'_>, rolling: &Rolling, verdict: Option<&Verdict>) -> 
     if facts.seen.mode != Mode::Automatic {
         return None;
     }
-    let explanation = verdict.explanation.clone();
+    let explanation = verdict.numbers.to_string();
     match (rolling.policy.on_failure, &rolling.stage) {
         (OnFailure::Rollback, _) => Some(match control(rolling) {
             Some(to) => facts.step_back(rolling, Why::SteppedBack { to, explanation }),

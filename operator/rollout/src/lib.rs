@@ -55,4 +55,5 @@ mod step;
 pub mod steps;
 mod suffering;
 pub mod tally;
+mod weighed;
 pub mod why;

@@ -8,31 +8,45 @@ pub(crate) const WORSE: [f64; 4] = [2.0, 4.0, 10.0, 40.0];
 /// No alternative to a limit is over this error rate.
 const HIGHEST_ALTERNATIVE: f64 = 0.9;
 
+/// Alternatives, each as what one failure and what everything else is worth to it, in logarithms.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Alternatives<const N: usize>([(f64, f64); N]);
+
 /// Of two tracks. If both are alike, one more is ours with the probability of our share, whatever
 /// the rate is at that moment.
-pub(crate) fn comparative<const N: usize>(
-    ours: u64,
-    theirs: u64,
-    share: f64,
-    ratios: [f64; N],
-) -> [f64; N] {
-    let (ours, all) = (ours as f64, ours as f64 + theirs as f64);
-    ratios.map(|ratio| ours * ratio.ln() - all * (1.0 - share + share * ratio).ln())
+pub(crate) fn comparative<const N: usize>(share: f64, ratios: [f64; N]) -> Alternatives<N> {
+    Alternatives(ratios.map(|ratio| (ratio.ln(), -(1.0 - share + share * ratio).ln())))
 }
 
 /// Of one track against a limit in basis points: within it each message fails with at most that
 /// probability.
-pub(crate) fn fixed_rate(failures: u64, successes: u64, limit: u32) -> [f64; WORSE.len()] {
+pub(crate) fn fixed_rate(limit: u32) -> Alternatives<{ WORSE.len() }> {
     // A limit of nothing at all would make the first failure infinite evidence.
     let limit = f64::from(limit.max(1)) / 10_000.0;
-    WORSE.map(|ratio| {
+    Alternatives(WORSE.map(|ratio| {
         let alternative = (ratio * limit).min(HIGHEST_ALTERNATIVE);
         if alternative <= limit {
-            return 0.0;
+            return (0.0, 0.0);
         }
         let per_success = (-alternative).ln_1p() - (-limit).ln_1p();
-        failures as f64 * (alternative / limit).ln() + successes as f64 * per_success
-    })
+        ((alternative / limit).ln(), per_success)
+    }))
+}
+
+impl<const N: usize> Alternatives<N> {
+    /// How much likelier each of them makes these counts: our failures and theirs.
+    pub(crate) fn of_both(&self, ours: u64, theirs: u64) -> [f64; N] {
+        self.of(ours as f64, ours as f64 + theirs as f64)
+    }
+
+    /// How much likelier each of them makes these counts of one track.
+    pub(crate) fn of_one(&self, failures: u64, successes: u64) -> [f64; N] {
+        self.of(failures as f64, successes as f64)
+    }
+
+    fn of(&self, failures: f64, others: f64) -> [f64; N] {
+        self.0.map(|(per_failure, per_other)| failures * per_failure + others * per_other)
+    }
 }
 
 /// The even mixture of ratios that are given as logarithms.
@@ -46,7 +60,7 @@ mod tests {
 
     #[test]
     fn a_silent_control_needs_three_failures_at_a_tenth_and_nine_at_a_half() {
-        let evidence = |failed, share| mixture(comparative(failed, 0, share, WORSE));
+        let evidence = |failed, share| mixture(comparative(share, WORSE).of_both(failed, 0));
         assert!(evidence(2, 0.1) < 100.0 && evidence(3, 0.1) >= 100.0);
         assert!(evidence(8, 0.5) < 100.0 && evidence(9, 0.5) >= 100.0);
     }
@@ -56,10 +70,11 @@ mod tests {
         for failures in [0, 1, u64::MAX] {
             for successes in [0, 1, u64::MAX] {
                 for limit in [0, 1, 9_999, 10_000, u32::MAX] {
-                    assert!(!mixture(fixed_rate(failures, successes, limit)).is_nan());
+                    assert!(!mixture(fixed_rate(limit).of_one(failures, successes)).is_nan());
                 }
                 for share in [0.01, 0.5, 0.99] {
-                    assert!(!mixture(comparative(failures, successes, share, WORSE)).is_nan());
+                    let both = comparative(share, WORSE).of_both(failures, successes);
+                    assert!(!mixture(both).is_nan());
                 }
             }
         }

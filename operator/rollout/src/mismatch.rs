@@ -35,8 +35,8 @@ pub(crate) fn mismatch(segments: &[Segment], serving: u64) -> Option<f64> {
         (stable.plus(one.stable), canary.plus(one.canary))
     });
     let (ours, theirs) = (canary.customers.asked, stable.customers.asked);
-    let evidence = mixture(comparative(ours, theirs, weight.share(), RATIOS));
     let share = ours as f64 / (ours as f64 + theirs as f64);
     let off = (share - weight.share()).abs() > TOLERANCE * weight.share();
-    (evidence >= PROOF && off).then_some(share)
+    let evidence = || mixture(comparative(weight.share(), RATIOS).of_both(ours, theirs));
+    (off && evidence() >= PROOF).then_some(share)
 }

@@ -60,7 +60,7 @@ impl Own {
 
     /// Whether it is excluded that the canary fails twice as many customers as stable.
     pub(crate) fn is_as_good(self, share: f64) -> bool {
-        let [twice] = comparative(self.failed, self.failed_by_stable, share, [NOT_AS_GOOD]);
+        let [twice] = comparative(share, [NOT_AS_GOOD]).of_both(self.failed, self.failed_by_stable);
         -twice >= EXCLUDED.ln()
     }
 

@@ -10,7 +10,7 @@
 
 use kanarie_words::weight::Weight;
 
-use crate::likelihood::{WORSE, comparative, fixed_rate, mixture};
+use crate::likelihood::{Alternatives, WORSE, comparative, fixed_rate, mixture};
 use crate::mismatch::real_share;
 use crate::policy::Policy;
 use crate::segments::{Segment, whole};
@@ -22,19 +22,21 @@ pub const PROOF: u64 = 100;
 const MIN_CUSTOMERS: u64 = 3;
 /// From this share on there is too little control, and the canary is held against the limit.
 const FIXED_RATE_FROM: f64 = 0.75;
+
 /// The evidence against the canary: `PROOF` and more is proof. Starts from which on the canary has
 /// not failed three customers and the policy's limit say nothing.
 pub(crate) fn evidence(segments: &[Segment], policy: &Policy) -> f64 {
     let whole = f64::from(whole(policy.steps.count()).max(1));
     let mut logs = [0.0; WORSE.len()];
     let (mut evidence, mut since) = (0.0, Since::default());
-    let (mut serving, mut share) = (None, 0.0);
+    let mut known: Option<Yardstick> = None;
     for segment in segments.iter().rev() {
-        if serving.replace(segment.serving) != Some(segment.serving) {
-            share = real_share(segments, segment.serving);
-        }
-        let failed = blamed(segment, share, policy);
-        for (log, more) in logs.iter_mut().zip(likelihoods(segment, share, failed)) {
+        // Segments of one serving are alike in all that costs logarithms.
+        let same = known.filter(|known| known.is_of(segment));
+        let yardstick = same.unwrap_or_else(|| Yardstick::of(segment, segments));
+        known = Some(yardstick);
+        let failed = blamed(segment, yardstick.share, policy);
+        for (log, more) in logs.iter_mut().zip(yardstick.likelihoods(segment, failed)) {
             *log += more;
         }
         since.take(segment, failed);
@@ -62,15 +64,38 @@ pub(crate) fn is_controlled(share: f64) -> bool {
     share < FIXED_RATE_FROM
 }
 
-fn likelihoods(segment: &Segment, share: f64, failed: u64) -> [f64; WORSE.len()] {
-    if segment.weight == Weight::ZERO {
-        return [0.0; WORSE.len()];
+/// What the segments of a serving are held against.
+#[derive(Clone, Copy)]
+struct Yardstick {
+    serving: u64,
+    limit: u32,
+    share: f64,
+    alternatives: Alternatives<{ WORSE.len() }>,
+}
+
+impl Yardstick {
+    fn of(segment: &Segment, segments: &[Segment]) -> Self {
+        let Segment { serving, limit, .. } = *segment;
+        let share = real_share(segments, serving);
+        let controlled = is_controlled(share);
+        let alternatives = if controlled { comparative(share, WORSE) } else { fixed_rate(limit) };
+        Self { serving, limit, share, alternatives }
     }
-    if is_controlled(share) {
-        comparative(failed, segment.stable.customers.failed, share, WORSE)
-    } else {
-        // Later failures of a customer who failed before are neither: his coin is tossed.
-        fixed_rate(failed, segment.canary.successes(), segment.limit)
+
+    fn is_of(&self, segment: &Segment) -> bool {
+        (self.serving, self.limit) == (segment.serving, segment.limit)
+    }
+
+    fn likelihoods(&self, segment: &Segment, failed: u64) -> [f64; WORSE.len()] {
+        if segment.weight == Weight::ZERO {
+            return [0.0; WORSE.len()];
+        }
+        if is_controlled(self.share) {
+            self.alternatives.of_both(failed, segment.stable.customers.failed)
+        } else {
+            // Later failures of a customer who failed before are neither: his coin is tossed.
+            self.alternatives.of_one(failed, segment.canary.successes())
+        }
     }
 }
 

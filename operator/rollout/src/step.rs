@@ -8,17 +8,17 @@ use crate::numbers::Numbers;
 use crate::observation::StoreAnswer;
 use crate::state::{Rolling, Stage, Timer};
 use crate::steps::Step;
-use crate::suffering::suffers;
 use crate::tally::ServingTally;
+use crate::weighed::Weighed;
 use crate::why::Why;
 
 /// Why a step starts anew when stable has suffered too.
 const OUTAGE_OVER: &str = "an outage of both tracks is over";
 
 /// Automatic: from wherever the rollout stands.
-pub(crate) fn by_steps(facts: Facts<'_>, rolling: &Rolling, verdict: Option<&Verdict>) -> Next {
+pub(crate) fn by_steps(facts: Facts<'_>, rolling: &Rolling, weighed: Option<&Weighed>) -> Next {
     match &rolling.stage {
-        Stage::Step { index, timer, .. } => step_on(facts, rolling, verdict, *index, *timer),
+        Stage::Step { index, timer, .. } => step_on(facts, rolling, weighed, *index, *timer),
         Stage::Failed { weight, explanation } => {
             facts.stay(Why::PausedOnFailure { weight: *weight, explanation: explanation.clone() })
         }
@@ -38,7 +38,7 @@ pub(crate) fn by_steps(facts: Facts<'_>, rolling: &Rolling, verdict: Option<&Ver
 fn step_on(
     facts: Facts<'_>,
     rolling: &Rolling,
-    verdict: Option<&Verdict>,
+    weighed: Option<&Weighed>,
     index: usize,
     timer: Timer,
 ) -> Next {
@@ -58,7 +58,7 @@ fn step_on(
     let Some(step) = rolling.policy.steps.get(index) else {
         return facts.stay(Why::WaitingForEvidence);
     };
-    match progress(facts, rolling, step, verdict) {
+    match progress(facts, rolling, step, weighed) {
         Progress::Notes(noted, _) if facts.seen.paused => facts.note(&noted, Why::Paused),
         Progress::Notes(noted, why) => facts.note(&noted, why),
         Progress::Restarts(why) => facts.restart(rolling, why),
@@ -73,9 +73,9 @@ fn progress(
     facts: Facts<'_>,
     rolling: &Rolling,
     step: Step,
-    verdict: Option<&Verdict>,
+    weighed: Option<&Weighed>,
 ) -> Progress {
-    let (Some(store), Some(now), Some(verdict)) = (&facts.seen.store, facts.moment(), verdict)
+    let (Some(store), Some(now), Some(weighed)) = (&facts.seen.store, facts.moment(), weighed)
     else {
         return Progress::Waits(Why::WaitingForEvidence);
     };
@@ -83,7 +83,7 @@ fn progress(
     match rolling.hold() {
         None if in_force => begins(rolling, step, now, store),
         Some(hold) if hold.epoch != store.epoch => Progress::Restarts(Why::EvidenceLost),
-        Some(hold) if in_force => held(facts, rolling, hold, step, now, verdict),
+        Some(hold) if in_force => held(facts, rolling, hold, step, now, weighed),
         None | Some(_) => Progress::Waits(facts.waiting_for_gateways(store)),
     }
 }
@@ -105,12 +105,12 @@ fn held(
     hold: &Hold,
     step: Step,
     now: Moment,
-    verdict: &Verdict,
+    weighed: &Weighed,
 ) -> Progress {
+    let verdict = &weighed.verdict;
     let is_over =
         hold.degraded.is_some_and(|at| now.millis_since(at) >= rolling.policy.lately_ms());
-    let suffers = suffers(&rolling.segments.with(&facts.counted()), &rolling.policy);
-    if is_over && !suffers {
+    if is_over && !weighed.suffers {
         return Progress::Restarts(Why::StepRestarted { because: OUTAGE_OVER });
     }
     let left_ms = hold.left_ms(step, now);
@@ -124,7 +124,7 @@ fn held(
         };
     }
     let why = waits(rolling, step, left_ms, verdict);
-    match housekeeping(facts, rolling, step, now, verdict, suffers) {
+    match housekeeping(facts, rolling, step, now, weighed) {
         Some(noted) => Progress::Notes(Box::new(noted), why),
         None => Progress::Waits(why),
     }
@@ -162,36 +162,38 @@ fn housekeeping(
     rolling: &Rolling,
     step: Step,
     now: Moment,
-    verdict: &Verdict,
-    suffers: bool,
+    weighed: &Weighed,
 ) -> Option<Rolling> {
-    let mut noted = rolling.clone();
-    let Stage::Step { hold: Some(hold), starts, .. } = &mut noted.stage else { return None };
+    let Stage::Step { hold: Some(hold), starts, .. } = &rolling.stage else { return None };
     let policy = &rolling.policy;
     let present = facts.present()?;
     let counted = (present.stable.sum(), present.canary.sum());
     let was = hold.degraded.map(|at| now.millis_since(at));
-    let degrades = suffers && was.is_none_or(|age| age >= policy.lately_ms() / 2);
+    let degrades = weighed.suffers && was.is_none_or(|age| age >= policy.lately_ms() / 2);
     let due = hold.starts_due(step, *starts, now);
-    let passes_soon = verdict.finding == Finding::TooYoung;
-    let folded = rolling.segments.with(&facts.counted());
+    let passes_soon = weighed.verdict.finding == Finding::TooYoung;
     // What ended late of a former serving is new as well.
-    let has_changed = hold.has_changed(counted) || folded != rolling.segments;
+    let has_changed = hold.has_changed(counted) || weighed.segments != rolling.segments;
     let looks = hold.wants_look(policy, step, now, has_changed, passes_soon);
+    if !degrades && !looks && due == 0 {
+        return None;
+    }
+    let mut noted = rolling.clone();
+    let Stage::Step { hold: Some(hold), starts, .. } = &mut noted.stage else { return None };
     if degrades {
         hold.degraded = Some(now);
     }
     if looks {
         hold.look(policy, now, counted);
-        noted.segments = folded.clone();
+        noted.segments = weighed.segments.clone();
     }
     if due > 0 {
         hold.cut = now;
         *starts = starts.saturating_add(due);
-        noted.segments = folded;
+        noted.segments = weighed.segments.clone();
         noted.segments.cut(due, policy.steps.count());
     }
-    (degrades || looks || due > 0).then_some(noted)
+    Some(noted)
 }
 
 fn waits(rolling: &Rolling, step: Step, left_ms: u64, verdict: &Verdict) -> Why {
