@@ -5,22 +5,33 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-const SLOT_MS: u64 = 512;
-const SLOTS: u64 = 512;
+const SLOT_MS: u64 = 256;
+const SLOTS: u64 = 1_024;
+const NOTHING: u32 = u32::MAX;
 
-/// Its time, its number, and what it is.
-type Entry<T> = (u32, u32, T);
+/// Its time and its number in one, and what it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry<T>(u64, T);
 
 /// Events still to come.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Calendar<T> {
     /// The present slot, the next event last.
     present: Vec<Entry<T>>,
     slot: u64,
-    ring: Vec<Vec<Entry<T>>>,
-    far: BinaryHeap<Reverse<Entry<T>>>,
+    /// The first entry of each slot; they and the free ones are chains, so that they stay together.
+    ring: Vec<u32>,
+    chained: Vec<(Entry<T>, u32)>,
+    free: u32,
     in_ring: usize,
-    sequence: u32,
+    far: BinaryHeap<Reverse<Entry<T>>>,
+    sequence: u64,
+}
+
+impl<T> Entry<T> {
+    fn at(&self) -> u64 {
+        self.0 >> 32
+    }
 }
 
 impl<T: Copy + Ord> Calendar<T> {
@@ -28,9 +39,11 @@ impl<T: Copy + Ord> Calendar<T> {
         Self {
             present: Vec::new(),
             slot: 0,
-            ring: (0..SLOTS).map(|_| Vec::new()).collect(),
-            far: BinaryHeap::new(),
+            ring: vec![NOTHING; SLOTS as usize],
+            chained: Vec::new(),
+            free: NOTHING,
             in_ring: 0,
+            far: BinaryHeap::new(),
             sequence: 0,
         }
     }
@@ -40,13 +53,12 @@ impl<T: Copy + Ord> Calendar<T> {
         self.sequence += 1;
         let slot = at / SLOT_MS;
         // Days are short in milliseconds.
-        let entry = (u32::try_from(at).unwrap_or(u32::MAX), self.sequence, event);
+        let entry = Entry(at.min(u64::from(u32::MAX)) << 32 | self.sequence, event);
         if slot <= self.slot {
-            let before = self.present.partition_point(|other| *other > entry);
+            let before = self.present.partition_point(|other| other.0 > entry.0);
             self.present.insert(before, entry);
         } else if slot < self.slot + SLOTS {
-            self.ring[(slot % SLOTS) as usize].push(entry);
-            self.in_ring += 1;
+            self.chain((slot % SLOTS) as usize, entry);
         } else {
             self.far.push(Reverse(entry));
         }
@@ -56,33 +68,49 @@ impl<T: Copy + Ord> Calendar<T> {
     pub(crate) fn next_at(&mut self) -> Option<u64> {
         while self.present.is_empty() {
             if self.in_ring == 0 {
-                let Reverse((at, ..)) = self.far.peek()?;
+                let Reverse(entry) = self.far.peek()?;
                 // Nothing is in between.
-                self.slot = u64::from(*at) / SLOT_MS - 1;
+                self.slot = entry.at() / SLOT_MS - 1;
             }
             self.turn();
         }
-        self.present.last().map(|(at, ..)| u64::from(*at))
+        self.present.last().map(Entry::at)
     }
 
     /// Takes the next event.
     pub(crate) fn take(&mut self) -> Option<(u64, T)> {
         self.next_at()?;
-        self.present.pop().map(|(at, _, event)| (u64::from(at), event))
+        self.present.pop().map(|entry| (entry.at(), entry.1))
+    }
+
+    fn chain(&mut self, slot: usize, entry: Entry<T>) {
+        self.in_ring += 1;
+        let (first, free) = (self.ring[slot], self.free);
+        if let Some(place) = self.chained.get_mut(free as usize) {
+            self.ring[slot] = free;
+            self.free = std::mem::replace(place, (entry, first)).1;
+        } else {
+            self.ring[slot] = self.chained.len() as u32;
+            self.chained.push((entry, first));
+        }
     }
 
     /// Goes on to the next slot.
     fn turn(&mut self) {
         self.slot += 1;
-        let index = (self.slot % SLOTS) as usize;
-        std::mem::swap(&mut self.present, &mut self.ring[index]);
-        self.in_ring -= self.present.len();
-        while let Some(Reverse((at, ..))) = self.far.peek()
-            && u64::from(*at) / SLOT_MS <= self.slot
+        let first = &mut self.ring[(self.slot % SLOTS) as usize];
+        while let Some((entry, next)) = self.chained.get_mut(*first as usize) {
+            self.present.push(*entry);
+            let taken = std::mem::replace(first, *next);
+            *next = std::mem::replace(&mut self.free, taken);
+            self.in_ring -= 1;
+        }
+        while let Some(Reverse(entry)) = self.far.peek()
+            && entry.at() / SLOT_MS <= self.slot
         {
             self.present.extend(self.far.pop().map(|Reverse(entry)| entry));
         }
-        self.present.sort_unstable_by(|one, other| other.cmp(one));
+        self.present.sort_unstable_by(|one, other| other.0.cmp(&one.0));
     }
 }
 

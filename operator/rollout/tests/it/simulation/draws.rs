@@ -4,6 +4,21 @@
 #[derive(Clone, Debug)]
 pub(crate) struct Draws(u64);
 
+/// A heavy tail up to sixty: one in eight is four and more, one in a hundred twenty.
+#[derive(Clone, Debug)]
+pub(crate) struct Tail([f64; 59]);
+
+impl Tail {
+    pub(crate) fn new() -> Self {
+        Self(std::array::from_fn(|index| (index as f64 + 2.0).powf(-1.5)))
+    }
+
+    pub(crate) fn draw(&self, draws: &mut Draws) -> u16 {
+        let share = draws.share();
+        1 + self.0.iter().take_while(|most| share <= **most).count() as u16
+    }
+}
+
 impl Draws {
     /// A stream of its own for every seed and name.
     pub(crate) fn new(seed: u64, name: u64) -> Self {

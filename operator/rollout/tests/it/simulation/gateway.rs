@@ -4,7 +4,7 @@
 use crate::simulation::breaker::{Change, Permission};
 use crate::simulation::setting::MINUTE_MS;
 use crate::simulation::store::{Class, Standing};
-use crate::simulation::world::{Event, TIMEOUT_MS, Turn, World};
+use crate::simulation::world::{Event, REPLICAS, TIMEOUT_MS, Turn, World};
 
 /// How long a message is asked about.
 const PATIENCE_MS: u64 = 15 * MINUTE_MS;
@@ -14,7 +14,7 @@ const REFUSED_MS: u64 = 100;
 impl World<'_> {
     /// A turn of a customer begins.
     pub(crate) fn turns(&mut self, index: u32) {
-        let replica = (self.outcomes.next() >> 60) as usize % self.replicas.len();
+        let replica = (self.outcomes.next() >> 60) as usize % REPLICAS;
         let route = self.replicas[replica].route;
         // Without a canary nothing is counted.
         let Some(weight) = route.weight else { return };

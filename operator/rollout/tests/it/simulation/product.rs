@@ -6,15 +6,16 @@ use kanarie_rollout::moment::StoreTime;
 use kanarie_rollout::observation::{LiveReplica, Mode, Observation, StoreAnswer};
 use kanarie_rollout::policy::Policy;
 use kanarie_rollout::segments::STARTS;
-use kanarie_rollout::state::{Phase, Rolling, Stage, State};
+use kanarie_rollout::state::{Phase, Stage, State};
 use kanarie_rollout::steps::{Step, Steps};
-use kanarie_rollout::tally::ServingTally;
+use kanarie_rollout::tally::{ServingTally, Sum};
 use kanarie_words::on_failure::OnFailure;
 use kanarie_words::timestamp::Timestamp;
 use kanarie_words::weight::Weight;
 
 use crate::simulation::draws::Draws;
 use crate::simulation::pilot::{Ending, Look, Pilot, Route};
+use crate::simulation::store::Troubles;
 
 /// The default steps: weight and seconds.
 pub(crate) const STEPS: [(u8, u32); 3] = [(10, 3_600), (50, 7_200), (100, 3_600)];
@@ -38,6 +39,22 @@ pub(crate) struct ByHand {
     pub(crate) weight: u8,
 }
 
+/// What a decision that changed nothing saw, and what must come for another one to change something.
+#[derive(Clone, Copy, Debug)]
+struct Idle {
+    troubles: Troubles,
+    outcomes: u64,
+    /// Until when nothing changes by time alone.
+    until: u64,
+    /// Whether nothing that is counted changes anything: a person has the weight.
+    by_hand: bool,
+    /// Whether a rescue says nothing: there is a control.
+    is_controlled: bool,
+    /// What stable had been asked under the present serving when its segment was cut, and the error rate
+    /// over which it may suffer.
+    stable: (Sum, u32),
+}
+
 /// An operator with one channel.
 pub(crate) struct Product {
     state: State,
@@ -47,9 +64,8 @@ pub(crate) struct Product {
     chance: Draws,
     /// Whether every look decides, also where nothing can have changed.
     eager: bool,
-    /// What was counted at the last decision, which changed nothing, and until when nothing changes
-    /// by time alone.
-    idle: Option<(u64, u64, u64)>,
+    /// What the last decision saw, if it changed nothing.
+    idle: Option<Idle>,
     pub(crate) decisions: u64,
     pub(crate) last: String,
     /// What was said at each change, if somebody wants to know.
@@ -130,11 +146,22 @@ impl Product {
 
     /// Whether nothing can have changed since the last decision.
     fn is_idle(&self, look: Look<'_>) -> bool {
-        self.idle.is_some_and(|(troubles, outcomes, until)| {
-            look.store.troubles == troubles
-                && look.at < until
-                && (self.before_the_end(look.at) || look.store.outcomes == outcomes)
-        }) && !self.eager
+        let Some(idle) = self.idle.filter(|idle| look.at < idle.until && !self.eager) else {
+            return false;
+        };
+        let (now, then) = (look.store.troubles, idle.troubles);
+        if idle.by_hand {
+            true
+        } else if self.before_the_end(look.at) {
+            // Until then stable's failures speak for the canary, unless they are an outage.
+            let alike =
+                now.canary == then.canary && (idle.is_controlled || now.rescues == then.rescues);
+            alike
+                && (now.stable == then.stable
+                    || !self.stable_fails(look.store.servings.as_slice(), idle))
+        } else {
+            now == then && look.store.outcomes == idle.outcomes
+        }
     }
 
     /// Whether the hold has long to run: then no success changes anything.
@@ -153,10 +180,10 @@ impl Product {
         let moved = moves.filter(|moved| *moved > at).min().unwrap_or(u64::MAX);
         let (hold, starts, index) = match &rolling.stage {
             Stage::Step { hold: Some(hold), starts, index, .. } => (hold, starts, index),
-            Stage::Manual { .. } => return moved.min(at + IDLE_MS),
+            Stage::Manual { .. } => return moved,
             Stage::Step { hold: None, .. } | Stage::Failed { .. } => return at,
         };
-        if hold.degraded.is_some() || is_young || self.stable_fails(rolling) {
+        if hold.degraded.is_some() || is_young {
             return at;
         }
         let (began, hold_ms) = (hold.began.store.0, hold_ms(*index));
@@ -176,11 +203,35 @@ impl Product {
         (at + IDLE_MS).min(cut).min(next).min(moved)
     }
 
-    /// Whether stable fails so much that a success of its own may show it as an outage.
-    fn stable_fails(&self, rolling: &Rolling) -> bool {
-        let counted = rolling.segments.with(&self.seen.store.as_ref().unwrap().evidence);
-        let last = counted.as_slice().last();
-        last.is_some_and(|last| last.stable.is_over(rolling.policy.certified(last.limit)))
+    /// Whether stable fails so much that it may be an outage.
+    fn stable_fails(&self, counted: &[ServingTally], idle: Idle) -> bool {
+        let (before, most) = idle.stable;
+        let present = counted.iter().find(|one| one.serving == self.state.serving);
+        present.is_some_and(|one| one.stable.sum().minus(before).is_over(most))
+    }
+
+    /// What a decision that changed nothing has seen.
+    fn idle(&self, look: Look<'_>, finding: Option<Finding>) -> Option<Idle> {
+        let rolling = self.state.rolling()?;
+        let settled = [Finding::TooFew, Finding::OverLimit, Finding::SharedDegradation];
+        let is_young = !self.before_the_end(look.at)
+            && !finding.is_some_and(|finding| settled.contains(&finding));
+        let segments = rolling.segments.as_slice();
+        let last = segments.last()?;
+        let earlier =
+            segments[..segments.len() - 1].iter().filter(|one| one.serving == last.serving);
+        let stable = earlier.fold(Sum::default(), |sum, one| sum.plus(one.stable));
+        let idle = Idle {
+            troubles: look.store.troubles,
+            outcomes: look.store.outcomes,
+            until: self.idle_until(look.at, is_young),
+            by_hand: matches!(rolling.stage, Stage::Manual { .. }),
+            is_controlled: last.weight.percent() < 75
+                && finding != Some(Finding::SampleRatioMismatch),
+            stable: (stable, rolling.policy.certified(last.limit)),
+        };
+        // While it fails a success of its own may show it as an outage.
+        (idle.by_hand || !self.stable_fails(&look.store.servings, idle)).then_some(idle)
     }
 
     /// Cuts where the last look left off when the canary has failed somebody since: the failure that made
@@ -230,13 +281,8 @@ impl Pilot for Product {
             told.push((look.at, format!("{}: {}", decision.why.reason(), decision.why)));
         }
         let finding = decision.verdict.map(|verdict| verdict.finding);
-        let settled = [Finding::TooFew, Finding::OverLimit, Finding::SharedDegradation];
-        let is_young = !self.before_the_end(look.at)
-            && !finding.is_some_and(|finding| settled.contains(&finding));
         self.state = decision.next;
-        self.idle = (!changed).then(|| {
-            (look.store.troubles, look.store.outcomes, self.idle_until(look.at, is_young))
-        });
+        self.idle = if changed { None } else { self.idle(look, finding) };
         look.at + u64::try_from(decision.requeue.as_millis()).unwrap()
     }
 

@@ -11,10 +11,18 @@ pub(crate) struct Store {
     pub(crate) servings: Vec<ServingTally>,
     /// Of the canary over all servings, for rules that know no serving.
     pub(crate) canary: (u64, u64),
-    /// Grows with whatever may make the judge think worse of somebody.
-    pub(crate) troubles: u64,
+    /// What may make the judge think worse of somebody.
+    pub(crate) troubles: Troubles,
     /// Grows with every outcome of the canary.
     pub(crate) outcomes: u64,
+}
+
+/// Failures of both tracks, and rescues.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Troubles {
+    pub(crate) canary: u64,
+    pub(crate) stable: u64,
+    pub(crate) rescues: u64,
 }
 
 /// How a first attempt ended.
@@ -46,11 +54,13 @@ impl Store {
         standing: &mut Standing,
     ) {
         let fails = class != Class::Success;
-        self.troubles += u64::from(fails);
         if on_canary {
+            self.troubles.canary += u64::from(fails);
             self.outcomes += 1;
             self.canary.0 += u64::from(!fails);
             self.canary.1 += u64::from(fails);
+        } else {
+            self.troubles.stable += u64::from(fails);
         }
         let Some(tally) = self.tally(serving, on_canary) else { return };
         match class {
@@ -70,7 +80,7 @@ impl Store {
         if let (Some(known), Standing::Failed) = (known, *standing) {
             known.canary.customers.rescued += 1;
             *standing = Standing::Rescued;
-            self.troubles += 1;
+            self.troubles.rescues += 1;
         }
     }
 

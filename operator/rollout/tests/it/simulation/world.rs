@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use crate::simulation::breaker::Breaker;
 use crate::simulation::calendar::Calendar;
-use crate::simulation::draws::Draws;
+use crate::simulation::draws::{Draws, Tail};
 use crate::simulation::pilot::{Ending, Look, Pilot, Route};
 use crate::simulation::setting::{Begins, MINUTE_MS, Setting};
 use crate::simulation::store::{Standing, Store};
@@ -99,6 +99,7 @@ pub(crate) struct World<'a> {
     pub(crate) setting: &'a Setting,
     pub(crate) now: u64,
     traffic: Draws,
+    tail: Tail,
     pub(crate) outcomes: Draws,
     events: Calendar<Event>,
     pub(crate) customers: Vec<Customer>,
@@ -150,6 +151,7 @@ impl<'a> World<'a> {
             setting,
             now: 0,
             traffic: Draws::new(seed, 1),
+            tail: Tail::new(),
             outcomes: Draws::new(seed, 2),
             events: Calendar::new(),
             customers: Vec::new(),
@@ -209,12 +211,7 @@ impl<'a> World<'a> {
     }
 
     fn arrives(&mut self) {
-        let messages = if self.setting.once {
-            1
-        } else {
-            // Heavy-tailed: one in eight writes four times and more, one in a hundred twenty times.
-            (self.traffic.share().powf(-1.0 / 1.5) as u16).min(60)
-        };
+        let messages = if self.setting.once { 1 } else { self.tail.draw(&mut self.traffic) };
         let mean = if self.setting.once { 1.0 } else { 2.352 };
         let gap = self.traffic.gap(MINUTE_MS as f64 * mean / self.setting.per_minute);
         let bucket = self.traffic.between(0, 10_000) as u16;
