@@ -11,6 +11,7 @@ mod cells;
 mod confidence;
 mod draws;
 mod figures;
+mod game;
 mod gateway;
 mod others;
 mod page;
@@ -20,15 +21,16 @@ mod run;
 mod setting;
 mod store;
 mod table;
+mod trunk;
 mod world;
 
 use std::fs;
 
 use crate::simulation::cells::{Kind, LEVELS};
 use crate::simulation::figures::Figures;
-use crate::simulation::run::{pilot, replicates, seed, setting};
+use crate::simulation::game::play;
+use crate::simulation::run::{families, pilot, product, replicates, seed, setting};
 use crate::simulation::table::{Replicates, Row, rows};
-use crate::simulation::world::play;
 
 /// Replicates of the short form.
 const FEW: Replicates = Replicates(48);
@@ -71,6 +73,21 @@ fn a_look_that_is_left_out_would_have_changed_nothing() {
         for (replicate, ([lazy, eager], is_same)) in both.iter().enumerate() {
             assert_eq!(lazy, eager, "{} at {level}, {replicate}", kind.name());
             assert!(is_same, "{} at {level}, {replicate}", kind.name());
+        }
+    }
+}
+
+#[test]
+fn a_rollout_that_branches_off_goes_as_if_it_had_been_played_alone() {
+    for (level, count) in [(5, 4), (60, 4), (500, 1)] {
+        for family in families(&Kind::all(), level) {
+            let both = replicates(count, |replicate| {
+                let alone = family.iter().map(|kind| product(&[*kind], level, replicate).remove(0));
+                (alone.collect::<Vec<_>>(), product(&family, level, replicate))
+            });
+            for (alone, branched) in both {
+                assert_eq!(alone, branched, "{family:?} at {level}");
+            }
         }
     }
 }

@@ -110,7 +110,7 @@ impl<T: Copy + Ord> Calendar<T> {
         {
             self.present.extend(self.far.pop().map(|Reverse(entry)| entry));
         }
-        self.present.sort_unstable_by(|one, other| other.0.cmp(&one.0));
+        self.present.sort_unstable_by_key(|entry| Reverse(entry.0));
     }
 }
 

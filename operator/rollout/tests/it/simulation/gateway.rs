@@ -11,7 +11,7 @@ const PATIENCE_MS: u64 = 15 * MINUTE_MS;
 /// How long a failure takes that is told at once.
 const REFUSED_MS: u64 = 100;
 
-impl World<'_> {
+impl World {
     /// A turn of a customer begins.
     pub(crate) fn turns(&mut self, index: u32) {
         let replica = (self.outcomes.next() >> 60) as usize % REPLICAS;

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use crate::simulation::cells::{
     HORIZON_MS, Kind, LEVELS, PROMISED, SECONDS_OF_A_HANG, SECONDS_OF_A_LOOK, SECONDS_OF_A_RESCUE,
 };
+use crate::simulation::game::play;
 use crate::simulation::product::STEPS;
 use crate::simulation::run::{pilot, seed, setting};
 use crate::simulation::setting::{HOUR_MS, MINUTE_MS};
 use crate::simulation::table::{Replicates, Row};
-use crate::simulation::world::{BEGINS_MS, play};
+use crate::simulation::world::BEGINS_MS;
 
 const TEMPLATE: &str = include_str!("page.md");
 

@@ -35,3 +35,17 @@ pub(crate) trait Pilot {
 
     fn ending(&self) -> Option<Ending>;
 }
+
+impl<P: Pilot> Pilot for &mut P {
+    fn look(&mut self, look: Look<'_>) -> u64 {
+        (**self).look(look)
+    }
+
+    fn route(&self) -> Route {
+        (**self).route()
+    }
+
+    fn ending(&self) -> Option<Ending> {
+        (**self).ending()
+    }
+}

@@ -50,12 +50,15 @@ struct Idle {
     by_hand: bool,
     /// Whether a rescue says nothing: there is a control.
     is_controlled: bool,
+    /// The weight that the customers do not match.
+    mismatch: Option<f64>,
     /// What stable had been asked under the present serving when its segment was cut, and the error rate
     /// over which it may suffer.
     stable: (Sum, u32),
 }
 
 /// An operator with one channel.
+#[derive(Clone)]
 pub(crate) struct Product {
     state: State,
     seen: Observation,
@@ -159,9 +162,24 @@ impl Product {
             alike
                 && (now.stable == then.stable
                     || !self.stable_fails(look.store.servings.as_slice(), idle))
+        } else if let Some(weight) = idle.mismatch {
+            let alike = now.canary == then.canary && now.rescues == then.rescues;
+            alike && !self.stable_fails(&look.store.servings, idle) && self.mismatches(look, weight)
         } else {
             now == then && look.store.outcomes == idle.outcomes
         }
+    }
+
+    /// Whether the customers certainly do not match the weight: by one of the six ratios alone that the
+    /// judge asks for a thousand in all.
+    fn mismatches(&self, look: Look<'_>, weight: f64) -> bool {
+        let present = look.store.servings.iter().find(|one| one.serving == self.state.serving);
+        let asked = |one: &ServingTally| (one.canary.customers.asked, one.stable.customers.asked);
+        let (ours, theirs) = present.map(asked).unwrap_or_default();
+        let (ours, all) = (ours as f64, (ours + theirs) as f64);
+        let ratio: f64 = if ours < all * weight { 0.5 } else { 2.0 };
+        let likelier = ours * ratio.ln() - all * (1.0 - weight + weight * ratio).ln();
+        (ours / all - weight).abs() > 0.101 * weight && likelier > 6_001_f64.ln()
     }
 
     /// Whether the hold has long to run: then no success changes anything.
@@ -213,8 +231,10 @@ impl Product {
     /// What a decision that changed nothing has seen.
     fn idle(&self, look: Look<'_>, finding: Option<Finding>) -> Option<Idle> {
         let rolling = self.state.rolling()?;
+        let is_mismatch = finding == Some(Finding::SampleRatioMismatch);
         let settled = [Finding::TooFew, Finding::OverLimit, Finding::SharedDegradation];
         let is_young = !self.before_the_end(look.at)
+            && !is_mismatch
             && !finding.is_some_and(|finding| settled.contains(&finding));
         let segments = rolling.segments.as_slice();
         let last = segments.last()?;
@@ -226,8 +246,8 @@ impl Product {
             outcomes: look.store.outcomes,
             until: self.idle_until(look.at, is_young),
             by_hand: matches!(rolling.stage, Stage::Manual { .. }),
-            is_controlled: last.weight.percent() < 75
-                && finding != Some(Finding::SampleRatioMismatch),
+            is_controlled: last.weight.percent() < 75 && !is_mismatch,
+            mismatch: is_mismatch.then(|| last.weight.share()),
             stable: (stable, rolling.policy.certified(last.limit)),
         };
         // While it fails a success of its own may show it as an outage.

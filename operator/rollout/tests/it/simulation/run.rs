@@ -5,17 +5,41 @@ use std::thread;
 
 use crate::simulation::cells::{Kind, by_hand};
 use crate::simulation::draws::Draws;
+use crate::simulation::game::play;
 use crate::simulation::others::{Other, Rule};
 use crate::simulation::pilot::Pilot;
 use crate::simulation::product::{Product, STEPS};
 use crate::simulation::setting::{Fault, Setting};
-use crate::simulation::world::{BEGINS_MS, Played, REPLICAS, play};
+use crate::simulation::trunk::Trunk;
+use crate::simulation::world::{BEGINS_MS, Played, REPLICAS};
 
-/// A replicate of the product in a cell.
-pub(crate) fn product(kind: Kind, per_minute: u32, replicate: u64) -> Played {
+/// Kinds that are alike until something breaks, in their order.
+pub(crate) fn families(kinds: &[Kind], per_minute: u32) -> Vec<Vec<Kind>> {
+    let plain = |kind: &Kind| Setting { fault: Fault::NONE, ..first_setting(*kind, per_minute, 0) };
+    let mut families: Vec<Vec<Kind>> = Vec::new();
+    for kind in kinds {
+        match families.iter_mut().find(|family| plain(&family[0]) == plain(kind)) {
+            Some(family) => family.push(*kind),
+            None => families.push(vec![*kind]),
+        }
+    }
+    families
+}
+
+/// A replicate of the product in the cells of a family.
+pub(crate) fn product(family: &[Kind], per_minute: u32, replicate: u64) -> Vec<Played> {
     let seed = seed(per_minute, replicate);
-    let setting = setting(kind, per_minute, seed, &STEPS, pilot);
-    play(&setting, seed, &mut pilot(&setting, seed))
+    if let [alone] = family {
+        let setting = setting(*alone, per_minute, seed, &STEPS, pilot);
+        return vec![play(&setting, seed, &mut pilot(&setting, seed))];
+    }
+    let plain = Setting { fault: Fault::NONE, ..first_setting(family[0], per_minute, seed) };
+    let trunk = Trunk::grow(&plain, seed);
+    let took_ms = trunk.played.took_ms;
+    let branch = |kind: &Kind| {
+        trunk.branch(kind.setting(per_minute, &mut Draws::new(seed, 4), took_ms, &STEPS).fault)
+    };
+    family.iter().map(branch).collect()
 }
 
 /// A replicate of another rule in the same world.
@@ -42,6 +66,11 @@ pub(crate) fn setting<P: Pilot>(
     let without = Setting { fault: Fault::NONE, ..setting };
     let took_ms = play(&without, seed, &mut pilot(&without, seed)).took_ms;
     kind.setting(per_minute, &mut chance(), took_ms, steps)
+}
+
+/// The world of a replicate, without a rehearsal.
+fn first_setting(kind: Kind, per_minute: u32, seed: u64) -> Setting {
+    kind.setting(per_minute, &mut Draws::new(seed, 4), 1, &STEPS)
 }
 
 /// The product, in a world.

@@ -6,7 +6,7 @@ pub(crate) const MINUTE_MS: u64 = 60_000;
 pub(crate) const HOUR_MS: u64 = 60 * MINUTE_MS;
 
 /// A world, but for its seed.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Setting {
     /// Messages a minute in all.
     pub(crate) per_minute: f64,
@@ -26,7 +26,7 @@ pub(crate) struct Setting {
 }
 
 /// What breaks.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Fault {
     pub(crate) begins: Begins,
     pub(crate) lasts_ms: u64,

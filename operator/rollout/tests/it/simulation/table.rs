@@ -7,7 +7,8 @@ use crate::simulation::confidence::bounds;
 use crate::simulation::figures::Figures;
 use crate::simulation::others::Rule;
 use crate::simulation::product::STEPS;
-use crate::simulation::run::{other, product, replicates};
+use crate::simulation::run::{families, other, product, replicates};
+use crate::simulation::world::Played;
 
 /// A cell with its figures.
 pub(crate) struct Row {
@@ -34,17 +35,25 @@ impl Replicates {
 }
 
 impl Row {
-    /// Plays a cell.
-    pub(crate) fn play(kind: Kind, per_minute: u32, all: Replicates) -> Self {
+    /// Plays the cells of a family.
+    fn play(family: &[Kind], per_minute: u32, all: Replicates) -> Vec<Self> {
         let ours = all.of_product(per_minute);
-        let played = replicates(ours, |replicate| product(kind, per_minute, replicate));
+        let played = replicates(ours, |replicate| product(family, per_minute, replicate));
+        let row = |(place, kind): (usize, &Kind)| {
+            let of_kind: Vec<Played> = played.iter().map(|of_family| of_family[place]).collect();
+            Self::of(*kind, per_minute, all, &of_kind)
+        };
+        family.iter().enumerate().map(row).collect()
+    }
+
+    fn of(kind: Kind, per_minute: u32, all: Replicates, played: &[Played]) -> Self {
         let rules = Rule::ALL.into_iter().filter(|_| kind.is_for_others());
         let others = rules.map(|(_, rule)| {
             let play = |replicate| other(rule, kind, per_minute, replicate);
             let played = replicates(all.of_others(), play);
             Figures::of(&played)
         });
-        Self { kind, per_minute, product: Figures::of(&played), others: others.collect() }
+        Self { kind, per_minute, product: Figures::of(played), others: others.collect() }
     }
 
     /// Every bound that it breaks beyond doubt.
@@ -100,17 +109,24 @@ impl Row {
     }
 }
 
-/// Plays every cell that a filter wants, telling each as it comes.
+/// Plays every cell that a filter wants, telling each as it comes; in the order of the table.
 pub(crate) fn rows(all: Replicates, wanted: impl Fn(Kind, u32) -> bool) -> Vec<Row> {
-    let cells = Kind::all().into_iter().flat_map(|kind| LEVELS.map(|level| (kind, level)));
-    let wanted = cells.filter(|(kind, level)| wanted(*kind, *level));
-    let rows = wanted.map(|(kind, level)| {
-        let row = Row::play(kind, level, all);
-        println!("{} {}", row.ending(), row.harm().unwrap_or_default());
-        row.broken_bounds().iter().for_each(|broken| println!("BROKEN: {broken}"));
-        row
-    });
-    rows.collect()
+    let mut rows = Vec::new();
+    for level in LEVELS {
+        let kinds: Vec<Kind> =
+            Kind::all().into_iter().filter(|kind| wanted(*kind, level)).collect();
+        for family in families(&kinds, level) {
+            let of_family = Row::play(&family, level, all);
+            for row in &of_family {
+                println!("{} {}", row.ending(), row.harm().unwrap_or_default());
+                row.broken_bounds().iter().for_each(|broken| println!("BROKEN: {broken}"));
+            }
+            rows.extend(of_family);
+        }
+    }
+    let kinds = Kind::all();
+    rows.sort_by_key(|row| (kinds.iter().position(|kind| *kind == row.kind), row.per_minute));
+    rows
 }
 
 fn percent(hits: u64, all: u64) -> String {

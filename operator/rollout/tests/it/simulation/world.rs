@@ -1,16 +1,16 @@
 //! A model of the gateway and its customers, event by event: who writes when, who is asked, how it ends
 //! and what is counted.
 //!
-//! Takes a setting, a seed and a pilot; gives how the rollout ended and what it cost. Traffic has a stream
-//! of chance of its own, so that every pilot sees the same customers.
+//! Takes a setting, a seed and what the gateways are told; gives the counts, and what the rollout cost.
+//! Traffic has a stream of chance of its own, so that every pilot sees the same customers.
 
 use std::collections::VecDeque;
 
 use crate::simulation::breaker::Breaker;
 use crate::simulation::calendar::Calendar;
 use crate::simulation::draws::{Draws, Tail};
-use crate::simulation::pilot::{Ending, Look, Pilot, Route};
-use crate::simulation::setting::{Begins, MINUTE_MS, Setting};
+use crate::simulation::pilot::{Ending, Route};
+use crate::simulation::setting::{Begins, Fault, MINUTE_MS, Setting};
 use crate::simulation::store::{Standing, Store};
 
 /// Customers write before the rollout begins, so that it does not begin with an empty town.
@@ -95,8 +95,9 @@ pub(crate) struct Replica {
 }
 
 /// Everything that goes on.
-pub(crate) struct World<'a> {
-    pub(crate) setting: &'a Setting,
+#[derive(Clone)]
+pub(crate) struct World {
+    pub(crate) setting: Setting,
     pub(crate) now: u64,
     traffic: Draws,
     tail: Tail,
@@ -112,43 +113,17 @@ pub(crate) struct World<'a> {
     /// Failures of a dead canary that ended lately.
     pub(crate) lately: VecDeque<(u64, u32)>,
     weight: u8,
+    /// The highest one that was asked for.
+    pub(crate) highest_weight: u8,
     /// The serving under which the weight fell while the fault was there.
     falls: Option<u64>,
 }
 
-/// Plays one rollout.
-pub(crate) fn play(setting: &Setting, seed: u64, pilot: &mut impl Pilot) -> Played {
-    let mut world = World::new(setting, seed, pilot.route());
-    let end = BEGINS_MS + setting.horizon_ms;
-    let (mut next_look, mut obeyed) = (BEGINS_MS, [pilot.route().serving; REPLICAS]);
-    while world.now < end {
-        let at = world.events.next_at().unwrap_or(end);
-        if next_look <= at && world.played.ending.is_none() {
-            world.now = next_look;
-            for (obeyed, replica) in obeyed.iter_mut().zip(&world.replicas) {
-                *obeyed = replica.route.serving;
-            }
-            let before = pilot.route();
-            let look = Look { at: next_look, store: &world.store, obeyed: &obeyed };
-            next_look = pilot.look(look).max(next_look + 1);
-            world.follow(before, pilot.route(), pilot.ending());
-            continue;
-        }
-        let Some((at, event)) = world.events.take() else { break };
-        world.now = at;
-        world.happens(event);
-        if world.is_over() {
-            break;
-        }
-    }
-    world.gone()
-}
-
-impl<'a> World<'a> {
-    fn new(setting: &'a Setting, seed: u64, route: Route) -> Self {
+impl World {
+    pub(crate) fn new(setting: &Setting, seed: u64, route: Route) -> Self {
         let replica = Replica { route, ..Replica::default() };
         let mut world = Self {
-            setting,
+            setting: setting.clone(),
             now: 0,
             traffic: Draws::new(seed, 1),
             tail: Tail::new(),
@@ -162,11 +137,10 @@ impl<'a> World<'a> {
             played: Played::default(),
             lately: VecDeque::new(),
             weight: 0,
+            highest_weight: 0,
             falls: None,
         };
-        if let Begins::After(ms) = setting.fault.begins {
-            world.strikes(BEGINS_MS + ms);
-        }
+        world.suffers(setting.fault);
         world.at(0, Event::Arrives);
         let mut broken = Draws::new(seed, 3);
         for _ in 0..setting.broken {
@@ -183,11 +157,32 @@ impl<'a> World<'a> {
         self.events.put(at, event);
     }
 
+    /// Has this fault from now on.
+    pub(crate) fn suffers(&mut self, fault: Fault) {
+        self.setting.fault = fault;
+        if let Begins::After(ms) = fault.begins {
+            self.strikes(BEGINS_MS + ms);
+        }
+    }
+
+    /// The time of what happens next.
+    pub(crate) fn next_at(&mut self) -> Option<u64> {
+        self.events.next_at()
+    }
+
+    /// What is next happens, if there is anything.
+    pub(crate) fn happens(&mut self) -> bool {
+        let Some((at, event)) = self.events.take() else { return false };
+        self.now = at;
+        self.happened(event);
+        true
+    }
+
     fn strikes(&mut self, at: u64) {
         self.fault = (at, at.saturating_add(self.setting.fault.lasts_ms));
     }
 
-    fn happens(&mut self, event: Event) {
+    fn happened(&mut self, event: Event) {
         match event {
             Event::Arrives => self.arrives(),
             Event::Writes(customer) => self.writes(customer),
@@ -257,7 +252,7 @@ impl<'a> World<'a> {
     }
 
     /// The gateways are told.
-    fn follow(&mut self, before: Route, route: Route, ending: Option<Ending>) {
+    pub(crate) fn follow(&mut self, before: Route, route: Route, ending: Option<Ending>) {
         if let Some(ending) = ending {
             self.played.ending = Some(ending);
             self.played.took_ms = self.now - BEGINS_MS;
@@ -286,6 +281,7 @@ impl<'a> World<'a> {
             }
         }
         self.weight = weight;
+        self.highest_weight = self.highest_weight.max(weight);
     }
 
     /// Whether a lower weight is in force now.
@@ -307,7 +303,7 @@ impl<'a> World<'a> {
         customers.len() >= 3
     }
 
-    fn is_over(&self) -> bool {
+    pub(crate) fn is_over(&self) -> bool {
         let told = self.replicas.iter().all(|replica| replica.route.weight.is_none());
         match self.played.ending {
             Some(Ending::Promoted) => true,
@@ -316,7 +312,7 @@ impl<'a> World<'a> {
         }
     }
 
-    fn gone(mut self) -> Played {
+    pub(crate) fn gone(mut self) -> Played {
         if self.played.ending.is_none() {
             self.played.took_ms = self.setting.horizon_ms;
         }
