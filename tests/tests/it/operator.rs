@@ -9,3 +9,4 @@ mod processes;
 mod rollouts;
 mod routes;
 mod undo;
+mod upgrade;
