@@ -3,6 +3,7 @@
 //! Takes the way to behave, which can be changed while it runs; answers and remembers every
 //! request. Never decides what a right reply is: the tests do.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -40,6 +41,12 @@ pub enum Behaviour {
     Room(u32, Duration, String),
     /// Does as the inner one says, after a time.
     Slow(Duration, Box<Behaviour>),
+    /// Refuses with an HTTP status whatever contains these words; does as the inner one says otherwise.
+    Shun(String, u16, Box<Behaviour>),
+    /// Refuses with 500 the first question about so many of ten thousand messages, drawn by their
+    /// text, and by others than an agent that would answer differently; does as the inner one says
+    /// otherwise.
+    Noisy(u64, Box<Behaviour>),
     /// Answers 200 with something that is no JSON.
     BrokenJson,
     /// Answers 200 without any text.
@@ -139,13 +146,12 @@ async fn answer(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byt
         at: Instant::now(),
         body: body.clone(),
     };
-    let text = asked.text.clone();
-    lock(&shared.asked).push(asked);
-    behave(decided(&shared).await, &text)
+    lock(&shared.asked).push(asked.clone());
+    behave(decided(&shared, &asked).await, &asked.text)
 }
 
 /// How it behaves in the end: after its time, and no longer hanging.
-async fn decided(shared: &Shared) -> Behaviour {
+async fn decided(shared: &Shared, asked: &Asked) -> Behaviour {
     let mut told = shared.behaviour.subscribe();
     let mut behaviour = told.borrow_and_update().clone();
     loop {
@@ -157,6 +163,13 @@ async fn decided(shared: &Shared) -> Behaviour {
                 }
                 *inner
             }
+            Behaviour::Shun(words, code, _) if asked.text.contains(&words) => Behaviour::Fail(code),
+            Behaviour::Noisy(share, inner) if is_drawn(share, &inner, &asked.text) => {
+                let all = lock(&shared.asked);
+                let is_first = all.iter().filter(|one| one.sid == asked.sid).count() == 1;
+                if is_first { Behaviour::Fail(500) } else { *inner }
+            }
+            Behaviour::Shun(_, _, inner) | Behaviour::Noisy(_, inner) => *inner,
             Behaviour::Room(room, time, prefix) => {
                 let before = shared.inside.fetch_add(1, Ordering::SeqCst);
                 if before < room {
@@ -175,6 +188,13 @@ async fn decided(shared: &Shared) -> Behaviour {
             decided => return decided,
         }
     }
+}
+
+/// Whether a message is among so many of ten thousand.
+fn is_drawn(of_ten_thousand: u64, inner: &Behaviour, text: &str) -> bool {
+    let mut hasher = DefaultHasher::new();
+    (format!("{inner:?}"), text).hash(&mut hasher);
+    hasher.finish() % 10_000 < of_ten_thousand
 }
 
 fn behave(behaviour: Behaviour, text: &str) -> Response {
@@ -196,7 +216,11 @@ fn behave(behaviour: Behaviour, text: &str) -> Response {
         Behaviour::Blank => say("  ".to_owned()),
         Behaviour::Silence => StatusCode::NO_CONTENT.into_response(),
         // What was decided is none of these.
-        Behaviour::Room(..) | Behaviour::Slow(..) | Behaviour::Hang => status(500).into_response(),
+        Behaviour::Room(..)
+        | Behaviour::Slow(..)
+        | Behaviour::Shun(..)
+        | Behaviour::Noisy(..)
+        | Behaviour::Hang => status(500).into_response(),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use kanarie_fakes::agent::{Behaviour, FakeAgent};
 use kanarie_fakes::customer::{Account, customer};
 use kanarie_fakes::redis_server::RedisServer;
 use kanarie_fakes::twilio::{FakeTwilio, Fault, http_client};
@@ -63,6 +64,34 @@ async fn the_listing_may_lag_behind() {
     assert_eq!(listed(&twilio, &account).await, 1);
     twilio.set(|settings| settings.listing_lag = Duration::from_secs(60));
     assert_eq!(listed(&twilio, &account).await, 0);
+}
+
+async fn asked(client: &reqwest::Client, agent: &FakeAgent, sid: &str, text: &str) -> u16 {
+    let question = serde_json::json!({"messageSid": sid, "text": text});
+    let request = client.post(agent.url()).json(&question);
+    request.send().await.unwrap().status().as_u16()
+}
+
+#[tokio::test]
+async fn an_agent_may_shun_a_customer_or_fail_at_the_first_question_about_some_messages() {
+    let client = http_client().unwrap();
+    let well = || Box::new(Behaviour::Echo("re: ".to_owned()));
+    let agent =
+        FakeAgent::start(Behaviour::Shun("klant 7 ".to_owned(), 503, well())).await.unwrap();
+    let mut answers = Vec::new();
+    for text in ["klant 7 #1", "klant 77 #1", "klant 7 #1"] {
+        answers.push(asked(&client, &agent, "SM1", text).await);
+    }
+    assert_eq!(answers, [503, 200, 503]);
+    agent.behave(Behaviour::Noisy(2_500, well()));
+    let (mut first, mut second) = (0, 0);
+    for number in 0..400 {
+        let (sid, text) = (format!("SM{}", 100 + number), format!("klant {number} #1"));
+        first += u32::from(asked(&client, &agent, &sid, &text).await == 500);
+        second += u32::from(asked(&client, &agent, &sid, &text).await == 500);
+    }
+    assert!((75..125).contains(&first), "{first} of 400, a hundred are expected");
+    assert_eq!(second, 0);
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod bake;
 mod charts;
 mod control_plane;
 mod crash;
+mod crowd;
 mod dead_letters;
 mod deliveries;
 mod fakes;

@@ -1,7 +1,6 @@
 //! The whole product on a real API server: a change carried to everybody, and one taken back.
 #![expect(clippy::unwrap_used, reason = "a failed set-up fails the test")]
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use kanarie_fakes::agent::Behaviour;
@@ -14,43 +13,7 @@ use kanarie_tests::world::{CHANNEL, World, condition, reason};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
-/// Customers who write until told to stop; gives how many messages were accepted.
-async fn talk(world: &World, stop: &AtomicBool, accepted: &AtomicU64) {
-    // So many that no draw leaves the canary without any: 0.9 to the power of 150.
-    let customers = (1..=150).map(|who| async move {
-        let mut number = 0;
-        while !stop.load(Ordering::Relaxed) {
-            number += 1;
-            let text = format!("klant {who} vraag #{number}");
-            if world.say(0, &customer(who), &text).await.is_ok_and(|a| a.status == 200) {
-                accepted.fetch_add(1, Ordering::Relaxed);
-            }
-            sleep(Duration::from_millis(1500)).await;
-        }
-    });
-    futures::future::join_all(customers).await;
-}
-
-/// Lets customers write while the channel changes, then gives the channel as it ended.
-pub(crate) async fn under_traffic(
-    world: &World,
-    until: impl AsyncFnOnce(&World) -> Value,
-) -> Value {
-    let stop = AtomicBool::new(false);
-    let accepted = AtomicU64::new(0);
-    let story = async {
-        let channel = until(world).await;
-        stop.store(true, Ordering::Relaxed);
-        channel
-    };
-    let (channel, ()) = tokio::join!(story, talk(world, &stop, &accepted));
-    let accepted = usize::try_from(accepted.into_inner()).unwrap();
-    let answered = world.twilio.wait_for_sent(accepted, Duration::from_secs(60)).await;
-    assert_eq!(answered, accepted, "every accepted message is answered, and once");
-    assert_eq!(world.twilio.sent_twice(), []);
-    assert_eq!(world.twilio.out_of_order(), []);
-    channel
-}
+use crate::crowd::under_traffic;
 
 /// Eighty customers write at once, to each of these gateways.
 async fn everybody_writes(world: &World, gateways: &[usize]) {
