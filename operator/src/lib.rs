@@ -1,63 +1,45 @@
 //! The operator: `WhatsAppChannel` → route, one file a hop.
 //!
-//! 1. `controller` receives a watch event and drives one reconcile, at most 30 seconds long.
-//! 2. `validate` makes a `Channel` out of the object, or says what is wrong with it.
-//! 3. `observe` reads the route, the Secrets, the revisions and the evidence.
-//! 4. `rollout::decide` decides, without I/O.
-//! 5. `build` makes the route's object.
-//! 6. `apply` writes it under its resourceVersion: this write is the decision.
-//! 7. `report` derives status and Events from what the write returned.
+//! 1. `watch/` receives what changed, and has the channel reconciled; `reconcile` is the line.
+//! 2. `validate` reads the object: what it asks for, or what is wrong with that.
+//! 3. `read` asks the cluster for the route, the revisions and the Secrets.
+//! 4. `observe` says where the rollout is.
+//! 5. `decide` decides, by `rollout`, without I/O.
+//! 6. `build` makes the route's bytes.
+//! 7. `apply` writes them under the version that was read: this write is the decision.
+//! 8. `report` derives status and Events from what the write returned.
+//!
+//! `cluster/` knows the objects, `gateways/` what the gateways say, `process/` is around it all.
 //!
 //! The operator writes route Secrets, ControllerRevisions, status, Events, its Lease and the
 //! control token. It never writes a spec, and never anything else in a watched namespace.
 
-pub mod admin;
-pub mod apply;
-pub mod blocked;
-pub mod build;
-pub mod claim;
-pub mod clock;
-pub mod config;
-pub mod context;
-pub mod control;
-pub mod controller;
-pub mod credentials;
-pub mod error;
-pub mod events;
-pub mod evidence;
-pub mod lease;
-pub mod listen;
-pub mod memory;
-pub mod metrics;
-pub mod observe;
-pub mod orphans;
-pub mod reader;
-pub mod report;
-pub mod revisions;
-pub mod secrets;
-pub mod startup;
-pub mod status;
-pub mod triggers;
-pub mod validate;
+pub mod cluster;
+pub mod gateways;
+pub mod process;
+pub mod reconcile;
+pub mod watch;
 
 use std::sync::Arc;
 
 use kube::Client;
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::watch::channel;
 use tokio::task::JoinSet;
 
-use crate::admin::{ProcessStage, Progress};
-use crate::clock::ReconcileClock;
-use crate::config::Config;
-use crate::context::{Channels, Ctx, Notes};
-use crate::control::Control;
-use crate::evidence::Board;
-use crate::lease::{Candidate, LeadershipLost};
-use crate::metrics::Metrics;
-use crate::secrets::SecretReader;
-use crate::startup::{StartupError, check_crd};
-use crate::triggers::Triggers;
+use crate::cluster::secrets::SecretReader;
+use crate::gateways::board::Board;
+use crate::gateways::control::Control;
+use crate::process::admin::{ProcessStage, Progress};
+use crate::process::clock::ReconcileClock;
+use crate::process::config::Config;
+use crate::process::context::Ctx;
+use crate::process::lease::{Candidate, LeadershipLost};
+use crate::process::metrics::Metrics;
+use crate::process::startup::{StartupError, check_crd};
+use crate::reconcile::notes::Notes;
+use crate::watch::channels::Channels;
+use crate::watch::triggers::Triggers;
 
 /// Why the operator ended by itself.
 #[derive(Debug, Error)]
@@ -85,7 +67,7 @@ pub async fn run(
     client: Client,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), RunError> {
-    run_by(Arc::new(clock::now), config, client, shutdown).await
+    run_by(Arc::new(process::clock::now), config, client, shutdown).await
 }
 
 /// The same with another clock for its reconciles.
@@ -95,12 +77,12 @@ pub async fn run_by(
     client: Client,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), RunError> {
-    let listener = listen::bind(config.admin_listen).await.map_err(RunError::Listen)?;
+    let listener = process::listen::bind(config.admin_listen).await.map_err(RunError::Listen)?;
     let metrics = Arc::new(Metrics::default());
     let progress = Arc::new(Progress::default());
     // Dropping the set ends its tasks, whichever way this function is left.
     let mut tasks = JoinSet::new();
-    tasks.spawn(admin::serve(listener, progress.clone(), metrics.clone()));
+    tasks.spawn(process::admin::serve(listener, progress.clone(), metrics.clone()));
     let instance = instance()?;
     let shutdown = Box::pin(shutdown);
     check_crd(&client).await?;
@@ -139,24 +121,24 @@ async fn work(
         .map_err(RunError::Http)?;
     if let Err(error) = control.token().await {
         // The poller tries again; channels are served meanwhile, without evidence.
-        tracing::warn!(error = %error::chain(&error), "there is no control token yet");
+        tracing::warn!(error = %process::chain::chain(&error), "there is no control token yet");
     }
     let (triggers, queues) = Triggers::new(&config.watch_namespaces);
     let ctx = Arc::new(Ctx {
         secrets: SecretReader::new(client.clone()),
         client,
         config,
-        evidence: Arc::new(Board::default()),
+        board: Arc::new(Board::default()),
         metrics: metrics.clone(),
         channels: Channels::default(),
         notes: Notes::default(),
         instance,
         clock,
     });
-    let (stop, stopping) = watch::channel(false);
+    let (stop, stopping) = channel(false);
     let mut tasks = JoinSet::new();
-    tasks.spawn(reader::run(ctx.evidence.clone(), control, triggers.clone(), metrics));
-    tasks.spawn(orphans::run(ctx.clone(), triggers));
+    tasks.spawn(gateways::reader::run(ctx.board.clone(), control, triggers.clone(), metrics));
+    tasks.spawn(watch::orphans::run(ctx.clone(), triggers));
     let watched = ctx.clone();
     tasks.spawn(async move {
         watched.channels.ready().await;
@@ -167,7 +149,7 @@ async fn work(
         // Nobody listens any more when the controllers have ended by themselves.
         let _ = stop.send(true);
     });
-    controller::run(ctx, queues, stopping).await;
+    watch::controller::run(ctx, queues, stopping).await;
     Ok(())
 }
 

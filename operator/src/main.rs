@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use kanarie_operator::config::{Config, LogFormat, RunArgs};
+use kanarie_operator::process::config::{Config, LogFormat, RunArgs};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[global_allocator]

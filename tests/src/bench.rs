@@ -26,8 +26,8 @@ use kanarie_crds::route::{
 };
 use kanarie_fakes::customer::Account;
 use kanarie_fakes::server::{Server, loopback};
-use kanarie_operator::config::{Config, LogFormat};
-use kanarie_operator::memory::Memory;
+use kanarie_operator::cluster::memory::Memory;
+use kanarie_operator::process::config::{Config, LogFormat};
 use kanarie_words::class::Class;
 use kanarie_words::ids::{ChannelUid, EpochDigest, ReplicaName, RouteHash, UrgentDigest};
 use kanarie_words::track::Track;
@@ -162,7 +162,7 @@ impl Bench {
             log_format: LogFormat::Text,
         };
         let script = self.script.clone();
-        let clock = Arc::new(move || kanarie_operator::clock::now() + lock(&script).ahead);
+        let clock = Arc::new(move || kanarie_operator::process::clock::now() + lock(&script).ahead);
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
             let shutdown = async move {

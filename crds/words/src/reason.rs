@@ -129,9 +129,13 @@ reasons! {
         "The route is gone and no revision carries a promotion mark: nothing is guessed.";
     SenderConflict: Warning, [Ready = False, Routed = False, Stalled = True],
         "Another channel holds this account's sender.";
-    InvalidSpec: Warning, [Ready = False, RolledOut = Unknown, Stalled = True],
-        "The spec breaks a rule of this version.";
-    CredentialsNotReady: Warning, [Ready = False, Routed = False, RolledOut = Unknown],
+    InvalidSpec: Warning, [RolledOut = Unknown, Stalled = True],
+        "The spec breaks a rule of this version: the route stays as it is.";
+    RevisionRefused: Warning, [RolledOut = Unknown, Reconciling = True],
+        "The ControllerRevision of the spec could not be made: what serves is judged on.";
+    ReconcileFailed: Warning, [Reconciling = True],
+        "The operator could not do its work on the channel; it tries again.";
+    CredentialsNotReady: Warning, [Ready = False, Routed = False, RolledOut = Unknown, Reconciling = True],
         "No route can be made without the Secrets.";
     SecretNotFound: Warning, [CredentialsReady = False],
         "A Secret does not exist; the last compiled value stays in force.";
@@ -141,6 +145,8 @@ reasons! {
         "A Secret's value is too long or no text; the last compiled value stays in force.";
     Forbidden: Warning, [CredentialsReady = False],
         "The operator may not read a Secret; the last compiled value stays in force.";
+    SecretUnreadable: Warning, [CredentialsReady = False],
+        "The API server could not read a Secret; the last compiled value stays in force.";
     NotChecked: Normal, [CredentialsReady = Unknown],
         "The Secrets were not read yet.";
     NoGateway: Warning, [Ready = False, Routed = False],

@@ -43,7 +43,8 @@ pub(crate) enum Ruling {
 /// The standing command, unless it was answered before. An empty id is no command.
 pub(crate) fn unanswered<'a>(state: &State, seen: &'a Observation) -> Option<&'a Command> {
     let command = seen.command.as_ref().filter(|command| !command.id.is_empty())?;
-    let answered = state.last_command.as_ref().is_some_and(|last| last.id == command.id);
+    let last = state.last_command.as_ref();
+    let answered = last.is_some_and(|last| last.id == command.id);
     (!answered).then_some(command)
 }
 
@@ -90,6 +91,9 @@ pub(crate) const NOTHING_REJECTED: Ruling =
     Ruling::Refused("the revision that the spec asks for is not rejected");
 pub(crate) const ROLLING_ALREADY: Ruling =
     Ruling::Refused("the revision is being rolled out and has not failed");
+pub(crate) const NOTHING_ASKED: Ruling = Ruling::Refused(
+    "the spec cannot be carried out as it is; mend it and send the command with a new id",
+);
 pub(crate) const IS_PAUSED: Ruling = Ruling::Refused(
     "the rollout is paused; set rollout.state to Running and send the command with a new id",
 );

@@ -11,8 +11,8 @@ use kanarie_words::weight::Weight;
 
 use crate::analysis::{Finding, Verdict};
 use crate::command::{
-    ABORTED, IS_PAUSED, OVERTAKEN, Order, PROMOTED, RESTARTED, ROLLING_ALREADY, Ruling,
-    UNDO_OF_A_ROLLOUT, UNKNOWN_VERB, unanswered, with_ruling,
+    ABORTED, IS_PAUSED, NOTHING_ASKED, OVERTAKEN, Order, PROMOTED, RESTARTED, ROLLING_ALREADY,
+    Ruling, UNDO_OF_A_ROLLOUT, UNKNOWN_VERB, unanswered, with_ruling,
 };
 use crate::facts::{Facts, Next};
 use crate::observation::{Command, Mode, Observation};
@@ -49,6 +49,14 @@ pub struct Decision {
 /// Decides. `now` is the operator's clock: of the deadline, of the record, and the second one of holds,
 /// which run on the store's clock in `seen` too.
 pub fn decide(state: &State, seen: &Observation, now: Timestamp) -> Decision {
+    let standing;
+    let seen = if seen.generation < state.generation {
+        // The watch lags behind that of another operator.
+        standing = Observation { command: None, ..seen.without_spec(state) };
+        &standing
+    } else {
+        seen
+    };
     let facts = Facts { state, seen, now };
     let (outcome, verdict) = match &state.phase {
         Phase::Stable { stable, former: _ } => (settled(facts, stable, true), None),
@@ -59,9 +67,10 @@ pub fn decide(state: &State, seen: &Observation, now: Timestamp) -> Decision {
         }
     };
     let Next { state: mut next, why, ruling } = outcome;
-    if let Some(command) = unanswered(state, seen) {
+    if let Some(command) = unanswered(facts.state, facts.seen) {
         next = with_ruling(next, command, &ruling.unwrap_or(OVERTAKEN), now);
     }
+    next.generation = state.generation.max(seen.generation);
     let requeue = if next == *state { requeue(facts, &why) } else { SOON };
     Decision { next, why, verdict, requeue }
 }
@@ -72,8 +81,7 @@ fn roll(facts: Facts<'_>, rolling: &Rolling, weighed: Option<&Weighed>) -> Next 
     // What takes the canary off altogether goes before a step back.
     let goes_off = || {
         let aborts = |command: &Command| Order::parse(&command.verb) == Some(Order::Abort);
-        facts.seen.desired != rolling.canary
-            || unanswered(facts.state, facts.seen).is_some_and(aborts)
+        facts.leaves(rolling) || unanswered(facts.state, facts.seen).is_some_and(aborts)
     };
     match taken_back {
         Some(next) if next.state.rolling().is_none() || !goes_off() => return next,
@@ -114,7 +122,7 @@ fn take_back(facts: Facts<'_>, rolling: &Rolling, verdict: Option<&Verdict>) -> 
         (OnFailure::Pause, Stage::Failed { .. }) => None,
         (OnFailure::Pause, Stage::Step { .. } | Stage::Manual { .. }) => {
             // A spec that asks for something else takes the canary off, which is better still.
-            if facts.seen.desired != rolling.canary {
+            if facts.leaves(rolling) {
                 return None;
             }
             let weight = rolling.weight();
@@ -136,10 +144,7 @@ fn control(rolling: &Rolling) -> Option<Weight> {
 
 /// The spec asks for another revision: the canary is taken off before anything else starts.
 fn leave(facts: Facts<'_>, rolling: &Rolling) -> Option<Next> {
-    let desired = &facts.seen.desired;
-    if *desired == rolling.canary {
-        return None;
-    }
+    let desired = facts.seen.desired.as_ref().filter(|desired| **desired != rolling.canary)?;
     let why = if *desired == rolling.stable {
         Why::Reverted
     } else {
@@ -159,6 +164,7 @@ fn obey(facts: Facts<'_>, rolling: &Rolling) -> Option<Result<Next, Ruling>> {
         Some(Order::Abort) => {
             Ok(Next { ruling: Some(ABORTED), ..facts.reject(rolling, Why::Aborted) })
         }
+        Some(Order::PromoteFull) if facts.seen.desired.is_none() => Err(NOTHING_ASKED),
         Some(Order::PromoteFull) if facts.seen.paused => Err(IS_PAUSED),
         Some(Order::PromoteFull) => {
             let next = facts.promote(&rolling.canary, Why::PromotedInFull);
@@ -177,15 +183,20 @@ fn obey(facts: Facts<'_>, rolling: &Rolling) -> Option<Result<Next, Ruling>> {
 /// Manual: the weight as written. While paused only downwards, since going back is never held.
 fn follow(facts: Facts<'_>, rolling: &Rolling, wanted: Weight) -> Next {
     let present = rolling.weight();
-    let weight = if facts.seen.paused { wanted.min(present) } else { wanted };
-    if wanted == Weight::FULL && !facts.seen.paused {
+    let held_back = facts.held_back();
+    let weight = if held_back.is_some() { wanted.min(present) } else { wanted };
+    if wanted == Weight::FULL && held_back.is_none() {
         return facts.promote(&rolling.canary, Why::ManuallyPromoted);
     }
     match rolling.stage {
-        Stage::Manual { weight: held } if held == weight && wanted == weight => {
+        Stage::Manual { weight: held }
+            if held == weight && wanted == weight && facts.seen.desired.is_some() =>
+        {
             facts.stay(Why::AwaitingPromotion { weight })
         }
-        Stage::Manual { weight: held } if held == weight => facts.stay(Why::Paused),
+        Stage::Manual { weight: held } if held == weight => {
+            facts.stay(held_back.unwrap_or(Why::AwaitingPromotion { weight }))
+        }
         Stage::Manual { .. } | Stage::Step { .. } | Stage::Failed { .. } => {
             let why = if weight == present {
                 Why::ModeChanged { weight }

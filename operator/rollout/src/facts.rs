@@ -28,6 +28,20 @@ pub(crate) struct Next {
 }
 
 impl Facts<'_> {
+    /// Whether the spec asks for another revision than the canary.
+    pub(crate) fn leaves(self, rolling: &Rolling) -> bool {
+        self.seen.desired.as_ref().is_some_and(|desired| *desired != rolling.canary)
+    }
+
+    /// Why nothing advances, whatever was counted.
+    pub(crate) fn held_back(self) -> Option<Why> {
+        match (&self.seen.desired, self.seen.paused) {
+            (None, _) => Some(Why::NothingAsked),
+            (Some(_), true) => Some(Why::Paused),
+            (Some(_), false) => None,
+        }
+    }
+
     pub(crate) fn promote(self, revision: &RevisionName, why: Why) -> Next {
         let before = self.state.split().stable.clone();
         let former = Some(FormerRevision { revision: before, replaced_at: self.now });

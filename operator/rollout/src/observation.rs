@@ -10,14 +10,20 @@ use serde::{Deserialize, Serialize};
 use crate::bounds::MAX_COMMAND_CHARS;
 use crate::moment::StoreTime;
 use crate::policy::Policy;
+use crate::state::{Stage, State, Timer};
 use crate::tally::ServingTally;
 
 /// Everything that one reconcile saw.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
 pub struct Observation {
-    /// The revision that the spec asks for.
-    pub desired: RevisionName,
+    /// Generation of the spec, which grows with each change of it.
+    #[serde(default)]
+    pub generation: u64,
+    /// The revision that the spec asks for; none while the spec cannot be carried out. Then nothing
+    /// advances, and a canary is judged on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub desired: Option<RevisionName>,
     /// The live policy; a rollout that runs obeys its own copy.
     pub policy: Policy,
     /// Who moves the weight.
@@ -33,6 +39,22 @@ pub struct Observation {
     /// What the store said through a gateway; none when no gateway answered in time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store: Option<StoreAnswer>,
+}
+
+impl Observation {
+    /// The same without what the spec says: weight and pause are as they stand in the state.
+    pub fn without_spec(&self, state: &State) -> Self {
+        let stage = state.rolling().map(|rolling| &rolling.stage);
+        Self {
+            desired: None,
+            mode: match stage {
+                Some(Stage::Manual { weight }) => Mode::Manual(*weight),
+                Some(Stage::Step { .. } | Stage::Failed { .. }) | None => Mode::Automatic,
+            },
+            paused: matches!(stage, Some(Stage::Step { timer: Timer::Stopped { .. }, .. })),
+            ..self.clone()
+        }
+    }
 }
 
 /// Who moves the weight.

@@ -28,6 +28,8 @@ pub struct Remains {
     pub standing: Option<Command>,
     /// Highest transition number seen in status.
     pub transition: u64,
+    /// Generation of the spec that status was last written for.
+    pub generation: u64,
 }
 
 /// A ControllerRevision and what it was annotated with.
@@ -41,7 +43,7 @@ pub struct Mark {
     pub rejected_at: Option<Timestamp>,
 }
 
-/// The state after a loss. A rollout that ran starts again from its first step, once every
+/// The state after a loss, which the return of an older route is too. A rollout that ran starts again from its first step, once every
 /// live replica has acknowledged that stable serves everybody; a command that stands counts as
 /// executed, since nobody knows whether it was.
 pub fn rebuild(remains: Remains, now: Timestamp) -> Result<State, RebuildError> {
@@ -61,6 +63,7 @@ pub fn rebuild(remains: Remains, now: Timestamp) -> Result<State, RebuildError> 
         // was, and no gateway need be asked.
         serving: (now.0 / 1000).saturating_add(1),
         transition: remains.transition,
+        generation: remains.generation,
         rejected,
         last_command,
         history: Vec::new(),
@@ -69,6 +72,12 @@ pub fn rebuild(remains: Remains, now: Timestamp) -> Result<State, RebuildError> 
 }
 
 impl Remains {
+    /// Whether a route with this state is not the one that was last reported: somebody has put an
+    /// older one back. What happened since stands here, and nowhere in the state.
+    pub fn are_newer_than(&self, state: &State) -> bool {
+        state.transition < self.transition
+    }
+
     /// The stable revision. Status is ahead of the annotations when it names a revision that is not
     /// marked yet, or one that came back after the newest mark; otherwise the newest mark is right.
     fn stable(&self) -> Option<&RevisionName> {

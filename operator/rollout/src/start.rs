@@ -31,25 +31,34 @@ pub(crate) fn settled(facts: Facts<'_>, stable: &RevisionName, cleared: bool) ->
             None => Some(UNKNOWN_VERB),
         },
     };
-    if let Some(former) = warm(facts).filter(|former| **former == facts.seen.desired) {
+    if let Some(former) = warm(facts).filter(|former| facts.seen.desired.as_ref() == Some(*former))
+    {
         // It is known, so it needs no analysis.
         let phase = Phase::Stable { stable: former.clone(), former: None };
         return Next { ruling, ..facts.go(phase, former, Why::Reverted) };
     }
-    let next = match why_not(facts, stable, cleared) {
-        Some(why) => facts.stay(why),
-        None => start(facts, stable),
+    let next = match &facts.seen.desired {
+        None => facts.stay(Why::NothingAsked),
+        Some(desired) => match why_not(facts, stable, desired, cleared) {
+            Some(why) => facts.stay(why),
+            None => start(facts, stable, desired),
+        },
     };
     Next { ruling, ..next }
 }
 
 /// Why no rollout starts now.
-fn why_not(facts: Facts<'_>, stable: &RevisionName, cleared: bool) -> Option<Why> {
+fn why_not(
+    facts: Facts<'_>,
+    stable: &RevisionName,
+    desired: &RevisionName,
+    cleared: bool,
+) -> Option<Why> {
     let seen = facts.seen;
-    if seen.desired == *stable {
+    if desired == stable {
         return Some(Why::Completed);
     }
-    if let Some(rejection) = facts.state.rejection(&seen.desired) {
+    if let Some(rejection) = facts.state.rejection(desired) {
         let because = |reason: Reason| rejection.reason == reason.as_str();
         return Some(if because(Reason::Aborted) {
             Why::Aborted
@@ -75,18 +84,18 @@ fn why_not(facts: Facts<'_>, stable: &RevisionName, cleared: bool) -> Option<Why
     }
 }
 
-fn start(facts: Facts<'_>, stable: &RevisionName) -> Next {
+fn start(facts: Facts<'_>, stable: &RevisionName, desired: &RevisionName) -> Next {
     let seen = facts.seen;
     let (stage, begins) = match seen.mode {
         Mode::Manual(Weight::FULL) => {
-            return facts.promote(&seen.desired, Why::ManuallyPromoted);
+            return facts.promote(desired, Why::ManuallyPromoted);
         }
         Mode::Manual(weight) => (Stage::Manual { weight }, Begins::Rollout),
         Mode::Automatic => (facts.fresh_step(0), Begins::FirstStep),
     };
     let mut rolling = Rolling {
         stable: stable.clone(),
-        canary: seen.desired.clone(),
+        canary: desired.clone(),
         policy: seen.policy.clone(),
         stage,
         segments: Segments::default(),
@@ -94,7 +103,7 @@ fn start(facts: Facts<'_>, stable: &RevisionName) -> Next {
     };
     rolling.begin(begins, facts.state.serving.saturating_add(1));
     let why = Why::RolloutStarted { weight: rolling.weight() };
-    facts.go(Phase::Rolling(Box::new(rolling)), &seen.desired, why)
+    facts.go(Phase::Rolling(Box::new(rolling)), desired, why)
 }
 
 /// The revision before the last promotion, while it may be put back.
@@ -118,8 +127,10 @@ fn undo(facts: Facts<'_>, stable: &RevisionName) -> Option<Next> {
 fn retry_rejected(facts: Facts<'_>) -> Option<Next> {
     let full = facts.state.rejected.len() >= MAX_REJECTED;
     let rejected = facts
-        .state
-        .rejection(&facts.seen.desired)
+        .seen
+        .desired
+        .as_ref()
+        .and_then(|desired| facts.state.rejection(desired))
         .or_else(|| facts.state.rejected.first().filter(|_| full))?;
     let revision = rejected.revision.clone();
     let mut state = facts.state.clone();

@@ -27,6 +27,9 @@ pub struct State {
     pub serving: u64,
     /// Number of the last transition.
     pub transition: u64,
+    /// Highest generation of the spec that was decided for; an older one decides nothing.
+    #[serde(default)]
+    pub generation: u64,
     /// Revisions that get no traffic until `retry`, oldest first, at most `MAX_REJECTED`.
     #[serde(default)]
     pub rejected: Vec<RejectedRevision>,
@@ -224,6 +227,7 @@ impl State {
             phase: Phase::Stable { stable: revision.clone(), former: None },
             serving: 0,
             transition: 0,
+            generation: 0,
             rejected: Vec::new(),
             last_command: None,
             history: Vec::new(),

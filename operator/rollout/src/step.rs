@@ -26,8 +26,8 @@ pub(crate) fn by_steps(facts: Facts<'_>, rolling: &Rolling, weighed: Option<&Wei
             let index = rolling.policy.steps.highest_not_over(*weight);
             let stage = facts.fresh_step(index);
             let lands = rolling.policy.steps.get(index).map_or(*weight, |step| step.weight);
-            if facts.seen.paused && lands > *weight {
-                return facts.stay(Why::Paused);
+            if let Some(why) = facts.held_back().filter(|_| lands > *weight) {
+                return facts.stay(why);
             }
             facts.go_to_stage(rolling, stage, Why::ModeChanged { weight: lands })
         }
@@ -58,13 +58,12 @@ fn step_on(
     let Some(step) = rolling.policy.steps.get(index) else {
         return facts.stay(Why::WaitingForEvidence);
     };
+    let held_back = facts.held_back();
     match progress(facts, rolling, step, weighed) {
-        Progress::Notes(noted, _) if facts.seen.paused => facts.note(&noted, Why::Paused),
-        Progress::Notes(noted, why) => facts.note(&noted, why),
+        Progress::Notes(noted, why) => facts.note(&noted, held_back.unwrap_or(why)),
         Progress::Restarts(why) => facts.restart(rolling, why),
         Progress::Passed(numbers) => advance(facts, rolling, index, step, numbers),
-        Progress::Waits(_) if facts.seen.paused => wait(facts, rolling, timer, Why::Paused),
-        Progress::Waits(why) => wait(facts, rolling, timer, why),
+        Progress::Waits(why) => wait(facts, rolling, timer, held_back.unwrap_or(why)),
     }
 }
 
@@ -116,7 +115,8 @@ fn held(
     let left_ms = hold.left_ms(step, now);
     let canary = facts.present().map(|present| present.canary.sum()).unwrap_or_default();
     let knows_lately = hold.knows_lately(&rolling.policy, now, canary);
-    if left_ms == 0 && verdict.finding == Finding::Pass && knows_lately && !facts.seen.paused {
+    let passes = left_ms == 0 && verdict.finding == Finding::Pass && knows_lately;
+    if passes && facts.held_back().is_none() {
         return if rolling.is_baking() {
             confirmed(facts, rolling, hold, now, verdict.numbers)
         } else {

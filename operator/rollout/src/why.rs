@@ -76,6 +76,8 @@ pub enum Why {
     ManuallyPromoted,
     /// Transition: `promote-full`.
     PromotedInFull,
+    /// The spec cannot be carried out: nothing advances.
+    NothingAsked,
     /// Transition, and the state after it: the rollout does not advance.
     Paused,
     /// Transition: it advances again.
@@ -183,6 +185,7 @@ impl Why {
             Self::Retried => Reason::Retried,
             Self::ManuallyPromoted => Reason::ManuallyPromoted,
             Self::PromotedInFull => Reason::PromotedInFull,
+            Self::NothingAsked => Reason::Pending,
             Self::Paused => Reason::Paused,
             Self::Resumed => Reason::Resumed,
             Self::WeightSet { .. } => Reason::WeightSet,
@@ -216,6 +219,9 @@ impl Why {
             Self::WaitingForGateways { acknowledged, live } => {
                 write!(f, "waiting for gateways: {acknowledged} of {live} have the route in force")
             }
+            Self::NothingAsked => f.write_str(
+                "the spec cannot be carried out as it is; a failing canary is still taken back",
+            ),
             Self::WaitingForEvidence => f.write_str("waiting for a gateway to tell its counts"),
             Self::WaitingForTraffic { numbers } => write!(f, "waiting for traffic: {numbers}"),
             Self::Holding { seconds_left, numbers } => {
@@ -289,7 +295,8 @@ impl fmt::Display for Why {
             Self::DeadlineExceeded { seconds, waiting } => {
                 write!(f, "no progress within {seconds} s; the weight stays; {waiting}")
             }
-            Self::AwaitingPromotion { .. }
+            Self::NothingAsked
+            | Self::AwaitingPromotion { .. }
             | Self::WaitingForGateways { .. }
             | Self::WaitingForEvidence
             | Self::WaitingForTraffic { .. }

@@ -3,7 +3,7 @@
 //! Their rollouts kept sums by weight, which no judge reads any more.
 #![expect(clippy::unwrap_used, reason = "a test may stop at what it set up itself")]
 
-use kanarie_operator::memory::Memory;
+use kanarie_operator::cluster::memory::Memory;
 use kanarie_rollout::decide::{Decision, decide};
 use kanarie_rollout::moment::StoreTime;
 use kanarie_rollout::observation::{Command, LiveReplica, Mode, Observation, StoreAnswer};
@@ -42,7 +42,8 @@ fn read(text: &str) -> State {
 fn look(state: &State, desired: &RevisionName) -> Observation {
     let replica = LiveReplica { name: "gateway-0".parse().unwrap(), serving: Some(state.serving) };
     Observation {
-        desired: desired.clone(),
+        generation: 0,
+        desired: Some(desired.clone()),
         policy: policy(),
         mode: Mode::Automatic,
         paused: false,

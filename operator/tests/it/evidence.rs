@@ -6,8 +6,8 @@ use std::time::Duration;
 use kanarie_crds::control::{
     Acknowledged, ChannelState, ChannelUndelivered, ClassCount, ControlState, Replica,
 };
-use kanarie_operator::evidence::{Board, Interest, View};
-use kanarie_operator::triggers::ChannelKey;
+use kanarie_operator::cluster::key::ChannelKey;
+use kanarie_operator::gateways::board::{Board, Interest, View};
 use kanarie_words::class::Class;
 use kanarie_words::ids::ChannelUid;
 use kanarie_words::track::Track;

@@ -1,7 +1,7 @@
 //! What an older operator wrote beside a route is read, and an older operator reads what this one writes.
 #![expect(clippy::unwrap_used, reason = "a test may stop at what it set up itself")]
 
-use kanarie_operator::memory::Memory;
+use kanarie_operator::cluster::memory::Memory;
 use kanarie_rollout::decide::{Decision, decide};
 use kanarie_rollout::moment::StoreTime;
 use kanarie_rollout::observation::{LiveReplica, Mode, Observation, StoreAnswer};
@@ -23,7 +23,8 @@ fn look(state: &State) -> Decision {
     let replica = LiveReplica { name: "gateway-0".parse().unwrap(), serving: Some(state.serving) };
     let canary = Tally { success: 200, http: 1, ..Tally::default() };
     let seen = Observation {
-        desired: rolling.canary.clone(),
+        generation: 0,
+        desired: Some(rolling.canary.clone()),
         policy: rolling.policy.clone(),
         mode: Mode::Automatic,
         paused: false,

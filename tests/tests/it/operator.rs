@@ -8,5 +8,6 @@ mod gateways;
 mod processes;
 mod rollouts;
 mod routes;
+mod supervision;
 mod undo;
 mod upgrade;

@@ -18,7 +18,7 @@ const DRIVERS: [(&str, &str); 6] = [
     ("gateway/src/outbound.rs", "run"),
     ("gateway/src/outbound/turn.rs", "run"),
     ("gateway/src/outbound/turn.rs", "line"),
-    ("operator/src/controller.rs", "line"),
+    ("operator/src/reconcile.rs", "line"),
     ("operator/rollout/src/decide.rs", "decide"),
 ];
 

@@ -1,10 +1,10 @@
 //! A model check of rollouts under everything that goes wrong: two operators that read late, write
 //! late, lose writes and crash; replicas that obey late; counts, edits and commands at any moment;
-//! the loss of the route with its rebuild. Every order of these within the bounds is tried.
+//! specs that are seen late; the loss of the route with its rebuild, and the return of an older one. Every order of these within the bounds is tried.
 //!
 //! The real `decide` and the real `rebuild` run inside. Invariants are checked on every
 //! write that takes effect, against what really happened and not against what the state believes.
-//! Five broken operators show that the invariants can fail.
+//! Seven broken operators show that the invariants can fail.
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod rollouts;
@@ -23,6 +23,8 @@ fn calm(operator: Operator) -> Rollouts {
         ticks: 3,
         crashes: 0,
         losses: 0,
+        restores: 0,
+        lags: false,
         pauses: 0,
         command: None,
     }
@@ -62,6 +64,27 @@ fn it_holds_when_the_spec_changes_at_any_moment() {
 fn it_holds_when_the_route_is_lost() {
     holds(Rollouts { losses: 1, ..calm(Operator::Right) });
     holds(Rollouts { losses: 1, edits: 1, ticks: 1, ..calm(Operator::Right) });
+}
+
+#[test]
+fn it_holds_when_an_operator_sees_the_spec_late() {
+    holds(Rollouts { edits: 1, lags: true, ticks: 1, ..calm(Operator::Right) });
+}
+
+#[test]
+fn it_holds_when_an_older_route_comes_back() {
+    holds(Rollouts { restores: 1, ticks: 1, ..calm(Operator::Right) });
+}
+
+#[test]
+fn an_older_spec_that_decides_breaks_it() {
+    let model = Rollouts { edits: 1, lags: true, ticks: 1, ..calm(Operator::BelievesAnOlderSpec) };
+    assert_eq!(breaks(model), "an older spec decided something");
+}
+
+#[test]
+fn an_older_route_that_is_believed_breaks_it() {
+    breaks(Rollouts { restores: 1, ticks: 1, ..calm(Operator::BelievesARestoredRoute) });
 }
 
 #[test]

@@ -29,4 +29,5 @@ mod passing;
 mod rank;
 mod record;
 mod undo;
+mod without_spec;
 mod world;

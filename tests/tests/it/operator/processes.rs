@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kanarie_crds::route::{CONTROL_SECRET, CONTROL_TOKEN_KEY};
-use kanarie_operator::lease::Candidate;
+use kanarie_operator::process::lease::Candidate;
 use kanarie_tests::bench::Bench;
 use kanarie_tests::world::condition;
 use serde_json::Value;

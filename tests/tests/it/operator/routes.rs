@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kanarie_crds::channel::WhatsAppChannel;
-use kanarie_operator::startup::CRD_NAME;
+use kanarie_operator::process::startup::CRD_NAME;
 use kanarie_tests::bench::Bench;
 use kanarie_tests::world::reason;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};

@@ -7,7 +7,7 @@ use kanarie_rollout::state::{Phase, State};
 use kanarie_words::timestamp::Timestamp;
 use stateright::{Model, Property};
 
-use crate::model::world::{Counted, Reported, Worker, World, forgotten, name};
+use crate::model::world::{Counted, Reported, Spec, Worker, World, forgotten, name};
 
 /// The operators' clock at a rebuild: later than any number of this model.
 const REBUILD_AT: Timestamp = Timestamp(1_000_000);
@@ -20,6 +20,8 @@ pub(crate) enum Operator {
     StartsClockBeforeAcknowledgement,
     ForgetsRejectionsInRebuild,
     ForgetsThatItSteppedBack,
+    BelievesAnOlderSpec,
+    BelievesARestoredRoute,
     CutsAtItsTrigger,
 }
 
@@ -32,6 +34,9 @@ pub(crate) struct Rollouts {
     pub(crate) ticks: u64,
     pub(crate) crashes: u8,
     pub(crate) losses: u8,
+    pub(crate) restores: u8,
+    /// Whether an operator may see the spec late.
+    pub(crate) lags: bool,
     pub(crate) pauses: u8,
     pub(crate) command: Option<&'static str>,
 }
@@ -44,6 +49,9 @@ pub(crate) enum Action {
     Crash(usize),
     Report,
     LoseRoute,
+    Watch(usize),
+    Backup,
+    Restore,
     Rebuild,
     Obey(usize),
     Tick,
@@ -64,15 +72,21 @@ impl Model for Rollouts {
             acknowledged: vec![first.serving; self.replicas],
             highest: first.serving,
             route: Some(first),
+            backup: None,
             desired: 2,
             paused: false,
             command: None,
             at: 0,
             evidence: (0, Counted::Nothing),
-            operators: Default::default(),
+            operators: std::array::from_fn(|_| Worker {
+                spec: self.lags.then_some(Spec { generation: 1, desired: 2 }),
+                ..Worker::default()
+            }),
             edits: 0,
             crashes: 0,
             losses: 0,
+            restores: 0,
+            decided: 0,
             pauses: 0,
             in_force_since: Some(0),
             stepped_back: false,
@@ -85,28 +99,27 @@ impl Model for Rollouts {
         if world.broken.is_some() {
             return;
         }
-        for (index, worker) in world.operators.iter().enumerate() {
-            if worker.writes.is_some() {
-                actions.push(Action::Write(index));
-                if world.crashes < self.crashes {
-                    actions.push(Action::Crash(index));
-                }
-            } else {
-                if worker.read.is_some() {
-                    actions.push(Action::Decide(index));
-                }
-                if !worker.is_newest && world.route.is_some() {
-                    actions.push(Action::Read(index));
-                }
-            }
-        }
+        self.of_operators(world, actions);
         match &world.route {
             Some(state) => {
-                if self.losses > world.losses && world.reported != Reported::of(state) {
+                let is_told = self.losses > world.losses || self.restores > world.restores;
+                if is_told && world.reported != Reported::of(state) {
                     actions.push(Action::Report);
                 }
                 if world.losses < self.losses {
                     actions.push(Action::LoseRoute);
+                }
+                if world.restores < self.restores {
+                    match &world.backup {
+                        None => actions.push(Action::Backup),
+                        // What happened just before, and was not reported, is lost with the route.
+                        Some(backup)
+                            if backup != state && world.reported.transition == state.transition =>
+                        {
+                            actions.push(Action::Restore);
+                        }
+                        Some(_) => {}
+                    }
                 }
                 for replica in 0..self.replicas {
                     if world.acknowledged[replica] != state.serving {
@@ -143,11 +156,15 @@ impl Model for Rollouts {
             Action::Decide(index) => self.decide(&mut next, index)?,
             Action::Write(index) => self.write(&mut next, index),
             Action::Crash(index) => {
-                next.operators[index] = Worker::default();
+                let spec = next.operators[index].spec;
+                next.operators[index] = Worker { spec, ..Worker::default() };
                 next.crashes += 1;
             }
             Action::Report => next.reported = Reported::of(next.route.as_ref()?),
             Action::LoseRoute => next.lose_route(),
+            Action::Watch(index) => next.operators[index].spec = Some(world.spec()),
+            Action::Backup => next.backup.clone_from(&world.route),
+            Action::Restore => next.restore(),
             Action::Rebuild => self.rebuild(&mut next),
             Action::Obey(replica) => {
                 let serving = next.route.as_ref()?.serving;
@@ -185,9 +202,43 @@ impl Model for Rollouts {
 }
 
 impl Rollouts {
+    fn of_operators(&self, world: &World, actions: &mut Vec<Action>) {
+        for (index, worker) in world.operators.iter().enumerate() {
+            if worker.spec.is_some_and(|spec| spec != world.spec()) {
+                actions.push(Action::Watch(index));
+            }
+            if worker.writes.is_some() {
+                actions.push(Action::Write(index));
+                if world.crashes < self.crashes {
+                    actions.push(Action::Crash(index));
+                }
+            } else {
+                if worker.read.is_some() {
+                    actions.push(Action::Decide(index));
+                }
+                if !worker.is_newest && world.route.is_some() {
+                    actions.push(Action::Read(index));
+                }
+            }
+        }
+    }
+
     fn decide(&self, world: &mut World, index: usize) -> Option<()> {
         let state = world.operators[index].read.clone()?;
-        let mut seen = world.observation();
+        let mut seen = world.observation(index);
+        let looked_at = seen.generation;
+        if self.lags {
+            world.operators[index].looked_at = looked_at;
+        }
+        let remains = self.remains(world);
+        let believes = self.operator == Operator::BelievesARestoredRoute;
+        if remains.are_newer_than(&state) && !believes {
+            world.operators[index].writes = Some(forgotten(rebuild(remains, REBUILD_AT).ok()?));
+            return Some(());
+        }
+        if self.operator == Operator::BelievesAnOlderSpec {
+            seen.generation = state.generation;
+        }
         if self.operator == Operator::StartsClockBeforeAcknowledgement {
             for replica in &mut seen.store.as_mut()?.replicas {
                 replica.serving = Some(state.serving);
@@ -217,29 +268,36 @@ impl Rollouts {
     }
 
     fn write(&self, world: &mut World, index: usize) {
-        let worker = std::mem::take(&mut world.operators[index]);
+        let spec = world.operators[index].spec;
+        let empty = Worker { spec, ..Worker::default() };
+        let worker = std::mem::replace(&mut world.operators[index], empty);
         let (Some(next), Some(state)) = (worker.writes, world.route.clone()) else { return };
         if worker.is_newest || self.operator == Operator::WritesUnconditionally {
-            world.take_effect(&state, &next);
+            world.take_effect(&state, &next, worker.looked_at);
             // The operator knows what it has written.
             world.read(index);
         }
     }
 
-    fn rebuild(&self, world: &mut World) {
+    /// What status tells, and the command that stands.
+    fn remains(&self, world: &World) -> Remains {
         let reported = world.reported.clone();
         let forgets = self.operator == Operator::ForgetsRejectionsInRebuild;
-        let remains = Remains {
+        Remains {
             revisions: Vec::new(),
             stable: Some(reported.stable),
             stable_since: None,
             rejected: if forgets { Vec::new() } else { reported.rejected },
             last_command: reported.last_command,
-            standing: world.observation().command,
+            standing: world.observation(0).command,
             transition: reported.transition,
-        };
-        let state = forgotten(rebuild(remains, REBUILD_AT).unwrap());
-        if state.serving <= world.highest || state.transition <= reported.transition {
+            generation: reported.generation,
+        }
+    }
+
+    fn rebuild(&self, world: &mut World) {
+        let state = forgotten(rebuild(self.remains(world), REBUILD_AT).unwrap());
+        if state.serving <= world.highest || state.transition <= world.reported.transition {
             world.broken = Some("numbers went back in a rebuild");
         }
         world.put(state);

@@ -25,6 +25,8 @@ static EPOCH: LazyLock<EpochDigest> = LazyLock::new(|| "epoch".parse().unwrap())
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct World {
     pub(crate) route: Option<State>,
+    /// A copy of the route that somebody has kept.
+    pub(crate) backup: Option<State>,
     pub(crate) reported: Reported,
     pub(crate) desired: u8,
     pub(crate) paused: bool,
@@ -36,9 +38,12 @@ pub(crate) struct World {
     pub(crate) edits: u8,
     pub(crate) crashes: u8,
     pub(crate) losses: u8,
+    pub(crate) restores: u8,
     pub(crate) pauses: u8,
     /// Since when every replica has really acknowledged the route.
     pub(crate) in_force_since: Option<u64>,
+    /// Newest spec for which anything was really decided.
+    pub(crate) decided: u64,
     /// Highest `serving` that was ever written.
     pub(crate) highest: u64,
     /// Whether the rollout that runs has really been taken back to its first step.
@@ -55,13 +60,24 @@ pub(crate) enum Counted {
     Bad,
 }
 
-/// One operator: the route as it last read it, and a write on its way.
+/// The spec at some time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Spec {
+    pub(crate) generation: u64,
+    pub(crate) desired: u8,
+}
+
+/// One operator: the spec as its watch last told, the route as it last read it, and a write on its way.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Worker {
+    /// None for one whose watch never lags.
+    pub(crate) spec: Option<Spec>,
     pub(crate) read: Option<State>,
     /// Whether nobody has written since: what comparing versions tells the API server.
     pub(crate) is_newest: bool,
     pub(crate) writes: Option<State>,
+    /// Generation of the spec that was looked at for this write.
+    pub(crate) looked_at: u64,
 }
 
 /// What status tells of the route.
@@ -71,10 +87,16 @@ pub(crate) struct Reported {
     pub(crate) rejected: Vec<RejectedRevision>,
     pub(crate) last_command: Option<CommandAnswer>,
     pub(crate) transition: u64,
+    pub(crate) generation: u64,
 }
 
 impl World {
-    pub(crate) fn observation(&self) -> Observation {
+    pub(crate) fn spec(&self) -> Spec {
+        Spec { generation: u64::from(self.edits) + 1, desired: self.desired }
+    }
+
+    pub(crate) fn observation(&self, index: usize) -> Observation {
+        let spec = self.operators[index].spec.unwrap_or_else(|| self.spec());
         let replicas = self
             .acknowledged
             .iter()
@@ -88,7 +110,8 @@ impl World {
             Counted::Bad => Tally { http: 20, customers: customers(20, 20), ..Tally::default() },
         };
         Observation {
-            desired: name(self.desired),
+            generation: spec.generation,
+            desired: Some(name(spec.desired)),
             policy: policy(),
             mode: Mode::Automatic,
             paused: self.paused,
@@ -129,8 +152,15 @@ impl World {
     }
 
     /// A write that takes effect: checked against what really happened, then in force.
-    pub(crate) fn take_effect(&mut self, old: &State, new: &State) {
+    pub(crate) fn take_effect(&mut self, old: &State, new: &State, looked_at: u64) {
         self.broken = self.broken.or_else(|| self.fault(old, new));
+        let begins = new.split().canary.is_some() && old.split().canary != new.split().canary;
+        let ends = old.split().canary.is_some() && new.split().canary.is_none();
+        let takes_off = ends && new.rejected == old.rejected;
+        if looked_at < self.decided && (begins || takes_off) {
+            self.broken = Some("an older spec decided something");
+        }
+        self.decided = self.decided.max(looked_at);
         let retried = executed(new, "retry") && !executed(old, "retry");
         if retried {
             self.rejected.clear();
@@ -174,9 +204,30 @@ impl World {
         self.rejected = self.reported.rejected.iter().map(|one| one.revision.clone()).collect();
     }
 
+    /// The kept copy is the route again. Of rejections, those stay known that it or status tells.
+    pub(crate) fn restore(&mut self) {
+        let Some(backup) = self.backup.take() else { return };
+        if self.route.as_ref().is_none_or(|route| route.serving != backup.serving) {
+            self.in_force_since = None;
+        }
+        self.lose_route();
+        self.losses -= 1;
+        self.restores += 1;
+        for rejection in &backup.rejected {
+            if !self.rejected.contains(&rejection.revision) {
+                self.rejected.push(rejection.revision.clone());
+            }
+        }
+        self.route = Some(backup);
+    }
+
     fn fault(&self, old: &State, new: &State) -> Option<&'static str> {
         if new.serving < old.serving || new.transition < old.transition {
             return Some("numbers went back");
+        }
+        if old.transition < self.reported.transition {
+            // The route was put back by somebody, and is made again.
+            return (new.serving <= self.highest).then_some("numbers went back in a rebuild");
         }
         if (old.split() != new.split()) != (old.serving != new.serving) {
             return Some("serving changed without weight or revisions, or they without it");
@@ -226,6 +277,7 @@ impl Reported {
             rejected: state.rejected.clone(),
             last_command: state.last_command.clone(),
             transition: state.transition,
+            generation: state.generation,
         }
     }
 }

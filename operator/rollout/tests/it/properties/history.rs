@@ -46,7 +46,8 @@ impl World {
         let replica = |name: &str| LiveReplica { name: name.parse().unwrap(), serving: Some(1) };
         Self {
             seen: Observation {
-                desired: revision(1),
+                generation: 0,
+                desired: Some(revision(1)),
                 policy,
                 mode: Mode::Automatic,
                 paused: false,
@@ -67,7 +68,9 @@ impl World {
 
     pub(crate) fn happen(&mut self, event: &Event, state: &State) {
         match event.clone() {
-            Event::Desire(number) => self.seen.desired = revision(number),
+            Event::Desire(number) => {
+                self.seen.desired = (number > 0).then(|| revision(number));
+            }
             Event::Follow(policy) => self.seen.policy = policy,
             Event::Move(mode) => self.seen.mode = mode,
             Event::Pause(paused) => self.seen.paused = paused,
@@ -219,7 +222,7 @@ pub(crate) fn events() -> impl Strategy<Value = Vec<Event>> {
         Just("dance")
     ];
     let event = prop_oneof![
-        4 => (1_u8..5).prop_map(Event::Desire),
+        4 => (0_u8..5).prop_map(Event::Desire),
         1 => policies().prop_map(Event::Follow),
         1 => mode.prop_map(Event::Move),
         1 => any::<bool>().prop_map(Event::Pause),

@@ -152,7 +152,7 @@ proptest! {
             progress_deadline_seconds: limit,
         };
         let mut world = World::new(policy);
-        world.seen.desired = revision(2);
+        world.seen.desired = Some(revision(2));
         let mut state = State::first(revision(1), Timestamp(then));
         for (now, at) in [(then, then), (now, at), (at, now), (u64::MAX, 0), (0, u64::MAX)] {
             let replicas = acknowledged.iter().map(|serving| LiveReplica {

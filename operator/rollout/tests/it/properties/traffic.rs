@@ -48,7 +48,7 @@ proptest! {
                     prop_assert!(next.weight() < Weight::FULL);
                 } else {
                     prop_assert_eq!(decision.next.split().weight, Weight::ZERO);
-                    let left = running.weight().percent() >= 75 && seen.desired != running.canary;
+                    let left = running.weight().percent() >= 75 && seen.desired.as_ref() != Some(&running.canary);
                     prop_assert!(left || decision.next.rejection(&running.canary).is_some());
                 }
             }
@@ -173,7 +173,7 @@ proptest! {
     ) {
         let mut known = vec![revision(1)];
         for Look { seen, decision, .. } in play(&policy, &events) {
-            known.push(seen.desired);
+            known.extend(seen.desired);
             let split = decision.next.split();
             for one in split.canary.into_iter().chain([split.stable]) {
                 prop_assert!(known.contains(one));

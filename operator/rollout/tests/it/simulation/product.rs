@@ -91,7 +91,8 @@ impl Product {
         Self {
             state: State::first("r1".parse().unwrap(), Timestamp(0)),
             seen: Observation {
-                desired: "r2".parse().unwrap(),
+                generation: 0,
+                desired: Some("r2".parse().unwrap()),
                 policy: policy(),
                 mode: Mode::Automatic,
                 paused: false,
@@ -314,7 +315,9 @@ impl Pilot for Product {
 
     fn ending(&self) -> Option<Ending> {
         match &self.state.phase {
-            Phase::Stable { stable, .. } if *stable == self.seen.desired => Some(Ending::Promoted),
+            Phase::Stable { stable, .. } if Some(stable) == self.seen.desired.as_ref() => {
+                Some(Ending::Promoted)
+            }
             _ if !self.state.rejected.is_empty() => Some(Ending::Rejected),
             _ => None,
         }

@@ -245,7 +245,7 @@ fn an_abort_or_a_reverted_spec_goes_before_a_step_back() {
     assert_eq!(world.weight(), 0);
     let mut world = World::baking();
     world.canary(40, 5);
-    world.seen.desired = named("r1");
+    world.seen.desired = Some(named("r1"));
     assert_eq!(world.reason(), "Reverted");
     assert_eq!(world.weight(), 0);
 }

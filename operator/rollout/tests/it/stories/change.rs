@@ -11,7 +11,7 @@ use crate::stories::world::{World, manual, named, step};
 fn a_newer_revision_waits_until_every_replica_has_weight_0() {
     let mut world = World::rolling();
     world.obedient = false;
-    world.seen.desired = named("r3");
+    world.seen.desired = Some(named("r3"));
     assert_eq!(world.reason(), "Superseded");
     assert_eq!((world.stable(), world.weight()), ("r1", 0));
     assert_eq!(world.reason(), "WaitingForGateways");
@@ -25,7 +25,7 @@ fn a_newer_revision_waits_until_every_replica_has_weight_0() {
 fn a_superseded_revision_is_not_rejected_and_leaves_no_counts_behind() {
     let mut world = World::rolling();
     world.canary(1, 2);
-    world.seen.desired = named("r3");
+    world.seen.desired = Some(named("r3"));
     world.decide();
     world.decide();
     assert!(world.state.rejected.is_empty());
@@ -38,7 +38,7 @@ fn a_revert_to_stable_is_immediate_and_rejects_nothing() {
     let mut world = World::rolling();
     world.seen.paused = true;
     world.seen.store = None;
-    world.seen.desired = named("r1");
+    world.seen.desired = Some(named("r1"));
     assert_eq!(world.reason(), "Reverted");
     assert_eq!(world.weight(), 0);
     assert!(world.state.rejected.is_empty());
@@ -50,9 +50,9 @@ fn a_rolled_back_revision_stays_rejected_however_often_it_is_applied() {
     let mut world = World::rolling();
     world.canary(0, 4);
     world.decide();
-    world.seen.desired = named("r1");
+    world.seen.desired = Some(named("r1"));
     world.decide();
-    world.seen.desired = named("r2");
+    world.seen.desired = Some(named("r2"));
     let before = world.state.clone();
     let decision = world.decide();
     assert_eq!(decision.why.reason().as_str(), "RolledBack");
@@ -77,7 +77,7 @@ fn another_revision_starts_clean_after_a_rollback() {
     let mut world = World::rolling();
     world.canary(0, 4);
     world.decide();
-    world.seen.desired = named("r3");
+    world.seen.desired = Some(named("r3"));
     assert_eq!(world.reason(), "RolloutStarted");
     world.decide();
     world.canary(0, 2);
@@ -89,7 +89,7 @@ fn of_many_edits_only_the_last_that_is_seen_gets_traffic() {
     let mut world = World::rolling();
     world.obedient = false;
     for edit in 3..12 {
-        world.seen.desired = named(&format!("r{edit}"));
+        world.seen.desired = Some(named(&format!("r{edit}")));
         world.decide();
         assert_eq!(world.weight(), 0);
     }

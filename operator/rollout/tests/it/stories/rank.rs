@@ -72,7 +72,7 @@ fn an_abort_wins_over_a_promotion_of_the_same_moment() {
 fn a_failed_revision_is_rejected_even_when_a_newer_one_arrives_with_the_verdict() {
     let mut world = World::rolling();
     world.canary(0, 4);
-    world.seen.desired = named("r3");
+    world.seen.desired = Some(named("r3"));
     assert_eq!(world.reason(), "RolledBack");
     assert!(world.state.rejection(&named("r2")).is_some());
 }

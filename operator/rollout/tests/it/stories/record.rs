@@ -45,7 +45,7 @@ fn a_step_that_the_policy_does_not_have_is_unreadable() {
 fn the_largest_state_leaves_room_for_two_revisions_and_their_secrets() {
     let name = |number: usize| named(&format!("{number:0>63}"));
     let mut world = World::asking_for("r2");
-    world.seen.desired = name(1);
+    world.seen.desired = Some(name(1));
     world.seen.mode = manual(1);
     world.decide();
     for weight in (0..100).rev() {

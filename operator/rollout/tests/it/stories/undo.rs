@@ -21,7 +21,7 @@ fn the_former_spec_serves_at_once_and_rejects_nothing() {
     world.pass(86_399);
     world.seen.store = None;
     world.seen.paused = true;
-    world.seen.desired = named("r1");
+    world.seen.desired = Some(named("r1"));
     assert_eq!(world.reason(), "Reverted");
     assert_eq!((world.stable(), world.weight()), ("r1", 0));
     assert!(world.state.rejected.is_empty());
@@ -32,7 +32,7 @@ fn the_former_spec_serves_at_once_and_rejects_nothing() {
 fn after_the_window_the_former_spec_is_a_rollout_like_any_other() {
     let mut world = promoted();
     world.pass(86_400);
-    world.seen.desired = named("r1");
+    world.seen.desired = Some(named("r1"));
     assert_eq!(world.reason(), "RolloutStarted");
     assert_eq!(world.weight(), 10);
 }
@@ -78,9 +78,9 @@ fn undo_while_a_rollout_runs_is_refused_with_the_way_out() {
 #[test]
 fn a_newer_rollout_ends_the_window() {
     let mut world = promoted();
-    world.seen.desired = named("r3");
+    world.seen.desired = Some(named("r3"));
     assert_eq!(world.reason(), "RolloutStarted");
-    world.seen.desired = named("r2");
+    world.seen.desired = Some(named("r2"));
     assert_eq!(world.reason(), "Reverted");
     world.command("c2", "undo");
     world.decide();
@@ -91,7 +91,7 @@ fn a_newer_rollout_ends_the_window() {
 fn what_was_undone_or_reverted_is_not_undone_again() {
     let mut world = promoted();
     world.seen.mode = Mode::Manual(Weight::new(50).unwrap());
-    world.seen.desired = named("r1");
+    world.seen.desired = Some(named("r1"));
     assert_eq!(world.reason(), "Reverted");
     world.command("c2", "undo");
     world.decide();

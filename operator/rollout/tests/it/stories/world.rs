@@ -30,7 +30,8 @@ impl World {
         Self {
             state: State::first(named("r1"), now),
             seen: Observation {
-                desired: named(desired),
+                generation: 0,
+                desired: Some(named(desired)),
                 policy: policy(),
                 mode: Mode::Automatic,
                 paused: false,

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 
 use kanarie_crds::channel::{RevisionContent, SecretRef};
 use kanarie_crds::compile::{CompileError, Secrets, compile_channel, compile_revision, is_usable};
-use kanarie_crds::route::{AgentRoute, RevisionRoute, Route, SecretText};
+use kanarie_crds::route::{AgentRoute, ChannelRef, RevisionRoute, Route, SecretText};
 use kanarie_crds::secrets::{
     AGENT_API_KEY, AGENT_TOKEN, API_KEY_SECRET, API_KEY_SID, AUTH_TOKEN, AUTH_TOKEN_SECONDARY,
     SIGNING_KEY,
@@ -23,39 +23,32 @@ use kanarie_crds::secrets::{
 use kanarie_words::ids::RevisionName;
 use kanarie_words::reason::Reason;
 
-use crate::secrets::Read;
-use crate::validate::Channel;
+use crate::cluster::secrets::Read;
+use crate::reconcile::blocked::SecretProblem;
+use crate::reconcile::validate::ValidSpec;
 
 /// Most bytes of a route. The memory beside it takes at most 40 KiB, so that it always fits and no
 /// Secret can stand in the way of a rollback.
 pub const MAX_ROUTE_BYTES: usize = 24 * 1024;
-
-/// What is wrong with a channel's Secrets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SecretProblem {
-    /// Reason of the condition CredentialsReady.
-    pub reason: Reason,
-    /// Which Secret and key, and what to do.
-    pub message: String,
-}
 
 /// A revision and its name.
 pub type Named<'a> = (&'a RevisionName, &'a RevisionContent);
 
 /// Compiles a route around `stable`, with `canary` set aside for whoever knows the weight.
 pub fn compile(
-    channel: &Channel,
+    channel: &ChannelRef,
+    spec: &ValidSpec,
     stable: Named<'_>,
     canary: Option<Named<'_>>,
     read: &Read,
     before: Option<&Route>,
 ) -> Result<(Route, Option<SecretProblem>), SecretProblem> {
     let attempt = |secrets: &Secrets| {
-        let namespace = &channel.identity.key.namespace;
+        let namespace = &channel.namespace;
         let revision =
             |(name, content): Named<'_>| compile_revision(namespace, name, content, secrets);
         let served = revision(stable)?;
-        let mut route = compile_channel(channel.reference.clone(), &channel.spec, served, secrets)?;
+        let mut route = compile_channel(channel.clone(), &spec.spec, served, secrets)?;
         route.canary = canary.map(revision).transpose()?;
         Ok::<Route, CompileError>(route)
     };
@@ -69,7 +62,7 @@ pub fn compile(
     };
     let mut secrets = read.found.clone();
     let revisions = std::iter::once(stable).chain(canary).collect::<Vec<_>>();
-    for (reference, key, value) in last_compiled(channel, &revisions, before) {
+    for (reference, key, value) in last_compiled(spec, &revisions, before) {
         if !fits || !stands(&secrets, reference, key) {
             let data = secrets.entry(reference.name.clone()).or_default();
             data.insert(key.to_owned(), value.as_bytes().to_vec());
@@ -83,9 +76,10 @@ pub fn compile(
     }
 }
 
-/// The route in force around revisions that it has already. What names a Secret that was never
+/// The route in force around revisions that it has already: of a spec that is not carried out, and
+/// of one whose Secrets are not there. What names a Secret that was never
 /// there is not in force before that comes, and keeps no canary from being taken back.
-fn as_before(
+pub fn as_before(
     before: &Route,
     stable: &RevisionName,
     canary: Option<&RevisionName>,
@@ -123,6 +117,11 @@ fn problem(error: &CompileError, read: &Read) -> SecretProblem {
             );
             return SecretProblem { reason: Reason::Forbidden, message };
         }
+        CompileError::SecretNotFound { secret, .. } if read.unreadable.contains_key(secret) => {
+            let said = read.unreadable.get(secret).map_or("", String::as_str);
+            let message = format!("Secret `{secret}` cannot be read: {said}");
+            return SecretProblem { reason: Reason::SecretUnreadable, message };
+        }
         CompileError::SecretNotFound { .. } => Reason::SecretNotFound,
         CompileError::KeyMissing { .. } => Reason::KeyMissing,
         CompileError::ValueTooLong { .. }
@@ -135,11 +134,11 @@ fn problem(error: &CompileError, read: &Read) -> SecretProblem {
 
 /// Every value of the route in force, with the place that it came from.
 fn last_compiled<'a>(
-    channel: &'a Channel,
+    spec: &'a ValidSpec,
     revisions: &[Named<'a>],
     before: &'a Route,
 ) -> Vec<(&'a SecretRef, &'static str, &'a str)> {
-    let twilio = &channel.spec.twilio;
+    let twilio = &spec.spec.twilio;
     let held = &before.credentials;
     let auth = &twilio.auth_token_secret_ref;
     let mut values = vec![(auth, AUTH_TOKEN, held.auth_token.expose())];
@@ -191,13 +190,12 @@ fn stands(secrets: &Secrets, reference: &SecretRef, key: &'static str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use kanarie_crds::channel::WhatsAppChannel;
     use kanarie_crds::secrets::MAX_VALUE_BYTES;
 
     use super::*;
-    use crate::validate::validate;
+    use crate::reconcile::validate::validate;
 
-    fn channel() -> Channel {
+    fn channel() -> (ChannelRef, ValidSpec) {
         let text = r#"
 apiVersion: kanarie.dev/v1alpha1
 kind: WhatsAppChannel
@@ -210,8 +208,8 @@ spec:
   webhook: {url: "https://hooks.example.com/wa"}
   agent: {http: {url: "https://agent.example.com/", tokenSecretRef: {name: agent}}}
 "#;
-        let object: WhatsAppChannel = serde_saphyr::from_str(text).unwrap();
-        validate(&object).unwrap()
+        let channel = validate(&serde_saphyr::from_str(text).unwrap()).unwrap();
+        (channel.reference, channel.spec.unwrap())
     }
 
     fn named(revision: &str) -> RevisionName {
@@ -230,8 +228,8 @@ spec:
         read: &Read,
         before: Option<&Route>,
     ) -> Result<(Route, Option<SecretProblem>), SecretProblem> {
-        let channel = channel();
-        compile(&channel, (&named("a"), &channel.content), None, read, before)
+        let (channel, spec) = channel();
+        compile(&channel, &spec, (&named("a"), &spec.content), None, read, before)
     }
 
     const BOTH: &[(&str, &[(&str, &str)])] = &[
@@ -276,12 +274,12 @@ spec:
 
     #[test]
     fn a_route_that_would_not_fit_is_refused_and_the_last_values_stay() {
-        let mut channel = channel();
+        let (channel, mut spec) = channel();
         let key = |number: usize| kanarie_crds::channel::SigningKey {
             key_id: number.to_string(),
             secret_ref: SecretRef { name: format!("key-{number}") },
         };
-        channel.spec.twilio.signing_keys = (0..4).map(key).collect();
+        spec.spec.twilio.signing_keys = (0..4).map(key).collect();
         let sized = |length: usize| {
             let value = "x".repeat(length).into_bytes();
             let mut read = read(BOTH);
@@ -295,7 +293,7 @@ spec:
             read
         };
         let compiled = |read: &Read, before: Option<&Route>| {
-            compile(&channel, (&named("a"), &channel.content), None, read, before)
+            compile(&channel, &spec, (&named("a"), &spec.content), None, read, before)
         };
         let (before, _) = compiled(&sized(100), None).unwrap();
         let (after, problem) = compiled(&sized(MAX_VALUE_BYTES), Some(&before)).unwrap();
@@ -306,16 +304,18 @@ spec:
 
     #[test]
     fn a_new_reference_to_a_missing_secret_keeps_no_canary_from_being_taken_back() {
-        let mut channel = channel();
+        let (channel, mut spec) = channel();
         let (one, two, three) = (named("a"), named("b"), named("c"));
-        let (a, b) = ((&one, &channel.content.clone()), (&two, &channel.content.clone()));
-        let (before, _) = compile(&channel, a, Some(b), &read(BOTH), None).unwrap();
-        channel.spec.twilio.api_key_secret_ref = Some(SecretRef { name: "nobody-made-it".into() });
-        let (after, problem) = compile(&channel, a, None, &read(BOTH), Some(&before)).unwrap();
+        let content = spec.content.clone();
+        let (a, b) = ((&one, &content), (&two, &content));
+        let (before, _) = compile(&channel, &spec, a, Some(b), &read(BOTH), None).unwrap();
+        spec.spec.twilio.api_key_secret_ref = Some(SecretRef { name: "nobody-made-it".into() });
+        let (after, problem) =
+            compile(&channel, &spec, a, None, &read(BOTH), Some(&before)).unwrap();
         assert_eq!(after, Route { canary: None, ..before.clone() });
         assert_eq!(problem.unwrap().reason, Reason::SecretNotFound);
-        let unknown = Some((&three, &channel.content));
-        assert!(compile(&channel, a, unknown, &read(BOTH), Some(&before)).is_err());
+        let unknown = Some((&three, &content));
+        assert!(compile(&channel, &spec, a, unknown, &read(BOTH), Some(&before)).is_err());
     }
 
     #[test]

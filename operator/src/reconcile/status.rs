@@ -22,11 +22,10 @@ use kanarie_words::conditions::{ConditionStatus, ConditionType};
 use kanarie_words::ids::RevisionName;
 use kanarie_words::reason::Reason;
 
-use crate::blocked::Blocked;
-use crate::clock::time_of;
-use crate::credentials::SecretProblem;
-use crate::evidence::View;
-use crate::memory::Memory;
+use crate::cluster::memory::Memory;
+use crate::gateways::board::View;
+use crate::process::clock::time_of;
+use crate::reconcile::blocked::{Blocked, SecretProblem};
 
 /// Oldest numbers that are still shown.
 const MAX_AGE_MS: u64 = 60_000;
@@ -99,10 +98,9 @@ pub fn blocked(
     generation: i64,
     before: &WhatsAppChannelStatus,
     blocked: &Blocked,
-    problem: Option<&SecretProblem>,
     now: Timestamp,
 ) -> WhatsAppChannelStatus {
-    let Blocked { reason, message } = blocked;
+    let Blocked { reason, message, secrets: problem } = blocked;
     let said = ConditionType::ALL.into_iter().map(|kind| {
         let (status, reason, message) = match (value(*reason, kind), problem) {
             (Some(status), _) => (status, *reason, message.clone()),
@@ -242,7 +240,7 @@ fn conditions(
     before: &WhatsAppChannelStatus,
     now: Timestamp,
 ) -> Vec<Condition> {
-    let now = time_of(crate::clock::millis_of(now));
+    let now = time_of(crate::process::clock::millis_of(now));
     let condition = |said: Said| {
         let (kind, status) = (said.kind.as_str(), said.status.as_str());
         let was = before.conditions.iter().find(|was| was.type_ == kind && was.status == status);
@@ -299,9 +297,9 @@ fn waiting(rolling: &Rolling, facts: &Facts<'_>) -> String {
 fn analysis(facts: &Facts<'_>) -> Option<AnalysisStatus> {
     let rolling = facts.memory.rollout.rolling()?;
     let (Some(verdict), Some(details)) = (facts.verdict, &facts.view.details) else {
-        let now = crate::clock::millis_of(facts.now);
+        let now = crate::process::clock::millis_of(facts.now);
         let young = |known: &&AnalysisStatus| {
-            now.saturating_sub(crate::clock::millis_of(known.at.0)) < MAX_AGE_MS
+            now.saturating_sub(crate::process::clock::millis_of(known.at.0)) < MAX_AGE_MS
         };
         let same = facts.before.transition == facts.memory.rollout.transition;
         return facts.before.analysis.as_ref().filter(young).filter(|_| same).cloned();
@@ -445,8 +443,8 @@ mod tests {
     #[test]
     fn a_channel_without_a_route_is_not_said_to_be_served() {
         for reason in [Reason::RouteLost, Reason::CredentialsNotReady] {
-            let why = Blocked { reason, message: String::new() };
-            let status = blocked(2, &ready(), &why, None, Timestamp::UNIX_EPOCH);
+            let why = Blocked::by(reason, "");
+            let status = blocked(2, &ready(), &why, Timestamp::UNIX_EPOCH);
             let expected = ("False".to_owned(), reason.as_str().to_owned());
             assert_eq!(said(&status, "Ready"), expected);
             assert_eq!(said(&status, "Routed"), expected);
@@ -473,8 +471,8 @@ mod tests {
 
     #[test]
     fn a_route_that_is_left_as_it_is_serves_on() {
-        let why = Blocked { reason: Reason::RouteUnreadable, message: String::new() };
-        let status = blocked(2, &ready(), &why, None, Timestamp::UNIX_EPOCH);
+        let why = Blocked::by(Reason::RouteUnreadable, "");
+        let status = blocked(2, &ready(), &why, Timestamp::UNIX_EPOCH);
         assert_eq!(said(&status, "Ready").0, "True");
         assert_eq!(said(&status, "Stalled").0, "True");
     }

@@ -15,11 +15,12 @@ use kanarie_words::ids::{ChannelUid, UrgentDigest};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::control::{Control, ControlError};
-use crate::error::chain;
-use crate::evidence::{Board, SUMMARY_INTERVAL, TICK};
-use crate::metrics::Metrics;
-use crate::triggers::{ChannelKey, Triggers};
+use crate::cluster::key::ChannelKey;
+use crate::gateways::board::{Board, SUMMARY_INTERVAL, TICK};
+use crate::gateways::control::{Control, ControlError};
+use crate::process::chain::chain;
+use crate::process::metrics::Metrics;
+use crate::watch::triggers::Triggers;
 
 /// Questions that are kept open; a channel belongs to one of them for ever, so that a rollout which begins
 /// disturbs one only.

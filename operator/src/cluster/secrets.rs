@@ -16,7 +16,8 @@ use kanarie_crds::secrets::{
 use kube::{Api, Client};
 use tokio::time::Instant;
 
-use crate::triggers::ChannelKey;
+use crate::cluster::key::ChannelKey;
+use crate::process::chain::chain;
 
 /// Oldest value that is used without another look.
 pub const REREAD: Duration = Duration::from_secs(60);
@@ -63,6 +64,8 @@ pub struct Read {
     pub found: Secrets,
     /// Those that the operator may not read.
     pub forbidden: BTreeSet<String>,
+    /// Those of which the API server could not say anything, and what it said instead.
+    pub unreadable: BTreeMap<String, String>,
 }
 
 impl SecretReader {
@@ -71,21 +74,25 @@ impl SecretReader {
         Self { client, known: Mutex::new(Known::default()) }
     }
 
-    /// Reads the named Secrets of a channel's namespace. An error says nothing about any Secret.
-    pub async fn read(
-        &self,
-        channel: &ChannelKey,
-        names: &BTreeSet<String>,
-    ) -> Result<Read, kube::Error> {
+    /// Reads the named Secrets of a channel's namespace. One that cannot be read keeps nobody from
+    /// the others.
+    pub async fn read(&self, channel: &ChannelKey, names: &BTreeSet<String>) -> Read {
         let mut read = Read::default();
         for name in names {
-            match self.one(channel, name).await? {
-                Value::Found(data) => drop(read.found.insert(name.clone(), data)),
-                Value::Missing => {}
-                Value::Forbidden => drop(read.forbidden.insert(name.clone())),
+            match self.one(channel, name).await {
+                Ok(Value::Found(data)) => {
+                    read.found.insert(name.clone(), data);
+                }
+                Ok(Value::Missing) => {}
+                Ok(Value::Forbidden) => {
+                    read.forbidden.insert(name.clone());
+                }
+                Err(error) => {
+                    read.unreadable.insert(name.clone(), chain(&error));
+                }
             }
         }
-        Ok(read)
+        read
     }
 
     /// A Secret was created, changed or deleted: the channels that use it.

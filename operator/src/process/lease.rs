@@ -15,7 +15,7 @@ use kube::{Api, Client};
 use thiserror::Error;
 use tokio::time::Instant;
 
-use crate::clock;
+use crate::process::clock;
 
 /// Name of the Lease.
 pub const LEASE_NAME: &str = "kanarie-operator";

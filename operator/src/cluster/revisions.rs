@@ -70,9 +70,7 @@ pub enum RevisionError {
         source: Box<kube::Error>,
     },
     /// No free name.
-    #[error(
-        "every name for the revision is taken by an object that is not this channel's; delete them"
-    )]
+    #[error("the name of the revision is taken by an object that is not this channel's; delete it")]
     NamesTaken,
     /// The content cannot be written as JSON.
     #[error("the revision cannot be serialised")]
@@ -107,36 +105,18 @@ impl Revisions {
         self.known.iter().find(|known| known.name == *name)?.content.as_ref()
     }
 
-    /// Name of the revision with this content; it is made if there is none.
-    pub async fn ensure(
-        &mut self,
-        content: &RevisionContent,
-    ) -> Result<RevisionName, RevisionError> {
-        if let Some(known) = self.known.iter().find(|known| known.content.as_ref() == Some(content))
-        {
-            return Ok(known.name.clone());
-        }
-        for collisions in 0..MAX_COLLISIONS {
-            let name = revision_name(&self.owner, content, collisions)?;
-            if let Some(revision) = self.create(&name, content).await? {
-                self.known.push(revision);
-                return Ok(name);
-            }
-        }
-        Err(RevisionError::NamesTaken)
-    }
-
     /// Makes a revision under a name that is already in use elsewhere, if it is missing.
     pub async fn restore(
         &mut self,
         name: &RevisionName,
         content: &RevisionContent,
     ) -> Result<(), RevisionError> {
-        if self.known.iter().all(|known| known.name != *name)
-            && let Some(revision) = self.create(name, content).await?
-        {
-            self.known.push(revision);
+        if self.known.iter().any(|known| known.name == *name) {
+            return Ok(());
         }
+        let (name, content, number) = (name.clone(), content.clone(), next_number(&self.known));
+        let made = make(&self.api, &self.owner, &NewRevision { name, content, number }).await?;
+        self.known.push(made);
         Ok(())
     }
 
@@ -195,28 +175,68 @@ impl Revisions {
         }
         Ok(())
     }
+}
 
-    /// None when the name is taken by something else.
-    async fn create(
-        &self,
-        name: &RevisionName,
-        content: &RevisionContent,
-    ) -> Result<Option<StoredRevision>, RevisionError> {
-        let number =
-            self.known.iter().map(|known| known.number).max().unwrap_or(0).saturating_add(1);
-        let object = object(&self.owner, name, content, number)?;
-        match self.api.create(&PostParams::default(), &object).await {
-            Ok(created) => Ok(read(&created)),
-            Err(kube::Error::Api(status)) if status.is_already_exists() => {
-                let there = self.api.get_opt(name.as_str()).await.map_err(failed("read"))?;
-                let ours = there
-                    .filter(|there| is_owned(there, &self.owner))
-                    .and_then(|there| read(&there));
-                Ok(ours.filter(|ours| ours.content.as_ref() == Some(content)))
-            }
-            Err(error) => Err(failed("created")(error)),
+/// A revision that is to be made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NewRevision {
+    /// Its name.
+    pub name: RevisionName,
+    /// What it fixes.
+    pub content: RevisionContent,
+    /// Its number.
+    pub number: i64,
+}
+
+/// Makes a revision in the namespace of its channel.
+pub async fn create(
+    client: &Client,
+    namespace: &str,
+    owner: &OwnerReference,
+    new: &NewRevision,
+) -> Result<(), RevisionError> {
+    let api = Api::namespaced(client.clone(), namespace);
+    make(&api, owner, new).await.map(drop)
+}
+
+/// What a content is called among these revisions, and what has to be made first, if it is new.
+pub fn named(
+    owner: &OwnerReference,
+    content: &RevisionContent,
+    known: &[StoredRevision],
+) -> Result<(RevisionName, Option<NewRevision>), RevisionError> {
+    if let Some(known) = known.iter().find(|known| known.content.as_ref() == Some(content)) {
+        return Ok((known.name.clone(), None));
+    }
+    for collisions in 0..MAX_COLLISIONS {
+        let name = revision_name(owner, content, collisions)?;
+        if known.iter().all(|known| known.name != name) {
+            let (content, number) = (content.clone(), next_number(known));
+            return Ok((name.clone(), Some(NewRevision { name, content, number })));
         }
     }
+    Err(RevisionError::NamesTaken)
+}
+
+async fn make(
+    api: &Api<ControllerRevision>,
+    owner: &OwnerReference,
+    new: &NewRevision,
+) -> Result<StoredRevision, RevisionError> {
+    match api.create(&PostParams::default(), &object(owner, new)?).await {
+        Ok(created) => read(&created).ok_or(RevisionError::NamesTaken),
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {
+            let there = api.get_opt(new.name.as_str()).await.map_err(failed("read"))?;
+            let ours = there.filter(|there| is_owned(there, owner)).and_then(|there| read(&there));
+            ours.filter(|ours| ours.content.as_ref() == Some(&new.content))
+                .ok_or(RevisionError::NamesTaken)
+        }
+        Err(error) => Err(failed("created")(error)),
+    }
+}
+
+fn next_number(known: &[StoredRevision]) -> i64 {
+    known.iter().map(|known| known.number).max().unwrap_or(0).saturating_add(1)
 }
 
 /// The oldest of those that nothing needs, beyond `limit`.
@@ -252,21 +272,16 @@ pub fn revision_name(
     Ok(RevisionName::parse(&name)?)
 }
 
-fn object(
-    owner: &OwnerReference,
-    name: &RevisionName,
-    content: &RevisionContent,
-    number: i64,
-) -> Result<ControllerRevision, RevisionError> {
+fn object(owner: &OwnerReference, new: &NewRevision) -> Result<ControllerRevision, RevisionError> {
     Ok(ControllerRevision {
-        data: RawExtension(serde_json::to_value(content)?),
+        data: RawExtension(serde_json::to_value(&new.content)?),
         metadata: ObjectMeta {
-            name: Some(name.to_string()),
+            name: Some(new.name.to_string()),
             labels: Some([(CHANNEL_UID_LABEL.to_owned(), owner.uid.clone())].into()),
             owner_references: Some(vec![owner.clone()]),
             ..ObjectMeta::default()
         },
-        revision: Some(number),
+        revision: Some(new.number),
     })
 }
 
@@ -330,7 +345,8 @@ mod tests {
     fn a_written_revision_reads_back_as_the_same_content() {
         let owner =
             OwnerReference { name: "care".into(), uid: "u".into(), ..OwnerReference::default() };
-        let written = object(&owner, &"care-1".parse().unwrap(), &content("http://a"), 1).unwrap();
+        let (_, new) = named(&owner, &content("http://a"), &[]).unwrap();
+        let written = object(&owner, &new.unwrap()).unwrap();
         assert_eq!(read(&written).unwrap().content, Some(content("http://a")));
     }
 
@@ -342,6 +358,21 @@ mod tests {
         )
         .unwrap();
         assert_eq!(spelled, content("http://a"));
+    }
+
+    #[test]
+    fn a_content_that_is_there_has_its_name_and_one_whose_name_is_taken_gets_the_next() {
+        let owner =
+            OwnerReference { name: "care".into(), uid: "u".into(), ..OwnerReference::default() };
+        let (name, new) = named(&owner, &content("http://a"), &[]).unwrap();
+        let stored = StoredRevision { name: name.clone(), ..revision("x", 7) };
+        assert_eq!(new.unwrap().number, 1);
+        let known = std::slice::from_ref(&stored);
+        assert_eq!(named(&owner, &content("http://a"), known).unwrap(), (name.clone(), None));
+        let other = StoredRevision { content: Some(content("http://b")), ..stored };
+        let (next, new) = named(&owner, &content("http://a"), &[other]).unwrap();
+        assert_eq!(next.as_str(), format!("{name}-1"));
+        assert_eq!(new.unwrap().number, 8);
     }
 
     #[test]

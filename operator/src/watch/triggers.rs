@@ -11,20 +11,13 @@ use kube::core::DeserializeGuard;
 use kube::runtime::reflector::ObjectRef;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
+use crate::cluster::key::ChannelKey;
+
 /// A channel as the watches deliver it: one that cannot be decoded does not stop the others.
 pub type Guarded = DeserializeGuard<WhatsAppChannel>;
 
 /// Reports that are taken in before the reporter waits; a controller empties it in milliseconds.
 const QUEUE: usize = 1024;
-
-/// Name and namespace of a channel.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ChannelKey {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
 
 /// Asks for reconciles.
 #[derive(Clone, Debug)]

@@ -13,7 +13,7 @@ use kanarie_crds::schema::definition;
 use kube::{Api, Client};
 use thiserror::Error;
 
-use crate::error::chain;
+use crate::process::chain::chain;
 
 /// Name of the CRD.
 pub const CRD_NAME: &str = "whatsappchannels.kanarie.dev";

@@ -15,10 +15,10 @@ use kanarie_words::reason::Reason;
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 
-use crate::clock::seconds_since;
-use crate::context::Ctx;
-use crate::metrics::Metrics;
-use crate::validate::Identity;
+use crate::process::clock::seconds_since;
+use crate::process::context::Ctx;
+use crate::process::metrics::Metrics;
+use crate::reconcile::validate::Identity;
 
 /// How far back a process that has just started tells transitions that may have been told before:
 /// well within the lifetime of an Event, which answers AlreadyExists as long.

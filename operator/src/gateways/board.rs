@@ -20,7 +20,7 @@ use kanarie_words::ids::{ChannelUid, EpochDigest, ReplicaName, RouteHash};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::triggers::ChannelKey;
+use crate::cluster::key::ChannelKey;
 
 /// Longest time between two answers while gateways can be asked.
 pub const SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
@@ -145,6 +145,13 @@ impl Board {
         }
         watched.interest = interest;
         notices.last.as_ref().map_or_else(View::default, |last| last.view(watched, now))
+    }
+
+    /// What is known of a channel now, by what a reconcile was last interested in.
+    pub fn view(&self, uid: &ChannelUid, now: Instant) -> View {
+        let notices = self.lock();
+        let known = notices.last.as_ref().zip(notices.channels.get(uid));
+        known.map_or_else(View::default, |(last, watched)| last.view(watched, now))
     }
 
     /// Forgets a channel that is gone.

@@ -1,7 +1,8 @@
 //! Validate: an object of the watch becomes a `Channel`, with the values that `rollout` takes.
 //!
-//! Takes what the API server stored, which an older schema may have accepted; gives a `Channel` or
-//! every problem. Pure. Nothing after this hop meets an invalid spec.
+//! Takes what the API server stored, which an older schema may have accepted, or what cannot even be
+//! decoded; gives a `Channel`. A spec that breaks a rule is in it as what it breaks: its route is left
+//! in force, and a canary of it is judged on. Pure. Nothing after this hop meets an invalid spec.
 
 use std::str::FromStr;
 
@@ -15,30 +16,45 @@ use kanarie_rollout::observation::{Command, Mode};
 use kanarie_rollout::policy::Policy;
 use kanarie_rollout::steps::{Step, Steps};
 use kanarie_words::ids::InvalidId;
+use kanarie_words::reason::Reason;
 use kanarie_words::weight::Weight;
 use kube::Resource as _;
+use kube::api::ObjectMeta;
 use thiserror::Error;
 
-use crate::triggers::ChannelKey;
+use crate::cluster::key::ChannelKey;
+use crate::reconcile::blocked::Blocked;
+use crate::watch::triggers::Guarded;
 
-/// A channel that can be reconciled.
+/// A channel of the watch.
 #[derive(Clone, Debug)]
 pub struct Channel {
     /// Who it is, as the status writer needs it.
     pub identity: Identity,
     /// As the route names it.
     pub reference: ChannelRef,
-    /// Name of its route's Secret.
-    pub route_name: String,
     /// As a ControllerRevision names its owner.
     pub owner: OwnerReference,
     /// When it was created; the oldest of several claims a sender.
     pub created: Option<Time>,
-    /// The spec as it stands.
+    /// Whether it is being deleted: nothing new is made for it.
+    pub is_deleted: bool,
+    /// Status as it was when the watch delivered the object; none of one that cannot be decoded.
+    pub status: Option<WhatsAppChannelStatus>,
+    /// The command that stands in the annotations.
+    pub command: Option<Command>,
+    /// What it asks for, or what is wrong with that.
+    pub spec: Result<ValidSpec, Blocked>,
+}
+
+/// A spec that can be carried out.
+#[derive(Clone, Debug)]
+pub struct ValidSpec {
+    /// Name of its route's Secret.
+    pub route_name: String,
+    /// As it stands.
     pub spec: WhatsAppChannelSpec,
-    /// Status as it was when the watch delivered the object.
-    pub status: WhatsAppChannelStatus,
-    /// The revision that the spec asks for.
+    /// The revision that it asks for.
     pub content: RevisionContent,
     /// How it would be rolled out.
     pub policy: Policy,
@@ -48,8 +64,6 @@ pub struct Channel {
     pub paused: bool,
     /// Seconds after a promotion in which the former revision is put back at a word.
     pub rollback_window_seconds: u32,
-    /// The command that stands in the annotations.
-    pub command: Option<Command>,
 }
 
 /// What a write of status must say about its object.
@@ -65,55 +79,78 @@ pub struct Identity {
     pub resource_version: Option<String>,
 }
 
-/// Everything that is wrong with a channel.
+/// An object without a uid: no API server gives such a one.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{}", .problems.join("; "))]
-pub struct Invalid {
-    /// In the words of the rules.
-    pub problems: Vec<String>,
+#[error("metadata.uid: {0}")]
+pub struct NoIdentity(#[from] InvalidId);
+
+/// Reads a channel.
+pub fn validate(object: &Guarded) -> Result<Channel, NoIdentity> {
+    let metadata = object.meta();
+    let identity = Identity::of(metadata);
+    let reference = ChannelRef {
+        namespace: identity.key.namespace.clone(),
+        name: identity.key.name.clone(),
+        uid: identity.uid.parse()?,
+    };
+    let readable = object.0.as_ref();
+    Ok(Channel {
+        reference,
+        owner: owner(&identity),
+        created: metadata.creation_timestamp.clone(),
+        is_deleted: metadata.deletion_timestamp.is_some(),
+        status: readable.ok().map(|object| object.status.clone().unwrap_or_default()),
+        command: command(metadata),
+        spec: readable
+            .map_err(|invalid| invalid.error.clone())
+            .and_then(|object| spec(object).map_err(|invalid| invalid.to_string()))
+            .map_err(|message| Blocked::by(Reason::InvalidSpec, message)),
+        identity,
+    })
 }
 
-/// Checks a channel.
-pub fn validate(object: &WhatsAppChannel) -> Result<Channel, Invalid> {
+fn spec(object: &WhatsAppChannel) -> Result<ValidSpec, Invalid> {
     let problems = kanarie_crds::validate::validate(object);
     if !problems.is_empty() {
         let problems = problems.iter().map(ToString::to_string).collect();
         return Err(Invalid { problems });
     }
-    let identity = Identity::of(&object.metadata);
-    let Some(owner) = object.controller_owner_ref(&()).filter(|owner| !owner.uid.is_empty()) else {
-        return Err(Invalid {
-            problems: vec!["metadata.uid: must be set by the API server".into()],
-        });
-    };
     let spec = object.spec.clone();
-    Ok(Channel {
-        reference: ChannelRef {
-            namespace: identity.key.namespace.clone(),
-            name: identity.key.name.clone(),
-            uid: id("metadata.uid", &identity.uid)?,
-        },
+    Ok(ValidSpec {
         route_name: route_name(
             &id("spec.twilio.accountSid", &spec.twilio.account_sid)?,
             &id("spec.sender.address", &spec.sender.address)?,
         ),
-        identity,
-        owner,
-        created: object.metadata.creation_timestamp.clone(),
-        status: object.status.clone().unwrap_or_default(),
         content: spec.revision_content(),
         policy: policy(&spec)?,
         mode: mode(&spec)?,
         paused: spec.rollout.state == RolloutState::Paused,
         rollback_window_seconds: spec.rollout.rollback_window_seconds,
-        command: command(object),
         spec,
     })
 }
 
+/// Everything that is wrong with a spec, in the words of the rules.
+#[derive(Debug, Error)]
+#[error("{}", .problems.join("; "))]
+struct Invalid {
+    problems: Vec<String>,
+}
+
+fn owner(identity: &Identity) -> OwnerReference {
+    OwnerReference {
+        api_version: WhatsAppChannel::api_version(&()).into_owned(),
+        kind: WhatsAppChannel::kind(&()).into_owned(),
+        name: identity.key.name.clone(),
+        uid: identity.uid.clone(),
+        controller: Some(true),
+        ..OwnerReference::default()
+    }
+}
+
 impl Identity {
     /// Of any object, a readable one or not.
-    pub fn of(metadata: &kube::api::ObjectMeta) -> Self {
+    pub fn of(metadata: &ObjectMeta) -> Self {
         Self {
             key: ChannelKey {
                 namespace: metadata.namespace.clone().unwrap_or_default(),
@@ -166,9 +203,10 @@ fn mode(spec: &WhatsAppChannelSpec) -> Result<Mode, Invalid> {
     }
 }
 
-/// A command needs its id: without one, a second `retry` could not be told from the first.
-fn command(object: &WhatsAppChannel) -> Option<Command> {
-    let annotations = object.metadata.annotations.as_ref()?;
+/// The command in the annotations. It needs its id: without one, a second `retry` could not be told
+/// from the first.
+pub fn command(metadata: &ObjectMeta) -> Option<Command> {
+    let annotations = metadata.annotations.as_ref()?;
     let verb = annotations.get(COMMAND_ANNOTATION).filter(|verb| !verb.is_empty())?;
     let id = annotations.get(COMMAND_ID_ANNOTATION).filter(|id| !id.is_empty())?;
     Some(Command::new(id, verb))
@@ -176,4 +214,42 @@ fn command(object: &WhatsAppChannel) -> Option<Command> {
 
 fn invalid(path: &str, problem: &dyn std::fmt::Display) -> Invalid {
     Invalid { problems: vec![format!("{path}: {problem}")] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(spec: &str) -> Channel {
+        let text = format!(
+            "{{apiVersion: kanarie.dev/v1alpha1, kind: WhatsAppChannel, \
+              metadata: {{name: care, namespace: shop, uid: u, generation: 3}}, spec: {spec}}}"
+        );
+        validate(&serde_saphyr::from_str(&text).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_decoded_is_a_channel_whose_spec_is_unknown() {
+        let channel = read("{sender: 7}");
+        assert!(
+            channel.status.is_none(),
+            "its status is not known, and must not be taken for empty"
+        );
+        assert_eq!((channel.identity.uid.as_str(), channel.identity.generation), ("u", 3));
+        assert_eq!(channel.spec.unwrap_err().reason, Reason::InvalidSpec);
+    }
+
+    #[test]
+    fn a_spec_that_breaks_a_rule_is_told_in_the_words_of_the_rule() {
+        let channel = read(
+            "{twilio: {accountSid: AC1, authTokenSecretRef: {name: t}}, \
+              sender: {address: 'whatsapp:+31201234567'}, \
+              webhook: {url: 'https://a.example.com/'}, \
+              agent: {http: {url: 'https://b.example.com/'}}}",
+        );
+        assert!(channel.status.is_some());
+        let why = channel.spec.unwrap_err();
+        assert_eq!(why.reason, Reason::InvalidSpec);
+        assert!(why.message.contains("accountSid"), "{}", why.message);
+    }
 }

@@ -16,10 +16,11 @@ use kube::core::PartialObjectMeta;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, ResourceExt as _};
 
-use crate::claim::{lives, owner};
-use crate::context::Ctx;
-use crate::error::chain;
-use crate::triggers::Triggers;
+use crate::cluster::route_object::owner;
+use crate::process::chain::chain;
+use crate::process::context::Ctx;
+use crate::reconcile::read::lives;
+use crate::watch::triggers::Triggers;
 
 /// Time between two looks for routes without a channel.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -69,8 +70,8 @@ async fn take(
         watcher::Event::Delete(object) => (object, false),
     };
     let name = object.name_any();
-    if let Some((key, _)) = owner(&object.metadata) {
-        triggers.send(&key).await;
+    if let Some(owner) = owner(&object.metadata) {
+        triggers.send(&owner.key).await;
     }
     match there {
         true => drop(routes.insert(name, object.metadata)),
@@ -82,15 +83,15 @@ async fn take(
 async fn collect(ctx: &Ctx, routes: &Routes) {
     ctx.channels.ready().await;
     for (name, metadata) in routes {
-        let Some((key, uid)) = owner(metadata) else { continue };
-        if !ctx.config.watches(&key.namespace) || ctx.channels.contains(&key, &uid) {
+        let Some(owner) = owner(metadata) else { continue };
+        if !ctx.config.watches(&owner.key.namespace) || ctx.channels.contains(&owner) {
             continue;
         }
-        match lives(ctx, &key, &uid).await {
+        match lives(ctx, &owner).await {
             Ok(true) => {}
             Ok(false) => {
                 delete(ctx, name, metadata).await;
-                ctx.forget(&key, &uid);
+                ctx.forget(&owner.key, &owner.uid);
             }
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "it is not known whether a channel is gone");

@@ -221,6 +221,7 @@ mod tests {
             phase,
             serving: u64::MAX,
             transition: u64::MAX,
+            generation: u64::MAX,
             rejected: (0..MAX_REJECTED).map(rejection).collect(),
             history: (0..MAX_HISTORY).map(transition).collect(),
             last_command: Some(CommandAnswer {
@@ -304,7 +305,8 @@ mod tests {
             assert_eq!(memory.revisions.len(), 2, "no phase names a third one");
             let bytes = serde_json::to_vec(&memory).unwrap();
             assert_eq!(Memory::decode(&bytes).unwrap(), memory);
-            let room = kanarie_crds::route::MAX_OBJECT_BYTES - crate::credentials::MAX_ROUTE_BYTES;
+            let room = kanarie_crds::route::MAX_OBJECT_BYTES
+                - crate::reconcile::credentials::MAX_ROUTE_BYTES;
             assert!(bytes.len() <= room, "{} bytes of {room}", bytes.len());
         }
     }

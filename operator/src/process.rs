@@ -1,0 +1,11 @@
+//! The process around the reconcile line.
+
+pub mod admin;
+pub mod chain;
+pub mod clock;
+pub mod config;
+pub mod context;
+pub mod lease;
+pub mod listen;
+pub mod metrics;
+pub mod startup;

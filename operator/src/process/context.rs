@@ -1,0 +1,45 @@
+//! What every reconcile of this process shares.
+
+use std::sync::Arc;
+
+use kube::Client;
+
+use crate::cluster::key::ChannelKey;
+use crate::cluster::secrets::SecretReader;
+use crate::gateways::board::Board;
+use crate::process::clock::ReconcileClock;
+use crate::process::config::Config;
+use crate::process::metrics::Metrics;
+use crate::reconcile::notes::Notes;
+use crate::watch::channels::Channels;
+
+/// Clients, caches and notes.
+pub struct Ctx {
+    /// The cluster.
+    pub client: Client,
+    /// Flags.
+    pub config: Config,
+    /// What the gateways said.
+    pub board: Arc<Board>,
+    /// What the Secrets say.
+    pub secrets: SecretReader,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// The watched channels.
+    pub channels: Channels,
+    /// Notes on channels, by uid: may be lost at any time.
+    pub notes: Notes,
+    /// Name of this process, for Events.
+    pub instance: String,
+    /// The time of decisions and of what is said about them.
+    pub clock: ReconcileClock,
+}
+
+impl Ctx {
+    /// Forgets a channel that is gone.
+    pub fn forget(&self, key: &ChannelKey, uid: &str) {
+        self.board.forget(uid);
+        self.secrets.forget(key);
+        self.notes.forget(uid);
+    }
+}

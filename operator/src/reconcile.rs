@@ -1,0 +1,123 @@
+//! The reconcile line: seven calls, one after the other, and one way out of it.
+//!
+//! Takes a channel of the watch; gives when to look again. It validates (pure), reads (all of it
+//! before anything is decided), observes, decides and builds (pure), applies (the one conditional
+//! write, which is the decision) and reports. Nothing turns back, and nothing is asked after the
+//! write; what went wrong is told on the channel and tried again.
+
+pub mod apply;
+pub mod blocked;
+pub mod build;
+pub mod credentials;
+pub mod decide;
+pub mod events;
+pub mod halt;
+pub mod notes;
+pub mod observe;
+pub mod ownership;
+pub mod read;
+pub mod remains;
+pub mod report;
+pub mod status;
+pub mod validate;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kanarie_words::timestamp::Timestamp;
+use kube::runtime::controller::Action;
+use tokio::time::Instant;
+
+use crate::cluster::secrets::REREAD;
+use crate::process::chain::chain;
+use crate::process::clock::millis_of;
+use crate::process::context::Ctx;
+use crate::reconcile::apply::{Applied, ApplyError, apply};
+use crate::reconcile::build::build;
+use crate::reconcile::decide::decide;
+use crate::reconcile::halt::{Halt, ReconcileError};
+use crate::reconcile::observe::{Survey, observe};
+use crate::reconcile::read::read;
+use crate::reconcile::report::{report, report_blocked, report_failure};
+use crate::reconcile::validate::{Channel, NoIdentity, validate};
+use crate::watch::triggers::Guarded;
+
+/// Longest time of one reconcile: the client has no read timeout of its own.
+const LIMIT: Duration = Duration::from_secs(30);
+/// When to look again at a channel for which nothing may be done.
+const BLOCKED: Duration = Duration::from_secs(10);
+/// When to look again after another writer was first, should the watch not say so.
+const CONFLICT: Duration = Duration::from_secs(5);
+/// When to look again at a rollout whose evidence comes from the reader.
+const POLLED: Duration = Duration::from_secs(15);
+/// Longest pause after failures.
+const MAX_BACKOFF: Duration = Duration::from_secs(60);
+
+/// One reconcile, with its time limit.
+pub async fn reconcile(object: Arc<Guarded>, ctx: Arc<Ctx>) -> Result<Action, NoIdentity> {
+    let channel = validate(&object)?;
+    let started = Instant::now();
+    let ended = tokio::time::timeout(LIMIT, line(&ctx, &channel)).await;
+    ctx.metrics.reconcile_duration.observe(started.elapsed());
+    let timeout = Err(Halt::Failed(ReconcileError::Timeout { seconds: LIMIT.as_secs() }));
+    let pause = match ended.unwrap_or(timeout) {
+        Ok(pause) => pause,
+        Err(Halt::Blocked(why)) => match report_blocked(&ctx, &channel, &why).await {
+            Ok(()) => BLOCKED,
+            Err(error) => failed(&ctx, &channel, &error.into()).await,
+        },
+        // Whoever was first is seen by the watch of the routes.
+        Err(Halt::Failed(ReconcileError::Apply(ApplyError::Conflict))) => CONFLICT,
+        Err(Halt::Failed(error)) => failed(&ctx, &channel, &error).await,
+    };
+    Ok(Action::requeue(pause))
+}
+
+/// The line.
+async fn line(ctx: &Ctx, channel: &Channel) -> Result<Duration, Halt> {
+    let now = Timestamp(millis_of((ctx.clock)()));
+    let reading = read(ctx, channel).await?;
+    let survey = observe(channel, reading, now)?;
+    let decisions = decide(&survey, now);
+    let built = build(channel, &survey, decisions, now)?;
+    let applied = apply(ctx, channel, &survey, built).await?;
+    report(ctx, channel, &survey, &applied).await?;
+    ctx.notes.update(&channel.identity.uid, |note| note.failures = 0);
+    Ok(pause(&survey, &applied))
+}
+
+/// When to look again, if nothing happens before.
+fn pause(survey: &Survey, applied: &Applied) -> Duration {
+    if applied.stays.is_some() {
+        return BLOCKED;
+    }
+    let decision = &applied.decision;
+    if decision.next != survey.state || survey.held.is_none() {
+        return decision.requeue;
+    }
+    // The reader reconciles a rollout with each answer; this is for its deadline.
+    let polled = decision.next.rolling().is_some();
+    if polled { POLLED.max(decision.requeue) } else { decision.requeue.min(REREAD) }
+}
+
+/// Counts a failure, tells it in the log and on the channel, and gives the time until the next try.
+async fn failed(ctx: &Ctx, channel: &Channel, error: &ReconcileError) -> Duration {
+    let failures = ctx.notes.update(&channel.identity.uid, |note| {
+        note.failures = note.failures.saturating_add(1);
+        note.failures
+    });
+    ctx.metrics.reconcile_failures.inc([error.class()]);
+    let pause = Duration::from_secs(1 << failures.min(6)).min(MAX_BACKOFF);
+    let text = chain(error);
+    tracing::warn!(
+        namespace = channel.identity.key.namespace,
+        channel = channel.identity.key.name,
+        error = text,
+        "the reconcile failed; it is tried again in {} s",
+        pause.as_secs()
+    );
+    if let Err(error) = report_failure(ctx, channel, &text).await {
+        tracing::warn!(error = %chain(&error), "the failure could not be told on the channel");
+    }
+    pause
+}

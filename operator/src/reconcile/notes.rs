@@ -1,0 +1,49 @@
+//! Notes of this process on channels. They may be lost at any time.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use kanarie_words::ids::RevisionName;
+use tokio::time::Instant;
+
+/// Notes on channels.
+#[derive(Default)]
+pub struct Notes {
+    notes: Mutex<BTreeMap<String, Note>>,
+}
+
+/// What this process has done for a channel, so that it need not do it again.
+#[derive(Clone, Default)]
+pub struct Note {
+    /// What a content is called: by its hash, and as it was found or made.
+    pub resolved: Option<(RevisionName, RevisionName)>,
+    /// The transition for which revisions were marked and pruned, and when.
+    pub marked: Option<(u64, Instant)>,
+    /// Highest transition of which Events were created by this process.
+    pub told: Option<u64>,
+    /// When status was last written.
+    pub status_written: Option<Instant>,
+    /// Failures in a row.
+    pub failures: u32,
+}
+
+impl Notes {
+    /// The note on a channel.
+    pub fn get(&self, uid: &str) -> Note {
+        self.lock().get(uid).cloned().unwrap_or_default()
+    }
+
+    /// Changes the note on a channel.
+    pub fn update<R>(&self, uid: &str, change: impl FnOnce(&mut Note) -> R) -> R {
+        change(self.lock().entry(uid.to_owned()).or_default())
+    }
+
+    /// Forgets a channel that is gone.
+    pub fn forget(&self, uid: &str) {
+        self.lock().remove(uid);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, Note>> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,478 @@
+//! Observe: what was read, as the core takes it.
+//!
+//! Takes a channel and what was read of it; gives where its rollout is, the contents that a decision
+//! can put in service, and one observation; or what stands in the way. A state is remembered by the
+//! route, begins at the first sight, or is made again after the route was lost or an older one was put
+//! back. Pure.
+
+use std::collections::BTreeMap;
+
+use kanarie_crds::channel::RevisionContent;
+use kanarie_crds::status::WhatsAppChannelStatus;
+use kanarie_rollout::observation::{Command, Mode, Observation};
+use kanarie_rollout::rebuild::{Remains, rebuild};
+use kanarie_rollout::state::State;
+use kanarie_words::ids::RevisionName;
+use kanarie_words::reason::Reason;
+use kanarie_words::timestamp::Timestamp;
+use kube::api::ObjectMeta;
+
+use crate::cluster::revisions::{NewRevision, StoredRevision, named, revision_name};
+use crate::cluster::route_object::RouteObject;
+use crate::cluster::secrets::Read;
+use crate::gateways::answer::answer;
+use crate::gateways::board::View;
+use crate::reconcile::blocked::Blocked;
+use crate::reconcile::ownership::{Place, place};
+use crate::reconcile::read::{KnownStatus, Reading};
+use crate::reconcile::remains::remains;
+use crate::reconcile::validate::{Channel, ValidSpec};
+
+/// What one reconcile saw.
+pub struct Survey {
+    /// The route in the cluster, if it is the channel's own.
+    pub held: Option<RouteObject>,
+    /// Another object in its place that may be replaced.
+    pub replace: Option<ObjectMeta>,
+    /// Status, and the version of the object that it was read from.
+    pub standing: KnownStatus,
+    /// Where the rollout is: as remembered, or as made at the first sight or after a loss.
+    pub state: State,
+    /// Contents of every revision that a decision can put in service.
+    pub contents: BTreeMap<RevisionName, RevisionContent>,
+    /// The revision that has to be made before it can be rolled out.
+    pub revision: Option<NewRevision>,
+    /// What the content of the spec is called, by its hash and as it is.
+    pub resolved: Option<(RevisionName, RevisionName)>,
+    /// Values of the Secrets.
+    pub secrets: Read,
+    /// What `decide` takes.
+    pub observation: Observation,
+    /// Why the spec is not carried out.
+    pub stays: Option<Blocked>,
+}
+
+/// Where the rollout begins from.
+struct Start {
+    held: Option<RouteObject>,
+    replace: Option<ObjectMeta>,
+    state: State,
+    contents: BTreeMap<RevisionName, RevisionContent>,
+    resolved: Option<(RevisionName, RevisionName)>,
+    revision: Option<NewRevision>,
+    stays: Option<Blocked>,
+}
+
+/// Brings together what was read.
+pub fn observe(channel: &Channel, reading: Reading, now: Timestamp) -> Result<Survey, Blocked> {
+    let Reading { route, older_claimant, standing, resolved, revisions, secrets, command, view } =
+        reading;
+    let known = revisions.unwrap_or_default();
+    let remains = remains(&standing.status, &known, command.as_ref(), now);
+    let start = match place(route, older_claimant.as_ref())? {
+        Place::Own(own) if remains.are_newer_than(&own.memory.rollout) => {
+            put_back(channel, *own, remains, &known, now)?
+        }
+        Place::Own(own) => go_on(channel, *own, resolved, &known)?,
+        Place::Free { replace } => {
+            let start = begin(channel, &standing.status, remains, &known, now)?;
+            Start { replace: replace.map(|metadata| *metadata), ..start }
+        }
+    };
+    let Start { held, replace, state, contents, resolved, revision, stays } = start;
+    let desired = resolved.as_ref().map(|(_, name)| name.clone());
+    let observation = observation(channel, &state, desired, command, &view)
+        .ok_or_else(|| stays.clone().unwrap_or_else(is_deleted))?;
+    Ok(Survey {
+        held,
+        replace,
+        standing,
+        state,
+        contents,
+        revision,
+        resolved,
+        secrets,
+        observation,
+        stays,
+    })
+}
+
+/// The channel has a route: its memory is the state.
+fn go_on(
+    channel: &Channel,
+    held: RouteObject,
+    resolved: Option<RevisionName>,
+    known: &[StoredRevision],
+) -> Result<Start, Blocked> {
+    let contents = contents(&held);
+    let state = held.memory.rollout.clone();
+    let start = Start {
+        held: None,
+        replace: None,
+        state,
+        contents,
+        resolved: None,
+        revision: None,
+        stays: None,
+    };
+    let in_service = |spec: &ValidSpec| held.memory.name_of(&spec.content).or(resolved.as_ref());
+    let start = asking(channel, start, |spec| in_service(spec).cloned(), known);
+    Ok(Start { held: Some(held), ..start })
+}
+
+/// There is no route: a first one, or one that was lost.
+fn begin(
+    channel: &Channel,
+    status: &WhatsAppChannelStatus,
+    remains: Remains,
+    known: &[StoredRevision],
+    now: Timestamp,
+) -> Result<Start, Blocked> {
+    let spec = channel.spec.as_ref().map_err(Clone::clone)?;
+    if channel.is_deleted {
+        return Err(is_deleted());
+    }
+    if !known.is_empty() || status.stable.is_some() {
+        return lost(channel, remains, known, BTreeMap::new(), now);
+    }
+    // The ControllerRevision follows the route: one without a mark would look like a loss.
+    let name = revision_name(&channel.owner, &spec.content, 0)
+        .map_err(|error| Blocked::by(Reason::RevisionRefused, error))?;
+    Ok(Start {
+        held: None,
+        replace: None,
+        state: State::first(name.clone(), now),
+        contents: BTreeMap::from([(name.clone(), spec.content.clone())]),
+        resolved: Some((name.clone(), name)),
+        revision: None,
+        stays: None,
+    })
+}
+
+/// Somebody has put an older route back. What has happened since stands in status and in the marks;
+/// the route itself is a loss.
+fn put_back(
+    channel: &Channel,
+    held: RouteObject,
+    mut remains: Remains,
+    known: &[StoredRevision],
+    now: Timestamp,
+) -> Result<Start, Blocked> {
+    for rejected in &held.memory.rollout.rejected {
+        if remains.rejected.iter().all(|known| known.revision != rejected.revision) {
+            remains.rejected.push(rejected.clone());
+        }
+    }
+    let mut start = lost(channel, remains, known, contents(&held), now)?;
+    let serving = held.memory.rollout.serving.saturating_add(1);
+    start.state.serving = start.state.serving.max(serving);
+    Ok(Start { held: Some(held), ..start })
+}
+
+/// The state is made again from what is left.
+fn lost(
+    channel: &Channel,
+    remains: Remains,
+    known: &[StoredRevision],
+    mut contents: BTreeMap<RevisionName, RevisionContent>,
+    now: Timestamp,
+) -> Result<Start, Blocked> {
+    let state = rebuild(remains, now).map_err(|error| Blocked::by(Reason::RouteLost, error))?;
+    let stable = state.split().stable.clone();
+    let stored = known.iter().find(|known| known.name == stable);
+    match stored.and_then(|stored| stored.content.clone()) {
+        Some(content) => {
+            contents.insert(stable, content);
+        }
+        None if contents.contains_key(&stable) => {}
+        None => {
+            let message = format!(
+                "the route is lost and so is ControllerRevision `{stable}`; restore it, or annotate \
+                 another one with kanarie.dev/promoted-at"
+            );
+            return Err(Blocked::by(Reason::RouteLost, message));
+        }
+    }
+    let start = Start {
+        held: None,
+        replace: None,
+        state,
+        contents,
+        resolved: None,
+        revision: None,
+        stays: None,
+    };
+    Ok(asking(channel, start, |_| None, known))
+}
+
+/// What the spec asks for, and what has to be made for it.
+fn asking(
+    channel: &Channel,
+    start: Start,
+    in_service: impl FnOnce(&ValidSpec) -> Option<RevisionName>,
+    known: &[StoredRevision],
+) -> Start {
+    let spec = match &channel.spec {
+        Err(blocked) => return Start { stays: Some(blocked.clone()), ..start },
+        Ok(_) if channel.is_deleted => return start,
+        Ok(spec) => spec,
+    };
+    let found = revision_name(&channel.owner, &spec.content, 0).and_then(|hash| {
+        let (name, revision) = match in_service(spec) {
+            Some(name) => (name, None),
+            None => named(&channel.owner, &spec.content, known)?,
+        };
+        Ok((hash, name, revision))
+    });
+    match found {
+        Ok((hash, name, revision)) => {
+            let mut contents = start.contents;
+            contents.insert(name.clone(), spec.content.clone());
+            Start { contents, revision, resolved: Some((hash, name)), ..start }
+        }
+        Err(error) => Start { stays: Some(Blocked::by(Reason::RevisionRefused, error)), ..start },
+    }
+}
+
+/// None when there is nothing to decide: the spec cannot be carried out, and nothing rolls.
+fn observation(
+    channel: &Channel,
+    state: &State,
+    desired: Option<RevisionName>,
+    command: Option<Command>,
+    view: &View,
+) -> Option<Observation> {
+    let generation = u64::try_from(channel.identity.generation).unwrap_or(0);
+    let store = view.details.as_ref().map(answer);
+    match &channel.spec {
+        Ok(spec) => Some(Observation {
+            generation,
+            desired,
+            policy: spec.policy.clone(),
+            mode: spec.mode,
+            paused: spec.paused,
+            rollback_window_seconds: spec.rollback_window_seconds,
+            command,
+            store,
+        }),
+        Err(_) => {
+            let unasked = Observation {
+                generation,
+                desired: None,
+                policy: state.rolling()?.policy.clone(),
+                mode: Mode::Automatic,
+                paused: false,
+                rollback_window_seconds: 0,
+                command,
+                store,
+            };
+            Some(unasked.without_spec(state))
+        }
+    }
+}
+
+fn contents(held: &RouteObject) -> BTreeMap<RevisionName, RevisionContent> {
+    let kept = held.memory.revisions.iter();
+    kept.map(|(name, kept)| (name.clone(), kept.content.clone())).collect()
+}
+
+fn is_deleted() -> Blocked {
+    Blocked::by(Reason::Pending, "the channel is being deleted: nothing is made for it")
+}
+
+#[cfg(test)]
+mod tests {
+    use kanarie_rollout::decide::decide;
+    use kanarie_rollout::moment::StoreTime;
+    use kanarie_rollout::observation::{LiveReplica, StoreAnswer};
+    use kanarie_rollout::state::Phase;
+
+    use super::*;
+    use crate::cluster::memory::Memory;
+    use crate::cluster::route_object::{decode, encode};
+    use crate::reconcile::read::RouteFound;
+    use crate::reconcile::validate::validate;
+
+    const NOW: Timestamp = Timestamp(1_800_000_000_000);
+
+    /// A channel whose agent is there, with this status and this much metadata more.
+    fn channel(agent: &str, status: &str, metadata: &str) -> Channel {
+        let text = format!(
+            "
+apiVersion: kanarie.dev/v1alpha1
+kind: WhatsAppChannel
+metadata: {{name: care, namespace: shop, uid: u, generation: 3{metadata}}}
+spec:
+  twilio:
+    accountSid: AC0123456789abcdef0123456789abcdef
+    authTokenSecretRef: {{name: twilio}}
+  sender: {{address: 'whatsapp:+31201234567'}}
+  webhook: {{url: 'https://hooks.example.com/wa'}}
+  agent: {{http: {{url: '{agent}'}}}}
+status: {status}
+"
+        );
+        validate(&serde_saphyr::from_str(&text).unwrap()).unwrap()
+    }
+
+    /// The content of a revision whose agent is there.
+    fn content(agent: &str) -> RevisionContent {
+        channel(agent, "{}", "").spec.unwrap().content
+    }
+
+    fn reading(channel: &Channel) -> Reading {
+        let (identity, status) = (channel.identity.clone(), channel.status.clone().unwrap());
+        Reading {
+            route: None,
+            older_claimant: None,
+            standing: KnownStatus { identity, status },
+            resolved: None,
+            revisions: Some(Vec::new()),
+            secrets: Read::default(),
+            command: None,
+            view: View::default(),
+        }
+    }
+
+    /// The route of a channel in this state, in which one revision's agent is at /a and another's at /b.
+    fn route(channel: &Channel, state: State) -> Option<RouteFound> {
+        let known = [("a", "https://x/a"), ("b", "https://x/b")]
+            .map(|(name, agent)| (name.parse().unwrap(), content(agent)));
+        let memory = Memory::of(state, &known.into(), None, NOW.0).unwrap();
+        let bytes = serde_json::to_vec(&memory).unwrap();
+        let object = encode("r", &channel.reference, (b"{}", &bytes), None);
+        Some(RouteFound::Own(Box::new(decode(object).unwrap())))
+    }
+
+    fn stable() -> State {
+        State::first("a".parse().unwrap(), NOW)
+    }
+
+    /// b rolls out over a.
+    fn rolling() -> State {
+        let spec = channel("https://x/b", "{}", "");
+        let mut seen =
+            observation(&spec, &stable(), Some("b".parse().unwrap()), None, &View::default())
+                .unwrap();
+        let replica = LiveReplica { name: "g".parse().unwrap(), serving: Some(1) };
+        seen.store = Some(StoreAnswer {
+            epoch: "e".parse().unwrap(),
+            at: StoreTime(1),
+            replicas: vec![replica],
+            evidence: Vec::new(),
+        });
+        let next = decide(&stable(), &seen, NOW).next;
+        assert!(next.rolling().is_some());
+        next
+    }
+
+    fn stored(name: &str, agent: &str) -> StoredRevision {
+        StoredRevision {
+            name: name.parse().unwrap(),
+            content: Some(content(agent)),
+            number: 1,
+            promoted_at: None,
+            rejected_at: None,
+        }
+    }
+
+    #[test]
+    fn a_channel_of_which_nothing_is_there_begins_with_its_first_revision() {
+        let channel = channel("https://x/a", "{}", "");
+        let seen = observe(&channel, reading(&channel), NOW).unwrap();
+        let first = seen.state.split().stable.clone();
+        assert_eq!(seen.observation.desired, Some(first));
+        assert_eq!(seen.revision, None, "the route comes first");
+    }
+
+    #[test]
+    fn a_route_is_the_state_and_a_content_that_it_does_not_know_is_to_be_made() {
+        let channel = channel("https://x/c", "{}", "");
+        let route = route(&channel, stable());
+        let seen = observe(&channel, Reading { route, ..reading(&channel) }, NOW).unwrap();
+        assert_eq!(seen.state, stable());
+        let new = seen.revision.unwrap();
+        assert_eq!(
+            (Some(&new.name), &new.content),
+            (seen.observation.desired.as_ref(), &content("https://x/c"))
+        );
+    }
+
+    #[test]
+    fn a_content_that_serves_or_was_found_before_needs_nothing_made() {
+        for (agent, resolved, name) in
+            [("https://x/a", None, "a"), ("https://x/c", Some("c".parse().unwrap()), "c")]
+        {
+            let channel = channel(agent, "{}", "");
+            let (route, revisions) = (route(&channel, stable()), None);
+            let reading = Reading { route, resolved, revisions, ..reading(&channel) };
+            let seen = observe(&channel, reading, NOW).unwrap();
+            assert_eq!(seen.observation.desired.unwrap().as_str(), name);
+            assert_eq!(seen.revision, None);
+        }
+    }
+
+    #[test]
+    fn a_lost_route_is_made_again_around_the_stable_revision() {
+        let status =
+            "{stable: {revision: a, agent: '', since: '2026-01-01T00:00:00Z'}, transition: 7}";
+        let channel = channel("https://x/b", status, "");
+        let revisions = Some(vec![stored("a", "https://x/a"), stored("b", "https://x/b")]);
+        let seen = observe(&channel, Reading { revisions, ..reading(&channel) }, NOW).unwrap();
+        assert!(matches!(&seen.state.phase, Phase::Clearing { stable } if *stable == "a"));
+        assert_eq!((seen.state.transition, seen.held.is_some()), (8, false));
+        assert_eq!(seen.observation.desired.unwrap().as_str(), "b");
+        assert_eq!(seen.contents["a"], content("https://x/a"));
+    }
+
+    #[test]
+    fn a_lost_route_whose_stable_revision_is_lost_too_is_not_guessed() {
+        let status =
+            "{stable: {revision: a, agent: '', since: '2026-01-01T00:00:00Z'}, transition: 7}";
+        let channel = channel("https://x/b", status, "");
+        let why = observe(&channel, reading(&channel), NOW).err().unwrap();
+        assert_eq!(why.reason, Reason::RouteLost);
+        assert!(why.message.contains("`a`"), "{}", why.message);
+    }
+
+    #[test]
+    fn an_older_route_that_was_put_back_is_a_loss_and_not_the_truth() {
+        let status = "{stable: {revision: b, agent: '', since: '2026-01-01T00:00:00Z'}, \
+                       rejected: [c], transition: 7, observedGeneration: 3}";
+        let channel = channel("https://x/b", status, "");
+        let revisions = Some(vec![stored("a", "https://x/a"), stored("b", "https://x/b")]);
+        let old = rolling();
+        let (serving, transition) = (old.serving, old.transition);
+        assert!(transition < 7);
+        let reading = Reading { route: route(&channel, old), revisions, ..reading(&channel) };
+        let seen = observe(&channel, reading, NOW).unwrap();
+        assert_eq!(seen.state.split().stable.as_str(), "b");
+        assert!(seen.state.serving > serving && seen.state.transition == 8);
+        assert_eq!(seen.state.generation, 3);
+        assert!(seen.state.rejection(&"c".parse().unwrap()).is_some());
+        assert!(seen.held.is_some(), "it is replaced in the version that was read");
+    }
+
+    #[test]
+    fn a_spec_that_cannot_be_carried_out_leaves_a_rollout_to_be_judged() {
+        let mut channel = channel("https://x/b", "{}", "");
+        channel.spec = Err(Blocked::by(Reason::InvalidSpec, "no"));
+        let route_of = |state| Reading { route: route(&channel, state), ..reading(&channel) };
+        let seen = observe(&channel, route_of(rolling()), NOW).unwrap();
+        assert_eq!(seen.observation.desired, None);
+        assert_eq!(seen.stays.unwrap().reason, Reason::InvalidSpec);
+        let why = observe(&channel, route_of(stable()), NOW).err().unwrap();
+        assert_eq!(why.reason, Reason::InvalidSpec, "nothing rolls: there is nothing to judge");
+    }
+
+    #[test]
+    fn nothing_is_made_for_a_channel_that_is_being_deleted() {
+        let deleted = ", deletionTimestamp: '2026-01-01T00:00:00Z'";
+        let channel = channel("https://x/c", "{}", deleted);
+        assert!(observe(&channel, reading(&channel), NOW).is_err());
+        let route = route(&channel, rolling());
+        let seen = observe(&channel, Reading { route, ..reading(&channel) }, NOW).unwrap();
+        assert_eq!((seen.observation.desired, seen.revision), (None, None));
+        assert!(seen.state.rolling().is_some(), "its canary is judged as long as it is there");
+    }
+}

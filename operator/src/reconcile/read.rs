@@ -1,0 +1,263 @@
+//! Read: everything that one reconcile asks the cluster, in one phase.
+//!
+//! Takes a channel; gives what is there: the route object, whether another's owner lives, the revisions
+//! if the route cannot tell what a content is called, the Secrets, the command as it stands now, and
+//! what the gateways said. Decides nothing and writes nothing.
+
+use k8s_openapi::api::core::v1::Secret;
+use kanarie_crds::channel::WhatsAppChannel;
+use kanarie_crds::compile::secret_names;
+use kanarie_crds::route::CHANNEL_UID_LABEL;
+use kanarie_crds::status::WhatsAppChannelStatus;
+use kanarie_rollout::observation::Command;
+use kanarie_words::ids::RevisionName;
+use kube::Api;
+use kube::api::{ApiResource, DynamicObject, ListParams, ObjectMeta};
+use kube::core::PartialObjectMeta;
+use serde_json::Value;
+use thiserror::Error;
+use tokio::time::Instant;
+
+use crate::cluster::key::ChannelKey;
+use crate::cluster::memory::MemoryError;
+use crate::cluster::revisions::{RevisionError, Revisions, StoredRevision, revision_name};
+use crate::cluster::route_object::{RouteObject, RouteOwner, decode, owner_of};
+use crate::cluster::secrets::Read;
+use crate::gateways::board::View;
+use crate::process::context::Ctx;
+use crate::reconcile::validate::{Channel, Identity, ValidSpec, command};
+
+/// What one reconcile has read.
+pub struct Reading {
+    /// The object that stands where the channel's route belongs.
+    pub route: Option<RouteFound>,
+    /// A channel that claimed the same sender earlier; looked for when the place is free.
+    pub older_claimant: Option<ChannelKey>,
+    /// Status, and the version of the object that it was read from.
+    pub standing: KnownStatus,
+    /// What the content of the spec is called, as found in an earlier pass.
+    pub resolved: Option<RevisionName>,
+    /// The channel's revisions, if they had to be asked for.
+    pub revisions: Option<Vec<StoredRevision>>,
+    /// Values of the Secrets.
+    pub secrets: Read,
+    /// The command in the annotations as they are now.
+    pub command: Option<Command>,
+    /// What the gateways said.
+    pub view: View,
+}
+
+/// A route object.
+pub enum RouteFound {
+    /// The channel's own.
+    Own(Box<RouteObject>),
+    /// The channel's own, but it cannot be used.
+    Unreadable(MemoryError),
+    /// Another's.
+    Foreign {
+        /// To be replaced, if its owner is gone.
+        metadata: Box<ObjectMeta>,
+        /// Its owner, and whether that one is still there; none of a Secret that is no route.
+        owner: Option<(RouteOwner, bool)>,
+    },
+}
+
+/// A channel and its status at one moment.
+#[derive(Clone)]
+pub struct KnownStatus {
+    /// The channel.
+    pub identity: Identity,
+    /// Its status.
+    pub status: WhatsAppChannelStatus,
+}
+
+/// Why something could not be read.
+#[derive(Debug, Error)]
+pub enum ReadError {
+    /// The API server said no, or nothing.
+    #[error("the API server could not be asked about the channel")]
+    Api(#[source] Box<kube::Error>),
+    /// The revisions cannot be read.
+    #[error("the revisions of the channel could not be read")]
+    Revisions(#[from] RevisionError),
+    /// The channel is gone.
+    #[error("the channel is gone")]
+    Gone,
+}
+
+/// Reads everything.
+pub async fn read(ctx: &Ctx, channel: &Channel) -> Result<Reading, ReadError> {
+    let route = route(ctx, channel).await?;
+    let standing = standing(ctx, channel, route.as_ref()).await?;
+    let own = match &route {
+        Some(RouteFound::Own(own)) => Some(own.as_ref()),
+        Some(RouteFound::Unreadable(_) | RouteFound::Foreign { .. }) | None => None,
+    };
+    let older_claimant = match (&channel.spec, own) {
+        (Ok(spec), None) => ctx.channels.older_claimant(channel, spec).await,
+        (Ok(_), Some(_)) | (Err(_), _) => None,
+    };
+    let resolved = resolved(ctx, channel)?;
+    let revisions = if needs_revisions(channel, own, &standing, resolved.as_ref()) {
+        let namespace = &channel.identity.key.namespace;
+        let all = Revisions::list(&ctx.client, namespace, channel.owner.clone()).await?;
+        Some(all.known().to_vec())
+    } else {
+        None
+    };
+    let secrets = match &channel.spec {
+        Ok(spec) => secrets(ctx, channel, spec, own, revisions.as_deref()).await,
+        Err(_) => Read::default(),
+    };
+    let command = standing_command(ctx, channel, own).await?;
+    let view = ctx.board.view(&channel.reference.uid, Instant::now());
+    Ok(Reading { route, older_claimant, standing, resolved, revisions, secrets, command, view })
+}
+
+/// The object where the route belongs. That of a spec which is not carried out is found by its channel.
+async fn route(ctx: &Ctx, channel: &Channel) -> Result<Option<RouteFound>, ReadError> {
+    let api: Api<Secret> = Api::namespaced(ctx.client.clone(), &ctx.config.routes_namespace);
+    let object = match &channel.spec {
+        Ok(spec) => api.get_opt(&spec.route_name).await.map_err(failed)?,
+        Err(_) => {
+            let label = format!("{CHANNEL_UID_LABEL}={}", channel.identity.uid);
+            let found = api.list(&ListParams::default().labels(&label)).await.map_err(failed)?;
+            found.items.into_iter().next()
+        }
+    };
+    let Some(object) = object else { return Ok(None) };
+    let owner = owner_of(&object);
+    if owner.as_ref().is_some_and(|owner| owner.uid == channel.identity.uid) {
+        return Ok(Some(match decode(object) {
+            Ok(own) => RouteFound::Own(Box::new(own)),
+            Err(error) => RouteFound::Unreadable(error),
+        }));
+    }
+    let owner = match owner {
+        Some(owner) => {
+            let lives = lives(ctx, &owner).await?;
+            Some((owner, lives))
+        }
+        None => None,
+    };
+    Ok(Some(RouteFound::Foreign { metadata: Box::new(object.metadata), owner }))
+}
+
+/// Whether this very channel exists. One that may not be looked at is taken to exist.
+pub async fn lives(ctx: &Ctx, owner: &RouteOwner) -> Result<bool, ReadError> {
+    let RouteOwner { key, uid } = owner;
+    if !ctx.config.watches(&key.namespace) {
+        return Ok(true);
+    }
+    let api: Api<PartialObjectMeta<WhatsAppChannel>> =
+        Api::namespaced(ctx.client.clone(), &key.namespace);
+    match api.get_opt(&key.name).await {
+        Ok(found) => Ok(found.is_some_and(|found| found.metadata.uid.as_ref() == Some(uid))),
+        Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(true),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Status as the watch told it, unless more than showing it hangs on it: after the loss of a route, and
+/// when it tells of more than the route does.
+async fn standing(
+    ctx: &Ctx,
+    channel: &Channel,
+    route: Option<&RouteFound>,
+) -> Result<KnownStatus, ReadError> {
+    let identity = channel.identity.clone();
+    let is_behind = match (route, &channel.status) {
+        (Some(RouteFound::Own(own)), Some(status)) => {
+            own.memory.rollout.transition < status.transition
+        }
+        (Some(RouteFound::Unreadable(_)), Some(_)) => false,
+        (Some(RouteFound::Foreign { .. }) | None, _) | (_, None) => true,
+    };
+    match &channel.status {
+        Some(status) if !is_behind => Ok(KnownStatus { identity, status: status.clone() }),
+        Some(_) | None => live(ctx, &identity).await?.ok_or(ReadError::Gone),
+    }
+}
+
+/// A channel and its status as they are now, of an object whose spec cannot be decoded as well; none if
+/// this very channel is gone.
+pub async fn live(ctx: &Ctx, identity: &Identity) -> Result<Option<KnownStatus>, ReadError> {
+    let kind = ApiResource::erase::<WhatsAppChannel>(&());
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(ctx.client.clone(), &identity.key.namespace, &kind);
+    let Some(mut live) = api.get_opt(&identity.key.name).await.map_err(failed)? else {
+        return Ok(None);
+    };
+    let status = match live.data["status"].take() {
+        Value::Null => WhatsAppChannelStatus::default(),
+        status => serde_json::from_value(status)
+            .map_err(|error| failed(kube::Error::SerdeError(error)))?,
+    };
+    let found = KnownStatus { identity: Identity::of(&live.metadata), status };
+    Ok(Some(found).filter(|found| found.identity.uid == identity.uid))
+}
+
+/// What the content is called, if an earlier pass has found it.
+fn resolved(ctx: &Ctx, channel: &Channel) -> Result<Option<RevisionName>, RevisionError> {
+    let Ok(spec) = &channel.spec else { return Ok(None) };
+    let Some((content, name)) = ctx.notes.get(&channel.identity.uid).resolved else {
+        return Ok(None);
+    };
+    let is_same = content == revision_name(&channel.owner, &spec.content, 0)?;
+    Ok(is_same.then_some(name))
+}
+
+fn needs_revisions(
+    channel: &Channel,
+    own: Option<&RouteObject>,
+    standing: &KnownStatus,
+    resolved: Option<&RevisionName>,
+) -> bool {
+    let Some(own) = own else { return channel.spec.is_ok() };
+    let is_named = match &channel.spec {
+        Ok(spec) => own.memory.name_of(&spec.content).or(resolved).is_some(),
+        Err(_) => true,
+    };
+    !is_named || own.memory.rollout.transition < standing.status.transition
+}
+
+async fn secrets(
+    ctx: &Ctx,
+    channel: &Channel,
+    spec: &ValidSpec,
+    own: Option<&RouteObject>,
+    revisions: Option<&[StoredRevision]>,
+) -> Read {
+    let kept = own.into_iter().flat_map(|own| own.memory.revisions.values());
+    let stored = revisions.into_iter().flatten().filter_map(|stored| stored.content.as_ref());
+    let mut contents: Vec<_> = kept.map(|kept| &kept.content).chain([&spec.content]).collect();
+    if own.is_none() {
+        // Any of them may be the stable one.
+        contents.extend(stored);
+    }
+    let names = secret_names(&spec.spec, &contents);
+    ctx.secrets.read(&channel.identity.key, &names).await
+}
+
+/// The command in the annotations. The watch may lag behind a newer one, and no generation tells:
+/// before one is executed, the object is asked.
+async fn standing_command(
+    ctx: &Ctx,
+    channel: &Channel,
+    own: Option<&RouteObject>,
+) -> Result<Option<Command>, ReadError> {
+    let last = own.and_then(|own| own.memory.rollout.last_command.as_ref());
+    let Some(seen) = &channel.command else { return Ok(None) };
+    if last.is_some_and(|last| last.id == seen.id) || own.is_none() {
+        return Ok(channel.command.clone());
+    }
+    let api: Api<PartialObjectMeta<WhatsAppChannel>> =
+        Api::namespaced(ctx.client.clone(), &channel.identity.key.namespace);
+    let live = api.get_opt(&channel.identity.key.name).await.map_err(failed)?;
+    let same = live.filter(|live| live.metadata.uid.as_ref() == Some(&channel.identity.uid));
+    Ok(same.and_then(|live| command(&live.metadata)))
+}
+
+fn failed(error: kube::Error) -> ReadError {
+    ReadError::Api(Box::new(error))
+}

@@ -1,0 +1,301 @@
+//! Report: status, marks on revisions and Events, derived from what is in the cluster.
+//!
+//! Takes what was applied; writes what users see, and says what the gateways are asked from now on.
+//! Everything here may be lost and is written again by the next pass. Never goes back to a lower
+//! transition: a status is written under the version of the object that it was compared with.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kanarie_crds::channel::WhatsAppChannel;
+use kanarie_crds::control::ChannelDeadLetters;
+use kanarie_crds::route::route_hash;
+use kanarie_crds::status::WhatsAppChannelStatus;
+use kanarie_crds::{FIELD_MANAGER, GROUP};
+use kanarie_rollout::decide::Decision;
+use kanarie_rollout::state::{Phase, State};
+use kanarie_rollout::why::Why;
+use kanarie_words::conditions::{ConditionStatus, ConditionType};
+use kanarie_words::ids::RevisionName;
+use kanarie_words::reason::Reason;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use serde_json::json;
+use thiserror::Error;
+use tokio::time::Instant;
+
+use crate::cluster::revisions::{RevisionError, Revisions};
+use crate::cluster::route_object::RouteObject;
+use crate::gateways::board::Interest;
+use crate::process::context::Ctx;
+use crate::reconcile::apply::Applied;
+use crate::reconcile::blocked::Blocked;
+use crate::reconcile::events;
+use crate::reconcile::observe::Survey;
+use crate::reconcile::read::{KnownStatus, ReadError, live};
+use crate::reconcile::status::{Facts, blocked, derive, differs, entry};
+use crate::reconcile::validate::{Channel, Identity};
+
+/// Time between two writes of status that change numbers only.
+const NUMBERS: Duration = Duration::from_secs(10);
+/// Time after which numbers are written again although they are the same.
+const SAME_NUMBERS: Duration = Duration::from_secs(45);
+/// Time after which marks and spare revisions are looked at again without a transition.
+const MARKS: Duration = Duration::from_secs(600);
+
+/// Why not everything could be reported.
+#[derive(Debug, Error)]
+pub enum ReportError {
+    /// Status was changed by somebody else, twice.
+    #[error("the status of the channel is being changed by another writer")]
+    Conflict,
+    /// The API server said no.
+    #[error("the status or the Events of the channel could not be written")]
+    Api(#[from] kube::Error),
+    /// The channel cannot be read as it is now.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The revisions could not be marked or pruned.
+    #[error("the revisions of the channel could not be brought in line")]
+    Revisions(#[from] RevisionError),
+}
+
+/// Reports on a channel that has a route.
+pub async fn report(
+    ctx: &Ctx,
+    channel: &Channel,
+    survey: &Survey,
+    applied: &Applied,
+) -> Result<(), ReportError> {
+    let Applied { held, decision, problem, stays } = applied;
+    announce(ctx, channel, survey, &held.memory.rollout);
+    let view = ctx.board.look(interest(channel, applied), Instant::now());
+    let (reason, message) = match stays {
+        Some(blocked) => (blocked.reason, blocked.message.clone()),
+        None => word(decision, &held.memory.rollout),
+    };
+    let same_step = survey.state.serving == held.memory.rollout.serving;
+    let verdict = decision.verdict.as_ref().filter(|_| same_step);
+    let make = |before: &WhatsAppChannelStatus, generation: i64, now: Timestamp| {
+        derive(&Facts {
+            generation,
+            before,
+            memory: &held.memory,
+            reason,
+            message: &message,
+            verdict,
+            view: &view,
+            problem: problem.as_ref(),
+            now,
+        })
+    };
+    write(ctx, &survey.standing, channel.identity.generation, view.dead_letters.as_ref(), make)
+        .await?;
+    let is_made = stays.as_ref().is_none_or(|blocked| blocked.reason != Reason::RevisionRefused);
+    if let Some(resolved) = survey.resolved.as_ref().filter(|_| is_made) {
+        let resolved = Some(resolved.clone());
+        ctx.notes.update(&channel.identity.uid, |note| note.resolved = resolved);
+    }
+    Ok(mark(ctx, channel, held).await?)
+}
+
+/// Reports on a channel for which nothing may be done.
+pub async fn report_blocked(
+    ctx: &Ctx,
+    channel: &Channel,
+    why: &Blocked,
+) -> Result<(), ReportError> {
+    let make = |before: &WhatsAppChannelStatus, generation: i64, now: Timestamp| {
+        blocked(generation, before, why, now)
+    };
+    let identity = channel.identity.clone();
+    let standing = match &channel.status {
+        Some(status) => Some(KnownStatus { identity, status: status.clone() }),
+        None => live(ctx, &identity).await?,
+    };
+    match standing {
+        Some(standing) => write(ctx, &standing, channel.identity.generation, None, make).await,
+        None => Ok(()),
+    }
+}
+
+/// Reports that a pass has failed, and why.
+pub async fn report_failure(ctx: &Ctx, channel: &Channel, why: &str) -> Result<(), ReportError> {
+    report_blocked(ctx, channel, &Blocked::by(Reason::ReconcileFailed, why)).await
+}
+
+/// What the gateways are asked about this channel from now on.
+fn interest(channel: &Channel, applied: &Applied) -> Interest {
+    let Applied { held, decision, .. } = applied;
+    let (rolling, seconds) = match &held.memory.rollout.phase {
+        Phase::Rolling(rolling) => (true, rolling.policy.interval_seconds),
+        // Something starts as soon as they have all acknowledged that stable serves everybody.
+        Phase::Clearing { .. } => (starts_soon(&decision.why), live_interval(channel)),
+        Phase::Stable { .. } => (false, live_interval(channel)),
+    };
+    Interest {
+        key: channel.identity.key.clone(),
+        uid: channel.reference.uid.clone(),
+        hash: route_hash(&held.route_bytes),
+        rolling,
+        interval: Duration::from_secs(u64::from(seconds.clamp(1, 60))),
+    }
+}
+
+fn starts_soon(why: &Why) -> bool {
+    matches!(
+        why,
+        Why::WaitingForGateways { .. }
+            | Why::WaitingForEvidence
+            | Why::Superseded { .. }
+            | Why::Retried
+            | Why::Rebuilt
+    )
+}
+
+fn live_interval(channel: &Channel) -> u32 {
+    channel.spec.as_ref().map_or(60, |spec| spec.policy.interval_seconds)
+}
+
+/// Logs and counts the transitions that the write has put in force.
+fn announce(ctx: &Ctx, channel: &Channel, survey: &Survey, now: &State) {
+    let before = match &survey.held {
+        Some(_) => survey.state.transition,
+        None => survey.standing.status.transition,
+    };
+    let new = now.history.iter().rev().filter(|one| one.number > before);
+    let new: Vec<_> = new.map(entry).collect();
+    events::decided(&ctx.metrics, &channel.identity, &new);
+}
+
+/// The word and the text of RolledOut. What is completed says how it came to be.
+fn word(decision: &Decision, state: &State) -> (Reason, String) {
+    let message = decision.why.to_string();
+    let reason = decision.why.reason();
+    let fulfilled = (ConditionType::RolledOut, ConditionStatus::True);
+    let last = state.history.first().and_then(|last| Reason::parse(&last.reason));
+    let how = last.filter(|last| last.conditions().contains(&fulfilled));
+    match how.filter(|_| reason == Reason::Completed) {
+        Some(how) => (how, message),
+        None => (reason, message),
+    }
+}
+
+/// Writes status if it changed, and tells what is new in it.
+async fn write(
+    ctx: &Ctx,
+    standing: &KnownStatus,
+    generation: i64,
+    dead: Option<&ChannelDeadLetters>,
+    make: impl Fn(&WhatsAppChannelStatus, i64, Timestamp) -> WhatsAppChannelStatus,
+) -> Result<(), ReportError> {
+    let now = (ctx.clock)();
+    let KnownStatus { identity, status: before } = standing;
+    let after = make(before, generation, now);
+    if after.transition < before.transition {
+        return Ok(());
+    }
+    if !is_due(ctx, identity, before, &after) {
+        return Ok(events::tell_untold(ctx, identity, &after, now).await?);
+    }
+    if let Written::Yes = patch(ctx, identity, &after).await? {
+        return Ok(events::tell(ctx, identity, before, &after, dead, now).await?);
+    }
+    // The watch is behind: compare with the object as it is.
+    let Some(KnownStatus { identity, status: before }) = live(ctx, identity).await? else {
+        return Ok(());
+    };
+    let after = make(&before, generation, now);
+    let is_older = after.transition < before.transition
+        || after.observed_generation < before.observed_generation;
+    if is_older || before == after {
+        return Ok(());
+    }
+    match patch(ctx, &identity, &after).await? {
+        Written::Yes => Ok(events::tell(ctx, &identity, &before, &after, dead, now).await?),
+        Written::Conflict => Err(ReportError::Conflict),
+    }
+}
+
+fn is_due(
+    ctx: &Ctx,
+    identity: &Identity,
+    before: &WhatsAppChannelStatus,
+    after: &WhatsAppChannelStatus,
+) -> bool {
+    if differs(before, after) {
+        return true;
+    }
+    let since = ctx.notes.get(&identity.uid).status_written.map(|written| written.elapsed());
+    let numbers = |status: &WhatsAppChannelStatus| {
+        status.analysis.as_ref().map(|seen| (seen.canary_messages, seen.stable_messages))
+    };
+    let wait = match (before == after, numbers(before) == numbers(after)) {
+        (true, _) => return false,
+        (false, false) => NUMBERS,
+        (false, true) => SAME_NUMBERS,
+    };
+    since.is_none_or(|since| since >= wait)
+}
+
+enum Written {
+    Yes,
+    Conflict,
+}
+
+async fn patch(
+    ctx: &Ctx,
+    identity: &Identity,
+    status: &WhatsAppChannelStatus,
+) -> Result<Written, kube::Error> {
+    let api: Api<WhatsAppChannel> = Api::namespaced(ctx.client.clone(), &identity.key.namespace);
+    let body = json!({
+        "apiVersion": format!("{GROUP}/v1alpha1"),
+        "kind": "WhatsAppChannel",
+        "metadata": {
+            "name": identity.key.name,
+            "uid": identity.uid,
+            "resourceVersion": identity.resource_version,
+        },
+        "status": status,
+    });
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    match api.patch_status(&identity.key.name, &params, &Patch::Apply(&body)).await {
+        Ok(_) => {
+            ctx.notes.update(&identity.uid, |note| note.status_written = Some(Instant::now()));
+            Ok(Written::Yes)
+        }
+        // Also the answer for an object that is gone: the next look finds nothing.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(Written::Conflict),
+        Err(error) => Err(error),
+    }
+}
+
+/// Brings the channel's ControllerRevisions in line with the route, after a transition or now and
+/// then: what serves exists, stable and the rejected ones are marked, spare ones are gone.
+async fn mark(ctx: &Ctx, channel: &Channel, held: &RouteObject) -> Result<(), RevisionError> {
+    let uid = &channel.identity.uid;
+    let state = &held.memory.rollout;
+    let done = ctx.notes.get(uid).marked;
+    if done.is_some_and(|(number, at)| number == state.transition && at.elapsed() < MARKS) {
+        return Ok(());
+    }
+    let namespace = &channel.identity.key.namespace;
+    let mut revisions = Revisions::list(&ctx.client, namespace, channel.owner.clone()).await?;
+    for (name, kept) in &held.memory.revisions {
+        revisions.restore(name, &kept.content).await?;
+    }
+    let rejected: BTreeSet<RevisionName> =
+        state.rejected.iter().map(|rejected| rejected.revision.clone()).collect();
+    revisions.mark(state.split().stable, &rejected, (ctx.clock)()).await?;
+    let mut needed: BTreeSet<RevisionName> = held.memory.revisions.keys().cloned().collect();
+    needed.extend(rejected);
+    needed.extend(ctx.notes.get(uid).resolved.map(|(_, name)| name));
+    if let Ok(spec) = &channel.spec {
+        let limit = spec.spec.rollout.revision_history_limit;
+        revisions.prune(&needed, usize::try_from(limit).unwrap_or(usize::MAX)).await?;
+    }
+    ctx.notes.update(uid, |note| note.marked = Some((state.transition, Instant::now())));
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! What goes wrong around a rollout keeps it from advancing, and never from being judged.
+
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::ControllerRevision;
+use kanarie_tests::bench::Bench;
+use kanarie_tests::world::{condition, reason};
+use kube::Api;
+use kube::api::{ObjectMeta, PostParams};
+use serde_json::Value;
+use tokio::time::sleep;
+
+use crate::operator::care::{annotate, command, count, revision, rolling};
+
+const NEWEST: &str = "https://newest.example.com/";
+
+/// From now on nobody makes a ControllerRevision in the channel's namespace.
+async fn refuse_revisions(bench: &Bench) {
+    let namespace = &bench.places.channels;
+    let policy = format!(
+        "
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {{name: none-in-{namespace}}}
+spec:
+  failurePolicy: Fail
+  matchConstraints:
+    resourceRules:
+    - {{apiGroups: [apps], apiVersions: [v1], operations: [CREATE], resources: [controllerrevisions]}}
+  matchConditions:
+  - {{name: here, expression: \"request.namespace == '{namespace}'\"}}
+  validations:
+  - {{expression: 'false', message: no more revisions here}}
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {{name: none-in-{namespace}}}
+spec: {{policyName: none-in-{namespace}, validationActions: [Deny]}}
+"
+    );
+    bench.plane.apply_yaml(namespace, &policy).await.unwrap();
+    let api: Api<ControllerRevision> = Api::namespaced(bench.plane.client(), namespace);
+    let probe = ControllerRevision {
+        metadata: ObjectMeta { name: Some("probe".into()), ..ObjectMeta::default() },
+        ..ControllerRevision::default()
+    };
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    let mut looks = 0;
+    while api.create(&dry_run, &probe).await.is_ok() {
+        looks += 1;
+        assert!(looks < 600, "the policy is never in force");
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revision_that_is_refused_is_told_and_keeps_no_canary_from_being_taken_back() {
+    let bench = Bench::start().await.unwrap();
+    let serving = rolling(&bench).await;
+    refuse_revisions(&bench).await;
+    bench.apply(&bench.manifest("care", NEWEST)).await.unwrap();
+    let refused = |channel: &Value| reason(channel, "RolledOut") == Some("RevisionRefused");
+    let channel = bench.until("care", refused).await.unwrap();
+    assert_eq!(condition(&channel, "Reconciling"), Some("True"));
+    assert_eq!(condition(&channel, "Ready"), Some("True"), "customers are served");
+    let told = channel["status"]["conditions"].to_string();
+    assert!(told.contains("no more revisions here"), "{told}");
+    assert!(bench.events("care").await.unwrap().contains(&"RevisionRefused".to_owned()));
+    count(&bench, serving, (0, 8), 500);
+    bench.until_route(|route| route.weight.percent() == 0).await.unwrap();
+    let (_, memory) = bench.route().await.unwrap();
+    assert_eq!(memory.rollout.rejected.len(), 1, "it failed, whatever else is wrong");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_route_that_is_put_back_starts_nothing_and_executes_nothing() {
+    let bench = Bench::start().await.unwrap();
+    rolling(&bench).await;
+    let kept = bench.routes().get(&bench.route_name()).await.unwrap();
+    annotate(&bench, command("abort", "1")).await;
+    let aborted = |channel: &Value| reason(channel, "RolledOut") == Some("Aborted");
+    let before = bench.until("care", aborted).await.unwrap();
+    let (route, _) = bench.route().await.unwrap();
+    let mut old = bench.routes().get(&bench.route_name()).await.unwrap();
+    old.data = kept.data;
+    bench.routes().replace(&bench.route_name(), &PostParams::default(), &old).await.unwrap();
+    let (after, memory) = bench.until_route(|now| now.serving > route.serving).await.unwrap();
+    assert_eq!(after.weight.percent(), 0);
+    assert_eq!(after.stable.revision.as_str(), revision(&before, "stable"));
+    assert_eq!(memory.rollout.rejected.len(), 1, "status remembers what the copy did not know");
+    let again = |channel: &Value| {
+        aborted(channel) && channel["status"]["history"][0]["reason"] == "Rebuilt"
+    };
+    bench.until("care", again).await.unwrap();
+}
