@@ -40,6 +40,22 @@ fn history(channel: &Value) -> Vec<String> {
     history.map(|one| one["reason"].as_str().unwrap_or_default().to_owned()).collect()
 }
 
+/// The transitions of a rollout that nothing held up.
+const LANDS: [&str; 5] =
+    ["FirstRevision", "RolloutStarted", "StepAdvanced", "StepAdvanced", "Completed"];
+
+/// The rollout has ended, one way or the other.
+fn has_ended(channel: &Value) -> bool {
+    let word = reason(channel, "RolledOut");
+    word == Some("Completed") || word == Some("RolledBack")
+}
+
+/// The canary has everybody, and its hold runs.
+fn is_baking(channel: &Value) -> bool {
+    let rollout = &channel["status"]["rollout"];
+    rollout["weight"] == 100 && !rollout["stepStartedAt"].is_null()
+}
+
 /// A canary that is well until it has everybody goes back to the first step and is rejected there.
 async fn dies_in_the_bake(agent: impl FnOnce(&World) -> Value, die: impl FnOnce(&World)) {
     let (world, mut manifest) = world().await;
@@ -49,11 +65,7 @@ async fn dies_in_the_bake(agent: impl FnOnce(&World) -> Value, die: impl FnOnce(
     let first = world.channel().await.unwrap()["status"]["stable"]["revision"].clone();
     let channel = under_traffic(&world, async |world| {
         world.apply(&manifest).await.unwrap();
-        let baking = |channel: &Value| {
-            channel["status"]["rollout"]["weight"] == 100
-                && !channel["status"]["rollout"]["stepStartedAt"].is_null()
-        };
-        world.wait_for("the bake begins", LONG, baking).await.unwrap();
+        world.wait_for("the bake begins", LONG, is_baking).await.unwrap();
         die(world);
         let rejected = |channel: &Value| reason(channel, "RolledOut") == Some("RolledBack");
         world.wait_for("the dead revision is rejected", LONG, rejected).await.unwrap()
@@ -79,20 +91,35 @@ async fn an_agent_that_hangs_in_the_bake_is_taken_back_and_never_promoted() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_of_both_agents_in_the_bake_rejects_nobody_and_the_bake_starts_anew() {
+    let (world, mut manifest) = world().await;
+    // Long enough for the outage to begin in it.
+    manifest.rollout["steps"][2]["holdSeconds"] = json!(8);
+    manifest.agent = http_agent(&world.new.url());
+    let channel = under_traffic(&world, async |world| {
+        world.apply(&manifest).await.unwrap();
+        world.wait_for("the bake begins", LONG, is_baking).await.unwrap();
+        // In this order, so that stable rescues nobody.
+        world.old.behave(Behaviour::Fail(503));
+        world.new.behave(Behaviour::Fail(503));
+        let both = |channel: &Value| reason(channel, "RolledOut") == Some("SharedDegradation");
+        world.wait_for("both suffer", LONG, both).await.unwrap();
+        world.new.behave(Behaviour::Echo("nieuw: ".to_owned()));
+        world.old.behave(Behaviour::Echo("oud: ".to_owned()));
+        world.wait_for("the rollout ends", LONG, has_ended).await.unwrap()
+    })
+    .await;
+    let mut seen = history(&channel);
+    assert_eq!(seen.pop().as_deref(), Some("Completed"), "{seen:?}");
+    assert_eq!(seen.pop().as_deref(), Some("StepRestarted"), "{seen:?}");
+    assert_eq!(seen, LANDS[..4]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_graph_that_fails_in_the_bake_is_taken_back_and_never_promoted() {
     let graph = FakeGraph::start(Graph::Echo("nieuw: ".to_owned())).await.unwrap();
     let agent = lang_graph_agent(&graph.url(), "care", 5);
     dies_in_the_bake(|_| agent, |_| graph.behave(Graph::Fail)).await;
-}
-
-/// The transitions of a rollout that nothing held up.
-const LANDS: [&str; 5] =
-    ["FirstRevision", "RolloutStarted", "StepAdvanced", "StepAdvanced", "Completed"];
-
-/// The rollout has ended, one way or the other.
-fn has_ended(channel: &Value) -> bool {
-    let word = reason(channel, "RolledOut");
-    word == Some("Completed") || word == Some("RolledBack")
 }
 
 /// What is said of each passed step, oldest first.
