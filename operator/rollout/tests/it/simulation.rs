@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 
 mod breaker;
+mod by_hand;
 mod calendar;
 mod cells;
 mod confidence;
@@ -13,6 +14,7 @@ mod draws;
 mod figures;
 mod game;
 mod gateway;
+mod noise;
 mod others;
 mod page;
 mod pilot;
@@ -26,7 +28,7 @@ mod world;
 
 use std::fs;
 
-use crate::simulation::cells::{Kind, LEVELS};
+use crate::simulation::cells::Kind;
 use crate::simulation::figures::Figures;
 use crate::simulation::game::play;
 use crate::simulation::run::{families, pilot, product, replicates, seed, setting};
@@ -59,13 +61,23 @@ fn the_page_about_the_judge_is_about_this_one() {
 }
 
 #[test]
+fn the_docs_say_what_a_step_costs_that_passes_by_the_comparison_alone() {
+    let said = page::noise();
+    for name in ["judge.md", "operations.md"] {
+        let page = fs::read_to_string(page::docs(name)).unwrap();
+        let page: Vec<&str> = page.split_whitespace().collect();
+        assert!(page.join(" ").contains(&said), "docs/{name} is to say: {said}");
+    }
+}
+
+#[test]
 fn a_look_that_is_left_out_would_have_changed_nothing() {
-    for (kind, level) in Kind::all().into_iter().flat_map(|kind| LEVELS.map(|level| (kind, level)))
-    {
+    let levels = |kind: Kind| kind.levels().iter().map(move |level| (kind, *level));
+    for (kind, level) in Kind::all().into_iter().flat_map(levels) {
         let count = if level < 200 { 2 } else { 1 };
         let both = replicates(count, |replicate| {
             let seed = seed(level, replicate);
-            let setting = setting(kind, level, seed, &product::STEPS, pilot);
+            let setting = setting(kind, level, seed, &kind.steps(), pilot);
             let (mut lazy, mut eager) = (pilot(&setting, seed), pilot(&setting, seed).eager());
             let played = [play(&setting, seed, &mut lazy), play(&setting, seed, &mut eager)];
             (played, lazy.is_as(&eager))
@@ -79,8 +91,10 @@ fn a_look_that_is_left_out_would_have_changed_nothing() {
 
 #[test]
 fn a_rollout_that_branches_off_goes_as_if_it_had_been_played_alone() {
-    for (level, count) in [(5, 4), (60, 4), (500, 1)] {
-        for family in families(&Kind::all(), level) {
+    for (level, count) in [(5, 4), (20, 2), (200, 1)] {
+        let mut kinds = Kind::all();
+        kinds.retain(|kind| kind.levels().contains(&level));
+        for family in families(&kinds, level) {
             let both = replicates(count, |replicate| {
                 let alone = family.iter().map(|kind| product(&[*kind], level, replicate).remove(0));
                 (alone.collect::<Vec<_>>(), product(&family, level, replicate))
@@ -97,7 +111,7 @@ fn a_judge_that_cuts_at_its_own_trigger_breaks_the_bound() {
     let kind = Kind::Healthy { base: 0.02 };
     let played = replicates(200, |replicate| {
         let seed = seed(60, replicate);
-        let setting = setting(kind, 60, seed, &product::STEPS, pilot);
+        let setting = setting(kind, 60, seed, &kind.steps(), pilot);
         play(&setting, seed, &mut pilot(&setting, seed).cutting_at_its_trigger())
     });
     let figures = Figures::of(&played);

@@ -1,8 +1,9 @@
 //! The cells of the table: what is wrong, and what must not follow from it.
 
 use crate::simulation::draws::Draws;
-use crate::simulation::product::{ByHand, Looks};
-use crate::simulation::setting::{Begins, Fault, HOUR_MS, MINUTE_MS, Setting};
+use crate::simulation::product::{Looks, STEEP, STEPS};
+use crate::simulation::setting::{Begins, Fault, HOUR_MS, MINUTE_MS, Person, Setting};
+use crate::simulation::world::TIMEOUT_MS;
 
 /// Messages a minute.
 pub(crate) const LEVELS: [u32; 5] = [5, 20, 60, 200, 500];
@@ -35,8 +36,21 @@ pub(crate) enum Kind {
     Dies { hangs: bool, once: bool },
     /// It dies within the last two minutes before it would be promoted.
     DiesLate { hangs: bool },
-    /// Healthy, and a person moves the weight now and then.
-    ByHand,
+    /// An outage of both tracks, in each bake.
+    OutageAgain { share: f64 },
+    /// Both tracks hang for some minutes in a step, and the canary's deadline is a third of stable's.
+    HangOfBoth { step: usize },
+    /// With a step of 80 %, healthy or with an outage of both in that step.
+    Steep { outage: f64 },
+    /// With a step of 80 %, the canary dies at a time that is uniform over the rollout.
+    SteepDies,
+    /// Healthy, and a person moves the weight now and then; so many customers fail on both tracks.
+    ByHand { broken: usize },
+    /// Healthy, and a person pauses the rollout whenever a hold is about to end.
+    Paused,
+    /// The canary dies while a person has paused the rollout just before it would be promoted, or soon
+    /// after.
+    DiesPaused,
     /// Healthy, and looks are missing.
     Skipped,
     /// The canary fails one in twenty, and looks are missing.
@@ -58,9 +72,32 @@ impl Kind {
             all.extend([false, true].map(|hangs| Self::Dies { hangs, once }));
         }
         all.extend([false, true].map(|hangs| Self::DiesLate { hangs }));
-        all.extend([Self::ByHand, Self::Skipped, Self::BadSkipped]);
+        all.extend([Self::ByHand { broken: 0 }, Self::Skipped, Self::BadSkipped]);
         all.extend([0.5, 2.0].map(|factor| Self::Share { factor }));
+        all.extend([1.0, 0.3].map(|share| Self::OutageAgain { share }));
+        all.extend([0, 1].map(|step| Self::HangOfBoth { step }));
+        all.extend([Self::Steep { outage: 0.0 }, Self::Steep { outage: 0.3 }, Self::SteepDies]);
+        all.extend([Self::ByHand { broken: 10 }, Self::Paused, Self::DiesPaused]);
         all
+    }
+
+    /// Messages a minute with which it is played.
+    pub(crate) fn levels(self) -> &'static [u32] {
+        match self {
+            Self::OutageAgain { .. }
+            | Self::HangOfBoth { .. }
+            | Self::Steep { .. }
+            | Self::SteepDies
+            | Self::ByHand { broken: 10 }
+            | Self::Paused
+            | Self::DiesPaused => &[20, 200],
+            _ => &LEVELS,
+        }
+    }
+
+    /// Weights and seconds of the product.
+    pub(crate) fn steps(self) -> [(u8, u32); 3] {
+        if matches!(self, Self::Steep { .. } | Self::SteepDies) { STEEP } else { STEPS }
     }
 
     pub(crate) fn name(self) -> String {
@@ -81,27 +118,68 @@ impl Kind {
             Self::DiesLate { hangs } => {
                 format!("dies before promotion ({})", if hangs { "hangs" } else { "503" })
             }
-            Self::ByHand => "healthy, weight moved by hand".to_owned(),
+            Self::ByHand { broken: 0 } => "healthy, weight moved by hand".to_owned(),
+            Self::ByHand { broken } => {
+                format!("healthy, weight moved by hand, {broken} broken customers")
+            }
+            Self::OutageAgain { share } => {
+                format!("outage of both, {}, in each bake", percent(share))
+            }
+            Self::HangOfBoth { step } => {
+                format!("both hang in step {}, stable three times as long", step + 1)
+            }
+            Self::Steep { outage: 0.0 } => "healthy, with a step of 80 %".to_owned(),
+            Self::Steep { outage } => {
+                format!("outage of both, {}, in a step of 80 %", percent(outage))
+            }
+            Self::SteepDies => "dies at any time (503), with a step of 80 %".to_owned(),
+            Self::Paused => "healthy, paused at the end of each hold".to_owned(),
+            Self::DiesPaused => "dies while paused before promotion (503)".to_owned(),
             Self::Skipped => "healthy, looks missing".to_owned(),
             Self::BadSkipped => "5 % broken, looks missing".to_owned(),
             Self::Share { factor } => format!("healthy, canary has {factor} of its share"),
         }
     }
 
-    /// At most this share of its rollouts may end rejected: the canary is healthy.
-    pub(crate) fn may_be_rejected(self) -> Option<f64> {
-        let healthy = match self {
+    /// Whether the canary is as good as stable.
+    pub(crate) fn is_healthy(self) -> bool {
+        match self {
             Self::Healthy { .. }
             | Self::Broken { .. }
             | Self::Outage { .. }
-            | Self::ByHand
+            | Self::OutageAgain { .. }
+            | Self::HangOfBoth { .. }
+            | Self::Steep { .. }
+            | Self::ByHand { .. }
+            | Self::Paused
             | Self::Skipped
             | Self::Share { .. } => true,
-            Self::Bad { .. } | Self::BadSkipped | Self::Dies { .. } | Self::DiesLate { .. } => {
-                false
-            }
-        };
-        healthy.then_some(0.01)
+            Self::Bad { .. }
+            | Self::BadSkipped
+            | Self::Dies { .. }
+            | Self::DiesLate { .. }
+            | Self::SteepDies
+            | Self::DiesPaused => false,
+        }
+    }
+
+    /// At most this share of its rollouts may end rejected: the canary is healthy, and it is promised.
+    pub(crate) fn may_be_rejected(self) -> Option<f64> {
+        (self.is_healthy() && self.unpromised().is_none()).then_some(0.01)
+    }
+
+    /// Why a healthy canary may be rejected more often here.
+    pub(crate) fn unpromised(self) -> Option<&'static str> {
+        match self {
+            Self::OutageAgain { .. } => Some(
+                "the first proof in a bake steps back and the second one rejects; an outage in both is \
+                 two proofs without a control",
+            ),
+            Self::HangOfBoth { .. } => Some(
+                "until stable's deadline has passed as well only the canary has failed anybody",
+            ),
+            _ => None,
+        }
     }
 
     /// At most this share of its rollouts may be promoted: the canary is bad.
@@ -125,13 +203,19 @@ impl Kind {
     pub(crate) fn is_for_others(self) -> bool {
         !matches!(
             self,
-            Self::Outage { step: 2, .. } | Self::ByHand | Self::Skipped | Self::BadSkipped
-        )
+            Self::Outage { step: 2, .. }
+                | Self::ByHand { broken: 0 }
+                | Self::Skipped
+                | Self::BadSkipped
+        ) && self.levels().len() == LEVELS.len()
     }
 
     /// Whether the time of the fault depends on how the same rollout goes without it.
     pub(crate) fn needs_rehearsal(self) -> bool {
-        matches!(self, Self::Dies { .. } | Self::DiesLate { .. })
+        matches!(
+            self,
+            Self::Dies { .. } | Self::DiesLate { .. } | Self::SteepDies | Self::DiesPaused
+        )
     }
 
     /// The world of a replicate. `took_ms` is how long it took when it was rehearsed; `steps` are the
@@ -151,60 +235,87 @@ impl Kind {
             fault: Fault::NONE,
             share: 1.0,
             looks: Looks::Every,
-            by_hand: false,
+            person: Person::Absent,
+            steps: self.steps(),
+            timeouts_ms: (TIMEOUT_MS, TIMEOUT_MS),
             horizon_ms: HORIZON_MS,
         };
         match self {
             Self::Healthy { base } => setting.base = base,
             Self::Broken { customers } => setting.broken = customers,
-            Self::Outage { share, step } => {
-                let (weight, seconds) = steps[step.min(steps.len() - 1)];
-                let at = chance.between(0, u64::from(seconds) * 1000);
-                let lasts_ms = chance.between(5 * MINUTE_MS, 10 * MINUTE_MS);
-                let begins = Begins::AtWeight(weight, at);
-                setting.fault =
-                    Fault { begins, lasts_ms, canary: share, stable: share, hangs: false };
+            Self::Dies { once, .. } => setting.once = once,
+            Self::HangOfBoth { .. } => setting.timeouts_ms.0 = TIMEOUT_MS / 3,
+            Self::Steep { outage: 0.0 } => setting.base = 0.02,
+            Self::ByHand { broken } => {
+                setting.base = if broken > 0 { 0.005 } else { 0.02 };
+                (setting.broken, setting.person) = (broken, Person::Moves);
             }
-            Self::Bad { share } => {
-                setting.fault = Fault::of_canary(Begins::After(0), share, false);
+            Self::Paused => (setting.base, setting.person) = (0.02, Person::PausesAtEnds),
+            Self::DiesPaused => {
+                let from_ms = took_ms.saturating_sub(chance.between(0, 2 * MINUTE_MS));
+                let until_ms = from_ms + chance.between(MINUTE_MS, 30 * MINUTE_MS);
+                setting.person = Person::Pauses { from_ms, until_ms };
             }
-            Self::Dies { hangs, once } => {
-                let begins = Begins::After(chance.between(0, took_ms.max(1)));
-                setting.fault = Fault::of_canary(begins, 1.0, hangs);
-                setting.once = once;
-            }
-            Self::DiesLate { hangs } => {
-                let before = chance.between(0, 2 * MINUTE_MS);
-                let begins = Begins::After(took_ms.saturating_sub(before));
-                setting.fault = Fault::of_canary(begins, 1.0, hangs);
-            }
-            Self::ByHand => (setting.base, setting.by_hand) = (0.02, true),
             Self::Skipped => (setting.base, setting.looks) = (0.02, Looks::Gaps),
-            Self::BadSkipped => {
-                setting.fault = Fault::of_canary(Begins::After(0), 0.05, false);
-                setting.looks = Looks::Gaps;
-            }
+            Self::BadSkipped => setting.looks = Looks::Gaps,
             Self::Share { factor } => {
                 (setting.base, setting.share) = (0.02, factor);
                 setting.horizon_ms = STUCK_MS;
             }
+            Self::Outage { .. }
+            | Self::OutageAgain { .. }
+            | Self::Steep { .. }
+            | Self::Bad { .. }
+            | Self::DiesLate { .. }
+            | Self::SteepDies => {}
         }
+        setting.fault = self.fault(chance, took_ms, steps, setting.person);
         setting
     }
-}
 
-/// The times in which a person moves the weight.
-pub(crate) fn by_hand(chance: &mut Draws, begins_ms: u64) -> Vec<ByHand> {
-    let mut from = begins_ms;
-    let mut moves = Vec::new();
-    for _ in 0..4 {
-        from += chance.between(5 * MINUTE_MS, 60 * MINUTE_MS);
-        for _ in 0..chance.between(1, 3) {
-            let until = from + chance.between(2 * MINUTE_MS, 20 * MINUTE_MS);
-            let weight = [5, 10, 25, 50, 60, 80][chance.between(0, 6) as usize];
-            moves.push(ByHand { from, until, weight });
-            from = until;
+    /// What breaks in a replicate, and when.
+    fn fault(self, chance: &mut Draws, took_ms: u64, steps: &[(u8, u32)], person: Person) -> Fault {
+        let mut of_both = |share: f64, step: usize| {
+            let (weight, seconds) = steps[step.min(steps.len() - 1)];
+            let at = chance.between(0, u64::from(seconds) * 1000);
+            let lasts_ms = chance.between(5 * MINUTE_MS, 10 * MINUTE_MS);
+            let begins = Begins::AtWeight(weight, at);
+            Fault { begins, lasts_ms, canary: share, stable: share, hangs: false }
+        };
+        match self {
+            Self::Outage { share, step } => of_both(share, step),
+            Self::OutageAgain { share } => {
+                let fault = of_both(share, steps.len() - 1);
+                let Begins::AtWeight(weight, ms) = fault.begins else { return fault };
+                Fault { begins: Begins::EachAtWeight(weight, ms), ..fault }
+            }
+            Self::HangOfBoth { step } => Fault { hangs: true, ..of_both(1.0, step) },
+            Self::Steep { outage } if outage > 0.0 => of_both(outage, 1),
+            Self::Bad { share } => Fault::of_canary(Begins::After(0), share, false),
+            Self::BadSkipped => Fault::of_canary(Begins::After(0), 0.05, false),
+            Self::Dies { hangs, .. } => {
+                let begins = Begins::After(chance.between(0, took_ms.max(1)));
+                Fault::of_canary(begins, 1.0, hangs)
+            }
+            Self::SteepDies => {
+                Fault::of_canary(Begins::After(chance.between(0, took_ms.max(1))), 1.0, false)
+            }
+            Self::DiesLate { hangs } => {
+                let before = chance.between(0, 2 * MINUTE_MS);
+                Fault::of_canary(Begins::After(took_ms.saturating_sub(before)), 1.0, hangs)
+            }
+            Self::DiesPaused => {
+                let Person::Pauses { from_ms, until_ms } = person else { return Fault::NONE };
+                let begins = Begins::After(chance.between(from_ms, until_ms + MINUTE_MS));
+                Fault::of_canary(begins, 1.0, false)
+            }
+            Self::Healthy { .. }
+            | Self::Broken { .. }
+            | Self::Steep { .. }
+            | Self::ByHand { .. }
+            | Self::Paused
+            | Self::Skipped
+            | Self::Share { .. } => Fault::NONE,
         }
     }
-    moves
 }

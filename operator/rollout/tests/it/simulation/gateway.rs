@@ -4,7 +4,7 @@
 use crate::simulation::breaker::{Change, Permission};
 use crate::simulation::setting::MINUTE_MS;
 use crate::simulation::store::{Class, Standing};
-use crate::simulation::world::{Event, REPLICAS, TIMEOUT_MS, Turn, World};
+use crate::simulation::world::{Event, REPLICAS, Turn, World};
 
 /// How long a message is asked about.
 const PATIENCE_MS: u64 = 15 * MINUTE_MS;
@@ -49,7 +49,7 @@ impl World {
             customer.harmed = true;
             self.played.harmed_in_all += 1;
         }
-        let took = self.took(well, hung, struck);
+        let took = self.took(well, hung, struck, self.setting.timeouts_ms.0);
         self.at(self.now + took, Event::Ends { customer: index, on_canary: true, well, hung });
     }
 
@@ -63,7 +63,7 @@ impl World {
                 let struck = self.is_struck();
                 let rate = if struck { self.setting.fault.stable } else { 0.0 };
                 let (well, hung) = self.draw(index, rate);
-                let took = self.took(well, hung, struck && rate > 0.0);
+                let took = self.took(well, hung, struck && rate > 0.0, self.setting.timeouts_ms.1);
                 let ends = Event::Ends { customer: index, on_canary: false, well, hung };
                 self.at(self.now + took, ends);
             }
@@ -88,13 +88,13 @@ impl World {
         (well, by_fault && self.setting.fault.hangs)
     }
 
-    fn took(&mut self, well: bool, hung: bool, struck: bool) -> u64 {
+    fn took(&mut self, well: bool, hung: bool, struck: bool, timeout_ms: u64) -> u64 {
         if hung {
-            TIMEOUT_MS
+            timeout_ms
         } else if !well && struck {
             REFUSED_MS
         } else {
-            (500 + self.outcomes.gap(1_500.0)).min(TIMEOUT_MS - 1)
+            (500 + self.outcomes.gap(1_500.0)).min(timeout_ms - 1)
         }
     }
 

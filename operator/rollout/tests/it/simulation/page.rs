@@ -7,11 +7,12 @@ use crate::simulation::cells::{
     HORIZON_MS, Kind, LEVELS, PROMISED, SECONDS_OF_A_HANG, SECONDS_OF_A_LOOK, SECONDS_OF_A_RESCUE,
 };
 use crate::simulation::game::play;
-use crate::simulation::product::STEPS;
+use crate::simulation::noise::{RATE, WEIGHT, messages};
+use crate::simulation::product::{STEEP, STEPS, policy};
 use crate::simulation::run::{pilot, seed, setting};
 use crate::simulation::setting::{HOUR_MS, MINUTE_MS};
 use crate::simulation::table::{Replicates, Row};
-use crate::simulation::world::BEGINS_MS;
+use crate::simulation::world::{BEGINS_MS, TIMEOUT_MS};
 
 const TEMPLATE: &str = include_str!("page.md");
 
@@ -24,8 +25,11 @@ pub(crate) fn page(rows: &[Row], all: Replicates) -> String {
     } else {
         format!("**Bounds that do not hold:**\n\n- {}", broken.join("\n- "))
     };
-    let steps = STEPS.map(|(weight, seconds)| format!("{weight} % for {} h", seconds / 3_600));
+    let of_steps = |steps: [(u8, u32); 3]| {
+        steps.map(|(weight, seconds)| format!("{weight} % for {} h", seconds / 3_600)).join(", ")
+    };
     let promised = PROMISED.map(|(weight, most)| format!("{most} at {weight} %"));
+    let item = |what: String| format!("- {what}");
     let busiest = LEVELS[LEVELS.len() - 1];
     let places = [
         ("replicates", all.of_product(LEVELS[0]).to_string()),
@@ -33,11 +37,14 @@ pub(crate) fn page(rows: &[Row], all: Replicates) -> String {
         ("busiest", busiest.to_string()),
         ("others", all.of_others().to_string()),
         ("verdict", verdict),
+        ("unpromised", lines(rows.iter().filter_map(Row::unpromised).map(item).collect())),
+        ("noise", noise()),
         ("promised", promised.join(", ")),
         ("look", SECONDS_OF_A_LOOK.to_string()),
         ("rescue", SECONDS_OF_A_RESCUE.to_string()),
         ("hang", SECONDS_OF_A_HANG.to_string()),
-        ("steps", steps.join(", ")),
+        ("steps", of_steps(STEPS)),
+        ("steep", of_steps(STEEP)),
         ("horizon", (HORIZON_MS / HOUR_MS).to_string()),
         ("endings", lines(rows.iter().map(Row::ending).collect())),
         ("harms", lines(rows.iter().filter_map(Row::harm).collect())),
@@ -46,6 +53,12 @@ pub(crate) fn page(rows: &[Row], all: Replicates) -> String {
     places
         .iter()
         .fold(TEMPLATE.to_owned(), |page, (name, text)| page.replace(&format!("{{{name}}}"), text))
+}
+
+/// What a step costs that passes by the comparison alone.
+pub(crate) fn noise() -> String {
+    let messages = messages(&policy(STEPS, TIMEOUT_MS));
+    format!("a median of {messages} messages at {WEIGHT} % if {} % fail on both", RATE * 100.0)
 }
 
 /// A rollout a traffic level, told in the product's own sentences.
@@ -63,7 +76,12 @@ pub(crate) fn examples() -> String {
 
 /// Where the page is.
 pub(crate) fn path() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/judge.md")
+    docs("judge.md")
+}
+
+/// Where a page of the documentation is.
+pub(crate) fn docs(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name)
 }
 
 /// The page up to its examples, and the examples.
@@ -79,7 +97,7 @@ pub(crate) fn decisions(examples: &str) -> Vec<&str> {
 
 fn example(kind: Kind, per_minute: u32) -> String {
     let seed = seed(per_minute, 0);
-    let setting = setting(kind, per_minute, seed, &STEPS, pilot);
+    let setting = setting(kind, per_minute, seed, &kind.steps(), pilot);
     let mut pilot = pilot(&setting, seed).telling();
     play(&setting, seed, &mut pilot);
     let mut lines = vec![format!("**{per_minute} a minute: {}**", kind.name()), String::new()];

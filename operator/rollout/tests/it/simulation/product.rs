@@ -6,7 +6,7 @@ use kanarie_rollout::moment::StoreTime;
 use kanarie_rollout::observation::{LiveReplica, Mode, Observation, StoreAnswer};
 use kanarie_rollout::policy::Policy;
 use kanarie_rollout::segments::STARTS;
-use kanarie_rollout::state::{Phase, Stage, State};
+use kanarie_rollout::state::{Phase, Rolling, Stage, State};
 use kanarie_rollout::steps::{Step, Steps};
 use kanarie_rollout::tally::{ServingTally, Sum};
 use kanarie_words::on_failure::OnFailure;
@@ -15,10 +15,13 @@ use kanarie_words::weight::Weight;
 
 use crate::simulation::draws::Draws;
 use crate::simulation::pilot::{Ending, Look, Pilot, Route};
+use crate::simulation::setting::Setting;
 use crate::simulation::store::Troubles;
 
 /// The default steps: weight and seconds.
 pub(crate) const STEPS: [(u8, u32); 3] = [(10, 3_600), (50, 7_200), (100, 3_600)];
+/// The same with a step in which too few are left for stable to be a control.
+pub(crate) const STEEP: [(u8, u32); 3] = [(10, 3_600), (80, 7_200), (100, 3_600)];
 /// Longest time between two decisions that are made although nothing can have changed.
 const IDLE_MS: u64 = 300_000;
 
@@ -31,12 +34,12 @@ pub(crate) enum Looks {
     Gaps,
 }
 
-/// A time in which a person moves the weight.
+/// A time in which a person has the rollout: at a weight, or paused.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ByHand {
     pub(crate) from: u64,
     pub(crate) until: u64,
-    pub(crate) weight: u8,
+    pub(crate) weight: Option<u8>,
 }
 
 /// What a decision that changed nothing saw, and what must come for another one to change something.
@@ -79,7 +82,12 @@ pub(crate) struct Product {
 }
 
 impl Product {
-    pub(crate) fn new(looks: Looks, by_hand: Vec<ByHand>, replicas: usize, chance: Draws) -> Self {
+    pub(crate) fn new(
+        setting: &Setting,
+        by_hand: Vec<ByHand>,
+        replicas: usize,
+        chance: Draws,
+    ) -> Self {
         let name = |index: usize| format!("gateway-{index}").parse().unwrap();
         let replicas = (0..replicas).map(|index| LiveReplica { name: name(index), serving: None });
         let store = StoreAnswer {
@@ -93,7 +101,7 @@ impl Product {
             seen: Observation {
                 generation: 0,
                 desired: Some("r2".parse().unwrap()),
-                policy: policy(),
+                policy: policy(setting.steps, setting.timeouts_ms.0),
                 mode: Mode::Automatic,
                 paused: false,
                 rollback_window_seconds: 86_400,
@@ -101,7 +109,7 @@ impl Product {
                 store: Some(store),
             },
             by_hand,
-            looks,
+            looks: setting.looks,
             chance,
             eager: false,
             idle: None,
@@ -138,7 +146,9 @@ impl Product {
 
     fn observe(&mut self, look: Look<'_>) {
         let by_hand = self.by_hand.iter().find(|one| (one.from..one.until).contains(&look.at));
-        self.seen.mode = by_hand.map_or(Mode::Automatic, |one| Mode::Manual(weight(one.weight)));
+        let moved = by_hand.and_then(|one| one.weight);
+        self.seen.mode = moved.map_or(Mode::Automatic, |percent| Mode::Manual(weight(percent)));
+        self.seen.paused = by_hand.is_some_and(|one| one.weight.is_none());
         let store = self.seen.store.as_mut().unwrap();
         store.at = StoreTime(look.at);
         for (replica, obeyed) in store.replicas.iter_mut().zip(look.obeyed) {
@@ -189,7 +199,7 @@ impl Product {
         let (Some(hold), Some(index)) = (rolling.hold(), rolling.step_index()) else {
             return false;
         };
-        at + 2 * rolling.policy.lately_ms() < hold.began.store.0 + hold_ms(index)
+        at + 2 * rolling.policy.lately_ms() < hold.began.store.0 + hold_ms(rolling, index)
     }
 
     /// Until when nothing changes by time alone; `is_young` when a step waits for time alone.
@@ -205,7 +215,7 @@ impl Product {
         if hold.degraded.is_some() || is_young {
             return at;
         }
-        let (began, hold_ms) = (hold.began.store.0, hold_ms(*index));
+        let (began, hold_ms) = (hold.began.store.0, hold_ms(rolling, *index));
         let used = u64::from(starts.saturating_sub(hold.starts_before));
         let cut = began + ((used + 1) * hold_ms).div_ceil(u64::from(STARTS));
         let cut = cut.max(hold.cut.store.0 + 60_000);
@@ -268,7 +278,7 @@ impl Product {
             let mut kept = serde_json::to_value(rolling.segments.with(&before)).unwrap();
             kept["spent"] = 0.into();
             rolling.segments = serde_json::from_value(kept).unwrap();
-            rolling.segments.cut(STARTS, STEPS.len());
+            rolling.segments.cut(STARTS, rolling.policy.steps.count());
         }
     }
 }
@@ -324,24 +334,24 @@ impl Pilot for Product {
     }
 }
 
-fn hold_ms(step: usize) -> u64 {
-    u64::from(STEPS[step].1) * 1000
+fn hold_ms(rolling: &Rolling, step: usize) -> u64 {
+    rolling.policy.steps.get(step).map_or(0, |step| u64::from(step.hold_seconds) * 1000)
 }
 
 fn weight(percent: u8) -> Weight {
     Weight::new(percent).unwrap()
 }
 
-/// The policy that a channel has when it says nothing.
-fn policy() -> Policy {
-    let steps = STEPS.map(|(percent, hold_seconds)| Step { weight: weight(percent), hold_seconds });
+/// The policy that a channel has when it says nothing else.
+pub(crate) fn policy(steps: [(u8, u32); 3], timeout_ms: u64) -> Policy {
+    let steps = steps.map(|(percent, hold_seconds)| Step { weight: weight(percent), hold_seconds });
     Policy {
         steps: Steps::new(steps.to_vec()).unwrap(),
         max_error_basis_points: 100,
         certify_basis_points: None,
         min_messages: 50,
         max_latency_ms: None,
-        timeout_seconds: 60,
+        timeout_seconds: (timeout_ms / 1000) as u32,
         interval_seconds: 5,
         on_failure: OnFailure::Rollback,
         retry_on_stable: true,

@@ -3,13 +3,14 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use crate::simulation::cells::{Kind, by_hand};
+use crate::simulation::by_hand::{moves, pause, pauses};
+use crate::simulation::cells::Kind;
 use crate::simulation::draws::Draws;
 use crate::simulation::game::play;
 use crate::simulation::others::{Other, Rule};
 use crate::simulation::pilot::Pilot;
-use crate::simulation::product::{Product, STEPS};
-use crate::simulation::setting::{Fault, Setting};
+use crate::simulation::product::Product;
+use crate::simulation::setting::{Fault, Person, Setting};
 use crate::simulation::trunk::Trunk;
 use crate::simulation::world::{BEGINS_MS, Played, REPLICAS};
 
@@ -30,14 +31,15 @@ pub(crate) fn families(kinds: &[Kind], per_minute: u32) -> Vec<Vec<Kind>> {
 pub(crate) fn product(family: &[Kind], per_minute: u32, replicate: u64) -> Vec<Played> {
     let seed = seed(per_minute, replicate);
     if let [alone] = family {
-        let setting = setting(*alone, per_minute, seed, &STEPS, pilot);
+        let setting = setting(*alone, per_minute, seed, &alone.steps(), pilot);
         return vec![play(&setting, seed, &mut pilot(&setting, seed))];
     }
     let plain = Setting { fault: Fault::NONE, ..first_setting(family[0], per_minute, seed) };
     let trunk = Trunk::grow(&plain, seed);
     let took_ms = trunk.played.took_ms;
     let branch = |kind: &Kind| {
-        trunk.branch(kind.setting(per_minute, &mut Draws::new(seed, 4), took_ms, &STEPS).fault)
+        let chance = &mut Draws::new(seed, 4);
+        trunk.branch(kind.setting(per_minute, chance, took_ms, &kind.steps()).fault)
     };
     family.iter().map(branch).collect()
 }
@@ -63,21 +65,30 @@ pub(crate) fn setting<P: Pilot>(
     if !kind.needs_rehearsal() {
         return setting;
     }
-    let without = Setting { fault: Fault::NONE, ..setting };
+    let person = match setting.person {
+        Person::Pauses { .. } => Person::Absent,
+        other => other,
+    };
+    let without = Setting { fault: Fault::NONE, person, ..setting };
     let took_ms = play(&without, seed, &mut pilot(&without, seed)).took_ms;
     kind.setting(per_minute, &mut chance(), took_ms, steps)
 }
 
 /// The world of a replicate, without a rehearsal.
 fn first_setting(kind: Kind, per_minute: u32, seed: u64) -> Setting {
-    kind.setting(per_minute, &mut Draws::new(seed, 4), 1, &STEPS)
+    kind.setting(per_minute, &mut Draws::new(seed, 4), 1, &kind.steps())
 }
 
 /// The product, in a world.
 pub(crate) fn pilot(setting: &Setting, seed: u64) -> Product {
     let mut chance = Draws::new(seed, 5);
-    let moves = if setting.by_hand { by_hand(&mut chance, BEGINS_MS) } else { Vec::new() };
-    Product::new(setting.looks, moves, REPLICAS, chance)
+    let by_hand = match setting.person {
+        Person::Absent => Vec::new(),
+        Person::Moves => moves(&mut chance, BEGINS_MS),
+        Person::PausesAtEnds => pauses(&mut chance, BEGINS_MS, &setting.steps),
+        Person::Pauses { from_ms, until_ms } => pause(BEGINS_MS + from_ms, BEGINS_MS + until_ms),
+    };
+    Product::new(setting, by_hand, REPLICAS, chance)
 }
 
 /// The same world for every judge.

@@ -20,9 +20,27 @@ pub(crate) struct Setting {
     /// The share of the customers that the canary really has, by its weight.
     pub(crate) share: f64,
     pub(crate) looks: Looks,
-    /// Whether a person moves the weight now and then.
-    pub(crate) by_hand: bool,
+    pub(crate) person: Person,
+    /// Weights and seconds of the product.
+    pub(crate) steps: [(u8, u32); 3],
+    /// Deadlines of the canary's agent and of stable's, in milliseconds.
+    pub(crate) timeouts_ms: (u64, u64),
     pub(crate) horizon_ms: u64,
+}
+
+/// What a person does to a rollout.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Person {
+    Absent,
+    /// Moves the weight now and then.
+    Moves,
+    /// Pauses it whenever a hold is about to end.
+    PausesAtEnds,
+    /// Pauses it in this time since it began.
+    Pauses {
+        from_ms: u64,
+        until_ms: u64,
+    },
 }
 
 /// What breaks.
@@ -45,6 +63,8 @@ pub(crate) enum Begins {
     After(u64),
     /// So long after this weight was first asked for.
     AtWeight(u8, u64),
+    /// So long after this weight was asked for, each time.
+    EachAtWeight(u8, u64),
 }
 
 impl Fault {

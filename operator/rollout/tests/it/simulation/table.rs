@@ -61,6 +61,18 @@ impl Row {
         self.product.broken_bounds(self.kind, self.per_minute)
     }
 
+    /// What comes of it and was never promised, with the reason.
+    pub(crate) fn unpromised(&self) -> Option<String> {
+        let Figures { all, rejected, .. } = self.product;
+        let (least, most) = bounds(rejected, all);
+        let [share, least, most] = [rejected as f64 / all as f64, least, most].map(percentage);
+        let (name, per_minute) = (self.kind.name(), self.per_minute);
+        let because = self.kind.unpromised()?;
+        Some(format!(
+            "{name}, {per_minute} a minute: {share} rejected (between {least} and {most}): {because}",
+        ))
+    }
+
     /// Its line in the table of endings.
     pub(crate) fn ending(&self) -> String {
         let Figures { all, promoted, rejected, held, stepped_back, .. } = self.product;
@@ -80,9 +92,9 @@ impl Row {
         );
         // Of a healthy canary it matters who rejects it, of a bad one who promotes it.
         for index in 0..Rule::ALL.len() {
-            let hits = |one: &Figures| match self.kind.may_be_rejected() {
-                Some(_) => percent(one.rejected, one.all),
-                None => percent(one.promoted, one.all),
+            let hits = |one: &Figures| {
+                let hits = if self.kind.is_healthy() { one.rejected } else { one.promoted };
+                percent(hits, one.all)
             };
             let _ = write!(line, " {} |", self.others.get(index).map_or("–".to_owned(), hits));
         }
@@ -91,7 +103,7 @@ impl Row {
 
     /// Its line in the table of failed customers, if its canary gets bad.
     pub(crate) fn harm(&self) -> Option<String> {
-        if self.kind.may_be_rejected().is_some() {
+        if self.kind.is_healthy() {
             return None;
         }
         let mut line = format!("| {} | {} |", self.kind.name(), self.per_minute);
@@ -113,8 +125,8 @@ impl Row {
 pub(crate) fn rows(all: Replicates, wanted: impl Fn(Kind, u32) -> bool) -> Vec<Row> {
     let mut rows = Vec::new();
     for level in LEVELS {
-        let kinds: Vec<Kind> =
-            Kind::all().into_iter().filter(|kind| wanted(*kind, level)).collect();
+        let mut kinds = Kind::all();
+        kinds.retain(|kind| kind.levels().contains(&level) && wanted(*kind, level));
         for family in families(&kinds, level) {
             let of_family = Row::play(&family, level, all);
             for row in &of_family {

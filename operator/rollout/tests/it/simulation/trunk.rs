@@ -34,7 +34,9 @@ impl Trunk {
         let is_before = |(at, game): &&(u64, Game<Product>)| match fault.begins {
             Begins::Never => false,
             Begins::After(ms) => *at <= BEGINS_MS + ms,
-            Begins::AtWeight(weight, _) => game.highest_weight() < weight,
+            Begins::AtWeight(weight, _) | Begins::EachAtWeight(weight, _) => {
+                game.highest_weight() < weight
+            }
         };
         let Some((_, game)) = self.kept.iter().rfind(is_before) else { return self.played };
         let mut game = game.clone();

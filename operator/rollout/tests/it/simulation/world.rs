@@ -10,14 +10,14 @@ use crate::simulation::breaker::Breaker;
 use crate::simulation::calendar::Calendar;
 use crate::simulation::draws::{Draws, Tail};
 use crate::simulation::pilot::{Ending, Route};
-use crate::simulation::setting::{Begins, Fault, MINUTE_MS, Setting};
+use crate::simulation::setting::{Begins, Fault, MINUTE_MS, Person, Setting};
 use crate::simulation::store::{Standing, Store};
 
 /// Customers write before the rollout begins, so that it does not begin with an empty town.
 pub(crate) const BEGINS_MS: u64 = 10 * MINUTE_MS;
 /// Gateways of the channel.
 pub(crate) const REPLICAS: usize = 2;
-/// The agent's deadline.
+/// The agent's deadline where nothing else is said.
 pub(crate) const TIMEOUT_MS: u64 = MINUTE_MS;
 
 /// How a rollout went.
@@ -267,15 +267,19 @@ impl World {
             self.at(self.now + delay, Event::Obeys(replica, route.serving as u32, route.weight));
         }
         let weight = route.weight.unwrap_or(0);
-        if let Begins::AtWeight(at, ms) = self.setting.fault.begins
-            && at == weight
-            && self.fault.0 == u64::MAX
-        {
-            self.strikes(self.now + ms);
+        match self.setting.fault.begins {
+            Begins::AtWeight(at, ms) if at == weight && self.fault.0 == u64::MAX => {
+                self.strikes(self.now + ms);
+            }
+            Begins::EachAtWeight(at, ms) if at == weight && at != self.weight => {
+                self.strikes(self.now + ms);
+            }
+            _ => {}
         }
         let promoted = self.played.ending == Some(Ending::Promoted);
         if weight < self.weight && !promoted {
-            self.played.stepped_back += u32::from(route.weight.is_some() && !self.setting.by_hand);
+            self.played.stepped_back +=
+                u32::from(route.weight.is_some() && self.setting.person != Person::Moves);
             if self.now >= self.fault.0 && self.falls.is_none() {
                 self.falls = Some(route.serving);
             }
