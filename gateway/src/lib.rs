@@ -57,7 +57,6 @@ pub mod silence;
 pub mod stop;
 pub mod store;
 pub mod subject;
-pub mod tasks;
 pub mod token;
 pub mod wiring;
 

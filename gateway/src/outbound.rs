@@ -56,7 +56,7 @@ use crate::outbound::context::{Context, Worker};
 use crate::outbound::work::Workshop;
 use crate::random;
 use crate::stop::{Signals, stopped};
-use crate::tasks::{Ended, Tasks};
+use kanarie_process::tasks::{Ended, Tasks};
 
 /// Time to give back what the drain deadline cut off.
 const RELEASE: Duration = Duration::from_secs(2);

@@ -57,7 +57,7 @@ use crate::store::redis;
 use crate::store::redis::RedisStore;
 use crate::store::redis::promise::Durability;
 use crate::store::{SharedStore, Store};
-use crate::tasks::{Ended, Living, Tasks};
+use kanarie_process::tasks::{Ended, Living, Tasks};
 
 /// Opens the ports, and starts nothing yet.
 ///

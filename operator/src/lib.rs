@@ -20,12 +20,14 @@ pub mod process;
 pub mod reconcile;
 pub mod watch;
 
+use std::future::pending;
+use std::pin::pin;
 use std::sync::Arc;
 
+use kanarie_process::tasks::{Ended, Tasks};
 use kube::Client;
 use thiserror::Error;
-use tokio::sync::watch::channel;
-use tokio::task::JoinSet;
+use tokio::sync::watch::{Receiver, channel};
 
 use crate::cluster::secrets::SecretReader;
 use crate::gateways::board::Board;
@@ -59,6 +61,9 @@ pub enum RunError {
     /// Another replica leads now.
     #[error(transparent)]
     LeadershipLost(#[from] LeadershipLost),
+    /// One of its tasks is over.
+    #[error(transparent)]
+    Task(#[from] Ended),
 }
 
 /// Runs until `shutdown`, with the rights of `client`; its default namespace holds the Lease.
@@ -80,33 +85,54 @@ pub async fn run_by(
     let listener = process::listen::bind(config.admin_listen).await.map_err(RunError::Listen)?;
     let metrics = Arc::new(Metrics::default());
     let progress = Arc::new(Progress::default());
-    // Dropping the set ends its tasks, whichever way this function is left.
-    let mut tasks = JoinSet::new();
-    tasks.spawn(process::admin::serve(listener, progress.clone(), metrics.clone()));
+    let (stop, mut stopping) = channel(false);
+    // Dropping them ends them, whichever way this function is left.
+    let mut tasks = Tasks::default();
+    tasks.spawn("admin server", process::admin::serve(listener, progress.clone(), metrics.clone()));
+    let told = stop.clone();
+    tasks.spawn("shutdown", async move {
+        shutdown.await;
+        told.send_replace(true);
+    });
+    let mut led = pin!(lead(clock, config, client, metrics, progress, stopping.clone()));
+    tokio::select! {
+        ended = tasks.until(&mut stopping) => ended?,
+        ended = &mut led => return ended,
+    }
+    led.await
+}
+
+/// Works until it is told to stop, as soon as no other replica does.
+async fn lead(
+    clock: ReconcileClock,
+    config: Config,
+    client: Client,
+    metrics: Arc<Metrics>,
+    progress: Arc<Progress>,
+    mut stopping: Receiver<bool>,
+) -> Result<(), RunError> {
     let instance = instance()?;
-    let shutdown = Box::pin(shutdown);
     check_crd(&client).await?;
     if !config.leader_elect {
-        return work(clock, config, client, instance, metrics, progress, shutdown).await;
+        return work(clock, config, client, instance, metrics, progress, stopping).await;
     }
     let mut candidate = Candidate::new(&client, client.default_namespace(), instance.clone());
     progress.reach(ProcessStage::Standby);
-    let mut shutdown = shutdown;
     tokio::select! {
         () = candidate.acquire() => {}
-        () = &mut shutdown => return Ok(()),
+        _ = stopping.wait_for(|stop| *stop) => return Ok(()),
     }
     tracing::info!(instance, "this replica leads");
     metrics.leader.set(1);
     let ended = tokio::select! {
-        ended = work(clock, config, client, instance, metrics, progress, shutdown) => ended,
+        ended = work(clock, config, client, instance, metrics, progress, stopping) => ended,
         lost = candidate.keep() => return Err(lost.into()),
     };
     candidate.release().await;
     ended
 }
 
-/// Reconciles until `shutdown`, and lets running reconciles end.
+/// Reconciles until it is told to stop, and lets running reconciles end.
 async fn work(
     clock: ReconcileClock,
     config: Config,
@@ -114,7 +140,7 @@ async fn work(
     instance: String,
     metrics: Arc<Metrics>,
     progress: Arc<Progress>,
-    shutdown: impl Future<Output = ()> + Send + 'static,
+    mut stopping: Receiver<bool>,
 ) -> Result<(), RunError> {
     progress.reach(ProcessStage::Loading);
     let control = Control::new(&client, &config.routes_namespace, &config.gateway_url)
@@ -135,22 +161,24 @@ async fn work(
         instance,
         clock,
     });
-    let (stop, stopping) = channel(false);
-    let mut tasks = JoinSet::new();
-    tasks.spawn(gateways::reader::run(ctx.board.clone(), control, triggers.clone(), metrics));
-    tasks.spawn(watch::orphans::run(ctx.clone(), triggers));
+    let mut tasks = Tasks::default();
+    let board = ctx.board.clone();
+    tasks.spawn("reader", gateways::reader::run(board, control, triggers.clone(), metrics));
+    tasks.spawn("orphans", watch::orphans::run(ctx.clone(), triggers));
     let watched = ctx.clone();
-    tasks.spawn(async move {
+    tasks.spawn("readiness", async move {
         watched.channels.ready().await;
         progress.reach(ProcessStage::Working);
+        pending().await
     });
-    tasks.spawn(async move {
-        shutdown.await;
-        // Nobody listens any more when the controllers have ended by themselves.
-        let _ = stop.send(true);
-    });
-    watch::controller::run(ctx, queues, stopping).await;
-    Ok(())
+    let mut controllers = Tasks::default();
+    let mut told = stopping.clone();
+    controllers.spawn("controllers", watch::controller::run(ctx, queues, stopping.clone()));
+    tokio::select! {
+        ended = controllers.until(&mut told) => ended?,
+        ended = tasks.until(&mut stopping) => ended?,
+    }
+    Ok(controllers.finish().await?)
 }
 
 /// A name that no other process has: the pod's, and a few random digits.

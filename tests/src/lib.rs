@@ -6,6 +6,7 @@
 pub mod bench;
 pub mod control_plane;
 pub mod demo;
+pub mod gateways;
 pub mod graph;
 pub mod hand;
 pub mod langgraph;

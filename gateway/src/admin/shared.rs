@@ -16,7 +16,7 @@ use crate::levels::{Levels, Standing, StoreLevels};
 use crate::loads::FullChannels;
 use crate::routes::table::RouteTable;
 use crate::store::SharedStore;
-use crate::tasks::Living;
+use kanarie_process::tasks::Living;
 
 /// What the admin port shows.
 pub struct Admin {

@@ -31,7 +31,7 @@ use crate::outbound::underway::Underway;
 use crate::reports::Reports;
 use crate::routes::table::RouteTable;
 use crate::store::SharedStore;
-use crate::tasks::Living;
+use kanarie_process::tasks::Living;
 
 /// What the workers work with.
 pub struct Context {

@@ -53,11 +53,7 @@ impl Progress {
 }
 
 /// Serves until it is dropped.
-pub async fn serve(
-    listener: TcpListener,
-    progress: Arc<Progress>,
-    metrics: Arc<Metrics>,
-) -> std::io::Result<()> {
+pub async fn serve(listener: TcpListener, progress: Arc<Progress>, metrics: Arc<Metrics>) {
     let router = Router::new()
         .route("/livez", get(|| async { "alive\n" }))
         .route(
@@ -69,7 +65,9 @@ pub async fn serve(
             get(|State((_, metrics)): State<Shared>| async move { render(&metrics) }),
         )
         .with_state((progress, metrics));
-    axum::serve(listener, router).await
+    if let Err(error) = axum::serve(listener, router).await {
+        tracing::error!(%error, "nobody listens at --admin-listen any more");
+    }
 }
 
 type Shared = (Arc<Progress>, Arc<Metrics>);

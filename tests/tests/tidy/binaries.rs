@@ -7,9 +7,10 @@
 use crate::{files, none};
 
 /// Where crates keep their tests.
-const FOLDERS: [&str; 9] = [
+const FOLDERS: [&str; 10] = [
     "crds/tests",
     "crds/metrics/tests",
+    "crds/process/tests",
     "crds/words/tests",
     "gateway/tests",
     "gateway/queue/tests",

@@ -56,10 +56,11 @@ fn missing(page: &str, root: &Path) -> Vec<String> {
 
 /// Where a crate lies.
 fn folder(package: &str) -> Option<&'static str> {
-    const CRATES: [(&str, &str); 9] = [
+    const CRATES: [(&str, &str); 10] = [
         ("kanarie-crds", "crds"),
         ("kanarie-words", "crds/words"),
         ("kanarie-metrics", "crds/metrics"),
+        ("kanarie-process", "crds/process"),
         ("kanarie-gateway", "gateway"),
         ("kanarie-queue", "gateway/queue"),
         ("kanarie-operator", "operator"),

@@ -17,9 +17,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Where the product's own sources are.
-const PRODUCT: [&str; 7] = [
+const PRODUCT: [&str; 8] = [
     "crds/src",
     "crds/metrics/src",
+    "crds/process/src",
     "crds/words/src",
     "gateway/src",
     "gateway/queue/src",
@@ -77,7 +78,13 @@ fn every_source_file_begins_with_its_contract() {
 
 #[test]
 fn a_contract_of_the_message_line_is_more_than_a_title() {
-    let folders = ["crds/metrics/src", "crds/words/src", "gateway/src", "gateway/queue/src"];
+    let folders = [
+        "crds/metrics/src",
+        "crds/process/src",
+        "crds/words/src",
+        "gateway/src",
+        "gateway/queue/src",
+    ];
     let thin = folders.into_iter().flat_map(files).filter(|(path, text)| {
         let mut header = text.lines().take_while(|line| line.starts_with("//!"));
         path.ends_with(".rs") && !header.any(|line| line == "//!")
@@ -182,6 +189,7 @@ fn every_member_obeys_the_lints_of_the_workspace() {
     let members = [
         "crds",
         "crds/metrics",
+        "crds/process",
         "crds/words",
         "gateway",
         "gateway/queue",

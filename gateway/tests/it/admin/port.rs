@@ -22,7 +22,7 @@ use kanarie_gateway::silence::Silence;
 use kanarie_gateway::store::embedded::EmbeddedStore;
 use kanarie_gateway::store::fleet::Heartbeat;
 use kanarie_gateway::store::{SharedStore, Store};
-use kanarie_gateway::tasks::{Alive, Living};
+use kanarie_process::tasks::{Alive, Living};
 use kanarie_queue::admit::Admit;
 use kanarie_queue::claim::{Claim, Claimed};
 use kanarie_queue::dead::Bury;

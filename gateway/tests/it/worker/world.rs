@@ -34,7 +34,7 @@ use kanarie_gateway::stop::Signals;
 use kanarie_gateway::store::embedded::EmbeddedStore;
 use kanarie_gateway::store::fleet::{Asked, Heartbeat, Obeyed};
 use kanarie_gateway::store::{SharedStore, Store};
-use kanarie_gateway::tasks::{Ended, Living};
+use kanarie_process::tasks::{Ended, Living};
 use kanarie_queue::admit::{Admission, Admit};
 use kanarie_queue::claim::{Claim, Claimed};
 use kanarie_queue::dead::{Load, SumDead};

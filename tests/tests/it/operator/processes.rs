@@ -1,5 +1,6 @@
 //! Operators that start, end, die, and run beside each other.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kanarie_crds::route::{CONTROL_SECRET, CONTROL_TOKEN_KEY};
@@ -45,6 +46,17 @@ async fn an_operator_that_is_killed_goes_on_where_the_route_is() {
     let events = bench.events("care").await.unwrap();
     let starts = events.iter().filter(|reason| *reason == "RolloutStarted").count();
     assert_eq!(starts, 1, "told once, by two processes: {events:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_panics_ends_the_operator_with_its_name() {
+    let bench = Bench::without_operator().await.unwrap();
+    let client = bench.operator_client().await.unwrap();
+    let clumsy = async { "what a panic says".parse::<u8>().map(drop).unwrap() };
+    let clock = Arc::new(kanarie_operator::process::clock::now);
+    let ended = kanarie_operator::run_by(clock, bench.config(), client, clumsy).await;
+    let told = ended.unwrap_err().to_string();
+    assert_eq!(told, "the process cannot go on: its task \"shutdown\" panicked");
 }
 
 #[tokio::test(flavor = "multi_thread")]

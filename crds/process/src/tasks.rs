@@ -12,8 +12,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 
-use crate::stop::stopped;
-
 /// Tasks that run together; dropping them aborts what still runs.
 #[derive(Debug, Default)]
 pub struct Tasks {
@@ -23,7 +21,7 @@ pub struct Tasks {
 
 /// A task that is over although nobody told it to stop.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the gateway cannot go on: its task \"{task}\" {how}")]
+#[error("the process cannot go on: its task \"{task}\" {how}")]
 pub struct Ended {
     task: String,
     how: &'static str,
@@ -98,6 +96,11 @@ impl Tasks {
     }
 }
 
+/// Waits for the word true; a sender that is gone says it too.
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
 /// How many of one kind are alive. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Living(Arc<AtomicUsize>);
@@ -131,8 +134,7 @@ mod tests {
 
     use tokio::sync::watch;
 
-    use super::{Ended, Tasks};
-    use crate::stop::stopped;
+    use super::{Ended, Tasks, stopped};
 
     /// How tasks end that nobody told to stop.
     async fn ended(tasks: &mut Tasks) -> Ended {
@@ -146,7 +148,7 @@ mod tests {
         tasks.spawn("patient", pending());
         tasks.spawn("hasty", async {});
         let ended = ended(&mut tasks).await.to_string();
-        assert_eq!(ended, "the gateway cannot go on: its task \"hasty\" ended by itself");
+        assert_eq!(ended, "the process cannot go on: its task \"hasty\" ended by itself");
     }
 
     #[tokio::test]
@@ -154,7 +156,7 @@ mod tests {
         let mut tasks = Tasks::default();
         tasks.spawn("clumsy", async { panic!("a customer's text") });
         let ended = ended(&mut tasks).await.to_string();
-        assert_eq!(ended, "the gateway cannot go on: its task \"clumsy\" panicked");
+        assert_eq!(ended, "the process cannot go on: its task \"clumsy\" panicked");
     }
 
     #[tokio::test]
