@@ -94,11 +94,6 @@ pub fn secret_names(
     of_channel.chain(of_revisions).map(|reference| reference.name.clone()).collect()
 }
 
-/// Whether a value can be compiled into a route.
-pub fn is_usable(bytes: &[u8]) -> bool {
-    value(bytes).is_ok()
-}
-
 /// Compiles one revision with the live values of its Secrets.
 pub fn compile_revision(
     namespace: &str,
@@ -192,21 +187,21 @@ fn service_url(name: &str, namespace: &str, port: u16, path: &str) -> String {
 fn credentials(spec: &WhatsAppChannelSpec, secrets: &Secrets) -> Result<Credentials, CompileError> {
     let twilio = &spec.twilio;
     let auth = &twilio.auth_token_secret_ref;
-    let auth_token = SecretText::new(text(auth, AUTH_TOKEN, secrets)?);
+    let auth_token = SecretText::new(value_of(auth, AUTH_TOKEN, secrets)?);
     let api_key = match &twilio.api_key_secret_ref {
         None => None,
         Some(reference) => Some(ApiKey {
-            sid: text(reference, API_KEY_SID, secrets)?,
-            secret: SecretText::new(text(reference, API_KEY_SECRET, secrets)?),
+            sid: value_of(reference, API_KEY_SID, secrets)?,
+            secret: SecretText::new(value_of(reference, API_KEY_SECRET, secrets)?),
         }),
     };
     let signing_keys = twilio.signing_keys.iter().map(|key| {
         Ok(SharedKey {
             key_id: key.key_id.clone(),
-            secret: SecretText::new(text(&key.secret_ref, SIGNING_KEY, secrets)?),
+            secret: SecretText::new(value_of(&key.secret_ref, SIGNING_KEY, secrets)?),
         })
     });
-    let secondary = match text(auth, AUTH_TOKEN_SECONDARY, secrets) {
+    let secondary = match value_of(auth, AUTH_TOKEN_SECONDARY, secrets) {
         Ok(value) => Some(SecretText::new(value)),
         Err(CompileError::KeyMissing { .. }) => None,
         Err(error) => return Err(error),
@@ -224,11 +219,11 @@ fn optional(
     key: &'static str,
     secrets: &Secrets,
 ) -> Result<Option<SecretText>, CompileError> {
-    reference.map(|reference| text(reference, key, secrets).map(SecretText::new)).transpose()
+    reference.map(|reference| value_of(reference, key, secrets).map(SecretText::new)).transpose()
 }
 
-/// One value.
-fn text(
+/// The value under a key of the Secret that is referred to, or why there is none to compile.
+pub fn value_of(
     reference: &SecretRef,
     key: &'static str,
     secrets: &Secrets,

@@ -18,6 +18,7 @@ pub mod ownership;
 pub mod read;
 pub mod remains;
 pub mod report;
+pub mod stand_ins;
 pub mod status;
 pub mod validate;
 

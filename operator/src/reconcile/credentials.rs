@@ -1,8 +1,8 @@
 //! Credentials: what the Secrets give now, and for the rest what was compiled before.
 //!
 //! Takes the Secrets as read and the route that is in force; gives the route's live part and its
-//! revisions, and what is wrong with the Secrets. A Secret that vanished or became unusable leaves
-//! its last compiled value in force. Pure; never tells a value.
+//! revisions, and what is wrong with the Secrets. Only the value that fails falls back: whatever
+//! else the spec says is in force. Pure; never tells a value.
 //!
 //! A route takes at most 24 KiB of the object's 64; the memory beside it at most 40 at the maximum
 //! of every bound, which a test adds up. With one limit for both, a channel with long Secrets and a
@@ -11,25 +11,23 @@
 //! the operator remembers always fits. Ten values of 4 KiB do not fit together: Twilio's are 32
 //! bytes, signing keys 64, agents' keys rarely over 2 KiB.
 
-use std::collections::BTreeMap;
-
-use kanarie_crds::channel::{RevisionContent, SecretRef};
-use kanarie_crds::compile::{CompileError, Secrets, compile_channel, compile_revision, is_usable};
-use kanarie_crds::route::{AgentRoute, ChannelRef, RevisionRoute, Route, SecretText};
-use kanarie_crds::secrets::{
-    AGENT_API_KEY, AGENT_TOKEN, API_KEY_SECRET, API_KEY_SID, AUTH_TOKEN, AUTH_TOKEN_SECONDARY,
-    SIGNING_KEY,
-};
+use kanarie_crds::channel::{RevisionContent, WhatsAppChannelSpec};
+use kanarie_crds::compile::{CompileError, Secrets, compile_channel, compile_revision};
+use kanarie_crds::route::{ChannelRef, Route};
 use kanarie_words::ids::RevisionName;
 use kanarie_words::reason::Reason;
 
 use crate::cluster::secrets::Read;
 use crate::reconcile::blocked::SecretProblem;
+use crate::reconcile::stand_ins::{Missed, compiled, stand_ins};
 use crate::reconcile::validate::ValidSpec;
 
 /// Most bytes of a route. The memory beside it takes at most 40 KiB, so that it always fits and no
 /// Secret can stand in the way of a rollback.
 pub const MAX_ROUTE_BYTES: usize = 24 * 1024;
+
+/// What is in force when a route with new values would be too long.
+const LAST_VALUES: &str = "the last values of its Secrets stay in force";
 
 /// A revision and its name.
 pub type Named<'a> = (&'a RevisionName, &'a RevisionContent);
@@ -43,37 +41,59 @@ pub fn compile(
     read: &Read,
     before: Option<&Route>,
 ) -> Result<(Route, Option<SecretProblem>), SecretProblem> {
-    let attempt = |secrets: &Secrets| {
+    let attempt = |spec: &WhatsAppChannelSpec, secrets: &Secrets| {
         let namespace = &channel.namespace;
         let revision =
             |(name, content): Named<'_>| compile_revision(namespace, name, content, secrets);
-        let served = revision(stable)?;
-        let mut route = compile_channel(channel.clone(), &spec.spec, served, secrets)?;
+        let mut route = compile_channel(channel.clone(), spec, revision(stable)?, secrets)?;
         route.canary = canary.map(revision).transpose()?;
         Ok::<Route, CompileError>(route)
     };
-    let (problem, fits) = match attempt(&read.found) {
-        Ok(route) if size(&route) <= MAX_ROUTE_BYTES => return Ok((route, None)),
-        Ok(route) => (too_long(size(&route)), false),
-        Err(error) => (problem(&error, read), true),
+    let mut too_long = match (attempt(&spec.spec, &read.found), before) {
+        (Ok(route), _) if size(&route) <= MAX_ROUTE_BYTES => return Ok((route, None)),
+        (Ok(route), _) => Some(size(&route)),
+        (Err(error), None) => return Err(problem(&error, read)),
+        (Err(_), Some(_)) => None,
     };
     let Some(before) = before else {
-        return Err(problem);
+        return Err(told(too_long, "nobody is served", &[], read));
     };
-    let mut secrets = read.found.clone();
-    let revisions = std::iter::once(stable).chain(canary).collect::<Vec<_>>();
-    for (reference, key, value) in last_compiled(spec, &revisions, before) {
-        if !fits || !stands(&secrets, reference, key) {
-            let data = secrets.entry(reference.name.clone()).or_default();
-            data.insert(key.to_owned(), value.as_bytes().to_vec());
+    let revisions: Vec<_> = std::iter::once(stable).chain(canary).collect();
+    for all in [false, true] {
+        if too_long.is_some() != all {
+            continue;
+        }
+        let stand_ins = stand_ins(&spec.spec, &revisions, &read.found, before, all);
+        let problem = told(too_long, LAST_VALUES, &stand_ins.failures, read);
+        let Ok(mut route) = attempt(&stand_ins.spec, &stand_ins.secrets) else {
+            return Err(problem);
+        };
+        stand_ins.complete(&mut route.credentials);
+        match size(&route) {
+            size if size <= MAX_ROUTE_BYTES => return Ok((route, Some(problem))),
+            size => too_long = too_long.or(Some(size)),
         }
     }
-    match attempt(&secrets) {
-        Ok(route) if size(&route) <= MAX_ROUTE_BYTES => Ok((route, Some(problem))),
-        Ok(_) | Err(_) => as_before(before, stable.0, canary.map(|(name, _)| name))
-            .map(|route| (route, Some(problem.clone())))
-            .ok_or(problem),
-    }
+    let problem = told(too_long, "the whole route stays as it was", &[], read);
+    as_before(before, stable.0, canary.map(|(name, _)| name))
+        .map(|route| (route, Some(problem.clone())))
+        .ok_or(problem)
+}
+
+/// One problem out of all: what is wrong, and what is in force until it is mended. A revision that cannot
+/// serve comes first.
+fn told(too_long: Option<usize>, instead: &str, failures: &[Missed], read: &Read) -> SecretProblem {
+    let size = too_long.map(|size| (too_long_problem(size), instead));
+    let (fatal, other): (Vec<_>, Vec<_>) = failures.iter().partition(|failure| failure.is_fatal);
+    let failures = fatal.into_iter().chain(other);
+    let failures =
+        failures.map(|failure| (problem(&failure.error, read), failure.instead.as_str()));
+    let all: Vec<_> = size.into_iter().chain(failures).collect();
+    let reason = all.first().map_or(Reason::ValueUnusable, |(problem, _)| problem.reason);
+    let sentence = |(problem, instead): &(SecretProblem, &str)| {
+        format!("{}; until then {instead}", problem.message)
+    };
+    SecretProblem { reason, message: all.iter().map(sentence).collect::<Vec<_>>().join(". ") }
 }
 
 /// The route in force around revisions that it has already: of a spec that is not carried out, and
@@ -92,15 +112,11 @@ pub fn as_before(
     Some(Route { stable, canary, ..before.clone() })
 }
 
-fn compiled<'a>(before: &'a Route, revision: &RevisionName) -> Option<&'a RevisionRoute> {
-    std::iter::once(&before.stable).chain(&before.canary).find(|held| held.revision == *revision)
-}
-
 fn size(route: &Route) -> usize {
     serde_json::to_vec(route).map_or(usize::MAX, |bytes| bytes.len())
 }
 
-fn too_long(size: usize) -> SecretProblem {
+fn too_long_problem(size: usize) -> SecretProblem {
     let message = format!(
         "the route would take {size} bytes of {MAX_ROUTE_BYTES}; shorten the values of the \
          channel's Secrets, or its texts"
@@ -132,65 +148,12 @@ fn problem(error: &CompileError, read: &Read) -> SecretProblem {
     SecretProblem { reason, message: error.to_string() }
 }
 
-/// Every value of the route in force, with the place that it came from.
-fn last_compiled<'a>(
-    spec: &'a ValidSpec,
-    revisions: &[Named<'a>],
-    before: &'a Route,
-) -> Vec<(&'a SecretRef, &'static str, &'a str)> {
-    let twilio = &spec.spec.twilio;
-    let held = &before.credentials;
-    let auth = &twilio.auth_token_secret_ref;
-    let mut values = vec![(auth, AUTH_TOKEN, held.auth_token.expose())];
-    if let Some(secondary) = &held.auth_token_secondary {
-        values.push((auth, AUTH_TOKEN_SECONDARY, secondary.expose()));
-    }
-    if let (Some(reference), Some(key)) = (&twilio.api_key_secret_ref, &held.api_key) {
-        values.push((reference, API_KEY_SID, &key.sid));
-        values.push((reference, API_KEY_SECRET, key.secret.expose()));
-    }
-    for key in &twilio.signing_keys {
-        if let Some(shared) = held.signing_keys.iter().find(|shared| shared.key_id == key.key_id) {
-            values.push((&key.secret_ref, SIGNING_KEY, shared.secret.expose()));
-        }
-    }
-    for (name, content) in revisions {
-        values.extend(compiled(before, name).and_then(|route| agent_secret(content, route)));
-    }
-    values
-}
-
-fn agent_secret<'a>(
-    content: &'a RevisionContent,
-    route: &'a RevisionRoute,
-) -> Option<(&'a SecretRef, &'static str, &'a str)> {
-    let agent = &content.agent;
-    match &route.agent {
-        AgentRoute::LangGraph { api_key, .. } => {
-            let reference = agent.lang_graph.as_ref()?.api_key_secret_ref.as_ref()?;
-            Some((reference, AGENT_API_KEY, api_key.as_ref().map(SecretText::expose)?))
-        }
-        AgentRoute::Http { token, .. } => {
-            let reference = agent.http.as_ref()?.token_secret_ref.as_ref()?;
-            Some((reference, AGENT_TOKEN, token.as_ref().map(SecretText::expose)?))
-        }
-    }
-}
-
-/// Whether the Secrets settle this key by themselves. A secondary token that was taken out of a
-/// Secret which is still there is the end of a rotation, not a loss.
-fn stands(secrets: &Secrets, reference: &SecretRef, key: &'static str) -> bool {
-    let ended = |data: &BTreeMap<String, Vec<u8>>| {
-        key == AUTH_TOKEN_SECONDARY && !data.contains_key(key) && data.contains_key(AUTH_TOKEN)
-    };
-    secrets
-        .get(&reference.name)
-        .is_some_and(|data| ended(data) || data.get(key).is_some_and(|value| is_usable(value)))
-}
-
 #[cfg(test)]
 mod tests {
-    use kanarie_crds::secrets::MAX_VALUE_BYTES;
+    use std::collections::BTreeMap;
+
+    use kanarie_crds::channel::{SecretRef, SigningKey};
+    use kanarie_crds::secrets::{MAX_VALUE_BYTES, SIGNING_KEY};
 
     use super::*;
     use crate::reconcile::validate::validate;
@@ -275,7 +238,7 @@ spec:
     #[test]
     fn a_route_that_would_not_fit_is_refused_and_the_last_values_stay() {
         let (channel, mut spec) = channel();
-        let key = |number: usize| kanarie_crds::channel::SigningKey {
+        let key = |number: usize| SigningKey {
             key_id: number.to_string(),
             secret_ref: SecretRef { name: format!("key-{number}") },
         };
@@ -310,12 +273,88 @@ spec:
         let (a, b) = ((&one, &content), (&two, &content));
         let (before, _) = compile(&channel, &spec, a, Some(b), &read(BOTH), None).unwrap();
         spec.spec.twilio.api_key_secret_ref = Some(SecretRef { name: "nobody-made-it".into() });
+        spec.spec.webhook.url = "https://hooks.example.com/new".into();
         let (after, problem) =
             compile(&channel, &spec, a, None, &read(BOTH), Some(&before)).unwrap();
-        assert_eq!(after, Route { canary: None, ..before.clone() });
-        assert_eq!(problem.unwrap().reason, Reason::SecretNotFound);
-        let unknown = Some((&three, &content));
-        assert!(compile(&channel, &spec, a, unknown, &read(BOTH), Some(&before)).is_err());
+        let webhook_urls = vec![spec.spec.webhook.url.clone()];
+        assert_eq!(after, Route { canary: None, webhook_urls, ..before.clone() });
+        let problem = problem.unwrap();
+        assert_eq!(problem.reason, Reason::SecretNotFound);
+        assert!(problem.message.contains("without an API key"), "{}", problem.message);
+        let unknown = compile(&channel, &spec, a, Some((&three, &content)), &read(BOTH), None);
+        assert!(unknown.is_err());
+        let never = read(&BOTH[..1]);
+        let unknown = compile(&channel, &spec, (&three, &content), None, &never, Some(&before));
+        let told = unknown.unwrap_err().message;
+        assert!(told.contains("`agent`") && told.contains("nobody-made-it"), "{told}");
+    }
+
+    #[test]
+    fn only_the_secret_that_fails_falls_back_and_every_other_field_is_in_force() {
+        let (channel, mut spec) = channel();
+        let a = named("a");
+        let content = spec.content.clone();
+        let key = |id: &str, secret: &str| SigningKey {
+            key_id: id.into(),
+            secret_ref: SecretRef { name: secret.into() },
+        };
+        let all = |first: &str| {
+            let mut read = read(BOTH);
+            for (name, value) in [("key-1", first), ("key-2", "two")] {
+                let data = BTreeMap::from([(SIGNING_KEY.to_owned(), value.into())]);
+                read.found.insert(name.to_owned(), data);
+            }
+            read
+        };
+        spec.spec.twilio.signing_keys = vec![key("k1", "key-1"), key("k2", "key-2")];
+        let (before, _) =
+            compile(&channel, &spec, (&a, &content), None, &all("one"), None).unwrap();
+        spec.spec.twilio.signing_keys =
+            vec![key("k1", "key-1"), key("k2", "key-2-typo"), key("k3", "key-3-typo")];
+        spec.spec.limits.outbound_per_second = 7;
+        let (after, problem) =
+            compile(&channel, &spec, (&a, &content), None, &all("new"), Some(&before)).unwrap();
+        let keys = after.credentials.signing_keys.iter();
+        let keys: Vec<_> = keys.map(|key| (key.key_id.as_str(), key.secret.expose())).collect();
+        assert_eq!(keys, [("k1", "new"), ("k2", "two")]);
+        assert_eq!(after.limits.outbound_per_second, 7);
+        let told = problem.unwrap().message;
+        for part in
+            ["`key-2-typo`", "last signing key `k2`", "`key-3-typo`", "without signing key `k3`"]
+        {
+            assert!(told.contains(part), "{told}");
+        }
+    }
+
+    #[test]
+    fn halves_of_two_api_keys_are_never_put_together() {
+        let (channel, mut spec) = channel();
+        let a = named("a");
+        let content = spec.content.clone();
+        spec.spec.twilio.api_key_secret_ref = Some(SecretRef { name: "twilio".into() });
+        let with = |sid: &str, secret: &str| {
+            let token = [("authToken", "one"), ("apiKeySid", sid), ("apiKeySecret", secret)];
+            read(&[("twilio", &token), BOTH[1]])
+        };
+        let (before, _) =
+            compile(&channel, &spec, (&a, &content), None, &with("SK1", "s1"), None).unwrap();
+        let (after, problem) =
+            compile(&channel, &spec, (&a, &content), None, &with("SK2", ""), Some(&before))
+                .unwrap();
+        let key = after.credentials.api_key.unwrap();
+        assert_eq!((key.sid.as_str(), key.secret.expose()), ("SK1", "s1"));
+        assert_eq!(problem.unwrap().reason, Reason::KeyMissing);
+    }
+
+    #[test]
+    fn an_unusable_secondary_token_is_left_out_when_there_was_none() {
+        let primary: &[(&str, &str)] = &[("authToken", "one")];
+        let (before, _) = served(&read(&[("twilio", primary), BOTH[1]]), None).unwrap();
+        let keys: &[(&str, &str)] = &[("authToken", "new"), ("authTokenSecondary", "a\u{7}")];
+        let (after, problem) = served(&read(&[("twilio", keys), BOTH[1]]), Some(&before)).unwrap();
+        assert_eq!(after.credentials.auth_token.expose(), "new");
+        assert_eq!(after.credentials.auth_token_secondary, None);
+        assert_eq!(problem.unwrap().reason, Reason::ValueUnusable);
     }
 
     #[test]
