@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use kanarie_crds::route::Route;
+use kanarie_process::cluster::connect;
 use kube::Client;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -72,7 +73,7 @@ impl Source {
     /// When no cluster is configured.
     pub async fn client(&self) -> Result<Option<Client>, kube::Error> {
         match self {
-            Self::Namespace(_) => Client::try_default().await.map(Some),
+            Self::Namespace(_) => connect().await.map(Some),
             Self::Directory(_) | Self::Environment(_) => Ok(None),
         }
     }

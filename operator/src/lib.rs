@@ -20,7 +20,6 @@ pub mod process;
 pub mod reconcile;
 pub mod watch;
 
-use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -41,7 +40,7 @@ use crate::process::metrics::Metrics;
 use crate::process::startup::{StartupError, check_crd};
 use crate::reconcile::notes::Notes;
 use crate::watch::channels::Channels;
-use crate::watch::triggers::Triggers;
+use crate::watch::claims::Claims;
 
 /// Why the operator ended by itself.
 #[derive(Debug, Error)]
@@ -149,36 +148,50 @@ async fn work(
         // The poller tries again; channels are served meanwhile, without evidence.
         tracing::warn!(error = %process::chain::chain(&error), "there is no control token yet");
     }
-    let (triggers, queues) = Triggers::new(&config.watch_namespaces);
+    let (channels, writers) = Channels::new(&config.watch_namespaces);
+    let channels = Arc::new(channels);
     let ctx = Arc::new(Ctx {
         secrets: SecretReader::new(client.clone()),
         client,
         config,
         board: Arc::new(Board::default()),
         metrics: metrics.clone(),
-        channels: Channels::default(),
+        channels: channels.clone(),
+        claims: Claims::default(),
         notes: Notes::default(),
         instance,
         clock,
     });
     let mut tasks = Tasks::default();
     let board = ctx.board.clone();
-    tasks.spawn("reader", gateways::reader::run(board, control, triggers.clone(), metrics));
-    tasks.spawn("orphans", watch::orphans::run(ctx.clone(), triggers));
-    let watched = ctx.clone();
-    tasks.spawn("readiness", async move {
-        watched.channels.ready().await;
-        progress.reach(ProcessStage::Working);
-        pending().await
-    });
+    tasks.spawn("reader", gateways::reader::run(board, control, channels.clone(), metrics));
+    tasks.spawn("orphans", watch::orphans::run(ctx.clone()));
+    tasks.spawn("readiness", tell_readiness(channels, progress, ctx.metrics.clone()));
     let mut controllers = Tasks::default();
     let mut told = stopping.clone();
-    controllers.spawn("controllers", watch::controller::run(ctx, queues, stopping.clone()));
+    controllers.spawn("controllers", watch::controller::run(ctx, writers, stopping.clone()));
     tokio::select! {
         ended = controllers.until(&mut told) => ended?,
         ended = tasks.until(&mut stopping) => ended?,
     }
     Ok(controllers.finish().await?)
+}
+
+/// Tells for ever which namespaces are seen.
+async fn tell_readiness(channels: Arc<Channels>, progress: Arc<Progress>, metrics: Arc<Metrics>) {
+    let mut listed = channels.listed();
+    channels.seen().await;
+    loop {
+        listed.mark_unchanged();
+        let unseen = channels.unseen();
+        metrics.namespaces_unseen.set(u64::try_from(unseen.len()).unwrap_or(u64::MAX));
+        if unseen.len() < channels.scopes().len() {
+            progress.reach(ProcessStage::Working);
+        }
+        progress.miss(unseen);
+        // The sender lives as long as the channels.
+        let _ = listed.changed().await;
+    }
 }
 
 /// A name that no other process has: the pod's, and a few random digits.

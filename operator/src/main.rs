@@ -52,7 +52,7 @@ fn run(args: &RunArgs) -> anyhow::Result<()> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be caught")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be caught")?;
-        let client = kube::Client::try_default()
+        let client = kanarie_process::cluster::connect()
             .await
             .context("there is no way to an API server; run in a pod or set KUBECONFIG")?;
         let shutdown = async move {

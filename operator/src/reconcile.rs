@@ -25,8 +25,9 @@ pub mod validate;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kanarie_rollout::why::Why;
+use kanarie_words::reason::Reason;
 use kanarie_words::timestamp::Timestamp;
-use kube::runtime::controller::Action;
 use tokio::time::Instant;
 
 use crate::cluster::secrets::REREAD;
@@ -34,6 +35,7 @@ use crate::process::chain::chain;
 use crate::process::clock::millis_of;
 use crate::process::context::Ctx;
 use crate::reconcile::apply::{Applied, ApplyError, apply};
+use crate::reconcile::blocked::Blocked;
 use crate::reconcile::build::build;
 use crate::reconcile::decide::decide;
 use crate::reconcile::halt::{Halt, ReconcileError};
@@ -41,11 +43,11 @@ use crate::reconcile::observe::{Survey, observe};
 use crate::reconcile::read::read;
 use crate::reconcile::report::{report, report_blocked, report_failure};
 use crate::reconcile::validate::{Channel, NoIdentity, validate};
-use crate::watch::triggers::Guarded;
+use crate::watch::guarded::Guarded;
 
 /// Longest time of one reconcile: the client has no read timeout of its own.
 const LIMIT: Duration = Duration::from_secs(30);
-/// When to look again at a channel for which nothing may be done.
+/// When to look again at what no watch tells.
 const BLOCKED: Duration = Duration::from_secs(10);
 /// When to look again after another writer was first, should the watch not say so.
 const CONFLICT: Duration = Duration::from_secs(5);
@@ -55,23 +57,22 @@ const POLLED: Duration = Duration::from_secs(15);
 const MAX_BACKOFF: Duration = Duration::from_secs(60);
 
 /// One reconcile, with its time limit.
-pub async fn reconcile(object: Arc<Guarded>, ctx: Arc<Ctx>) -> Result<Action, NoIdentity> {
+pub async fn reconcile(object: Arc<Guarded>, ctx: Arc<Ctx>) -> Result<Duration, NoIdentity> {
     let channel = validate(&object)?;
     let started = Instant::now();
     let ended = tokio::time::timeout(LIMIT, line(&ctx, &channel)).await;
     ctx.metrics.reconcile_duration.observe(started.elapsed());
     let timeout = Err(Halt::Failed(ReconcileError::Timeout { seconds: LIMIT.as_secs() }));
-    let pause = match ended.unwrap_or(timeout) {
+    Ok(match ended.unwrap_or(timeout) {
         Ok(pause) => pause,
         Err(Halt::Blocked(why)) => match report_blocked(&ctx, &channel, &why).await {
-            Ok(()) => BLOCKED,
+            Ok(()) => while_blocked(&ctx, &channel, &why),
             Err(error) => failed(&ctx, &channel, &error.into()).await,
         },
         // Whoever was first is seen by the watch of the routes.
         Err(Halt::Failed(ReconcileError::Apply(ApplyError::Conflict))) => CONFLICT,
         Err(Halt::Failed(error)) => failed(&ctx, &channel, &error).await,
-    };
-    Ok(Action::requeue(pause))
+    })
 }
 
 /// The line.
@@ -83,22 +84,50 @@ async fn line(ctx: &Ctx, channel: &Channel) -> Result<Duration, Halt> {
     let built = build(channel, &survey, decisions, now)?;
     let applied = apply(ctx, channel, &survey, built).await?;
     report(ctx, channel, &survey, &applied).await?;
-    ctx.notes.update(&channel.identity.uid, |note| note.failures = 0);
+    ctx.notes.update(&channel.identity.uid, |note| {
+        note.failures = 0;
+        note.route.clone_from(&applied.held.metadata.resource_version);
+    });
     Ok(pause(&survey, &applied))
 }
 
 /// When to look again, if nothing happens before.
 fn pause(survey: &Survey, applied: &Applied) -> Duration {
-    if applied.stays.is_some() {
-        return BLOCKED;
-    }
     let decision = &applied.decision;
     if decision.next != survey.state || survey.held.is_none() {
         return decision.requeue;
     }
-    // The reader reconciles a rollout with each answer; this is for its deadline.
-    let polled = decision.next.rolling().is_some();
-    if polled { POLLED.max(decision.requeue) } else { decision.requeue.min(REREAD) }
+    // The reader reconciles a rollout with each answer; this is for its deadline, and for the end of a hold.
+    let pause = match (&decision.why, decision.next.rolling()) {
+        (Why::Holding { seconds_left, .. }, Some(_)) => {
+            POLLED.min(Duration::from_secs((*seconds_left).max(1)))
+        }
+        (_, Some(_)) => POLLED.max(decision.requeue),
+        (_, None) => decision.requeue.min(REREAD),
+    };
+    applied.stays.as_ref().map_or(pause, |stays| pause.min(until_somebody_acts(stays)))
+}
+
+/// When to look again at a channel for which nothing may be done.
+fn while_blocked(ctx: &Ctx, channel: &Channel, why: &Blocked) -> Duration {
+    match &channel.spec {
+        // It is told when the route goes; just before it began to wait that may have been.
+        Ok(spec) if why.reason == Reason::SenderConflict => {
+            let is_new = ctx.claims.wait(&spec.route_name, &channel.identity.key);
+            if is_new { BLOCKED } else { REREAD }
+        }
+        Ok(_) | Err(_) => until_somebody_acts(why),
+    }
+}
+
+/// What a watch tells is looked at seldom besides, what none tells (quotas, policies, an API server
+/// that says nothing) more often.
+fn until_somebody_acts(why: &Blocked) -> Duration {
+    let unreadable = why.secrets.as_ref().map(|problem| problem.reason);
+    match (why.reason, unreadable) {
+        (Reason::RevisionRefused, _) | (_, Some(Reason::SecretUnreadable)) => BLOCKED,
+        _ => REREAD,
+    }
 }
 
 /// Counts a failure, tells it in the log and on the channel, and gives the time until the next try.

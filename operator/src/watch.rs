@@ -1,6 +1,8 @@
 //! What is watched, and what a change of it leads to.
 
 pub mod channels;
+pub mod claims;
 pub mod controller;
+pub mod guarded;
 pub mod orphans;
-pub mod triggers;
+pub mod queue;

@@ -1,6 +1,8 @@
-//! What both processes are made of: tasks that end a process.
+//! What both processes are made of: tasks that end a process, the way to the API server.
 //!
 //! Takes what each of them runs; gives what must be alike in both. Knows no message, no channel and
 //! no route.
 
+pub mod cluster;
+pub mod pace;
 pub mod tasks;

@@ -20,6 +20,7 @@ use kanarie_crds::route::{
     COMPONENT_LABEL, COMPONENT_ROUTE, CONTROL_SECRET, CONTROL_TOKEN_KEY, ROUTE_KEY, Route,
     SecretText, route_hash, route_name,
 };
+use kanarie_process::pace::{WatchPace, watch_config};
 use kanarie_words::ids::RouteHash;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
@@ -49,8 +50,9 @@ pub async fn follow(
     let secrets: Api<Secret> = Api::namespaced(client, namespace);
     // The namespace holds routes and the control token only, so one watch sees everything that
     // belongs together and the first list is complete by itself.
-    let config = watcher::Config::default().page_size(PAGE);
-    let mut events = watcher(secrets, config).default_backoff().ready_chunks(BATCH).boxed();
+    let config = watch_config().page_size(PAGE);
+    let mut events =
+        watcher(secrets, config).backoff(WatchPace::default()).ready_chunks(BATCH).boxed();
     let mut listing = Listing::default();
     let mut forget = tokio::time::interval(FORGET_EVERY);
     while !*shutdown.borrow() {

@@ -60,10 +60,7 @@ impl Control {
         routes_namespace: &str,
         gateway_url: &str,
     ) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
-            .connect_timeout(CONNECT_TIMEOUT)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()?;
+        let http = http()?;
         let secrets = Api::namespaced(client.clone(), routes_namespace);
         let url = format!("{gateway_url}/control/v1/state");
         Ok(Self { http, url, secrets, token: Mutex::new(None) })
@@ -128,6 +125,15 @@ impl Control {
     }
 }
 
+/// The gateways are in the same cluster: no proxy of the environment stands between.
+fn http() -> Result<reqwest::Client, reqwest::Error> {
+    reqwest::Client::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+}
+
 fn list(uids: &[ChannelUid]) -> String {
     uids.iter().map(ChannelUid::as_str).collect::<Vec<_>>().join(",")
 }
@@ -164,6 +170,33 @@ mod tests {
             [new_secret().unwrap(), new_secret().unwrap()].map(|secret| token_of(&secret).unwrap());
         assert_ne!(tokens[0], tokens[1]);
         assert!(tokens[0].len() >= 43);
+    }
+
+    #[tokio::test]
+    async fn gateways_are_asked_without_the_proxy_of_the_environment() {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        const GATEWAY: &str = "TEST_GATEWAY";
+        if let Ok(url) = std::env::var(GATEWAY) {
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            assert_eq!(http().unwrap().get(url).send().await.unwrap().status(), 200);
+            return;
+        }
+        let gateway = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        // The environment of a process is read once, so another one asks.
+        let mut asks = tokio::process::Command::new(std::env::current_exe().unwrap());
+        asks.args(["gateways_are_asked_without_the_proxy"]).env("HTTP_PROXY", "http://127.0.0.1:1");
+        asks.env(GATEWAY, format!("http://{}", gateway.local_addr().unwrap()));
+        let mut asks = asks.kill_on_drop(true).spawn().unwrap();
+        tokio::select! {
+            ended = asks.wait() => assert!(ended.unwrap().success(), "it asked the proxy"),
+            () = async {
+                let (mut stream, _) = gateway.accept().await.unwrap();
+                let _ = stream.read(&mut [0; 1024]).await.unwrap();
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                stream.write_all(answer).await.unwrap();
+                std::future::pending().await
+            } => {}
+        }
     }
 
     #[test]

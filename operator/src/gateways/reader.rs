@@ -20,7 +20,7 @@ use crate::gateways::board::{Board, SUMMARY_INTERVAL, TICK};
 use crate::gateways::control::{Control, ControlError};
 use crate::process::chain::chain;
 use crate::process::metrics::Metrics;
-use crate::watch::triggers::Triggers;
+use crate::watch::channels::Channels;
 
 /// Questions that are kept open; a channel belongs to one of them for ever, so that a rollout which begins
 /// disturbs one only.
@@ -33,8 +33,13 @@ const AFTER_NEWS: Duration = Duration::from_millis(100);
 const AFTER_NOTHING: Duration = Duration::from_secs(1);
 
 /// Reads for ever.
-pub async fn run(board: Arc<Board>, control: Control, triggers: Triggers, metrics: Arc<Metrics>) {
-    let reader = Reader { board, control, triggers, metrics };
+pub async fn run(
+    board: Arc<Board>,
+    control: Control,
+    channels: Arc<Channels>,
+    metrics: Arc<Metrics>,
+) {
+    let reader = Reader { board, control, channels, metrics };
     let lines = join_all((0..LINES).map(|line| reader.listen(line)));
     tokio::join!(reader.look(), lines);
 }
@@ -42,7 +47,7 @@ pub async fn run(board: Arc<Board>, control: Control, triggers: Triggers, metric
 struct Reader {
     board: Arc<Board>,
     control: Control,
-    triggers: Triggers,
+    channels: Arc<Channels>,
     metrics: Arc<Metrics>,
 }
 
@@ -55,7 +60,7 @@ impl Reader {
                 tracing::warn!(error = %chain(&error), "no evidence: the gateways cannot be asked");
                 sleep(AFTER_NOTHING).await;
             }
-            self.tell(self.board.silence(Instant::now())).await;
+            self.tell(self.board.silence(Instant::now()));
             sleep(TICK).await;
         }
     }
@@ -72,7 +77,7 @@ impl Reader {
         }
         for uids in batches {
             let state = self.control.state(uids).await?;
-            self.tell(self.board.take(uids, state, Instant::now())).await;
+            self.tell(self.board.take(uids, state, Instant::now()));
         }
         Ok(())
     }
@@ -98,7 +103,7 @@ impl Reader {
             match answer {
                 Ok(state) => {
                     last = state.digest.clone().map(|digest| (uids.clone(), digest));
-                    self.tell(self.board.hear(&uids, state, Instant::now())).await;
+                    self.tell(self.board.hear(&uids, state, Instant::now()));
                 }
                 // The looks say it in the log.
                 Err(_) => self.metrics.control_failures.inc(),
@@ -115,10 +120,8 @@ impl Reader {
         }
     }
 
-    async fn tell(&self, news: Vec<ChannelKey>) {
-        for key in news {
-            self.triggers.send(&key).await;
-        }
+    fn tell(&self, news: Vec<ChannelKey>) {
+        news.iter().for_each(|key| self.channels.ask(key));
     }
 }
 

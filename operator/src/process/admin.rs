@@ -3,8 +3,8 @@
 //! Takes a listener and what there is to tell; answers until it is dropped. Tells nothing about
 //! any channel.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::Router;
 use axum::extract::State;
@@ -18,7 +18,10 @@ use crate::process::metrics::Metrics;
 
 /// How far the start has come.
 #[derive(Default)]
-pub struct Progress(AtomicU8);
+pub struct Progress {
+    stage: AtomicU8,
+    missing: Mutex<Vec<String>>,
+}
 
 /// A stage of the start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,19 +39,34 @@ pub enum ProcessStage {
 impl Progress {
     /// The start has come to this stage.
     pub fn reach(&self, stage: ProcessStage) {
-        self.0.store(stage as u8, Ordering::Relaxed);
+        self.stage.store(stage as u8, Ordering::Relaxed);
+    }
+
+    /// The namespaces whose channels could not be listed, each with the reason.
+    pub fn miss(&self, missing: Vec<String>) {
+        *self.missing.lock().unwrap_or_else(PoisonError::into_inner) = missing;
     }
 
     /// Whether this replica is of use, and in which words.
-    fn readiness(&self) -> (StatusCode, &'static str) {
-        match self.0.load(Ordering::Relaxed) {
+    fn readiness(&self) -> (StatusCode, String) {
+        let (status, mut words) = self.of_stage();
+        let missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        for namespace in missing.iter() {
+            words.push_str(&format!("missing: the channels of {namespace}\n"));
+        }
+        (status, words)
+    }
+
+    fn of_stage(&self) -> (StatusCode, String) {
+        let (status, words) = match self.stage.load(Ordering::Relaxed) {
             1 => (StatusCode::OK, "standby: another replica leads\n"),
             2 => {
                 (StatusCode::SERVICE_UNAVAILABLE, "missing: the first complete list of channels\n")
             }
             3 => (StatusCode::OK, "ready\n"),
             _ => (StatusCode::SERVICE_UNAVAILABLE, "missing: the check of the CRD\n"),
-        }
+        };
+        (status, words.to_owned())
     }
 }
 

@@ -12,6 +12,7 @@ use crate::process::config::Config;
 use crate::process::metrics::Metrics;
 use crate::reconcile::notes::Notes;
 use crate::watch::channels::Channels;
+use crate::watch::claims::Claims;
 
 /// Clients, caches and notes.
 pub struct Ctx {
@@ -26,7 +27,9 @@ pub struct Ctx {
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The watched channels.
-    pub channels: Channels,
+    pub channels: Arc<Channels>,
+    /// Who waits for a sender of another.
+    pub claims: Claims,
     /// Notes on channels, by uid: may be lost at any time.
     pub notes: Notes,
     /// Name of this process, for Events.

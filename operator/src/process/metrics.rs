@@ -20,6 +20,8 @@ pub struct Metrics {
     pub control_failures: Counter,
     /// Routes that were deleted because their channel is gone.
     pub orphans_deleted: Counter,
+    /// Watched namespaces whose channels could never be listed.
+    pub namespaces_unseen: Gauge,
     /// 1 while this process leads.
     pub leader: Gauge,
 }
@@ -54,6 +56,10 @@ impl Default for Metrics {
             orphans_deleted: page.counter(
                 "kanarie_operator_orphans_deleted_total",
                 "Routes deleted because their channel is gone.",
+            ),
+            namespaces_unseen: page.gauge(
+                "kanarie_operator_namespaces_unseen",
+                "Watched namespaces whose channels could never be listed.",
             ),
             leader: page.gauge("kanarie_operator_leader", "1 while this process leads."),
             page,

@@ -23,6 +23,8 @@ pub struct Note {
     pub told: Option<u64>,
     /// When status was last written.
     pub status_written: Option<Instant>,
+    /// Version of the route that the last reconcile saw or wrote.
+    pub route: Option<String>,
     /// Failures in a row.
     pub failures: u32,
 }

@@ -24,7 +24,7 @@ use thiserror::Error;
 
 use crate::cluster::key::ChannelKey;
 use crate::reconcile::blocked::Blocked;
-use crate::watch::triggers::Guarded;
+use crate::watch::guarded::Guarded;
 
 /// A channel of the watch.
 #[derive(Clone, Debug)]

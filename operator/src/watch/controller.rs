@@ -1,81 +1,152 @@
 //! The watches of channels and Secrets, and who is reconciled when one of them tells something.
 //!
-//! Takes the queues of the watched namespaces; runs a controller for each until `stop`. Decides nothing.
+//! Takes who fills the caches of the watched namespaces; runs a controller for each until `stop`. Each
+//! watch has its own pace. Decides nothing.
 
+use std::pin::pin;
 use std::sync::Arc;
 
 use futures::future::join_all;
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Secret;
+use kanarie_crds::route::route_name;
+use kanarie_process::pace::{WatchPace, watch_config};
 use kube::Api;
-use kube::core::PartialObjectMeta;
-use kube::runtime::controller::{Action, Config as ControllerConfig, Controller};
-use kube::runtime::reflector::ObjectRef;
-use kube::runtime::watcher;
+use kube::core::{DynamicObject, PartialObjectMeta};
+use kube::runtime::controller::{Action, Config as ControllerConfig, Controller, Error};
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{ObjectRef, reflector};
+use kube::runtime::{WatchStreamExt as _, watcher};
 use tokio::sync::watch;
 
+use crate::cluster::key::ChannelKey;
+use crate::process::chain::chain;
 use crate::process::context::Ctx;
 use crate::reconcile::reconcile;
-use crate::watch::triggers::{Guarded, ReconcileQueue};
+use crate::reconcile::validate::NoIdentity;
+use crate::watch::channels::Scope;
+use crate::watch::guarded::Guarded;
 
-/// Reconciles at once, over all watched namespaces.
-const CONCURRENCY: usize = 32;
-
-/// Runs a controller per queue until `stop`, and waits for their reconciles.
-pub async fn run(ctx: Arc<Ctx>, queues: Vec<ReconcileQueue>, stop: watch::Receiver<bool>) {
-    let concurrency = u16::try_from((CONCURRENCY / queues.len().max(1)).max(1)).unwrap_or(1);
-    let mut stores = Vec::new();
-    let mut controllers = Vec::new();
-    for (scope, queue) in queues {
-        let (config, secrets) = (watch_config(&ctx, scope.as_deref()), ctx.clone());
-        let mut stopping = stop.clone();
-        let controller = Controller::new(api::<Guarded>(&ctx, scope.as_deref()), config.clone())
-            .with_config(ControllerConfig::default().concurrency(concurrency))
-            .watches(
-                api::<PartialObjectMeta<Secret>>(&ctx, scope.as_deref()),
-                config,
-                move |secret| users(&secrets, &secret),
-            )
-            .reconcile_on(stream::unfold(queue, |mut queue| async {
-                Some((queue.recv().await?, queue))
-            }))
-            .graceful_shutdown_on(async move {
-                // An error means that nobody can stop us any more; that is the time to stop.
-                let _ = stopping.wait_for(|stop| *stop).await;
-            });
-        stores.push(controller.store());
-        let results = controller.run(reconcile, |_, _, _| Action::await_change(), ctx.clone());
-        controllers.push(results.for_each(|result| async move {
-            if let Err(error) = result {
-                tracing::debug!(%error, "a reconcile or a watch failed");
+/// Runs a controller per watched namespace until `stop`, and waits for their reconciles.
+pub async fn run(ctx: Arc<Ctx>, writers: Vec<Writer<Guarded>>, stop: watch::Receiver<bool>) {
+    let scopes = ctx.channels.scopes().iter().zip(writers);
+    let all = scopes.map(|(scope, writer)| {
+        let (ctx, stop) = (&ctx, stop.clone());
+        async move {
+            tokio::select! {
+                () = control(ctx, scope, stop) => {}
+                () = follow_channels(ctx, scope, writer) => {}
+                () = follow_secrets(ctx, scope) => {}
             }
-        }));
-    }
-    ctx.channels.fill(stores);
-    join_all(controllers).await;
+        }
+    });
+    join_all(all).await;
 }
 
-fn users(ctx: &Ctx, secret: &PartialObjectMeta<Secret>) -> Vec<ObjectRef<Guarded>> {
-    let namespace = secret.metadata.namespace.clone().unwrap_or_default();
-    let name = secret.metadata.name.clone().unwrap_or_default();
-    let channels = ctx.secrets.changed(&namespace, &name);
-    channels.iter().map(|key| ObjectRef::new(&key.name).within(&key.namespace)).collect()
+/// Has channels reconciled in the order of their queue.
+async fn control(ctx: &Arc<Ctx>, scope: &Scope, mut stop: watch::Receiver<bool>) {
+    // A stream of ours has to live as long as the controller, so it is handed its keys.
+    let (sender, receiver) = tokio::sync::mpsc::channel(1);
+    let controller = Controller::for_stream(stream::pending(), scope.store.clone())
+        .with_config(ControllerConfig::default().concurrency(scope.concurrency))
+        .reconcile_on(stream::unfold(receiver, |mut receiver| async {
+            Some((receiver.recv().await?, receiver))
+        }))
+        .graceful_shutdown_on(async move {
+            // An error means that nobody can stop us any more; that is the time to stop.
+            let _ = stop.wait_for(|stop| *stop).await;
+        });
+    let results = controller.run(look, |_, _, _| Action::await_change(), ctx.clone());
+    let runs = results.for_each(|result| async {
+        match result {
+            Err(Error::ObjectNotFound(gone)) => scope.queue.ended(&key_of(&gone), None),
+            Err(error) => tracing::debug!(%error, "a reconcile failed"),
+            Ok(_) => {}
+        }
+    });
+    let feeds = async {
+        loop {
+            let ChannelKey { namespace, name } = scope.queue.next().await;
+            if sender.send(ObjectRef::new(&name).within(&namespace)).await.is_err() {
+                // The controller ends.
+                return std::future::pending().await;
+            }
+        }
+    };
+    tokio::select! {
+        () = runs => {}
+        () = feeds => {}
+    }
+}
+
+/// One reconcile, and when the next one is due.
+async fn look(object: Arc<Guarded>, ctx: Arc<Ctx>) -> Result<Action, NoIdentity> {
+    let key = ObjectRef::from_obj(object.as_ref());
+    let key = ChannelKey { namespace: key.namespace.unwrap_or_default(), name: key.name };
+    let pause = reconcile(object, ctx.clone()).await;
+    ctx.channels.ended(&key, pause.as_ref().ok().copied());
+    pause.map(|_| Action::await_change())
+}
+
+fn key_of(object: &ObjectRef<DynamicObject>) -> ChannelKey {
+    let ObjectRef { namespace, name, .. } = object;
+    ChannelKey { namespace: namespace.clone().unwrap_or_default(), name: name.clone() }
+}
+
+/// Fills the cache of a scope, for ever.
+async fn follow_channels(ctx: &Ctx, scope: &Scope, writer: Writer<Guarded>) {
+    let (api, config) = (api::<Guarded>(ctx, scope), config(ctx, scope));
+    let events = reflector(writer, watcher(api, config).backoff(WatchPace::default()));
+    let mut events = pin!(events);
+    let mut listed = Vec::new();
+    while let Some(event) = events.next().await {
+        ctx.channels.take(scope, &mut listed, &event);
+        if let Ok(watcher::Event::Delete(object)) = &event
+            && let Some(route) = route_of(object)
+        {
+            ctx.claims.gone(&route).iter().for_each(|key| ctx.channels.ask(key));
+        }
+    }
+}
+
+/// Looks at whoever uses a Secret that changed, for ever.
+async fn follow_secrets(ctx: &Ctx, scope: &Scope) {
+    let (api, config) = (api::<PartialObjectMeta<Secret>>(ctx, scope), config(ctx, scope));
+    let mut events = pin!(watcher(api, config).backoff(WatchPace::default()).touched_objects());
+    while let Some(secret) = events.next().await {
+        match secret {
+            Ok(secret) => {
+                let namespace = secret.metadata.namespace.unwrap_or_default();
+                let name = secret.metadata.name.unwrap_or_default();
+                let users = ctx.secrets.changed(&namespace, &name);
+                users.iter().for_each(|key| ctx.channels.ask(key));
+            }
+            Err(error) => tracing::debug!(error = %chain(&error), "the watch of the Secrets broke"),
+        }
+    }
+}
+
+/// Name of the route that a channel has, or would have.
+fn route_of(object: &Guarded) -> Option<String> {
+    let spec = &object.0.as_ref().ok()?.spec;
+    Some(route_name(&spec.twilio.account_sid.parse().ok()?, &spec.sender.address.parse().ok()?))
 }
 
 /// All namespaces, or one; never the routes namespace.
-fn watch_config(ctx: &Ctx, scope: Option<&str>) -> watcher::Config {
-    match scope {
-        Some(_) => watcher::Config::default(),
-        None => watcher::Config::default()
-            .fields(&format!("metadata.namespace!={}", ctx.config.routes_namespace)),
+fn config(ctx: &Ctx, scope: &Scope) -> watcher::Config {
+    match scope.namespace {
+        Some(_) => watch_config(),
+        None => {
+            watch_config().fields(&format!("metadata.namespace!={}", ctx.config.routes_namespace))
+        }
     }
 }
 
-fn api<K>(ctx: &Ctx, scope: Option<&str>) -> Api<K>
+fn api<K>(ctx: &Ctx, scope: &Scope) -> Api<K>
 where
     K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
 {
-    match scope {
+    match &scope.namespace {
         Some(namespace) => Api::namespaced(ctx.client.clone(), namespace),
         None => Api::all(ctx.client.clone()),
     }

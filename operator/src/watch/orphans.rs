@@ -1,16 +1,18 @@
 //! Orphans: routes of channels that are gone, and routes that somebody else touched.
 //!
-//! Watches the metadata of the route Secrets. Every change of one is a reconcile of its channel.
-//! A route is deleted only after the API server has said that its channel is gone, and only in the
-//! version that was seen. Routes of namespaces that are not watched are left alone.
+//! Watches the metadata of the route Secrets. A change that the channel's last reconcile has not seen
+//! is a look at it; the end of one also at those that wait for the sender. Beside that sweeps: a route is deleted only after the API server has said that its
+//! channel is gone, and only in the version that was seen. Routes of namespaces that are not watched, or whose channels
+//! could not be listed, are left alone.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Secret;
 use kanarie_crds::route::{COMPONENT_LABEL, COMPONENT_ROUTE};
+use kanarie_process::pace::{WatchPace, watch_config};
 use kube::api::{DeleteParams, ObjectMeta, Preconditions};
 use kube::core::PartialObjectMeta;
 use kube::runtime::{WatchStreamExt as _, watcher};
@@ -20,71 +22,80 @@ use crate::cluster::route_object::owner;
 use crate::process::chain::chain;
 use crate::process::context::Ctx;
 use crate::reconcile::read::lives;
-use crate::watch::triggers::Triggers;
 
 /// Time between two looks for routes without a channel.
 const SWEEP: Duration = Duration::from_secs(5);
 
-type Routes = BTreeMap<String, ObjectMeta>;
+/// The routes as the watch knows them, by name, and whether it knows all of them.
+#[derive(Default)]
+struct Routes {
+    known: BTreeMap<String, ObjectMeta>,
+    complete: bool,
+}
 
 /// Watches and sweeps for ever.
-pub async fn run(ctx: Arc<Ctx>, triggers: Triggers) {
+pub async fn run(ctx: Arc<Ctx>) {
+    let routes = Mutex::new(Routes::default());
+    tokio::join!(follow(&ctx, &routes), sweep(&ctx, &routes));
+}
+
+async fn follow(ctx: &Ctx, routes: &Mutex<Routes>) {
     let metadata: Api<PartialObjectMeta<Secret>> =
         Api::namespaced(ctx.client.clone(), &ctx.config.routes_namespace);
-    let config = watcher::Config::default().labels(&format!("{COMPONENT_LABEL}={COMPONENT_ROUTE}"));
-    let mut events = watcher(metadata, config).default_backoff().boxed();
-    let mut routes = Routes::new();
-    let mut complete = false;
-    let mut sweep = tokio::time::interval(SWEEP);
-    sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            event = events.next() => match event {
-                Some(Ok(event)) => take(&mut routes, &mut complete, event, &triggers).await,
-                Some(Err(error)) => tracing::warn!(error = %chain(&error), "the watch of the routes broke"),
-                None => return,
-            },
-            _ = sweep.tick() => if complete {
-                collect(&ctx, &routes).await;
-            },
+    let config = watch_config().labels(&format!("{COMPONENT_LABEL}={COMPONENT_ROUTE}"));
+    let mut events = watcher(metadata, config).backoff(WatchPace::default()).boxed();
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => take(ctx, routes, event),
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "the watch of the routes broke");
+            }
         }
     }
 }
 
-async fn take(
-    routes: &mut Routes,
-    complete: &mut bool,
-    event: watcher::Event<PartialObjectMeta<Secret>>,
-    triggers: &Triggers,
-) {
+fn take(ctx: &Ctx, routes: &Mutex<Routes>, event: watcher::Event<PartialObjectMeta<Secret>>) {
+    let mut routes = lock(routes);
     let (object, there) = match event {
-        watcher::Event::Init => {
-            *complete = false;
-            return routes.clear();
-        }
-        watcher::Event::InitDone => {
-            *complete = true;
-            return;
-        }
+        watcher::Event::Init => return *routes = Routes::default(),
+        watcher::Event::InitDone => return routes.complete = true,
         watcher::Event::InitApply(object) | watcher::Event::Apply(object) => (object, true),
         watcher::Event::Delete(object) => (object, false),
     };
     let name = object.name_any();
     if let Some(owner) = owner(&object.metadata) {
-        triggers.send(&owner.key).await;
+        let seen = ctx.notes.get(&owner.uid).route;
+        if !there || seen.is_none() || seen != object.metadata.resource_version {
+            ctx.channels.ask(&owner.key);
+        }
     }
-    match there {
-        true => drop(routes.insert(name, object.metadata)),
-        false => drop(routes.remove(&name)),
+    if there {
+        routes.known.insert(name, object.metadata);
+    } else {
+        ctx.claims.gone(&name).iter().for_each(|key| ctx.channels.ask(key));
+        routes.known.remove(&name);
     }
 }
 
-/// Deletes the routes whose channel is gone.
-async fn collect(ctx: &Ctx, routes: &Routes) {
-    ctx.channels.ready().await;
+/// Deletes the routes whose channel is gone, again and again.
+async fn sweep(ctx: &Ctx, routes: &Mutex<Routes>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let known = {
+            let routes = lock(routes);
+            if routes.complete { routes.known.clone() } else { BTreeMap::new() }
+        };
+        collect(ctx, &known).await;
+    }
+}
+
+async fn collect(ctx: &Ctx, routes: &BTreeMap<String, ObjectMeta>) {
     for (name, metadata) in routes {
         let Some(owner) = owner(metadata) else { continue };
-        if !ctx.config.watches(&owner.key.namespace) || ctx.channels.contains(&owner) {
+        if !ctx.config.watches(&owner.key.namespace)
+            || !ctx.channels.knows(&owner.key.namespace)
+            || ctx.channels.contains(&owner)
+        {
             continue;
         }
         match lives(ctx, &owner).await {
@@ -118,4 +129,8 @@ async fn delete(ctx: &Ctx, name: &str, metadata: &ObjectMeta) {
             tracing::warn!(error = %chain(&error), route = name, "a route could not be deleted")
         }
     }
+}
+
+fn lock(routes: &Mutex<Routes>) -> MutexGuard<'_, Routes> {
+    routes.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,6 +5,7 @@ mod bake;
 mod care;
 mod channels;
 mod gateways;
+mod namespaces;
 mod processes;
 mod rollouts;
 mod routes;

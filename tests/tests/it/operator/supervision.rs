@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
+use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use kanarie_tests::bench::Bench;
 use kanarie_tests::world::{condition, reason};
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::operator::care::{annotate, command, count, revision, rolling};
@@ -42,11 +43,14 @@ spec: {{policyName: none-in-{namespace}, validationActions: [Deny]}}
     let api: Api<ControllerRevision> = Api::namespaced(bench.plane.client(), namespace);
     let probe = ControllerRevision {
         metadata: ObjectMeta { name: Some("probe".into()), ..ObjectMeta::default() },
+        // Without it nobody asks the policy.
+        data: RawExtension(json!({})),
         ..ControllerRevision::default()
     };
+    let refused = |error: &kube::Error| error.to_string().contains("no more revisions here");
     let dry_run = PostParams { dry_run: true, ..PostParams::default() };
     let mut looks = 0;
-    while api.create(&dry_run, &probe).await.is_ok() {
+    while !api.create(&dry_run, &probe).await.is_err_and(|error| refused(&error)) {
         looks += 1;
         assert!(looks < 600, "the policy is never in force");
         sleep(Duration::from_millis(50)).await;
