@@ -27,22 +27,25 @@ use crate::store::fleet::{Acknowledgement, ReplicaState};
 /// # Errors
 /// The store's.
 pub async fn read(store: &SharedStore, named: Vec<ChannelUid>) -> Result<ControlState, StoreError> {
-    let (now, replicas) = store.replicas().await?;
-    let unsynced = unsynced(store, &replicas).await?;
-    let CountsRead { epochs, counts } = store.run(ReadCounts { channels: named.clone() }).await?;
+    let (_, heard) = store.replicas().await?;
+    let unsynced = unsynced(store, &heard).await?;
     let mut channels: BTreeMap<ChannelUid, ChannelState> = BTreeMap::new();
-    for counted in counts {
-        let state = channel(&mut channels, counted.channel);
-        state.counts = counted.messages.into_iter().map(count).collect();
-        state.customers = Some(counted.customers.into_iter().map(customers).collect());
-    }
-    for replica in replicas.iter().filter(|_| !named.is_empty()) {
+    for replica in heard.iter().filter(|_| !named.is_empty()) {
         let held = store.acknowledged(replica.replica.clone(), Some(named.clone())).await?;
         for Acknowledgement { channel: uid, serving, hash, cut } in held {
             let replica = replica.replica.clone();
             let acknowledged = Acknowledged { replica, serving, hash, cut };
             channel(&mut channels, uid).acknowledged.push(acknowledged);
         }
+    }
+    // A hold runs from this moment: what was obeyed was obeyed before it, and who came since holds nothing
+    // yet. What is counted after it is told as well.
+    let (now, replicas) = store.replicas().await?;
+    let CountsRead { epochs, counts } = store.run(ReadCounts { channels: named }).await?;
+    for counted in counts {
+        let state = channel(&mut channels, counted.channel);
+        state.counts = counted.messages.into_iter().map(count).collect();
+        state.customers = Some(counted.customers.into_iter().map(customers).collect());
     }
     channels.retain(|_, state| !state.acknowledged.is_empty() || !state.counts.is_empty());
     let seen = |replica: &ReplicaState| Replica {
