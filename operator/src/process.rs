@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod chain;
+pub mod channel_series;
 pub mod clock;
 pub mod config;
 pub mod context;

@@ -6,6 +6,7 @@
 
 pub mod by_channel;
 pub mod label;
+pub mod of_channel;
 pub mod page;
 mod process;
 pub mod series;

@@ -15,6 +15,7 @@ use prometheus::{
 
 use crate::by_channel::{CHANNEL, CounterByChannel, Forgetful, GaugeByChannel};
 use crate::label::Label;
+use crate::of_channel::GaugeOfChannel;
 use crate::process::ProcessSeries;
 use crate::series::{
     Counter, CounterBy, CounterBy2, CounterOfWords, Gauge, Timing, TimingBy, TimingBy2,
@@ -121,6 +122,19 @@ impl MetricsPage {
         by_channel.forgetful.push(Arc::new(gauge.clone()));
         by_channel.gauges.push(gauge.clone());
         gauge
+    }
+
+    /// A gauge by namespace and name of a channel and by words; the caller says when a channel is gone.
+    pub fn gauge_of_channel<const N: usize>(
+        &self,
+        name: &str,
+        help: &str,
+        labels: [&str; N],
+    ) -> GaugeOfChannel<N> {
+        let all: Vec<&str> = ["namespace", CHANNEL].into_iter().chain(labels).collect();
+        let family = IntGaugeVec::new(Opts::new(name, help), &all);
+        let family = self.registered(name, "gauge", &all, family);
+        GaugeOfChannel { family, shown: Arc::default() }
     }
 
     /// A histogram of seconds.

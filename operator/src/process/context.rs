@@ -44,5 +44,6 @@ impl Ctx {
         self.board.forget(uid);
         self.secrets.forget(key);
         self.notes.forget(uid);
+        self.metrics.channels.forget(key);
     }
 }

@@ -1,9 +1,11 @@
-//! Metrics of the operator: typed, registered once, without names of channels or customers.
+//! Metrics of the operator: typed, registered once, without anything of customers.
 //!
 //! Takes what happened, gives the page of `/metrics`.
 
 use kanarie_metrics::page::{MetricsPage, OTHERS_BUCKETS};
 use kanarie_metrics::series::{Counter, CounterOfWords, Gauge, Timing};
+
+use crate::process::channel_series::ChannelSeries;
 
 /// Every metric of the operator.
 pub struct Metrics {
@@ -24,6 +26,8 @@ pub struct Metrics {
     pub namespaces_unseen: Gauge,
     /// 1 while this process leads.
     pub leader: Gauge,
+    /// What status says of each channel.
+    pub channels: ChannelSeries,
 }
 
 impl Default for Metrics {
@@ -62,6 +66,7 @@ impl Default for Metrics {
                 "Watched namespaces whose channels could never be listed.",
             ),
             leader: page.gauge("kanarie_operator_leader", "1 while this process leads."),
+            channels: ChannelSeries::on(&page),
             page,
         }
     }
