@@ -63,19 +63,21 @@ use crate::status::WhatsAppChannelStatus;
         name = "Waiting",
         type_ = "string",
         json_path = ".status.rollout.waiting",
-        description = "Messages seen of needed, failures, evidence of 100, what comes next"
+        description = "Messages seen of needed, failures, evidence of 100, earliest time of the next step"
     ),
     printcolumn(
         name = "Stable",
         type_ = "string",
         json_path = ".status.stable.revision",
-        description = "Revision that serves everybody else"
+        description = "Revision that serves everybody else",
+        priority = 1
     ),
     printcolumn(
         name = "Canary",
         type_ = "string",
         json_path = ".status.canary.revision",
-        description = "Revision that is rolled out"
+        description = "Revision that is rolled out",
+        priority = 1
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(

@@ -104,13 +104,14 @@ pub struct RolloutStatus {
     /// comes next.
     #[schemars(length(max = 1_024))]
     pub waiting: String,
-    /// When every gateway had acknowledged the step.
+    /// When every gateway had acknowledged the step, by the store's clock, which holds run on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step_started_at: Option<Time>,
-    /// Earliest time of the next step.
+    /// Earliest time of the next step, by the store's clock: with another clock it comes by that much sooner
+    /// or later.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub next_step_at: Option<Time>,
-    /// When the rollout is overdue.
+    /// When the rollout is overdue, by the operator's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline_at: Option<Time>,
 }
@@ -172,7 +173,7 @@ pub struct AnalysisStatus {
     /// Pass, Fail or Inconclusive.
     #[schemars(length(max = 16))]
     pub verdict: String,
-    /// Time of these numbers.
+    /// Time of these numbers, by the store's clock.
     pub at: Time,
 }
 

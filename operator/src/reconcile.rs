@@ -8,6 +8,7 @@
 pub mod apply;
 pub mod blocked;
 pub mod build;
+pub mod conditions;
 pub mod credentials;
 pub mod decide;
 pub mod events;

@@ -85,7 +85,7 @@ reasons! {
         "The canary failed in the bake: it is back at the first step, where stable is the control.";
     SampleRatioMismatch: Warning, [RolledOut = Unknown, Reconciling = True],
         "The customers of the tracks are not as many as the weight says: nothing advances.";
-    SharedDegradation: Normal, [RolledOut = Unknown, Reconciling = True],
+    SharedDegradation: Warning, [RolledOut = Unknown, Reconciling = True],
         "The error rate is over the limit on both tracks: nothing advances.";
     Superseded: Normal, [RolledOut = Unknown, Reconciling = True],
         "A newer revision replaces a canary: that one went to weight 0 first.";
@@ -105,11 +105,13 @@ reasons! {
         "No gateway answers, so nothing is known: nothing advances and nothing is rolled back.";
     WaitingForGateways: Normal, [RolledOut = Unknown, Reconciling = True],
         "Not every live gateway acknowledged the step yet.";
-    ErrorRateTooHigh: Normal, [RolledOut = Unknown, Reconciling = True],
+    ErrorRateTooHigh: Warning, [RolledOut = Unknown, Reconciling = True],
         "The step's error rate is over the limit, without proof that the canary is to blame.";
-    AwaitingPromotion: Normal, [RolledOut = Unknown, Reconciling = False],
+    AwaitingPromotion: Normal, [RolledOut = Unknown, Reconciling = True],
         "Mode Manual: somebody sets the next weight.";
-    Paused: Normal, [RolledOut = Unknown, Reconciling = False],
+    CanaryFailing: Warning, [RolledOut = Unknown, Reconciling = True],
+        "Mode Manual: the canary fails, and its weight is left to a person.";
+    Paused: Normal, [RolledOut = Unknown, Reconciling = True],
         "`rollout.state` is Paused: nothing advances, rollback still works.";
     PausedOnFailure: Warning, [RolledOut = False, Stalled = True],
         "The canary failed and `onFailure` is Pause: its weight stays.";
@@ -151,11 +153,13 @@ reasons! {
         "The Secrets were not read yet.";
     NoGateway: Warning, [Ready = False, Routed = False],
         "No gateway replica is alive.";
+    NotServed: Warning, [Ready = False],
+        "Some live gateways hold no route of the channel: their customers are not served.";
     NotAcknowledged: Normal, [Routed = False],
         "Some live gateways do not obey the route yet.";
     GatewayUnreachable: Warning, [Ready = Unknown, Routed = Unknown],
         "No gateway answers the operator.";
-    Pending: Normal, [Ready = Unknown, Routed = Unknown, RolledOut = Unknown],
+    Pending: Normal, [Ready = Unknown, Routed = Unknown, RolledOut = Unknown, Reconciling = True],
         "Not looked at yet.";
     DeadLettersWaiting: Warning, [],
         "Messages could not be answered and are kept for two weeks.";
@@ -197,6 +201,20 @@ mod tests {
                     reason.conditions().iter().filter(|(name, _)| *name == condition).count();
                 assert!(values <= 1, "{reason} stands under {condition} {values} times");
             }
+        }
+    }
+
+    #[test]
+    fn what_has_not_landed_is_under_way_or_stalled() {
+        for reason in Reason::ALL {
+            let value = |kind| {
+                reason.conditions().iter().find(|(name, _)| *name == kind).map(|(_, value)| *value)
+            };
+            let is = |kind| value(kind) == Some(ConditionStatus::True);
+            let landed =
+                value(ConditionType::RolledOut).map(|value| value == ConditionStatus::True);
+            let busy = is(ConditionType::Reconciling) || is(ConditionType::Stalled);
+            assert_eq!(landed.map(|landed| !landed), landed.map(|_| busy), "{reason}");
         }
     }
 

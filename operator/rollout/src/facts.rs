@@ -128,6 +128,7 @@ impl Facts<'_> {
         Why::WaitingForGateways {
             acknowledged: store.acknowledged(self.state.serving),
             live: store.replicas.len(),
+            lacking: store.lacking(self.state.serving),
         }
     }
 

@@ -116,6 +116,12 @@ impl StoreAnswer {
         self.replicas.iter().filter(|replica| replica.serving == Some(serving)).count()
     }
 
+    /// Names of the live replicas that do not.
+    pub fn lacking(&self, serving: u64) -> Vec<ReplicaName> {
+        let lacking = self.replicas.iter().filter(|replica| replica.serving != Some(serving));
+        lacking.map(|replica| replica.name.clone()).collect()
+    }
+
     /// Whether there is a live replica and every one acknowledges exactly `serving`.
     pub fn in_force(&self, serving: u64) -> bool {
         !self.replicas.is_empty() && self.acknowledged(serving) == self.replicas.len()

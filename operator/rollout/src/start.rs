@@ -80,7 +80,21 @@ fn why_not(
     match &seen.store {
         None => Some(Why::WaitingForEvidence),
         Some(store) if store.in_force(facts.state.serving) => None,
-        Some(store) => Some(facts.waiting_for_gateways(store)),
+        Some(store) => Some(overdue(facts, facts.waiting_for_gateways(store))),
+    }
+}
+
+/// What the canary that went made way for waits no longer in silence than a rollout may.
+fn overdue(facts: Facts<'_>, waiting: Why) -> Why {
+    let seconds = facts.seen.policy.progress_deadline_seconds;
+    // After a rollback the wait begins with the next spec, whose time nobody has written down.
+    let leads_on = [Reason::Superseded, Reason::Retried, Reason::Rebuilt].map(Reason::as_str);
+    let since = facts.state.history.first().filter(|last| leads_on.contains(&last.reason.as_str()));
+    match since {
+        Some(last) if facts.now >= last.at.plus_seconds(seconds) => {
+            Why::DeadlineExceeded { seconds, waiting: Box::new(waiting) }
+        }
+        Some(_) | None => waiting,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use kanarie_words::ids::RevisionName;
+use kanarie_words::ids::{ReplicaName, RevisionName};
 use kanarie_words::reason::Reason;
 use kanarie_words::weight::Weight;
 
@@ -117,6 +117,8 @@ pub enum Why {
         acknowledged: usize,
         /// All of them.
         live: usize,
+        /// The names of those that have not.
+        lacking: Vec<ReplicaName>,
     },
     /// Not now: no gateway answered. That is no evidence, never bad evidence.
     WaitingForEvidence,
@@ -163,6 +165,23 @@ pub enum Why {
     },
     /// Not now: as many revisions are rejected as can be remembered.
     RejectedFull,
+}
+
+/// The names of those that something lacks, for the end of a sentence: three say where to look.
+pub struct LackingReplicas<'a>(pub &'a [ReplicaName]);
+
+impl fmt::Display for LackingReplicas<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((first, others)) = self.0.split_first() else { return Ok(()) };
+        write!(f, "; not {first}")?;
+        for other in others.iter().take(2) {
+            write!(f, ", {other}")?;
+        }
+        match others.len().saturating_sub(2) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
 }
 
 impl Why {
@@ -213,11 +232,13 @@ impl Why {
             Self::AwaitingPromotion { weight } => {
                 write!(f, "rollout.mode is Manual, at {weight}; the verdict is only reported")
             }
-            Self::WaitingForGateways { acknowledged: _, live: 0 } => {
-                f.write_str("waiting for a live gateway")
-            }
-            Self::WaitingForGateways { acknowledged, live } => {
-                write!(f, "waiting for gateways: {acknowledged} of {live} have the route in force")
+            Self::WaitingForGateways { live: 0, .. } => f.write_str("waiting for a live gateway"),
+            Self::WaitingForGateways { acknowledged, live, lacking } => {
+                let lacking = LackingReplicas(lacking);
+                write!(
+                    f,
+                    "waiting for gateways: {acknowledged} of {live} have the route in force{lacking}"
+                )
             }
             Self::NothingAsked => f.write_str(
                 "the spec cannot be carried out as it is; a failing canary is still taken back",

@@ -5,7 +5,8 @@
 //! channels that roll, every second for routes that were just written until every live replica
 //! acknowledged them; a summary with exceptions at least every ten seconds. What is told unasked does
 //! not put that off. A gateway that cannot be asked leaves the view as it is until it is too old to
-//! be used: that is no evidence, never bad evidence. Asks nobody by itself (`reader.rs`).
+//! be used: that is no evidence, never bad evidence. What was not asked about yet since this process
+//! started is no silence. Asks nobody by itself (`reader.rs`).
 //!
 //! So 10,000 channels at rest cost one request in ten seconds instead of 10,000 a minute, and a
 //! batch of 200 channels is of one moment of the store. Each answer that changes something is a
@@ -31,7 +32,8 @@ const EAGER: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs
 /// An answer that is older than the one that stands, by no more than this, was overtaken by it; by more, the
 /// store's clock was put back.
 const OVERTAKEN_MS: u64 = 10_000;
-/// Age from which on the gateways count as unreachable.
+/// Age from which on the gateways count as unreachable, and a replica without a route as one that does
+/// not get it any more: a store that restarts knows again what its replicas hold within half a minute.
 const SILENCE: Duration = Duration::from_secs(30);
 
 /// What a reconcile wants to know from now on.
@@ -49,16 +51,32 @@ pub struct Interest {
     pub interval: Duration,
 }
 
+/// Who is there to serve.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Presence {
+    /// This process has not asked about the channel yet, so what was known before is still all that is
+    /// known.
+    #[default]
+    NotAsked,
+    /// No gateway has answered for too long.
+    Silent,
+    /// Names of the live replicas by the last answer.
+    Alive(Vec<ReplicaName>),
+}
+
 /// What is known about a channel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View {
-    /// Names of the live replicas by the last answer, unless the gateways have been silent for too
-    /// long.
-    pub replicas: Option<Vec<ReplicaName>>,
+    /// Who is there to serve it.
+    pub presence: Presence,
     /// Details of this channel, if they were asked for and are young.
     pub details: Option<Details>,
     /// Live replicas that obey the route as it is.
     pub synced: usize,
+    /// Those that do not, as far as they are known by name.
+    pub lacking: Vec<ReplicaName>,
+    /// Those that have held no route of the channel at all, for longer than anybody takes to get one.
+    pub unserved: Vec<ReplicaName>,
     /// Dead letters of this channel.
     pub dead_letters: Option<ChannelDeadLetters>,
     /// Replies of this channel that were not delivered.
@@ -86,7 +104,10 @@ impl View {
 
     /// How many replicas live.
     pub fn live(&self) -> usize {
-        self.replicas.as_ref().map_or(0, Vec::len)
+        match &self.presence {
+            Presence::Alive(replicas) => replicas.len(),
+            Presence::NotAsked | Presence::Silent => 0,
+        }
     }
 }
 
@@ -100,9 +121,12 @@ pub struct Board {
 
 #[derive(Default)]
 struct Notices {
+    /// The first look: from then on somebody has waited for an answer.
+    began: Option<Instant>,
     last: Option<Summary>,
     channels: BTreeMap<ChannelUid, Watched>,
-    reachable: bool,
+    /// Whether everybody knows of the silence.
+    silent: bool,
 }
 
 struct Summary {
@@ -120,6 +144,8 @@ struct Watched {
     details: Option<(Details, Instant)>,
     /// Every replica that lived then acknowledged the hash of `interest`.
     confirmed: bool,
+    /// Since when some live replica holds no route of the channel at all.
+    lacks: Option<Instant>,
 }
 
 impl Board {
@@ -127,6 +153,7 @@ impl Board {
     pub fn look(&self, interest: Interest, now: Instant) -> View {
         let mut notices = self.lock();
         let notices = &mut *notices;
+        notices.began.get_or_insert(now);
         let rolled = notices.channels.get(&interest.uid).is_some_and(|of| of.interest.rolling);
         if rolled != interest.rolling {
             self.rollouts.send_replace(());
@@ -137,6 +164,7 @@ impl Board {
             asked: None,
             details: None,
             confirmed: false,
+            lacks: None,
         });
         if watched.interest.hash != interest.hash {
             watched.confirmed = false;
@@ -144,14 +172,18 @@ impl Board {
             watched.asked = None;
         }
         watched.interest = interest;
-        notices.last.as_ref().map_or_else(View::default, |last| last.view(watched, now))
+        let watched = &*watched;
+        match &notices.last {
+            Some(last) => last.view(watched, now),
+            None => unheard(notices.began, now),
+        }
     }
 
     /// What is known of a channel now, by what a reconcile was last interested in.
     pub fn view(&self, uid: &ChannelUid, now: Instant) -> View {
         let notices = self.lock();
         let known = notices.last.as_ref().zip(notices.channels.get(uid));
-        known.map_or_else(View::default, |(last, watched)| last.view(watched, now))
+        known.map_or_else(|| unheard(notices.began, now), |(last, watched)| last.view(watched, now))
     }
 
     /// Forgets a channel that is gone.
@@ -232,7 +264,7 @@ impl Board {
             read: now,
         };
         let before = notices.last.replace(answer);
-        notices.reachable = true;
+        notices.silent = false;
         let last = notices.last.as_ref().expect("it was put there a line above");
         let mut news = BTreeSet::new();
         for (uid, watched) in &mut notices.channels {
@@ -263,11 +295,14 @@ impl Board {
     /// Notices once that the gateways have been silent for too long; that is news for everybody.
     pub fn silence(&self, now: Instant) -> Vec<ChannelKey> {
         let mut notices = self.lock();
-        let silent = notices.last.as_ref().is_none_or(|last| last.is_old(now));
-        if !silent || !notices.reachable {
+        let silent = match &notices.last {
+            Some(last) => last.is_old(now),
+            None => unheard(notices.began, now).presence == Presence::Silent,
+        };
+        if !silent || notices.silent {
             return Vec::new();
         }
-        notices.reachable = false;
+        notices.silent = true;
         notices.channels.values().map(|watched| watched.interest.key.clone()).collect()
     }
 
@@ -279,8 +314,10 @@ impl Board {
 impl View {
     /// Whether two views lead to the same status; counts are told on their own.
     fn tells_the_same(&self, other: &Self) -> bool {
-        self.replicas == other.replicas
+        self.presence == other.presence
             && self.synced == other.synced
+            && self.lacking == other.lacking
+            && self.unserved == other.unserved
             && self.dead_letters == other.dead_letters
             // Their number and the last code change with every one: both are looked at again within a
             // minute.
@@ -295,26 +332,51 @@ impl Summary {
 
     fn view(&self, watched: &Watched, now: Instant) -> View {
         if self.is_old(now) {
-            return View::default();
+            return View { presence: Presence::Silent, ..View::default() };
         }
         let uid = &watched.interest.uid;
-        let details = watched.fresh_details(now);
-        let synced = match details {
-            Some(details) => details.acknowledging(&watched.interest.hash),
-            None if watched.confirmed && !self.unsynced.contains(uid) => self.replicas.len(),
-            None => 0,
-        };
-        View {
-            replicas: Some(self.replicas.clone()),
-            details: details.cloned(),
-            synced: synced.min(self.replicas.len()),
+        let told = View {
             dead_letters: self.dead_letters.get(uid).cloned(),
             undelivered: self.undelivered.get(uid).cloned(),
+            ..View::default()
+        };
+        if watched.is_unheard(now) && !self.replicas.is_empty() {
+            return told;
+        }
+        let details = watched.fresh_details(now);
+        let hash = &watched.interest.hash;
+        let is_confirmed = watched.confirmed && !self.unsynced.contains(uid);
+        let (synced, lacking) = match details {
+            Some(details) => (details.acknowledging(hash), details.without(Some(hash))),
+            None if is_confirmed => (self.replicas.len(), Vec::new()),
+            None => (0, self.replicas.clone()),
+        };
+        let lacks = watched.lacks.is_some_and(|since| now.duration_since(since) >= SILENCE);
+        let unserved = details.filter(|_| lacks).map(|details| details.without(None));
+        View {
+            presence: Presence::Alive(self.replicas.clone()),
+            details: details.cloned(),
+            synced: synced.min(self.replicas.len()),
+            lacking,
+            unserved: unserved.unwrap_or_default(),
+            ..told
         }
     }
 }
 
+/// What is known before the first answer: nothing, until the wait for it is a silence.
+fn unheard(began: Option<Instant>, now: Instant) -> View {
+    let silent = began.is_some_and(|began| now.duration_since(began) > SILENCE);
+    let presence = if silent { Presence::Silent } else { Presence::NotAsked };
+    View { presence, ..View::default() }
+}
+
 impl Watched {
+    /// Whether nothing was heard of this channel since the process started, which takes a moment.
+    fn is_unheard(&self, now: Instant) -> bool {
+        self.details.is_none() && now.duration_since(self.since) < SILENCE
+    }
+
     /// How often details are wanted; never, if nothing is open.
     fn interval(&self, unsynced: bool, now: Instant) -> Option<Duration> {
         let open = !self.confirmed || unsynced;
@@ -339,6 +401,8 @@ impl Watched {
         });
         let all = details.replicas.len();
         self.confirmed = all > 0 && details.acknowledging(&self.interest.hash) == all;
+        let lacks = !details.without(None).is_empty();
+        self.lacks = if lacks { self.lacks.or(Some(now)) } else { None };
         self.details = Some((details, now));
         tells_more
     }
@@ -353,12 +417,17 @@ impl Watched {
 impl Details {
     /// How many live replicas acknowledge this hash.
     fn acknowledging(&self, hash: &RouteHash) -> usize {
-        let Some(channel) = &self.channel else {
-            return 0;
+        self.replicas.len() - self.without(Some(hash)).len()
+    }
+
+    /// The live replicas that do not acknowledge this hash, or none at all.
+    fn without(&self, hash: Option<&RouteHash>) -> Vec<ReplicaName> {
+        let known = self.channel.as_ref().map_or(&[][..], |channel| &channel.acknowledged);
+        let holds = |name: &ReplicaName| {
+            known
+                .iter()
+                .any(|ack| ack.replica == *name && hash.is_none_or(|hash| ack.hash == *hash))
         };
-        let holds = |name: &&ReplicaName| {
-            channel.acknowledged.iter().any(|ack| ack.replica == **name && ack.hash == *hash)
-        };
-        self.replicas.iter().filter(holds).count()
+        self.replicas.iter().filter(|name| !holds(name)).cloned().collect()
     }
 }

@@ -13,8 +13,9 @@ use kanarie_crds::control::ChannelDeadLetters;
 use kanarie_crds::route::route_hash;
 use kanarie_crds::status::WhatsAppChannelStatus;
 use kanarie_crds::{FIELD_MANAGER, GROUP};
+use kanarie_rollout::analysis::Finding;
 use kanarie_rollout::decide::Decision;
-use kanarie_rollout::state::{Phase, State};
+use kanarie_rollout::state::{Phase, Stage, State};
 use kanarie_rollout::why::Why;
 use kanarie_words::conditions::{ConditionStatus, ConditionType};
 use kanarie_words::ids::RevisionName;
@@ -31,10 +32,12 @@ use crate::gateways::board::Interest;
 use crate::process::context::Ctx;
 use crate::reconcile::apply::Applied;
 use crate::reconcile::blocked::Blocked;
+use crate::reconcile::conditions::Facts;
 use crate::reconcile::events;
 use crate::reconcile::observe::Survey;
 use crate::reconcile::read::{KnownStatus, ReadError, live};
-use crate::reconcile::status::{Facts, blocked, derive, differs, entry};
+
+use crate::reconcile::status::{blocked, derive, differs, entry};
 use crate::reconcile::validate::{Channel, Identity};
 
 /// Time between two writes of status that change numbers only.
@@ -43,6 +46,10 @@ const NUMBERS: Duration = Duration::from_secs(10);
 const SAME_NUMBERS: Duration = Duration::from_secs(45);
 /// Time after which marks and spare revisions are looked at again without a transition.
 const MARKS: Duration = Duration::from_secs(600);
+
+/// Said of a rollout whose policy is no longer that of the spec.
+const OWN_POLICY: &str = "; steps and analysis of the spec have changed since: this rollout keeps those that \
+                          it began with";
 
 /// Why not everything could be reported.
 #[derive(Debug, Error)]
@@ -73,7 +80,11 @@ pub async fn report(
     let view = ctx.board.look(interest(channel, applied), Instant::now());
     let (reason, message) = match stays {
         Some(blocked) => (blocked.reason, blocked.message.clone()),
-        None => word(decision, &held.memory.rollout),
+        None => word(channel, decision, &held.memory.rollout),
+    };
+    let waits_for = match &decision.why {
+        Why::DeadlineExceeded { waiting, .. } => Some(waiting.reason()),
+        _ => None,
     };
     let same_step = survey.state.serving == held.memory.rollout.serving;
     let verdict = decision.verdict.as_ref().filter(|_| same_step);
@@ -84,6 +95,7 @@ pub async fn report(
             memory: &held.memory,
             reason,
             message: &message,
+            waits_for,
             verdict,
             view: &view,
             problem: problem.as_ref(),
@@ -147,6 +159,7 @@ fn starts_soon(why: &Why) -> bool {
     matches!(
         why,
         Why::WaitingForGateways { .. }
+            | Why::DeadlineExceeded { .. }
             | Why::WaitingForEvidence
             | Why::Superseded { .. }
             | Why::Retried
@@ -169,17 +182,33 @@ fn announce(ctx: &Ctx, channel: &Channel, survey: &Survey, now: &State) {
     events::decided(&ctx.metrics, &channel.identity, &new);
 }
 
-/// The word and the text of RolledOut. What is completed says how it came to be.
-fn word(decision: &Decision, state: &State) -> (Reason, String) {
+/// The word and the text of RolledOut. What is completed says how it came to be; what fails in mode
+/// Manual says so, since nobody takes it back by itself.
+fn word(channel: &Channel, decision: &Decision, state: &State) -> (Reason, String) {
     let message = decision.why.to_string();
     let reason = decision.why.reason();
-    let fulfilled = (ConditionType::RolledOut, ConditionStatus::True);
-    let last = state.history.first().and_then(|last| Reason::parse(&last.reason));
-    let how = last.filter(|last| last.conditions().contains(&fulfilled));
-    match how.filter(|_| reason == Reason::Completed) {
-        Some(how) => (how, message),
-        None => (reason, message),
-    }
+    let Some(rolling) = state.rolling() else {
+        let fulfilled = (ConditionType::RolledOut, ConditionStatus::True);
+        let last = state.history.first().and_then(|last| Reason::parse(&last.reason));
+        let how = last.filter(|last| last.conditions().contains(&fulfilled));
+        return (how.filter(|_| reason == Reason::Completed).unwrap_or(reason), message);
+    };
+    let failing = decision.verdict.as_ref().filter(|verdict| verdict.finding == Finding::Fail);
+    let stays = matches!(decision.why, Why::AwaitingPromotion { .. } | Why::Paused);
+    let (reason, message) = match (failing, &rolling.stage) {
+        (Some(verdict), Stage::Manual { weight }) if stays => {
+            let numbers = &verdict.numbers;
+            let message = format!(
+                "the canary fails: {numbers}; rollout.mode is Manual, so it stays at {weight} until \
+                 rollout.weight is lower"
+            );
+            (Reason::CanaryFailing, message)
+        }
+        _ => (reason, message),
+    };
+    let has_changed = channel.spec.as_ref().is_ok_and(|spec| spec.policy != rolling.policy);
+    let note = if has_changed { OWN_POLICY } else { "" };
+    (reason, format!("{message}{note}"))
 }
 
 /// Writes status if it changed, and tells what is new in it.
@@ -193,6 +222,7 @@ async fn write(
     let now = (ctx.clock)();
     let KnownStatus { identity, status: before } = standing;
     let after = make(before, generation, now);
+    ctx.metrics.channels.show(&identity.key, &after);
     if after.transition < before.transition {
         return Ok(());
     }

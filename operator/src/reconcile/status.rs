@@ -5,60 +5,27 @@
 //! changed, and what a lost history would have said.
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kanarie_crds::channel::{AgentSpec, RevisionContent};
 use kanarie_crds::control::{ChannelDeadLetters, ChannelUndelivered};
 use kanarie_crds::status::{
     AnalysisStatus, CommandStatus, DeadLettersStatus, FailuresByClass, GatewayStatus, HistoryEntry,
     RevisionStatus, RollbackStatus, RolloutStatus, UndeliveredReplyStatus, WhatsAppChannelStatus,
 };
-use kanarie_rollout::analysis::Verdict;
 use kanarie_rollout::moment::StoreTime;
 use kanarie_rollout::numbers::Numbers;
 use kanarie_rollout::proof::PROOF;
 use kanarie_rollout::state::{Rolling, State};
 use kanarie_rollout::tally::Tally;
-use kanarie_words::conditions::{ConditionStatus, ConditionType};
 use kanarie_words::ids::RevisionName;
 use kanarie_words::reason::Reason;
 
-use crate::cluster::memory::Memory;
-use crate::gateways::board::View;
+use crate::gateways::board::Presence;
 use crate::process::clock::time_of;
-use crate::reconcile::blocked::{Blocked, SecretProblem};
+use crate::reconcile::blocked::Blocked;
+use crate::reconcile::conditions::{Facts, serving, standing};
 
 /// Oldest numbers that are still shown.
 const MAX_AGE_MS: u64 = 60_000;
-
-/// What a status is made of.
-pub struct Facts<'a> {
-    /// Generation of the spec that was looked at.
-    pub generation: i64,
-    /// Status as it was.
-    pub before: &'a WhatsAppChannelStatus,
-    /// The memory as it is in the cluster.
-    pub memory: &'a Memory,
-    /// Reason of RolledOut.
-    pub reason: Reason,
-    /// Its text.
-    pub message: &'a str,
-    /// What the counts say, if they are of the present step.
-    pub verdict: Option<&'a Verdict>,
-    /// What the gateways said.
-    pub view: &'a View,
-    /// What is wrong with the Secrets.
-    pub problem: Option<&'a SecretProblem>,
-    /// The present moment.
-    pub now: Timestamp,
-}
-
-/// One condition before it has a time.
-struct Said {
-    kind: ConditionType,
-    status: ConditionStatus,
-    reason: Reason,
-    message: String,
-}
 
 /// Status of a channel that has a route.
 pub fn derive(facts: &Facts<'_>) -> WhatsAppChannelStatus {
@@ -71,12 +38,12 @@ pub fn derive(facts: &Facts<'_>) -> WhatsAppChannelStatus {
     };
     WhatsAppChannelStatus {
         observed_generation: facts.generation,
-        conditions: conditions(serving(facts), facts.generation, facts.before, facts.now),
+        conditions: serving(facts),
         stable: revision(split.stable),
         canary: split.canary.and_then(revision),
         rollout: state.rolling().map(|rolling| rollout(rolling, facts)),
         analysis: analysis(facts),
-        gateway: facts.view.replicas.as_ref().map(|_| gateway(facts.view)),
+        gateway: gateway(facts),
         rejected: state.rejected.iter().map(|rejected| rejected.revision.to_string()).collect(),
         last_rollback: last_rollback(state).or_else(|| facts.before.last_rollback.clone()),
         last_command: state.last_command.as_ref().map(|answer| CommandStatus {
@@ -86,8 +53,15 @@ pub fn derive(facts: &Facts<'_>) -> WhatsAppChannelStatus {
             message: answer.message.clone(),
             at: time_of(answer.at.0),
         }),
-        dead_letters: facts.view.dead_letters.as_ref().map(dead_letters),
-        undelivered: facts.view.undelivered.as_ref().map(undelivered),
+        dead_letters: match facts.view.presence {
+            Presence::Alive(_) => facts.view.dead_letters.as_ref().map(dead_letters),
+            // What nobody asks about any more is still there.
+            Presence::NotAsked | Presence::Silent => facts.before.dead_letters.clone(),
+        },
+        undelivered: match facts.view.presence {
+            Presence::Alive(_) => facts.view.undelivered.as_ref().map(undelivered),
+            Presence::NotAsked | Presence::Silent => facts.before.undelivered.clone(),
+        },
         transition: state.transition,
         history: state.history.iter().map(entry).collect(),
     }
@@ -100,20 +74,9 @@ pub fn blocked(
     blocked: &Blocked,
     now: Timestamp,
 ) -> WhatsAppChannelStatus {
-    let Blocked { reason, message, secrets: problem } = blocked;
-    let said = ConditionType::ALL.into_iter().map(|kind| {
-        let (status, reason, message) = match (value(*reason, kind), problem) {
-            (Some(status), _) => (status, *reason, message.clone()),
-            (None, Some(problem)) if kind == ConditionType::CredentialsReady => {
-                (ConditionStatus::False, problem.reason, problem.message.clone())
-            }
-            (None, _) => unsaid(kind, before),
-        };
-        Said { kind, status, reason, message }
-    });
     WhatsAppChannelStatus {
         observed_generation: generation,
-        conditions: conditions(said.collect(), generation, before, now),
+        conditions: standing(generation, before, blocked, now),
         ..before.clone()
     }
 }
@@ -139,124 +102,6 @@ fn still(status: &WhatsAppChannelStatus) -> WhatsAppChannelStatus {
     still
 }
 
-/// The six conditions of a channel that has a route.
-fn serving(facts: &Facts<'_>) -> Vec<Said> {
-    let said = |kind, status, reason, message: String| Said { kind, status, reason, message };
-    let (ready, routed) = (ready(facts), routed(facts.view));
-    let credentials = match facts.problem {
-        None => (ConditionStatus::True, Reason::Found, Reason::Found.meaning().to_owned()),
-        Some(problem) => (ConditionStatus::False, problem.reason, problem.message.clone()),
-    };
-    let under = |kind, otherwise: Reason| match value(facts.reason, kind) {
-        Some(status) => (status, facts.reason, facts.message.to_owned()),
-        None => (ConditionStatus::False, otherwise, otherwise.meaning().to_owned()),
-    };
-    let rolled_out = match value(facts.reason, ConditionType::RolledOut) {
-        Some(status) => (status, facts.reason, facts.message.to_owned()),
-        None => (ConditionStatus::Unknown, Reason::Pending, facts.message.to_owned()),
-    };
-    let (reconciling, stalled) = (
-        under(ConditionType::Reconciling, Reason::Idle),
-        under(ConditionType::Stalled, Reason::Healthy),
-    );
-    [
-        (ConditionType::Ready, ready),
-        (ConditionType::CredentialsReady, credentials),
-        (ConditionType::Routed, routed),
-        (ConditionType::RolledOut, rolled_out),
-        (ConditionType::Reconciling, reconciling),
-        (ConditionType::Stalled, stalled),
-    ]
-    .into_iter()
-    .map(|(kind, (status, reason, message))| said(kind, status, reason, message))
-    .collect()
-}
-
-type Value = (ConditionStatus, Reason, String);
-
-fn plain(status: ConditionStatus, reason: Reason) -> Value {
-    (status, reason, reason.meaning().to_owned())
-}
-
-fn routed(view: &View) -> Value {
-    match (&view.replicas, view.live()) {
-        (None, _) => plain(ConditionStatus::Unknown, Reason::GatewayUnreachable),
-        (Some(_), 0) => plain(ConditionStatus::False, Reason::NoGateway),
-        (Some(_), _) if view.in_force() => plain(ConditionStatus::True, Reason::InForce),
-        (Some(_), live) => {
-            let message =
-                format!("{} of {live} live gateways obey the route as it is", view.synced);
-            (ConditionStatus::False, Reason::NotAcknowledged, message)
-        }
-    }
-}
-
-/// Whether customers are served now. While gateways take up a newer route they serve by the one
-/// before, so what was ready stays ready.
-fn ready(facts: &Facts<'_>) -> Value {
-    let was = |reason: Reason| {
-        let ready = facts.before.conditions.iter();
-        ready
-            .filter(|one| one.type_ == ConditionType::Ready.as_str())
-            .any(|one| one.reason == reason.as_str())
-    };
-    match (&facts.view.replicas, facts.view.live()) {
-        (None, _) => plain(ConditionStatus::Unknown, Reason::GatewayUnreachable),
-        (Some(_), 0) => plain(ConditionStatus::False, Reason::NoGateway),
-        (Some(_), _) if facts.view.in_force() || was(Reason::StableServing) => {
-            plain(ConditionStatus::True, Reason::StableServing)
-        }
-        (Some(_), _) => plain(ConditionStatus::Unknown, Reason::Pending),
-    }
-}
-
-/// A condition about which a block says nothing: what was known stays known, but nothing is said
-/// to be under way.
-fn unsaid(kind: ConditionType, before: &WhatsAppChannelStatus) -> Value {
-    let known = before.conditions.iter().find(|known| known.type_ == kind.as_str());
-    let parsed = known.and_then(|known| {
-        let reason = Reason::parse(&known.reason)?;
-        Some((value(reason, kind)?, reason, known.message.clone()))
-    });
-    match kind {
-        ConditionType::Reconciling => plain(ConditionStatus::False, Reason::Idle),
-        ConditionType::Stalled => plain(ConditionStatus::False, Reason::Healthy),
-        ConditionType::CredentialsReady => {
-            parsed.unwrap_or_else(|| plain(ConditionStatus::Unknown, Reason::NotChecked))
-        }
-        ConditionType::Ready | ConditionType::Routed | ConditionType::RolledOut => {
-            parsed.unwrap_or_else(|| plain(ConditionStatus::Unknown, Reason::Pending))
-        }
-    }
-}
-
-fn value(reason: Reason, kind: ConditionType) -> Option<ConditionStatus> {
-    reason.conditions().iter().find(|(stands, _)| *stands == kind).map(|(_, status)| *status)
-}
-
-fn conditions(
-    said: Vec<Said>,
-    generation: i64,
-    before: &WhatsAppChannelStatus,
-    now: Timestamp,
-) -> Vec<Condition> {
-    let now = time_of(crate::process::clock::millis_of(now));
-    let condition = |said: Said| {
-        let (kind, status) = (said.kind.as_str(), said.status.as_str());
-        let was = before.conditions.iter().find(|was| was.type_ == kind && was.status == status);
-        Condition {
-            type_: kind.to_owned(),
-            status: status.to_owned(),
-            reason: said.reason.as_str().to_owned(),
-            message: said.message,
-            observed_generation: Some(generation),
-            last_transition_time: was
-                .map_or_else(|| now.clone(), |was| was.last_transition_time.clone()),
-        }
-    };
-    said.into_iter().map(condition).collect()
-}
-
 fn rollout(rolling: &Rolling, facts: &Facts<'_>) -> RolloutStatus {
     let time = |StoreTime(at)| time_of(at);
     let steps = rolling.policy.steps.count();
@@ -272,25 +117,39 @@ fn rollout(rolling: &Rolling, facts: &Facts<'_>) -> RolloutStatus {
     }
 }
 
-/// The line of the column: messages seen of needed, failures, and what comes next.
+/// The line of the column, as short as one that is read in a table of 100 characters: what the column
+/// beside it says is not said again.
 fn waiting(rolling: &Rolling, facts: &Facts<'_>) -> String {
+    let reason = facts.reason;
     let counted = facts.verdict.map(|verdict| {
         let Numbers { canary, missing, evidence, .. } = verdict.numbers;
         let (messages, failures) = (canary.messages(), canary.failures());
         let needed = messages.saturating_add(missing);
-        let evidence = shown(evidence);
-        format!("{messages}/{needed} messages, {failures} failed, evidence {evidence}/{PROOF}; ")
-    });
-    let next = match (facts.reason, rolling.next_step_at()) {
-        (Reason::Holding | Reason::StepStarted, Some(at)) => {
-            format!("next step not before {}", time_of(at.0).0)
+        let share = format!("{messages}/{needed} messages");
+        match facts.waits_for {
+            Some(_) => share,
+            None => format!("{share}, {failures} failed, evidence {}/{PROOF}", shown(evidence)),
         }
-        (Reason::WaitingForGateways, _) => {
+    });
+    match (reason, facts.waits_for, rolling.next_step_at()) {
+        (Reason::WaitingForGateways, ..) => {
             format!("{} of {} gateways have the step", facts.view.synced, facts.view.live())
         }
-        (reason, _) => reason.as_str().to_owned(),
-    };
-    format!("{}{next}", counted.unwrap_or_default())
+        (_, Some(waits_for), _) => match counted {
+            Some(counted) => format!("{waits_for}, {counted}"),
+            None => waits_for.as_str().to_owned(),
+        },
+        (Reason::Holding | Reason::StepStarted, None, Some(at)) => {
+            let until = time_of(at.0).0;
+            let is_near = until.duration_since(facts.now).as_hours() < 12;
+            let until = until.strftime(if is_near { "%H:%MZ" } else { "%m-%d %H:%MZ" });
+            match counted {
+                Some(counted) => format!("{counted}; {until}"),
+                None => format!("not before {until}"),
+            }
+        }
+        (..) => counted.unwrap_or_else(|| reason.as_str().to_owned()),
+    }
 }
 
 /// Numbers of the present step; those of the former status stay while they are young enough.
@@ -342,12 +201,18 @@ fn shown(number: u64) -> u64 {
     number.min(1_000_000)
 }
 
-fn gateway(view: &View) -> GatewayStatus {
+/// None while nobody tells.
+fn gateway(facts: &Facts<'_>) -> Option<GatewayStatus> {
+    let view = facts.view;
     let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    GatewayStatus {
-        replicas: count(view.live()),
-        synced: count(view.synced),
-        summary: format!("{}/{}", view.synced, view.live()),
+    match view.presence {
+        Presence::NotAsked => facts.before.gateway.clone(),
+        Presence::Silent => None,
+        Presence::Alive(_) => Some(GatewayStatus {
+            replicas: count(view.live()),
+            synced: count(view.synced),
+            summary: format!("{}/{}", view.synced, view.live()),
+        }),
     }
 }
 

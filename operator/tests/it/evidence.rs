@@ -7,7 +7,7 @@ use kanarie_crds::control::{
     Acknowledged, ChannelState, ChannelUndelivered, ClassCount, ControlState, Replica,
 };
 use kanarie_operator::cluster::key::ChannelKey;
-use kanarie_operator::gateways::board::{Board, Interest, View};
+use kanarie_operator::gateways::board::{Board, Interest, Presence, View};
 use kanarie_words::class::Class;
 use kanarie_words::ids::ChannelUid;
 use kanarie_words::track::Track;
@@ -111,7 +111,50 @@ fn silence_is_no_evidence_and_is_told_once() {
     let later = now + Duration::from_secs(31);
     assert_eq!(board.silence(later).len(), 1);
     assert!(board.silence(later).is_empty());
-    assert_eq!(board.look(interest("h", true), later), View::default());
+    let silent = View { presence: Presence::Silent, ..View::default() };
+    assert_eq!(board.look(interest("h", true), later), silent);
+}
+
+#[test]
+fn what_was_not_asked_about_yet_is_no_silence_until_the_wait_is_one() {
+    let (board, now) = (Board::default(), Instant::now());
+    assert_eq!(board.look(interest("h", false), now).presence, Presence::NotAsked);
+    board.take(&[], ControlState { channels: vec![], ..state(&["a"], &[]) }, now);
+    let summary = board.look(interest("h", false), now);
+    assert_eq!(summary.presence, Presence::NotAsked, "nothing was said of this channel");
+    assert!(board.silence(now).is_empty());
+    board.take(&uids(), state(&["a"], &[("a", "h")]), now);
+    assert!(board.look(interest("h", false), now).in_force());
+    let unanswered = Board::default();
+    unanswered.look(interest("h", false), now);
+    let later = now + Duration::from_secs(31);
+    assert_eq!(unanswered.silence(later).len(), 1);
+    assert!(unanswered.silence(later).is_empty());
+    assert_eq!(unanswered.look(interest("h", false), later).presence, Presence::Silent);
+}
+
+#[test]
+fn without_a_live_replica_nobody_waits_for_what_it_says() {
+    let (board, now) = (Board::default(), Instant::now());
+    board.look(interest("h", false), now);
+    board.take(&[], ControlState { channels: vec![], ..state(&[], &[]) }, now);
+    assert_eq!(board.look(interest("h", false), now).presence, Presence::Alive(Vec::new()));
+}
+
+#[test]
+fn a_replica_that_holds_no_route_at_all_has_half_a_minute_to_get_one() {
+    let (board, now) = (Board::default(), Instant::now());
+    board.look(interest("h", false), now);
+    let told = |acknowledged: &[(&str, &str)], seconds| {
+        let now = now + Duration::from_secs(seconds);
+        board.take(&uids(), state(&["a", "b"], acknowledged), now);
+        board.look(interest("h", false), now).unserved
+    };
+    assert!(told(&[("a", "h")], 0).is_empty(), "it has just come, or the store has");
+    assert!(told(&[("a", "h")], 20).is_empty());
+    assert_eq!(told(&[("a", "h")], 31), ["b"]);
+    assert!(told(&[("a", "h"), ("b", "old")], 40).is_empty(), "it serves by the route before");
+    assert!(told(&[("a", "h")], 60).is_empty());
 }
 
 #[test]

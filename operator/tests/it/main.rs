@@ -4,3 +4,4 @@ mod earliest;
 mod evidence;
 mod help;
 mod older;
+mod told;

@@ -10,5 +10,6 @@ mod processes;
 mod rollouts;
 mod routes;
 mod supervision;
+mod told;
 mod undo;
 mod upgrade;

@@ -74,6 +74,7 @@ async fn a_revision_whose_secret_is_missing_waits_and_stable_serves_on() {
     let waits = |channel: &Value| reason(channel, "RolledOut") == Some("CredentialsNotReady");
     let channel = bench.until("care", waits).await.unwrap();
     assert_eq!(condition(&channel, "Ready"), Some("True"));
+    assert_eq!(condition(&channel, "Reconciling"), Some("True"), "the change is withheld");
     assert_eq!(bench.route().await.unwrap().0.serving, 1);
     let later = json!({
         "apiVersion": "v1", "kind": "Secret",

@@ -14,7 +14,7 @@ fn the_clock_of_a_step_starts_when_the_last_replica_has_acknowledged_it() {
     world.pass(60);
     assert_eq!(
         world.decide().why.to_string(),
-        "waiting for gateways: 1 of 2 have the route in force"
+        "waiting for gateways: 1 of 2 have the route in force; not gateway-1"
     );
     world.acknowledge();
     let at = world.store().at;

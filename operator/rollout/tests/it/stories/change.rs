@@ -22,6 +22,24 @@ fn a_newer_revision_waits_until_every_replica_has_weight_0() {
 }
 
 #[test]
+fn a_newer_revision_behind_a_replica_that_never_obeys_is_overdue_like_any_other() {
+    let mut world = World::rolling();
+    world.obedient = false;
+    world.seen.desired = Some(named("r3"));
+    world.decide();
+    let deadline = world.seen.policy.progress_deadline_seconds;
+    world.pass(u64::from(deadline) - 1);
+    assert_eq!(world.reason(), "WaitingForGateways");
+    world.pass(1);
+    let decision = world.decide();
+    assert_eq!(decision.why.reason().as_str(), "DeadlineExceeded");
+    let told = decision.why.to_string();
+    assert!(told.contains("waiting for gateways: 0 of 2 have the route in force; not "), "{told}");
+    world.acknowledge();
+    assert_eq!(world.reason(), "RolloutStarted", "it goes on as soon as it can");
+}
+
+#[test]
 fn a_superseded_revision_is_not_rejected_and_leaves_no_counts_behind() {
     let mut world = World::rolling();
     world.canary(1, 2);

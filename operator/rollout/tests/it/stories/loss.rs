@@ -103,7 +103,8 @@ fn a_standing_command_is_taken_as_executed() {
 fn a_rollout_that_ran_starts_again_once_stable_is_in_force_everywhere() {
     let mut world = World::rolling();
     world.obedient = false;
-    world.state = rebuilt(Remains { stable: Some(named("r1")), ..Remains::default() });
+    let remains = Remains { stable: Some(named("r1")), ..Remains::default() };
+    world.state = rebuild(remains, world.now).unwrap();
     assert!(matches!(world.state.phase, Phase::Clearing { .. }));
     assert_eq!(world.reason(), "WaitingForGateways");
     world.acknowledge();

@@ -31,6 +31,20 @@ fn a_failed_verdict_is_reported_and_moves_nothing() {
 }
 
 #[test]
+fn a_weight_that_is_moved_while_the_gateways_are_silent_loses_nothing_that_was_counted() {
+    let mut world = World::asking_for("r2");
+    world.seen.mode = manual(35);
+    world.decide();
+    world.canary(0, 30);
+    let store = world.seen.store.take();
+    world.seen.mode = manual(60);
+    assert_eq!(world.reason(), "WeightSet");
+    world.seen.store = store;
+    let verdict = world.decide().verdict.unwrap();
+    assert_eq!((verdict.finding.as_str(), verdict.numbers.canary.failures()), ("Fail", 0));
+}
+
+#[test]
 fn weight_100_promotes_without_a_bake() {
     let mut world = World::asking_for("r2");
     world.seen.mode = manual(10);
