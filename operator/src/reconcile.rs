@@ -2,8 +2,8 @@
 //!
 //! Takes a channel of the watch; gives when to look again. It validates (pure), reads (all of it
 //! before anything is decided), observes, decides and builds (pure), applies (the one conditional
-//! write, which is the decision) and reports. Nothing turns back, and nothing is asked after the
-//! write; what went wrong is told on the channel and tried again.
+//! write, which is the decision) and reports. Nothing turns back, and nothing that is asked after
+//! the write changes what was decided; what went wrong is told on the channel and tried again.
 
 pub mod apply;
 pub mod blocked;
@@ -29,7 +29,7 @@ use std::time::Duration;
 use kanarie_rollout::why::Why;
 use kanarie_words::reason::Reason;
 use kanarie_words::timestamp::Timestamp;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::cluster::secrets::REREAD;
 use crate::process::chain::chain;
@@ -41,13 +41,15 @@ use crate::reconcile::build::build;
 use crate::reconcile::decide::decide;
 use crate::reconcile::halt::{Halt, ReconcileError};
 use crate::reconcile::observe::{Survey, observe};
-use crate::reconcile::read::read;
+use crate::reconcile::read::{ReadError, read};
 use crate::reconcile::report::{report, report_blocked, report_failure};
 use crate::reconcile::validate::{Channel, NoIdentity, validate};
 use crate::watch::guarded::Guarded;
 
 /// Longest time of one reconcile: the client has no read timeout of its own.
 const LIMIT: Duration = Duration::from_secs(30);
+/// Longest time in which it is told on the channel that one has ended early.
+const TOLD_WITHIN: Duration = Duration::from_secs(5);
 /// When to look again at what no watch tells.
 const BLOCKED: Duration = Duration::from_secs(10);
 /// When to look again after another writer was first, should the watch not say so.
@@ -61,15 +63,18 @@ const MAX_BACKOFF: Duration = Duration::from_secs(60);
 pub async fn reconcile(object: Arc<Guarded>, ctx: Arc<Ctx>) -> Result<Duration, NoIdentity> {
     let channel = validate(&object)?;
     let started = Instant::now();
-    let ended = tokio::time::timeout(LIMIT, line(&ctx, &channel)).await;
+    let ended = timeout(LIMIT, line(&ctx, &channel)).await;
     ctx.metrics.reconcile_duration.observe(started.elapsed());
-    let timeout = Err(Halt::Failed(ReconcileError::Timeout { seconds: LIMIT.as_secs() }));
-    Ok(match ended.unwrap_or(timeout) {
+    let too_long = || Err(Halt::Failed(ReconcileError::Timeout { seconds: LIMIT.as_secs() }));
+    Ok(match ended.unwrap_or_else(|_| too_long()) {
         Ok(pause) => pause,
-        Err(Halt::Blocked(why)) => match report_blocked(&ctx, &channel, &why).await {
-            Ok(()) => while_blocked(&ctx, &channel, &why),
-            Err(error) => failed(&ctx, &channel, &error.into()).await,
-        },
+        Err(Halt::Blocked(why)) => {
+            match timeout(TOLD_WITHIN, report_blocked(&ctx, &channel, &why)).await {
+                Ok(Ok(())) => while_blocked(&ctx, &channel, &why),
+                Ok(Err(error)) => failed(&ctx, &channel, &error.into()).await,
+                Err(_) => BLOCKED,
+            }
+        }
         // Whoever was first is seen by the watch of the routes.
         Err(Halt::Failed(ReconcileError::Apply(ApplyError::Conflict))) => CONFLICT,
         Err(Halt::Failed(error)) => failed(&ctx, &channel, &error).await,
@@ -111,13 +116,13 @@ fn pause(survey: &Survey, applied: &Applied) -> Duration {
 
 /// When to look again at a channel for which nothing may be done.
 fn while_blocked(ctx: &Ctx, channel: &Channel, why: &Blocked) -> Duration {
-    match &channel.spec {
+    match &channel.route_name {
         // It is told when the route goes; just before it began to wait that may have been.
-        Ok(spec) if why.reason == Reason::SenderConflict => {
-            let is_new = ctx.claims.wait(&spec.route_name, &channel.identity.key);
+        Some(name) if why.reason == Reason::SenderConflict => {
+            let is_new = ctx.claims.wait(name, &channel.identity.key);
             if is_new { BLOCKED } else { REREAD }
         }
-        Ok(_) | Err(_) => until_somebody_acts(why),
+        Some(_) | None => until_somebody_acts(why),
     }
 }
 
@@ -133,6 +138,10 @@ fn until_somebody_acts(why: &Blocked) -> Duration {
 
 /// Counts a failure, tells it in the log and on the channel, and gives the time until the next try.
 async fn failed(ctx: &Ctx, channel: &Channel, error: &ReconcileError) -> Duration {
+    if matches!(error, ReconcileError::Read(ReadError::Gone)) {
+        ctx.forget(&channel.identity.key, &channel.identity.uid);
+        return MAX_BACKOFF;
+    }
     let failures = ctx.notes.update(&channel.identity.uid, |note| {
         note.failures = note.failures.saturating_add(1);
         note.failures
@@ -147,7 +156,11 @@ async fn failed(ctx: &Ctx, channel: &Channel, error: &ReconcileError) -> Duratio
         "the reconcile failed; it is tried again in {} s",
         pause.as_secs()
     );
-    if let Err(error) = report_failure(ctx, channel, &text).await {
+    // Status is as it should be, or cannot be written: writing another one would undo the next pass.
+    if matches!(error, ReconcileError::Report(_)) {
+        return pause;
+    }
+    if let Ok(Err(error)) = timeout(TOLD_WITHIN, report_failure(ctx, channel, &text)).await {
         tracing::warn!(error = %chain(&error), "the failure could not be told on the channel");
     }
     pause

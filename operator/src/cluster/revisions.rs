@@ -255,6 +255,15 @@ fn superfluous(
     spare.into_iter().take(over).map(|known| known.name.clone()).collect()
 }
 
+/// What tells one content of a channel from every other.
+pub fn content_digest(
+    owner: &OwnerReference,
+    content: &RevisionContent,
+) -> Result<[u8; 32], RevisionError> {
+    let json = serde_json::to_vec(content)?;
+    Ok(Sha256::new().chain_update(&owner.uid).chain_update(&json).finalize().into())
+}
+
 /// Name of a content: a hash of it and of the channel's uid, so that a channel that was deleted and
 /// made again never meets the revisions of the one before.
 pub fn revision_name(
@@ -262,8 +271,7 @@ pub fn revision_name(
     content: &RevisionContent,
     collisions: u32,
 ) -> Result<RevisionName, RevisionError> {
-    let json = serde_json::to_vec(content)?;
-    let digest = Sha256::new().chain_update(&owner.uid).chain_update(&json).finalize();
+    let digest = content_digest(owner, content)?;
     let hash = digest[..5].iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"));
     let name = match collisions {
         0 => format!("{}-{hash}", owner.name),

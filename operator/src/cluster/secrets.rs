@@ -7,20 +7,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::future::join_all;
 use k8s_openapi::api::core::v1::Secret;
 use kanarie_crds::compile::Secrets;
 use kanarie_crds::secrets::{
     AGENT_API_KEY, AGENT_TOKEN, API_KEY_SECRET, API_KEY_SID, AUTH_TOKEN, AUTH_TOKEN_SECONDARY,
-    SIGNING_KEY,
+    MAX_VALUE_BYTES, SIGNING_KEY,
 };
 use kube::{Api, Client};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::cluster::key::ChannelKey;
 use crate::process::chain::chain;
 
 /// Oldest value that is used without another look.
 pub const REREAD: Duration = Duration::from_secs(60);
+/// Time that reading one may take.
+const WITHIN: Duration = Duration::from_secs(5);
 /// The only keys that are ever read.
 const KEYS: [&str; 7] = [
     AUTH_TOKEN,
@@ -78,8 +81,14 @@ impl SecretReader {
     /// the others.
     pub async fn read(&self, channel: &ChannelKey, names: &BTreeSet<String>) -> Read {
         let mut read = Read::default();
-        for name in names {
-            match self.one(channel, name).await {
+        let asked = names.iter().map(|name| timeout(WITHIN, self.one(channel, name)));
+        for (name, answer) in names.iter().zip(join_all(asked).await) {
+            let Ok(answer) = answer else {
+                let late = format!("no answer within {} s", WITHIN.as_secs());
+                read.unreadable.insert(name.clone(), late);
+                continue;
+            };
+            match answer {
                 Ok(Value::Found(data)) => {
                     read.found.insert(name.clone(), data);
                 }
@@ -149,5 +158,10 @@ impl SecretReader {
 fn keys_of(secret: Secret) -> BTreeMap<String, Vec<u8>> {
     let data = secret.data.unwrap_or_default().into_iter();
     let ours = data.filter(|(key, _)| KEYS.contains(&key.as_str()));
-    ours.map(|(key, value)| (key, value.0)).collect()
+    // A byte more than is usable says as much as a whole megabyte, and is kept for every channel.
+    ours.map(|(key, mut value)| {
+        value.0.truncate(MAX_VALUE_BYTES + 1);
+        (key, value.0)
+    })
+    .collect()
 }

@@ -5,12 +5,15 @@
 //! only under the version that was read: whoever lost against another writer stops and waits for the
 //! watch. Writes nothing when nothing changed.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::Secret;
 use kanarie_rollout::decide::Decision;
 use kanarie_words::reason::Reason;
 use kube::Api;
 use kube::api::PostParams;
 use thiserror::Error;
+use tokio::time::timeout;
 
 use crate::cluster::revisions::create;
 use crate::cluster::route_object::{RouteObject, decode, encode, is_labelled};
@@ -20,6 +23,9 @@ use crate::reconcile::blocked::{Blocked, SecretProblem};
 use crate::reconcile::build::{Built, Draft};
 use crate::reconcile::observe::Survey;
 use crate::reconcile::validate::Channel;
+
+/// Time that making a revision may take: what serves is judged whatever becomes of it.
+const MADE_WITHIN: Duration = Duration::from_secs(10);
 
 /// What is in force now.
 pub struct Applied {
@@ -57,15 +63,21 @@ pub async fn apply(
     let Built { revision, wanted, otherwise } = built;
     let namespace = &channel.identity.key.namespace;
     let refused = match &revision {
-        Some(new) => create(&ctx.client, namespace, &channel.owner, new).await.err(),
+        Some(new) => {
+            let made = create(&ctx.client, namespace, &channel.owner, new);
+            match timeout(MADE_WITHIN, made).await {
+                Ok(made) => made.err().map(|error| chain(&error)),
+                Err(_) => Some(format!("no answer within {} s", MADE_WITHIN.as_secs())),
+            }
+        }
         None => None,
     };
-    let draft = match (refused, otherwise) {
-        (Some(error), Some(otherwise)) => {
-            let stays = Some(Blocked::by(Reason::RevisionRefused, chain(&error)));
-            Draft { stays, ..otherwise }
+    let draft = match refused {
+        Some(message) => {
+            let stays = Some(Blocked::by(Reason::RevisionRefused, message));
+            Draft { stays, ..otherwise.unwrap_or(wanted) }
         }
-        (Some(_), None) | (None, _) => wanted,
+        None => wanted,
     };
     let held = write(ctx, channel, survey, &draft).await?;
     let Draft { decision, problem, stays, .. } = draft;
@@ -95,7 +107,7 @@ async fn write(
     };
     match written {
         Ok(written) => decode(written).map_err(|_| ApplyError::Returned),
-        Err(kube::Error::Api(status)) if was_first(&status) => {
+        Err(kube::Error::Api(status)) if was_first(&status, there.is_some()) => {
             ctx.metrics.route_conflicts.inc();
             Err(ApplyError::Conflict)
         }
@@ -103,7 +115,7 @@ async fn write(
     }
 }
 
-/// 409 for a version or a name that is no longer free, 404 for an object that is gone.
-fn was_first(status: &kube::core::Status) -> bool {
-    status.code == 409 || status.code == 404
+/// 409 for a version or a name that is no longer free, 404 for an object that was there.
+fn was_first(status: &kube::core::Status, was_there: bool) -> bool {
+    status.code == 409 || (status.code == 404 && was_there)
 }

@@ -27,7 +27,7 @@ pub struct Built {
     pub revision: Option<NewRevision>,
     /// The route.
     pub wanted: Draft,
-    /// The route if that revision is refused.
+    /// The route if that revision is refused; there is one if there is a revision.
     pub otherwise: Option<Draft>,
 }
 
@@ -123,7 +123,9 @@ fn route(
 ) -> Result<(String, Route, Option<SecretProblem>), BuildError> {
     let before = survey.held.as_ref().and_then(|held| held.route.as_ref());
     let split = next.split();
-    let (name, mut route, problem) = match &channel.spec {
+    let held = survey.held.as_ref().and_then(|held| held.metadata.name.clone());
+    let name = held.or_else(|| channel.route_name.clone()).ok_or(BuildError::NoRoute)?;
+    let (mut route, problem) = match &channel.spec {
         Ok(spec) => {
             let stable = known(survey, split.stable)?;
             let canary = split.canary.map(|canary| known(survey, canary)).transpose()?;
@@ -135,15 +137,12 @@ fn route(
                 &survey.secrets,
                 before,
             );
-            let (route, problem) = compiled.map_err(BuildError::Credentials)?;
-            (spec.route_name.clone(), route, problem)
+            compiled.map_err(BuildError::Credentials)?
         }
         Err(_) => {
-            let held = survey.held.as_ref().and_then(|held| held.metadata.name.clone());
             let kept = before
                 .and_then(|before| credentials::as_before(before, split.stable, split.canary));
-            let (name, route) = held.zip(kept).ok_or(BuildError::NoRoute)?;
-            (name, route, None)
+            (kept.ok_or(BuildError::NoRoute)?, None)
         }
     };
     route.serving = next.serving;

@@ -202,6 +202,16 @@ fn unsaid(kind: ConditionType, before: &WhatsAppChannelStatus) -> Value {
     }
 }
 
+/// The conditions after a pass that failed: one says so, the others stay of the spec that they were of.
+pub fn failing(before: &WhatsAppChannelStatus, why: &str, now: Timestamp) -> Vec<Condition> {
+    let (kind, status) = (ConditionType::Reconciling, ConditionStatus::True);
+    let said = Said { kind, status, reason: Reason::ReconcileFailed, message: why.to_owned() };
+    let mut kept = before.conditions.clone();
+    kept.retain(|one| one.type_ != kind.as_str());
+    kept.extend(conditions(vec![said], before.observed_generation, before, now));
+    kept
+}
+
 fn value(reason: Reason, kind: ConditionType) -> Option<ConditionStatus> {
     reason.conditions().iter().find(|(stands, _)| *stands == kind).map(|(_, status)| *status)
 }

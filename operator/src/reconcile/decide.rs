@@ -4,7 +4,7 @@
 //! asks for cannot be had, so that a canary is never left alone because something else is wrong.
 
 use kanarie_rollout::decide::{Decision, decide as by_core};
-use kanarie_rollout::observation::Observation;
+use kanarie_rollout::observation::{Mode, Observation};
 use kanarie_words::timestamp::Timestamp;
 
 use crate::reconcile::observe::Survey;
@@ -19,7 +19,17 @@ pub struct Decisions {
 
 /// Decides.
 pub fn decide(survey: &Survey, now: Timestamp) -> Decisions {
-    let unasked = Observation { desired: None, ..survey.observation.clone() };
+    // Only what takes a canary off is worth a person's word then.
+    let command = survey.observation.command.clone();
+    let command = command.filter(|_| survey.state.rolling().is_some());
+    let standing = survey.observation.without_spec(&survey.state);
+    let mode = match (standing.mode, survey.observation.mode) {
+        // A person's weight still goes down; from steps to his weight it does not go now.
+        (Mode::Manual(_), Mode::Manual(weight)) => Mode::Manual(weight),
+        (stands, _) => stands,
+    };
+    let paused = survey.observation.paused;
+    let unasked = Observation { command, mode, paused, ..standing };
     Decisions {
         wanted: by_core(&survey.state, &survey.observation, now),
         otherwise: by_core(&survey.state, &unasked, now),

@@ -15,8 +15,8 @@ pub struct Notes {
 /// What this process has done for a channel, so that it need not do it again.
 #[derive(Clone, Default)]
 pub struct Note {
-    /// What a content is called: by its hash, and as it was found or made.
-    pub resolved: Option<(RevisionName, RevisionName)>,
+    /// A content, by its digest, and what it was found or made to be called.
+    pub resolved: Option<([u8; 32], RevisionName)>,
     /// The transition for which revisions were marked and pruned, and when.
     pub marked: Option<(u64, Instant)>,
     /// Highest transition of which Events were created by this process.

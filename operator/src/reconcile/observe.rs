@@ -22,6 +22,7 @@ use crate::cluster::route_object::RouteObject;
 use crate::cluster::secrets::Read;
 use crate::gateways::answer::answer;
 use crate::gateways::board::View;
+use crate::process::chain::chain;
 use crate::reconcile::blocked::Blocked;
 use crate::reconcile::ownership::{Place, place};
 use crate::reconcile::read::{KnownStatus, Reading};
@@ -42,8 +43,6 @@ pub struct Survey {
     pub contents: BTreeMap<RevisionName, RevisionContent>,
     /// The revision that has to be made before it can be rolled out.
     pub revision: Option<NewRevision>,
-    /// What the content of the spec is called, by its hash and as it is.
-    pub resolved: Option<(RevisionName, RevisionName)>,
     /// Values of the Secrets.
     pub secrets: Read,
     /// What `decide` takes.
@@ -58,7 +57,7 @@ struct Start {
     replace: Option<ObjectMeta>,
     state: State,
     contents: BTreeMap<RevisionName, RevisionContent>,
-    resolved: Option<(RevisionName, RevisionName)>,
+    desired: Option<RevisionName>,
     revision: Option<NewRevision>,
     stays: Option<Blocked>,
 }
@@ -67,34 +66,28 @@ struct Start {
 pub fn observe(channel: &Channel, reading: Reading, now: Timestamp) -> Result<Survey, Blocked> {
     let Reading { route, older_claimant, standing, resolved, revisions, secrets, command, view } =
         reading;
-    let known = revisions.unwrap_or_default();
+    let (known, unread) = match revisions {
+        Ok(known) => (known, None),
+        Err(error) => (Vec::new(), Some(Blocked::by(Reason::RevisionRefused, chain(&error)))),
+    };
     let remains = remains(&standing.status, &known, command.as_ref(), now);
     let start = match place(route, older_claimant.as_ref())? {
-        Place::Own(own) if remains.are_newer_than(&own.memory.rollout) => {
+        Place::Own(own) if channel.spec.is_ok() && remains.are_newer_than(&own.memory.rollout) => {
             put_back(channel, *own, remains, &known, now)?
         }
-        Place::Own(own) => go_on(channel, *own, resolved, &known)?,
+        Place::Own(own) => go_on(channel, *own, resolved, &known, unread),
         Place::Free { replace } => {
+            if let Some(unread) = unread {
+                return Err(unread);
+            }
             let start = begin(channel, &standing.status, remains, &known, now)?;
             Start { replace: replace.map(|metadata| *metadata), ..start }
         }
     };
-    let Start { held, replace, state, contents, resolved, revision, stays } = start;
-    let desired = resolved.as_ref().map(|(_, name)| name.clone());
+    let Start { held, replace, state, contents, desired, revision, stays } = start;
     let observation = observation(channel, &state, desired, command, &view)
         .ok_or_else(|| stays.clone().unwrap_or_else(is_deleted))?;
-    Ok(Survey {
-        held,
-        replace,
-        standing,
-        state,
-        contents,
-        revision,
-        resolved,
-        secrets,
-        observation,
-        stays,
-    })
+    Ok(Survey { held, replace, standing, state, contents, revision, secrets, observation, stays })
 }
 
 /// The channel has a route: its memory is the state.
@@ -103,7 +96,8 @@ fn go_on(
     held: RouteObject,
     resolved: Option<RevisionName>,
     known: &[StoredRevision],
-) -> Result<Start, Blocked> {
+    unread: Option<Blocked>,
+) -> Start {
     let contents = contents(&held);
     let state = held.memory.rollout.clone();
     let start = Start {
@@ -111,13 +105,19 @@ fn go_on(
         replace: None,
         state,
         contents,
-        resolved: None,
+        desired: None,
         revision: None,
         stays: None,
     };
-    let in_service = |spec: &ValidSpec| held.memory.name_of(&spec.content).or(resolved.as_ref());
-    let start = asking(channel, start, |spec| in_service(spec).cloned(), known);
-    Ok(Start { held: Some(held), ..start })
+    let start = match unread {
+        Some(stays) => Start { stays: Some(stays), ..start },
+        None => {
+            let in_service =
+                |spec: &ValidSpec| held.memory.name_of(&spec.content).cloned().or(resolved);
+            asking(channel, start, in_service, known)
+        }
+    };
+    Start { held: Some(held), ..start }
 }
 
 /// There is no route: a first one, or one that was lost.
@@ -143,7 +143,7 @@ fn begin(
         replace: None,
         state: State::first(name.clone(), now),
         contents: BTreeMap::from([(name.clone(), spec.content.clone())]),
-        resolved: Some((name.clone(), name)),
+        desired: Some(name),
         revision: None,
         stays: None,
     })
@@ -198,7 +198,7 @@ fn lost(
         replace: None,
         state,
         contents,
-        resolved: None,
+        desired: None,
         revision: None,
         stays: None,
     };
@@ -217,18 +217,15 @@ fn asking(
         Ok(_) if channel.is_deleted => return start,
         Ok(spec) => spec,
     };
-    let found = revision_name(&channel.owner, &spec.content, 0).and_then(|hash| {
-        let (name, revision) = match in_service(spec) {
-            Some(name) => (name, None),
-            None => named(&channel.owner, &spec.content, known)?,
-        };
-        Ok((hash, name, revision))
-    });
+    let found = match in_service(spec) {
+        Some(name) => Ok((name, None)),
+        None => named(&channel.owner, &spec.content, known),
+    };
     match found {
-        Ok((hash, name, revision)) => {
+        Ok((name, revision)) => {
             let mut contents = start.contents;
             contents.insert(name.clone(), spec.content.clone());
-            Start { contents, revision, resolved: Some((hash, name)), ..start }
+            Start { contents, revision, desired: Some(name), ..start }
         }
         Err(error) => Start { stays: Some(Blocked::by(Reason::RevisionRefused, error)), ..start },
     }
@@ -327,7 +324,7 @@ status: {status}
             older_claimant: None,
             standing: KnownStatus { identity, status },
             resolved: None,
-            revisions: Some(Vec::new()),
+            revisions: Ok(Vec::new()),
             secrets: Read::default(),
             command: None,
             view: View::default(),
@@ -404,8 +401,8 @@ status: {status}
             [("https://x/a", None, "a"), ("https://x/c", Some("c".parse().unwrap()), "c")]
         {
             let channel = channel(agent, "{}", "");
-            let (route, revisions) = (route(&channel, stable()), None);
-            let reading = Reading { route, resolved, revisions, ..reading(&channel) };
+            let route = route(&channel, stable());
+            let reading = Reading { route, resolved, ..reading(&channel) };
             let seen = observe(&channel, reading, NOW).unwrap();
             assert_eq!(seen.observation.desired.unwrap().as_str(), name);
             assert_eq!(seen.revision, None);
@@ -417,7 +414,7 @@ status: {status}
         let status =
             "{stable: {revision: a, agent: '', since: '2026-01-01T00:00:00Z'}, transition: 7}";
         let channel = channel("https://x/b", status, "");
-        let revisions = Some(vec![stored("a", "https://x/a"), stored("b", "https://x/b")]);
+        let revisions = Ok(vec![stored("a", "https://x/a"), stored("b", "https://x/b")]);
         let seen = observe(&channel, Reading { revisions, ..reading(&channel) }, NOW).unwrap();
         assert!(matches!(&seen.state.phase, Phase::Clearing { stable } if *stable == "a"));
         assert_eq!((seen.state.transition, seen.held.is_some()), (8, false));
@@ -440,7 +437,7 @@ status: {status}
         let status = "{stable: {revision: b, agent: '', since: '2026-01-01T00:00:00Z'}, \
                        rejected: [c], transition: 7, observedGeneration: 3}";
         let channel = channel("https://x/b", status, "");
-        let revisions = Some(vec![stored("a", "https://x/a"), stored("b", "https://x/b")]);
+        let revisions = Ok(vec![stored("a", "https://x/a"), stored("b", "https://x/b")]);
         let old = rolling();
         let (serving, transition) = (old.serving, old.transition);
         assert!(transition < 7);

@@ -71,7 +71,7 @@ mod tests {
 
     use super::*;
     use crate::cluster::memory::MemoryError;
-    use crate::cluster::route_object::{RouteOwner, owner_of};
+    use crate::cluster::route_object::owner_of;
 
     const OTHERS: &str = "
 metadata:
@@ -124,10 +124,5 @@ metadata:
     #[test]
     fn a_place_with_nothing_in_it_is_free() {
         assert!(matches!(place(None, None), Ok(Place::Free { replace: None })));
-        let gone = RouteOwner {
-            key: ChannelKey { namespace: "shop".into(), name: "care".into() },
-            uid: "u".into(),
-        };
-        assert_eq!(gone.uid, "u");
     }
 }

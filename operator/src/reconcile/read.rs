@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::cluster::key::ChannelKey;
 use crate::cluster::memory::MemoryError;
-use crate::cluster::revisions::{RevisionError, Revisions, StoredRevision, revision_name};
+use crate::cluster::revisions::{RevisionError, Revisions, StoredRevision, content_digest};
 use crate::cluster::route_object::{RouteObject, RouteOwner, decode, owner_of};
 use crate::cluster::secrets::Read;
 use crate::gateways::board::View;
@@ -37,8 +37,8 @@ pub struct Reading {
     pub standing: KnownStatus,
     /// What the content of the spec is called, as found in an earlier pass.
     pub resolved: Option<RevisionName>,
-    /// The channel's revisions, if they had to be asked for.
-    pub revisions: Option<Vec<StoredRevision>>,
+    /// The channel's revisions, none if they were not needed, or why they cannot be read.
+    pub revisions: Result<Vec<StoredRevision>, RevisionError>,
     /// Values of the Secrets.
     pub secrets: Read,
     /// The command in the annotations as they are now.
@@ -77,9 +77,6 @@ pub enum ReadError {
     /// The API server said no, or nothing.
     #[error("the API server could not be asked about the channel")]
     Api(#[source] Box<kube::Error>),
-    /// The revisions cannot be read.
-    #[error("the revisions of the channel could not be read")]
-    Revisions(#[from] RevisionError),
     /// The channel is gone.
     #[error("the channel is gone")]
     Gone,
@@ -97,29 +94,29 @@ pub async fn read(ctx: &Ctx, channel: &Channel) -> Result<Reading, ReadError> {
         (Ok(spec), None) => ctx.channels.older_claimant(channel, spec).await,
         (Ok(_), Some(_)) | (Err(_), _) => None,
     };
-    let resolved = resolved(ctx, channel)?;
-    let revisions = if needs_revisions(channel, own, &standing, resolved.as_ref()) {
-        let namespace = &channel.identity.key.namespace;
-        let all = Revisions::list(&ctx.client, namespace, channel.owner.clone()).await?;
-        Some(all.known().to_vec())
-    } else {
-        None
+    let resolved = resolved(ctx, channel);
+    let revisions = match needs_revisions(channel, own, &standing, resolved.as_ref()) {
+        true => revisions(ctx, channel).await,
+        false => Ok(Vec::new()),
     };
     let secrets = match &channel.spec {
-        Ok(spec) => secrets(ctx, channel, spec, own, revisions.as_deref()).await,
+        Ok(spec) => {
+            let known = revisions.as_deref().unwrap_or_default();
+            secrets(ctx, channel, spec, own, known).await
+        }
         Err(_) => Read::default(),
     };
-    let command = standing_command(ctx, channel, own).await?;
+    let command = standing_command(ctx, channel, own).await;
     let view = ctx.board.view(&channel.reference.uid, Instant::now());
     Ok(Reading { route, older_claimant, standing, resolved, revisions, secrets, command, view })
 }
 
-/// The object where the route belongs. That of a spec which is not carried out is found by its channel.
+/// The object where the route belongs. That of a spec that cannot be decoded is found by its channel.
 async fn route(ctx: &Ctx, channel: &Channel) -> Result<Option<RouteFound>, ReadError> {
     let api: Api<Secret> = Api::namespaced(ctx.client.clone(), &ctx.config.routes_namespace);
-    let object = match &channel.spec {
-        Ok(spec) => api.get_opt(&spec.route_name).await.map_err(failed)?,
-        Err(_) => {
+    let object = match &channel.route_name {
+        Some(name) => api.get_opt(name).await.map_err(failed)?,
+        None => {
             let label = format!("{CHANNEL_UID_LABEL}={}", channel.identity.uid);
             let found = api.list(&ListParams::default().labels(&label)).await.map_err(failed)?;
             found.items.into_iter().next()
@@ -198,13 +195,16 @@ pub async fn live(ctx: &Ctx, identity: &Identity) -> Result<Option<KnownStatus>,
 }
 
 /// What the content is called, if an earlier pass has found it.
-fn resolved(ctx: &Ctx, channel: &Channel) -> Result<Option<RevisionName>, RevisionError> {
-    let Ok(spec) = &channel.spec else { return Ok(None) };
-    let Some((content, name)) = ctx.notes.get(&channel.identity.uid).resolved else {
-        return Ok(None);
-    };
-    let is_same = content == revision_name(&channel.owner, &spec.content, 0)?;
-    Ok(is_same.then_some(name))
+fn resolved(ctx: &Ctx, channel: &Channel) -> Option<RevisionName> {
+    let spec = channel.spec.as_ref().ok()?;
+    let (digest, name) = ctx.notes.get(&channel.identity.uid).resolved?;
+    (digest == content_digest(&channel.owner, &spec.content).ok()?).then_some(name)
+}
+
+async fn revisions(ctx: &Ctx, channel: &Channel) -> Result<Vec<StoredRevision>, RevisionError> {
+    let namespace = &channel.identity.key.namespace;
+    let all = Revisions::list(&ctx.client, namespace, channel.owner.clone()).await?;
+    Ok(all.known().to_vec())
 }
 
 fn needs_revisions(
@@ -226,10 +226,10 @@ async fn secrets(
     channel: &Channel,
     spec: &ValidSpec,
     own: Option<&RouteObject>,
-    revisions: Option<&[StoredRevision]>,
+    revisions: &[StoredRevision],
 ) -> Read {
     let kept = own.into_iter().flat_map(|own| own.memory.revisions.values());
-    let stored = revisions.into_iter().flatten().filter_map(|stored| stored.content.as_ref());
+    let stored = revisions.iter().filter_map(|stored| stored.content.as_ref());
     let mut contents: Vec<_> = kept.map(|kept| &kept.content).chain([&spec.content]).collect();
     if own.is_none() {
         // Any of them may be the stable one.
@@ -245,17 +245,20 @@ async fn standing_command(
     ctx: &Ctx,
     channel: &Channel,
     own: Option<&RouteObject>,
-) -> Result<Option<Command>, ReadError> {
+) -> Option<Command> {
     let last = own.and_then(|own| own.memory.rollout.last_command.as_ref());
-    let Some(seen) = &channel.command else { return Ok(None) };
+    let seen = channel.command.as_ref()?;
     if last.is_some_and(|last| last.id == seen.id) || own.is_none() {
-        return Ok(channel.command.clone());
+        return channel.command.clone();
     }
     let api: Api<PartialObjectMeta<WhatsAppChannel>> =
         Api::namespaced(ctx.client.clone(), &channel.identity.key.namespace);
-    let live = api.get_opt(&channel.identity.key.name).await.map_err(failed)?;
-    let same = live.filter(|live| live.metadata.uid.as_ref() == Some(&channel.identity.uid));
-    Ok(same.and_then(|live| command(&live.metadata)))
+    // One that cannot be asked waits with its command, and is judged meanwhile.
+    let live = api.get_opt(&channel.identity.key.name).await.ok().flatten()?;
+    let now = Identity::of(&live.metadata);
+    // A word of today is not about the spec of yesterday: the watch brings both.
+    let is_same = now.uid == channel.identity.uid && now.generation == channel.identity.generation;
+    is_same.then(|| command(&live.metadata)).flatten()
 }
 
 fn failed(error: kube::Error) -> ReadError {

@@ -26,9 +26,10 @@ use serde_json::json;
 use thiserror::Error;
 use tokio::time::Instant;
 
-use crate::cluster::revisions::{RevisionError, Revisions};
+use crate::cluster::revisions::{RevisionError, Revisions, content_digest};
 use crate::cluster::route_object::RouteObject;
 use crate::gateways::board::Interest;
+use crate::process::chain::chain;
 use crate::process::context::Ctx;
 use crate::reconcile::apply::Applied;
 use crate::reconcile::blocked::Blocked;
@@ -36,8 +37,7 @@ use crate::reconcile::conditions::Facts;
 use crate::reconcile::events;
 use crate::reconcile::observe::Survey;
 use crate::reconcile::read::{KnownStatus, ReadError, live};
-
-use crate::reconcile::status::{blocked, derive, differs, entry};
+use crate::reconcile::status::{blocked, derive, differs, entry, failed};
 use crate::reconcile::validate::{Channel, Identity};
 
 /// Time between two writes of status that change numbers only.
@@ -78,7 +78,17 @@ pub async fn report(
     let Applied { held, decision, problem, stays } = applied;
     announce(ctx, channel, survey, &held.memory.rollout);
     let view = ctx.board.look(interest(channel, applied), Instant::now());
-    let (reason, message) = match stays {
+    let is_made = stays.as_ref().is_none_or(|blocked| blocked.reason != Reason::RevisionRefused);
+    if let (Ok(spec), Some(name), true) = (&channel.spec, &survey.observation.desired, is_made) {
+        let digest = content_digest(&channel.owner, &spec.content)?;
+        let resolved = Some((digest, name.clone()));
+        ctx.notes.update(&channel.identity.uid, |note| note.resolved = resolved);
+    }
+    // What cannot be kept is told by the same status: a second one would undo the first.
+    let marked = mark(ctx, channel, held).await;
+    let unkept = marked.as_ref().err();
+    let unkept = unkept.map(|error| Blocked::by(Reason::RevisionRefused, chain(error)));
+    let (reason, message) = match stays.as_ref().or(unkept.as_ref()) {
         Some(blocked) => (blocked.reason, blocked.message.clone()),
         None => word(channel, decision, &held.memory.rollout),
     };
@@ -104,12 +114,7 @@ pub async fn report(
     };
     write(ctx, &survey.standing, channel.identity.generation, view.dead_letters.as_ref(), make)
         .await?;
-    let is_made = stays.as_ref().is_none_or(|blocked| blocked.reason != Reason::RevisionRefused);
-    if let Some(resolved) = survey.resolved.as_ref().filter(|_| is_made) {
-        let resolved = Some(resolved.clone());
-        ctx.notes.update(&channel.identity.uid, |note| note.resolved = resolved);
-    }
-    Ok(mark(ctx, channel, held).await?)
+    Ok(marked?)
 }
 
 /// Reports on a channel for which nothing may be done.
@@ -121,20 +126,24 @@ pub async fn report_blocked(
     let make = |before: &WhatsAppChannelStatus, generation: i64, now: Timestamp| {
         blocked(generation, before, why, now)
     };
+    let Some(known) = known(ctx, channel).await? else { return Ok(()) };
+    write(ctx, &known, channel.identity.generation, None, make).await
+}
+
+/// Status as the watch told it, or as it is now; none if the channel is gone.
+async fn known(ctx: &Ctx, channel: &Channel) -> Result<Option<KnownStatus>, ReadError> {
     let identity = channel.identity.clone();
-    let standing = match &channel.status {
-        Some(status) => Some(KnownStatus { identity, status: status.clone() }),
-        None => live(ctx, &identity).await?,
-    };
-    match standing {
-        Some(standing) => write(ctx, &standing, channel.identity.generation, None, make).await,
-        None => Ok(()),
+    match &channel.status {
+        Some(status) => Ok(Some(KnownStatus { identity, status: status.clone() })),
+        None => live(ctx, &identity).await,
     }
 }
 
 /// Reports that a pass has failed, and why.
 pub async fn report_failure(ctx: &Ctx, channel: &Channel, why: &str) -> Result<(), ReportError> {
-    report_blocked(ctx, channel, &Blocked::by(Reason::ReconcileFailed, why)).await
+    let Some(known) = known(ctx, channel).await? else { return Ok(()) };
+    let make = |before: &WhatsAppChannelStatus, _: i64, now: Timestamp| failed(before, why, now);
+    write(ctx, &known, channel.identity.generation, None, make).await
 }
 
 /// What the gateways are asked about this channel from now on.
@@ -174,7 +183,7 @@ fn live_interval(channel: &Channel) -> u32 {
 /// Logs and counts the transitions that the write has put in force.
 fn announce(ctx: &Ctx, channel: &Channel, survey: &Survey, now: &State) {
     let before = match &survey.held {
-        Some(_) => survey.state.transition,
+        Some(held) => held.memory.rollout.transition.max(survey.standing.status.transition),
         None => survey.standing.status.transition,
     };
     let new = now.history.iter().rev().filter(|one| one.number > before);
@@ -306,6 +315,9 @@ async fn patch(
 /// then: what serves exists, stable and the rejected ones are marked, spare ones are gone.
 async fn mark(ctx: &Ctx, channel: &Channel, held: &RouteObject) -> Result<(), RevisionError> {
     let uid = &channel.identity.uid;
+    if channel.is_deleted {
+        return Ok(());
+    }
     let state = &held.memory.rollout;
     let done = ctx.notes.get(uid).marked;
     if done.is_some_and(|(number, at)| number == state.transition && at.elapsed() < MARKS) {

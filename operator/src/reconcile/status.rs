@@ -22,7 +22,7 @@ use kanarie_words::reason::Reason;
 use crate::gateways::board::Presence;
 use crate::process::clock::time_of;
 use crate::reconcile::blocked::Blocked;
-use crate::reconcile::conditions::{Facts, serving, standing};
+use crate::reconcile::conditions::{Facts, failing, serving, standing};
 
 /// Oldest numbers that are still shown.
 const MAX_AGE_MS: u64 = 60_000;
@@ -79,6 +79,11 @@ pub fn blocked(
         conditions: standing(generation, before, blocked, now),
         ..before.clone()
     }
+}
+
+/// Status of a channel of which a pass has failed: nothing was looked at, and nothing else is said.
+pub fn failed(before: &WhatsAppChannelStatus, why: &str, now: Timestamp) -> WhatsAppChannelStatus {
+    WhatsAppChannelStatus { conditions: failing(before, why, now), ..before.clone() }
 }
 
 /// Whether two statuses differ in more than numbers and times of numbers.

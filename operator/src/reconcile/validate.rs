@@ -4,8 +4,6 @@
 //! decoded; gives a `Channel`. A spec that breaks a rule is in it as what it breaks: its route is left
 //! in force, and a canary of it is judged on. Pure. Nothing after this hop meets an invalid spec.
 
-use std::str::FromStr;
-
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use kanarie_crds::channel::rollout::{OnMessageFailure, RolloutMode, RolloutState};
 use kanarie_crds::channel::{RevisionContent, WhatsAppChannel, WhatsAppChannelSpec};
@@ -43,6 +41,8 @@ pub struct Channel {
     pub status: Option<WhatsAppChannelStatus>,
     /// The command that stands in the annotations.
     pub command: Option<Command>,
+    /// Name of its route's Secret; none of a spec that does not even tell account and sender.
+    pub route_name: Option<String>,
     /// What it asks for, or what is wrong with that.
     pub spec: Result<ValidSpec, Blocked>,
 }
@@ -50,8 +50,6 @@ pub struct Channel {
 /// A spec that can be carried out.
 #[derive(Clone, Debug)]
 pub struct ValidSpec {
-    /// Name of its route's Secret.
-    pub route_name: String,
     /// As it stands.
     pub spec: WhatsAppChannelSpec,
     /// The revision that it asks for.
@@ -101,6 +99,7 @@ pub fn validate(object: &Guarded) -> Result<Channel, NoIdentity> {
         is_deleted: metadata.deletion_timestamp.is_some(),
         status: readable.ok().map(|object| object.status.clone().unwrap_or_default()),
         command: command(metadata),
+        route_name: readable.ok().and_then(named_route),
         spec: readable
             .map_err(|invalid| invalid.error.clone())
             .and_then(|object| spec(object).map_err(|invalid| invalid.to_string()))
@@ -117,10 +116,6 @@ fn spec(object: &WhatsAppChannel) -> Result<ValidSpec, Invalid> {
     }
     let spec = object.spec.clone();
     Ok(ValidSpec {
-        route_name: route_name(
-            &id("spec.twilio.accountSid", &spec.twilio.account_sid)?,
-            &id("spec.sender.address", &spec.sender.address)?,
-        ),
         content: spec.revision_content(),
         policy: policy(&spec)?,
         mode: mode(&spec)?,
@@ -128,6 +123,11 @@ fn spec(object: &WhatsAppChannel) -> Result<ValidSpec, Invalid> {
         rollback_window_seconds: spec.rollout.rollback_window_seconds,
         spec,
     })
+}
+
+fn named_route(object: &WhatsAppChannel) -> Option<String> {
+    let account = object.spec.twilio.account_sid.parse().ok()?;
+    Some(route_name(&account, &object.spec.sender.address.parse().ok()?))
 }
 
 /// Everything that is wrong with a spec, in the words of the rules.
@@ -161,10 +161,6 @@ impl Identity {
             resource_version: metadata.resource_version.clone(),
         }
     }
-}
-
-fn id<T: FromStr<Err = InvalidId>>(path: &str, text: &str) -> Result<T, Invalid> {
-    text.parse().map_err(|error| invalid(path, &error))
 }
 
 fn policy(spec: &WhatsAppChannelSpec) -> Result<Policy, Invalid> {

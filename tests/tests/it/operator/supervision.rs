@@ -77,6 +77,22 @@ async fn a_revision_that_is_refused_is_told_and_keeps_no_canary_from_being_taken
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_first_revision_that_cannot_be_kept_is_told_once_and_does_not_busy_anybody() {
+    let bench = Bench::start().await.unwrap();
+    refuse_revisions(&bench).await;
+    bench.apply(&bench.manifest("care", NEWEST)).await.unwrap();
+    let refused = |channel: &Value| {
+        reason(channel, "RolledOut") == Some("RevisionRefused")
+            && condition(channel, "Ready") == Some("True")
+    };
+    let told = bench.until("care", refused).await.unwrap();
+    sleep(Duration::from_secs(8)).await;
+    let later = bench.until("care", refused).await.unwrap();
+    let version = |channel: &Value| channel["metadata"]["resourceVersion"].clone();
+    assert_eq!(version(&told), version(&later), "it is tried again, and says the same");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_older_route_that_is_put_back_starts_nothing_and_executes_nothing() {
     let bench = Bench::start().await.unwrap();
     rolling(&bench).await;
