@@ -37,10 +37,29 @@ pub struct Remains {
 pub struct Mark {
     /// Its name.
     pub revision: RevisionName,
-    /// `promoted-at`.
-    pub promoted_at: Option<Timestamp>,
+    /// When it last became stable.
+    pub promoted: Option<Promotion>,
     /// `rejected-at`.
     pub rejected_at: Option<Timestamp>,
+}
+
+/// When a revision last became stable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Promotion {
+    /// `promoted-at`: by the clock of whoever led, or of a person.
+    pub at: Timestamp,
+    /// `promoted-transition`: a number that grows, whoever leads; none in marks of earlier operators
+    /// and of people.
+    pub transition: Option<u64>,
+}
+
+/// The promotion that came last: by number, and by time where a number is lacking.
+pub fn newest<T>(promotions: impl IntoIterator<Item = (T, Promotion)>) -> Option<(T, Promotion)> {
+    let (numbered, others): (Vec<_>, Vec<_>) =
+        promotions.into_iter().partition(|(_, promotion)| promotion.transition.is_some());
+    let numbered = numbered.into_iter().max_by_key(|(_, promotion)| promotion.transition);
+    let other = others.into_iter().max_by_key(|(_, promotion)| promotion.at);
+    numbered.into_iter().chain(other).max_by_key(|(_, promotion)| promotion.at)
 }
 
 /// The state after a loss, which the return of an older route is too. A rollout that ran starts again from its first step, once every
@@ -49,6 +68,7 @@ pub struct Mark {
 pub fn rebuild(remains: Remains, now: Timestamp) -> Result<State, RebuildError> {
     let stable = remains.stable().ok_or(RebuildError::NoPromotion)?.clone();
     let rejected = remains.rejections(&stable);
+    let transition = remains.last_transition();
     let last_command = match remains.standing {
         Some(command) if remains.last_command.as_ref().is_none_or(|l| l.id != command.id) => {
             let Command { id, verb } = Command::new(&command.id, &command.verb);
@@ -62,7 +82,7 @@ pub fn rebuild(remains: Remains, now: Timestamp) -> Result<State, RebuildError> 
         // `serving` grows far slower than once a second, so the time is above all that ever
         // was, and no gateway need be asked.
         serving: (now.0 / 1000).saturating_add(1),
-        transition: remains.transition,
+        transition,
         generation: remains.generation,
         rejected,
         last_command,
@@ -81,23 +101,32 @@ impl Remains {
     /// The stable revision. Status is ahead of the annotations when it names a revision that is not
     /// marked yet, or one that came back after the newest mark; otherwise the newest mark is right.
     fn stable(&self) -> Option<&RevisionName> {
-        let promoted = |mark: &&Mark| mark.promoted_at.is_some();
         let served = self.revisions.iter().filter(|mark| mark.rejected_at.is_none());
-        let newest = served.filter(promoted).max_by_key(|mark| mark.promoted_at);
+        let newest = newest(served.filter_map(|mark| Some((&mark.revision, mark.promoted?))));
         match (&self.stable, newest) {
-            (Some(named), Some(newest)) => {
-                let marked = self.revisions.iter().filter(promoted).any(|m| m.revision == *named);
-                Some(if marked && !self.is_newer_than(newest) { &newest.revision } else { named })
+            (Some(named), Some((newest, promotion))) => {
+                let mut promoted = self.revisions.iter().filter(|mark| mark.promoted.is_some());
+                let marked = promoted.any(|mark| mark.revision == *named);
+                Some(if marked && !self.is_newer_than(promotion) { newest } else { named })
             }
             (Some(named), None) => Some(named),
-            (None, newest) => newest.map(|mark| &mark.revision),
+            (None, newest) => newest.map(|(revision, _)| revision),
         }
     }
 
-    /// Whether status has named its stable revision no earlier than that one was promoted.
-    fn is_newer_than(&self, mark: &Mark) -> bool {
+    /// Whether status has named its stable revision no earlier than this promotion.
+    fn is_newer_than(&self, promotion: Promotion) -> bool {
         let seconds = |at: Timestamp| at.0 / 1000;
-        self.stable_since.map(seconds) >= mark.promoted_at.map(seconds)
+        match promotion.transition {
+            Some(transition) => self.transition >= transition,
+            None => self.stable_since.map(seconds) >= Some(seconds(promotion.at)),
+        }
+    }
+
+    /// The highest number that was ever reported: what comes next is above every mark.
+    fn last_transition(&self) -> u64 {
+        let marked = self.revisions.iter().filter_map(|mark| mark.promoted?.transition);
+        marked.chain([self.transition]).max().unwrap_or(0)
     }
 
     /// Every revision that status or a mark calls rejected, but stable, the newest of them.

@@ -21,15 +21,21 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
 use kanarie_crds::channel::RevisionContent;
 use kanarie_crds::route::CHANNEL_UID_LABEL;
+use kanarie_rollout::rebuild::{Promotion, newest};
 use kanarie_words::ids::{InvalidId, RevisionName};
+use kanarie_words::timestamp::Timestamp;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-/// When a revision last became stable.
+use crate::process::clock::millis_of;
+
+/// When a revision last became stable, for people.
 pub const PROMOTED_AT: &str = "kanarie.dev/promoted-at";
+/// The transition at which that was known: what marks are compared by, since clocks differ.
+pub const PROMOTED_TRANSITION: &str = "kanarie.dev/promoted-transition";
 /// When a revision was rejected; absent unless it still is.
 pub const REJECTED_AT: &str = "kanarie.dev/rejected-at";
 /// Different contents with the same hash that are tried before giving up.
@@ -52,7 +58,7 @@ pub struct StoredRevision {
     /// Its number, growing with each new one.
     pub number: i64,
     /// When it last became stable.
-    pub promoted_at: Option<jiff::Timestamp>,
+    pub promoted: Option<Promotion>,
     /// When it was rejected, if it still is.
     pub rejected_at: Option<jiff::Timestamp>,
 }
@@ -124,39 +130,42 @@ impl Revisions {
     /// exactly the rejected ones carry a rejection mark.
     pub async fn mark(
         &mut self,
-        stable: &RevisionName,
+        (stable, transition): (&RevisionName, u64),
         rejected: &BTreeSet<RevisionName>,
         now: jiff::Timestamp,
     ) -> Result<(), RevisionError> {
-        let newest = self.newest_promoted().map(|known| known.name.clone());
+        let newest = self.newest_promoted().filter(|(newest, _)| newest.name == *stable);
+        // A mark of an earlier operator keeps its time, and is given a number.
+        let at = newest.map(|(_, promotion)| promotion.at);
+        let is_numbered = newest.is_some_and(|(_, promotion)| promotion.transition.is_some());
         for known in &mut self.known {
-            let is_stable = known.name == *stable;
-            let promote = is_stable && newest.as_ref() != Some(stable);
+            let promote = known.name == *stable && !is_numbered;
             let is_rejected = rejected.contains(&known.name);
             if !promote && is_rejected == known.rejected_at.is_some() {
                 continue;
             }
-            known.promoted_at = if promote { Some(now) } else { known.promoted_at };
+            let mut marks = json!({});
+            if promote {
+                if at.is_none() {
+                    marks[PROMOTED_AT] = json!(now.to_string());
+                }
+                marks[PROMOTED_TRANSITION] = json!(transition.to_string());
+                let at = at.unwrap_or(Timestamp(millis_of(now)));
+                known.promoted = Some(Promotion { at, transition: Some(transition) });
+            }
             known.rejected_at = is_rejected.then(|| known.rejected_at.unwrap_or(now));
-            let text = |at: Option<jiff::Timestamp>| at.map(|at| at.to_string());
-            let patch = json!({"metadata": {"annotations": {
-                PROMOTED_AT: text(known.promoted_at), REJECTED_AT: text(known.rejected_at),
-            }}});
-            let patched = self
-                .api
-                .patch(known.name.as_str(), &PatchParams::default(), &Patch::Merge(&patch))
-                .await;
+            marks[REJECTED_AT] = json!(known.rejected_at.map(|at| at.to_string()));
+            let patch = Patch::Merge(json!({"metadata": {"annotations": marks}}));
+            let name = known.name.as_str();
+            let patched = self.api.patch(name, &PatchParams::default(), &patch).await;
             patched.map_err(failed("annotated"))?;
         }
         Ok(())
     }
 
     /// The revision that became stable last.
-    pub fn newest_promoted(&self) -> Option<&StoredRevision> {
-        self.known
-            .iter()
-            .filter(|known| known.promoted_at.is_some())
-            .max_by_key(|known| known.promoted_at)
+    fn newest_promoted(&self) -> Option<(&StoredRevision, Promotion)> {
+        newest(self.known.iter().filter_map(|known| Some((known, known.promoted?))))
     }
 
     /// Deletes the oldest revisions over `limit` that nothing needs.
@@ -239,7 +248,8 @@ fn next_number(known: &[StoredRevision]) -> i64 {
     known.iter().map(|known| known.number).max().unwrap_or(0).saturating_add(1)
 }
 
-/// The oldest of those that nothing needs, beyond `limit`.
+/// Those that nothing needs, beyond `limit`: first what never was stable, then what was stable
+/// longest ago, so that no number of edits pushes out what one goes back to.
 fn superfluous(
     known: &[StoredRevision],
     needed: &BTreeSet<RevisionName>,
@@ -250,7 +260,9 @@ fn superfluous(
         .filter(|known| known.content.is_some() && known.rejected_at.is_none())
         .filter(|known| !needed.contains(&known.name))
         .collect();
-    spare.sort_by_key(|known| known.number);
+    let promotion =
+        |known: &StoredRevision| known.promoted.map(|promoted| (promoted.transition, promoted.at));
+    spare.sort_by_key(|known| (promotion(known), known.number));
     let over = spare.len().saturating_sub(limit);
     spare.into_iter().take(over).map(|known| known.name.clone()).collect()
 }
@@ -298,16 +310,17 @@ fn is_owned(item: &ControllerRevision, owner: &OwnerReference) -> bool {
 }
 
 fn read(item: &ControllerRevision) -> Option<StoredRevision> {
-    let annotation = |key: &str| {
-        let text = item.metadata.annotations.as_ref()?.get(key)?;
-        text.parse().ok()
-    };
+    let annotation = |key: &str| item.metadata.annotations.as_ref()?.get(key);
+    let time = |key: &str| annotation(key)?.parse::<jiff::Timestamp>().ok();
+    let transition = annotation(PROMOTED_TRANSITION).and_then(|number| number.parse().ok());
+    let promoted =
+        time(PROMOTED_AT).map(|at| Promotion { at: Timestamp(millis_of(at)), transition });
     Some(StoredRevision {
         name: item.metadata.name.as_ref()?.parse().ok()?,
         content: serde_json::from_value(item.data.0.clone()).ok(),
         number: item.revision.unwrap_or(0),
-        promoted_at: annotation(PROMOTED_AT),
-        rejected_at: annotation(REJECTED_AT),
+        promoted,
+        rejected_at: time(REJECTED_AT),
     })
 }
 
@@ -329,7 +342,7 @@ mod tests {
             name: name.parse().unwrap(),
             content: Some(content("http://a")),
             number,
-            promoted_at: None,
+            promoted: None,
             rejected_at: None,
         }
     }
@@ -338,6 +351,44 @@ mod tests {
     fn the_oldest_spare_revisions_go_first() {
         let known = [revision("c", 3), revision("a", 1), revision("b", 2)];
         assert_eq!(superfluous(&known, &BTreeSet::new(), 1), ["a", "b"]);
+    }
+
+    #[test]
+    fn what_was_stable_is_pruned_after_every_edit_that_never_was() {
+        let promoted = |name: &str, number: i64, at: u64, transition: Option<u64>| {
+            let promoted = Some(Promotion { at: Timestamp(at), transition });
+            StoredRevision { promoted, ..revision(name, number) }
+        };
+        let former = promoted("former", 1, 90, Some(7));
+        let edits = ["e2", "e3", "e4", "e5", "e6"].into_iter().zip(2..);
+        let mut known: Vec<_> = edits.map(|(name, number)| revision(name, number)).collect();
+        known.push(former);
+        assert_eq!(superfluous(&known, &BTreeSet::new(), 5), ["e2"]);
+        let known = [
+            promoted("earlier", 9, 99, Some(4)),
+            promoted("later", 8, 10, Some(6)),
+            promoted("old-mark", 10, 50, None),
+        ];
+        assert_eq!(superfluous(&known, &BTreeSet::new(), 1), ["old-mark", "earlier"]);
+    }
+
+    #[test]
+    fn a_mark_reads_back_with_its_number_and_one_of_an_earlier_operator_without() {
+        let marked = |annotations: serde_json::Value| {
+            let object = json!({
+                "metadata": {"name": "a", "annotations": annotations},
+                "data": content("http://a"), "revision": 1,
+            });
+            read(&serde_json::from_value(object).unwrap()).unwrap().promoted
+        };
+        let at = Timestamp(1_000);
+        let time = "1970-01-01T00:00:01Z";
+        assert_eq!(
+            marked(json!({PROMOTED_AT: time, PROMOTED_TRANSITION: "8"})),
+            Some(Promotion { at, transition: Some(8) })
+        );
+        assert_eq!(marked(json!({PROMOTED_AT: time})), Some(Promotion { at, transition: None }));
+        assert_eq!(marked(json!({})), None);
     }
 
     #[test]

@@ -368,7 +368,7 @@ status: {status}
             name: name.parse().unwrap(),
             content: Some(content(agent)),
             number: 1,
-            promoted_at: None,
+            promoted: None,
             rejected_at: None,
         }
     }

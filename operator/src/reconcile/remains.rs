@@ -29,7 +29,7 @@ pub fn remains(
     };
     let marks = known.iter().map(|known| Mark {
         revision: known.name.clone(),
-        promoted_at: known.promoted_at.map(|at| Timestamp(millis_of(at))),
+        promoted: known.promoted,
         rejected_at: known.rejected_at.map(|at| Timestamp(millis_of(at))),
     });
     Remains {

@@ -58,7 +58,7 @@ pub enum ReportError {
     #[error("the status of the channel is being changed by another writer")]
     Conflict,
     /// The API server said no.
-    #[error("the status or the Events of the channel could not be written")]
+    #[error("the status of the channel could not be written")]
     Api(#[from] kube::Error),
     /// The channel cannot be read as it is now.
     #[error(transparent)]
@@ -112,8 +112,8 @@ pub async fn report(
             now,
         })
     };
-    write(ctx, &survey.standing, channel.identity.generation, view.dead_letters.as_ref(), make)
-        .await?;
+    let written = write(ctx, &survey.standing, channel.identity.generation, make).await?;
+    tell(ctx, &written, view.dead_letters.as_ref()).await;
     Ok(marked?)
 }
 
@@ -127,7 +127,9 @@ pub async fn report_blocked(
         blocked(generation, before, why, now)
     };
     let Some(known) = known(ctx, channel).await? else { return Ok(()) };
-    write(ctx, &known, channel.identity.generation, None, make).await
+    let written = write(ctx, &known, channel.identity.generation, make).await?;
+    tell(ctx, &written, None).await;
+    Ok(())
 }
 
 /// Status as the watch told it, or as it is now; none if the channel is gone.
@@ -143,7 +145,9 @@ async fn known(ctx: &Ctx, channel: &Channel) -> Result<Option<KnownStatus>, Read
 pub async fn report_failure(ctx: &Ctx, channel: &Channel, why: &str) -> Result<(), ReportError> {
     let Some(known) = known(ctx, channel).await? else { return Ok(()) };
     let make = |before: &WhatsAppChannelStatus, _: i64, now: Timestamp| failed(before, why, now);
-    write(ctx, &known, channel.identity.generation, None, make).await
+    let written = write(ctx, &known, channel.identity.generation, make).await?;
+    tell(ctx, &written, None).await;
+    Ok(())
 }
 
 /// What the gateways are asked about this channel from now on.
@@ -220,39 +224,65 @@ fn word(channel: &Channel, decision: &Decision, state: &State) -> (Reason, Strin
     (reason, format!("{message}{note}"))
 }
 
-/// Writes status if it changed, and tells what is new in it.
+/// Status as it stands after a pass.
+struct Standing {
+    identity: Identity,
+    /// As it was, if this pass has changed it.
+    before: Option<WhatsAppChannelStatus>,
+    after: WhatsAppChannelStatus,
+}
+
+/// Creates the Events of what is new. They are told as well as can be: one that cannot be created keeps
+/// nothing else from happening, and is tried again by the next pass.
+async fn tell(ctx: &Ctx, standing: &Option<Standing>, dead: Option<&ChannelDeadLetters>) {
+    let Some(Standing { identity, before, after }) = standing else { return };
+    let now = (ctx.clock)();
+    let told = match before {
+        Some(before) => events::tell(ctx, identity, before, after, dead, now).await,
+        None => events::tell_untold(ctx, identity, after, now).await,
+    };
+    if let Err(error) = told {
+        tracing::warn!(
+            namespace = identity.key.namespace,
+            channel = identity.key.name,
+            error = chain(&error),
+            "an Event of the channel could not be created; it is tried again"
+        );
+    }
+}
+
+/// Writes status if it changed; none if that is for somebody who knows more.
 async fn write(
     ctx: &Ctx,
     standing: &KnownStatus,
     generation: i64,
-    dead: Option<&ChannelDeadLetters>,
     make: impl Fn(&WhatsAppChannelStatus, i64, Timestamp) -> WhatsAppChannelStatus,
-) -> Result<(), ReportError> {
+) -> Result<Option<Standing>, ReportError> {
     let now = (ctx.clock)();
-    let KnownStatus { identity, status: before } = standing;
-    let after = make(before, generation, now);
+    let KnownStatus { identity, status: before } = standing.clone();
+    let after = make(&before, generation, now);
     ctx.metrics.channels.show(&identity.key, &after);
     if after.transition < before.transition {
-        return Ok(());
+        return Ok(None);
     }
-    if !is_due(ctx, identity, before, &after) {
-        return Ok(events::tell_untold(ctx, identity, &after, now).await?);
+    if !is_due(ctx, &identity, &before, &after) {
+        return Ok(Some(Standing { identity, before: None, after }));
     }
-    if let Written::Yes = patch(ctx, identity, &after).await? {
-        return Ok(events::tell(ctx, identity, before, &after, dead, now).await?);
+    if let Written::Yes = patch(ctx, &identity, &after).await? {
+        return Ok(Some(Standing { identity, before: Some(before), after }));
     }
     // The watch is behind: compare with the object as it is.
-    let Some(KnownStatus { identity, status: before }) = live(ctx, identity).await? else {
-        return Ok(());
+    let Some(KnownStatus { identity, status: before }) = live(ctx, &identity).await? else {
+        return Ok(None);
     };
     let after = make(&before, generation, now);
     let is_older = after.transition < before.transition
         || after.observed_generation < before.observed_generation;
     if is_older || before == after {
-        return Ok(());
+        return Ok(None);
     }
     match patch(ctx, &identity, &after).await? {
-        Written::Yes => Ok(events::tell(ctx, &identity, &before, &after, dead, now).await?),
+        Written::Yes => Ok(Some(Standing { identity, before: Some(before), after })),
         Written::Conflict => Err(ReportError::Conflict),
     }
 }
@@ -330,7 +360,7 @@ async fn mark(ctx: &Ctx, channel: &Channel, held: &RouteObject) -> Result<(), Re
     }
     let rejected: BTreeSet<RevisionName> =
         state.rejected.iter().map(|rejected| rejected.revision.clone()).collect();
-    revisions.mark(state.split().stable, &rejected, (ctx.clock)()).await?;
+    revisions.mark((state.split().stable, state.transition), &rejected, (ctx.clock)()).await?;
     let mut needed: BTreeSet<RevisionName> = held.memory.revisions.keys().cloned().collect();
     needed.extend(rejected);
     needed.extend(ctx.notes.get(uid).resolved.map(|(_, name)| name));

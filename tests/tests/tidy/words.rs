@@ -122,6 +122,7 @@ const EVERYDAY: [(&str, &[&str]); 9] = [
             "StoreAnswer",
             "Remains",
             "Phase",
+            "Promotion",
             "Rolling",
             "Stage",
             "Split",

@@ -26,6 +26,24 @@ async fn a_route_changed_by_somebody_else_is_put_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_others_add_to_a_route_stays_and_its_own_label_is_put_back() {
+    let bench = Bench::start().await.unwrap();
+    served(&bench).await;
+    let routes = bench.routes();
+    let name = bench.route_name();
+    let change = Patch::Merge(json!({"metadata": {
+        "annotations": {"backup.example.com/at": "today"},
+        "labels": {"kanarie.dev/channel-uid": null},
+    }}));
+    routes.patch(&name, &PatchParams::default(), &change).await.unwrap();
+    bench.apply(&bench.manifest("care", NEW)).await.unwrap();
+    bench.until_route(|route| route.weight.percent() == 10).await.unwrap();
+    let rolling = routes.get(&name).await.unwrap();
+    assert_eq!(rolling.metadata.annotations.unwrap()["backup.example.com/at"], "today");
+    assert!(rolling.metadata.labels.unwrap().contains_key("kanarie.dev/channel-uid"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_lost_route_is_made_again_and_the_rejection_is_remembered() {
     let bench = Bench::start().await.unwrap();
     let serving = rolling(&bench).await;
@@ -105,7 +123,9 @@ async fn revisions_without_a_promotion_mark_are_never_taken_for_the_first() {
     let channel = served(&bench).await;
     bench.stop_operators().await.unwrap();
     let stable = revision(&channel, "stable");
-    let unmark = json!({"metadata": {"annotations": {"kanarie.dev/promoted-at": null}}});
+    let unmark = json!({"metadata": {"annotations": {
+        "kanarie.dev/promoted-at": null, "kanarie.dev/promoted-transition": null,
+    }}});
     let revisions: kube::Api<k8s_openapi::api::apps::v1::ControllerRevision> =
         kube::Api::namespaced(bench.plane.client(), &bench.places.channels);
     revisions.patch(&stable, &PatchParams::default(), &Patch::Merge(unmark)).await.unwrap();

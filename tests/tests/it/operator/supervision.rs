@@ -1,22 +1,25 @@
 //! What goes wrong around a rollout keeps it from advancing, and never from being judged.
 
+use std::fmt::Debug;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
-use k8s_openapi::apimachinery::pkg::runtime::RawExtension;
+use k8s_openapi::api::events::v1::Event;
 use kanarie_tests::bench::Bench;
 use kanarie_tests::world::{condition, reason};
-use kube::Api;
-use kube::api::{ObjectMeta, PostParams};
+use kube::api::PostParams;
+use kube::{Api, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
-use crate::operator::care::{annotate, command, count, revision, rolling};
+use crate::operator::care::{annotate, command, count, revision, rolling, served};
 
 const NEWEST: &str = "https://newest.example.com/";
 
-/// From now on nobody makes a ControllerRevision in the channel's namespace.
-async fn refuse_revisions(bench: &Bench) {
+/// From now on nobody creates this kind of object in the channel's namespace.
+async fn refuse(bench: &Bench, group: &str, resources: &str, message: &str) {
     let namespace = &bench.places.channels;
     let policy = format!(
         "
@@ -27,11 +30,11 @@ spec:
   failurePolicy: Fail
   matchConstraints:
     resourceRules:
-    - {{apiGroups: [apps], apiVersions: [v1], operations: [CREATE], resources: [controllerrevisions]}}
+    - {{apiGroups: [{group}], apiVersions: [v1], operations: [CREATE], resources: [{resources}]}}
   matchConditions:
   - {{name: here, expression: \"request.namespace == '{namespace}'\"}}
   validations:
-  - {{expression: 'false', message: no more revisions here}}
+  - {{expression: 'false', message: {message}}}
 ---
 apiVersion: admissionregistration.k8s.io/v1
 kind: ValidatingAdmissionPolicyBinding
@@ -40,21 +43,71 @@ spec: {{policyName: none-in-{namespace}, validationActions: [Deny]}}
 "
     );
     bench.plane.apply_yaml(namespace, &policy).await.unwrap();
-    let api: Api<ControllerRevision> = Api::namespaced(bench.plane.client(), namespace);
-    let probe = ControllerRevision {
-        metadata: ObjectMeta { name: Some("probe".into()), ..ObjectMeta::default() },
-        // Without it nobody asks the policy.
-        data: RawExtension(json!({})),
-        ..ControllerRevision::default()
-    };
-    let refused = |error: &kube::Error| error.to_string().contains("no more revisions here");
+}
+
+/// Waits until the policy refuses a probe that is valid otherwise.
+async fn in_force<K>(api: Api<K>, probe: Value, message: &str)
+where
+    K: Resource + Clone + Debug + Serialize + DeserializeOwned,
+{
+    let probe: K = serde_json::from_value(probe).unwrap();
     let dry_run = PostParams { dry_run: true, ..PostParams::default() };
     let mut looks = 0;
-    while !api.create(&dry_run, &probe).await.is_err_and(|error| refused(&error)) {
-        looks += 1;
+    loop {
+        match api.create(&dry_run, &probe).await {
+            Err(kube::Error::Api(status)) if status.message.contains(message) => return,
+            Err(error) => panic!("the probe is not valid: {error}"),
+            Ok(_) => looks += 1,
+        }
         assert!(looks < 600, "the policy is never in force");
         sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// From now on nobody makes a ControllerRevision in the channel's namespace.
+async fn refuse_revisions(bench: &Bench) {
+    let message = "no more revisions here";
+    refuse(bench, "apps", "controllerrevisions", message).await;
+    let api: Api<ControllerRevision> =
+        Api::namespaced(bench.plane.client(), &bench.places.channels);
+    in_force(api, json!({"metadata": {"name": "probe"}, "revision": 1, "data": {}}), message).await;
+}
+
+/// From now on nobody makes an Event in the channel's namespace.
+async fn refuse_events(bench: &Bench) {
+    let message = "no more events here";
+    refuse(bench, "events.k8s.io", "events", message).await;
+    let api: Api<Event> = Api::namespaced(bench.plane.client(), &bench.places.channels);
+    let probe = json!({
+        "metadata": {"name": "probe"}, "eventTime": "2026-01-01T00:00:00.000000Z",
+        "action": "Probe", "reason": "Probe", "type": "Normal",
+        "reportingController": "kanarie.dev/probe", "reportingInstance": "probe",
+        "regarding": {"kind": "Secret", "name": "probe", "namespace": bench.places.channels},
+    });
+    in_force(api, probe, message).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_are_refused_keep_no_revision_from_being_marked() {
+    let bench = Bench::start().await.unwrap();
+    refuse_events(&bench).await;
+    let channel = served(&bench).await;
+    let revisions: Api<ControllerRevision> =
+        Api::namespaced(bench.plane.client(), &bench.places.channels);
+    let stable = revision(&channel, "stable");
+    let mut looks = 0;
+    let marks = loop {
+        let found = revisions.get_opt(&stable).await.unwrap();
+        if let Some(marks) = found.and_then(|found| found.metadata.annotations) {
+            break marks;
+        }
+        looks += 1;
+        assert!(looks < 200, "the stable revision is never marked");
+        sleep(Duration::from_millis(50)).await;
+    };
+    assert!(marks.contains_key("kanarie.dev/promoted-at"), "{marks:?}");
+    assert_eq!(marks["kanarie.dev/promoted-transition"], "1");
+    assert!(bench.events("care").await.unwrap().is_empty(), "they were refused");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! The route is lost and the state is rebuilt.
 
-use kanarie_rollout::rebuild::{Mark, RebuildError, Remains, rebuild};
+use kanarie_rollout::rebuild::{Mark, Promotion, RebuildError, Remains, rebuild};
 use kanarie_rollout::state::{Phase, RejectedRevision, State};
 use kanarie_words::timestamp::Timestamp;
 
@@ -9,9 +9,15 @@ use crate::stories::world::{World, named};
 fn mark(name: &str, promoted_at: Option<u64>, rejected_at: Option<u64>) -> Mark {
     Mark {
         revision: named(name),
-        promoted_at: promoted_at.map(Timestamp),
+        promoted: promoted_at.map(|at| Promotion { at: Timestamp(at), transition: None }),
         rejected_at: rejected_at.map(Timestamp),
     }
+}
+
+/// Promoted at a time of a leader's own clock, with the number of the transition.
+fn numbered(name: &str, at: u64, transition: u64) -> Mark {
+    let promoted = Some(Promotion { at: Timestamp(at), transition: Some(transition) });
+    Mark { promoted, ..mark(name, None, None) }
 }
 
 fn rebuilt(remains: Remains) -> State {
@@ -52,6 +58,39 @@ fn a_revision_that_came_back_after_the_newest_mark_is_stable() {
         });
         assert_eq!(state.split().stable.as_str(), stable, "status says since {since:?}");
     }
+}
+
+#[test]
+fn the_number_of_a_mark_counts_and_not_the_clock_of_whoever_led() {
+    let revisions = vec![numbered("r1", 50_000, 3), numbered("r2", 20_000, 9)];
+    let state = rebuilt(Remains { revisions: revisions.clone(), ..Remains::default() });
+    assert_eq!(state.split().stable.as_str(), "r2", "r1 was promoted under a clock that is ahead");
+    for (transition, stable) in [(3, "r2"), (8, "r2"), (12, "r1")] {
+        let state = rebuilt(Remains {
+            revisions: revisions.clone(),
+            stable: Some(named("r1")),
+            stable_since: Some(Timestamp(10_000)),
+            transition,
+            ..Remains::default()
+        });
+        assert_eq!(state.split().stable.as_str(), stable, "status is at transition {transition}");
+    }
+}
+
+#[test]
+fn a_mark_without_a_number_is_compared_by_its_time() {
+    for (by_hand, stable) in [(10, "r1"), (60, "r2")] {
+        let revisions = vec![numbered("r1", 50, 3), mark("r2", Some(by_hand), None)];
+        let state = rebuilt(Remains { revisions, ..Remains::default() });
+        assert_eq!(state.split().stable.as_str(), stable, "marked by hand at {by_hand}");
+    }
+}
+
+#[test]
+fn transitions_go_on_above_every_mark() {
+    let revisions = vec![numbered("r1", 50, 70)];
+    let state = rebuilt(Remains { revisions, transition: 4, ..Remains::default() });
+    assert_eq!(state.transition, 71);
 }
 
 #[test]
