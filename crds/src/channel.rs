@@ -233,7 +233,7 @@ pub struct AgentSpec {
     /// Any HTTP service that speaks the agent protocol of docs/agents.md.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http: Option<HttpAgent>,
-    /// Seconds that the agent has for an answer.
+    /// Seconds that the agent has for an answer. Part of the revision: another number is rolled out by steps.
     #[serde(default = "agent_timeout")]
     #[schemars(range(min = 1, max = 120))]
     pub timeout_seconds: u32,
@@ -359,7 +359,8 @@ pub struct ReplySpec {
     /// Seconds after which Twilio may no longer deliver a reply.
     #[schemars(range(min = 1, max = 36_000))]
     pub validity_seconds: u32,
-    /// Sent when the agent has finally failed; empty sends nothing.
+    /// Sent when the agent has finally failed; empty sends nothing. It is part of the revision: another
+    /// text is a change that is rolled out by steps.
     // Four copies of it, at four bytes a character, must fit into a route's Secret.
     #[schemars(length(max = 640))]
     pub failure_text: String,

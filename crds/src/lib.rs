@@ -24,7 +24,9 @@ pub mod validate;
 pub const GROUP: &str = "kanarie.dev";
 /// Field manager of the operator's server-side applies.
 pub const FIELD_MANAGER: &str = "kanarie-operator";
-/// Annotation with a command for the operator: `retry`, `abort`, `promote-full` or `undo`.
+/// Annotation with a command for the operator: `<verb> [revision] [#token]`.
 pub const COMMAND_ANNOTATION: &str = "kanarie.dev/command";
-/// Annotation with the id of that command; a new id makes it a new command.
+/// Annotation with the name of whoever writes that command.
+pub const ACTOR_ANNOTATION: &str = "kanarie.dev/actor";
+/// Annotation of earlier versions with the id of a command: where it stands, no command is executed.
 pub const COMMAND_ID_ANNOTATION: &str = "kanarie.dev/command-id";

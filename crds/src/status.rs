@@ -239,12 +239,18 @@ pub struct RollbackStatus {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct CommandStatus {
-    /// Value of the annotation `kanarie.dev/command-id`.
+    /// The command as it was written in `kanarie.dev/command`. The same text is the same command; to send
+    /// it again, give it another `#token`.
     #[schemars(length(max = 256))]
     pub id: String,
-    /// Value of the annotation `kanarie.dev/command`.
+    /// Its first word.
     #[schemars(length(max = 64))]
     pub command: String,
+    /// Who said it: the annotation `kanarie.dev/actor` as it stood then. Whoever may annotate the channel
+    /// may write any name there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 128))]
+    pub actor: Option<String>,
     /// Executed or Refused.
     #[schemars(length(max = 16))]
     pub result: String,

@@ -85,6 +85,9 @@ pub async fn reconcile(object: Arc<Guarded>, ctx: Arc<Ctx>) -> Result<Duration, 
 async fn line(ctx: &Ctx, channel: &Channel) -> Result<Duration, Halt> {
     let now = Timestamp(millis_of((ctx.clock)()));
     let reading = read(ctx, channel).await?;
+    if let Some(rest) = reading.settles_in {
+        return Ok(rest);
+    }
     let survey = observe(channel, reading, now)?;
     let decisions = decide(&survey, now);
     let built = build(channel, &survey, decisions, now)?;

@@ -15,9 +15,12 @@ use crate::rules::{
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = all(&[WEIGHT_IFF_MANUAL, STEPS_INCREASE, STEPS_END, DEADLINE])))]
 pub struct RolloutSpec {
-    /// Automatic follows `steps`; Manual obeys `weight` as written.
+    /// Automatic follows `steps`; Manual obeys `weight` as written. Both are live, `steps` and the rest of
+    /// the policy are as they were when the rollout started. Back to Automatic, `weight` must be removed:
+    /// in a merge patch, `"weight": null`.
     pub mode: RolloutMode,
-    /// Percent of the conversations on the canary; required with Manual, and only there.
+    /// Percent of the conversations on the canary; required with Manual, and only there. 100 makes the
+    /// canary stable at once, without a bake, even a revision that had no traffic yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub weight: Option<u8>,
@@ -27,11 +30,13 @@ pub struct RolloutSpec {
     pub steps: Vec<StepSpec>,
     /// What decides whether a step passes.
     pub analysis: AnalysisSpec,
-    /// Rollback takes a failed revision back; Pause leaves it in force at its weight.
+    /// Rollback takes a failed revision back; Pause leaves it in force at its weight, so its customers keep
+    /// an agent that is known to fail until somebody acts.
     pub on_failure: OnFailure,
     /// RetryOnStable asks stable again when the canary's agent fails on a message; Fail does not.
     pub on_message_failure: OnMessageFailure,
-    /// Seconds after which a rollout without progress is reported as overdue; its weight stays.
+    /// Seconds after which a rollout without progress is reported as overdue; its weight stays. Let it be
+    /// longer than the canary's share of the traffic needs for `analysis`.
     #[schemars(range(min = 60, max = 31_536_000))]
     pub progress_deadline_seconds: u32,
     /// Seconds after a promotion in which the former revision is put back at once: by its spec or by the
@@ -42,7 +47,8 @@ pub struct RolloutSpec {
     /// `rollbackWindowSeconds`.
     #[schemars(range(min = 1, max = 20))]
     pub revision_history_limit: u32,
-    /// Paused stops advancing; a failing canary is still rolled back.
+    /// Paused stops advancing; a failing canary is still rolled back. The hold of a step runs on: after a
+    /// pause that was longer, the next step follows as soon as the last minutes are known again.
     pub state: RolloutState,
 }
 
@@ -81,10 +87,11 @@ pub enum RolloutMode {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct StepSpec {
-    /// Percent of the conversations on the canary.
+    /// Percent of the conversations on the canary, in whole percent.
     #[schemars(range(min = 1, max = 100))]
     pub weight: u8,
-    /// Seconds that this weight is in force on every gateway before the next step.
+    /// Seconds that this weight is in force on every gateway before the next step. A shorter hold than
+    /// `agent.timeoutSeconds` is held that long: what was asked last may still fail.
     #[schemars(range(min = 0, max = 2_592_000))]
     pub hold_seconds: u32,
 }
@@ -94,7 +101,7 @@ pub struct StepSpec {
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("x-kubernetes-validations" = all(&[CERTIFY_OVER_LIMIT])))]
 pub struct AnalysisSpec {
-    /// Highest error rate with which a step passes, in hundredths of a percent.
+    /// Highest error rate with which a step passes, in hundredths of a percent: 100 is 1 %.
     #[schemars(range(min = 1, max = 5_000))]
     pub max_error_basis_points: u32,
     /// Error rate that a passed step has excluded with 95 %, in hundredths of a percent: the higher, the
@@ -103,7 +110,8 @@ pub struct AnalysisSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 9_999))]
     pub certify_basis_points: Option<u32>,
-    /// Messages of the canary that a step needs before it can pass.
+    /// Messages of the canary that a step needs before it can pass, a floor only: what a step must exclude
+    /// (`certifyBasisPoints`) usually needs more.
     #[schemars(range(min = 1, max = 100_000))]
     pub min_messages: u32,
     /// Answers that take longer count as failures; unset judges no latency.

@@ -124,7 +124,7 @@ reasons! {
     DeadlineExceeded: Warning, [RolledOut = False, Stalled = True],
         "No progress within `progressDeadlineSeconds`: the weight stays.";
     RejectedFull: Warning, [RolledOut = False, Stalled = True],
-        "Fifty revisions are rejected: no rollout starts until a `retry` clears one.";
+        "Fifty revisions are rejected: no rollout starts until `retry <revision>` clears one.";
     RouteUnreadable: Warning, [RolledOut = Unknown, Stalled = True],
         "The route's memory cannot be read or is of a newer operator: it is left as it is.";
     RouteLost: Warning, [Ready = False, Routed = False, RolledOut = Unknown, Stalled = True],
@@ -161,6 +161,8 @@ reasons! {
         "No gateway answers the operator.";
     Pending: Normal, [Ready = Unknown, Routed = Unknown, RolledOut = Unknown, Reconciling = True],
         "Not looked at yet.";
+    CommandRefused: Warning, [],
+        "A command in the annotations was not executed; `status.lastCommand` says why.";
     DeadLettersWaiting: Warning, [],
         "Messages could not be answered and are kept for two weeks.";
     Idle: Normal, [Reconciling = False],

@@ -1,6 +1,6 @@
 //! How much is remembered and looked at: the bounds that keep a route's object within its size.
 
-/// Most steps of one rollout.
+/// Most steps of one rollout that are read; the schema of a channel allows ten.
 pub const MAX_STEPS: usize = 20;
 /// Most rejected revisions; with so many no rollout starts.
 pub const MAX_REJECTED: usize = 50;
@@ -10,7 +10,11 @@ pub const MAX_SEGMENTS: usize = 40;
 pub const MAX_LOOKS: usize = 4;
 /// Most transitions that are remembered.
 pub const MAX_HISTORY: usize = 10;
-/// Longest text that the state keeps for one rejection, transition or answer, in characters.
-pub const MAX_MESSAGE_CHARS: usize = 240;
-/// Longest command id and verb that are looked at, in characters.
-pub const MAX_COMMAND_CHARS: usize = 64;
+/// Longest text that the state keeps for one rejection, transition or answer, in bytes.
+pub const MAX_MESSAGE_BYTES: usize = 240;
+/// Longest command, in bytes: a verb, a revision and a token.
+pub const MAX_COMMAND_BYTES: usize = 128;
+/// Longest first word of a command that is remembered, in bytes.
+pub const MAX_VERB_BYTES: usize = 16;
+/// Longest name of whoever commands that is remembered, in bytes.
+pub const MAX_ACTOR_BYTES: usize = 64;

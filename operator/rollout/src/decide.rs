@@ -11,11 +11,13 @@ use kanarie_words::weight::Weight;
 
 use crate::analysis::{Finding, Verdict};
 use crate::command::{
-    ABORTED, IS_PAUSED, NOTHING_ASKED, OVERTAKEN, Order, PROMOTED, RESTARTED, ROLLING_ALREADY,
-    Ruling, UNDO_OF_A_ROLLOUT, UNKNOWN_VERB, unanswered, with_ruling,
+    ABORTED, HAS_FAILED, IS_LAST_STEP, IS_MANUAL, IS_PAUSED, NOTHING_ASKED, OVERTAKEN, PROMOTED,
+    RESTARTED, ROLLING_ALREADY, Ruling, STEPPED, UNDO_OF_A_ROLLOUT, order_of, readable, unanswered,
+    with_ruling,
 };
 use crate::facts::{Facts, Next};
-use crate::observation::{Command, Mode, Observation};
+use crate::observation::{Mode, Observation};
+use crate::order::{Command, CommandVerb};
 use crate::proof::is_controlled;
 use crate::start::settled;
 use crate::state::{Phase, Rolling, Stage, State};
@@ -68,7 +70,7 @@ pub fn decide(state: &State, seen: &Observation, now: Timestamp) -> Decision {
     };
     let Next { state: mut next, why, ruling } = outcome;
     if let Some(command) = unanswered(facts.state, facts.seen) {
-        next = with_ruling(next, command, &ruling.unwrap_or(OVERTAKEN), now);
+        next = with_ruling(next, state, command, &ruling.unwrap_or(OVERTAKEN), now);
     }
     next.generation = state.generation.max(seen.generation);
     let requeue = if next == *state { requeue(facts, &why) } else { SOON };
@@ -80,7 +82,8 @@ fn roll(facts: Facts<'_>, rolling: &Rolling, weighed: Option<&Weighed>) -> Next 
     let taken_back = take_back(facts, rolling, weighed.map(|weighed| &weighed.verdict));
     // What takes the canary off altogether goes before a step back.
     let goes_off = || {
-        let aborts = |command: &Command| Order::parse(&command.verb) == Some(Order::Abort);
+        let aborts =
+            |command: &Command| order_of(command, &rolling.canary) == Ok(CommandVerb::Abort);
         facts.leaves(rolling) || unanswered(facts.state, facts.seen).is_some_and(aborts)
     };
     match taken_back {
@@ -157,27 +160,51 @@ fn leave(facts: Facts<'_>, rolling: &Rolling) -> Option<Next> {
 /// The standing command: what it leads to, or why it is refused.
 fn obey(facts: Facts<'_>, rolling: &Rolling) -> Option<Result<Next, Ruling>> {
     let command = unanswered(facts.state, facts.seen)?;
+    Some(execute(facts, rolling, command))
+}
+
+fn execute(facts: Facts<'_>, rolling: &Rolling, command: &Command) -> Result<Next, Ruling> {
+    if readable(command)?.verb == CommandVerb::Undo {
+        return Err(UNDO_OF_A_ROLLOUT);
+    }
     let failed = matches!(rolling.stage, Stage::Failed { .. });
-    Some(match Order::parse(&command.verb) {
-        None => Err(UNKNOWN_VERB),
-        Some(Order::Undo) => Err(UNDO_OF_A_ROLLOUT),
-        Some(Order::Abort) => {
+    match order_of(command, &rolling.canary)? {
+        CommandVerb::Undo => Err(UNDO_OF_A_ROLLOUT),
+        CommandVerb::Abort => {
             Ok(Next { ruling: Some(ABORTED), ..facts.reject(rolling, Why::Aborted) })
         }
-        Some(Order::PromoteFull) if facts.seen.desired.is_none() => Err(NOTHING_ASKED),
-        Some(Order::PromoteFull) if facts.seen.paused => Err(IS_PAUSED),
-        Some(Order::PromoteFull) => {
+        CommandVerb::Promote | CommandVerb::PromoteFull if facts.seen.desired.is_none() => {
+            Err(NOTHING_ASKED)
+        }
+        CommandVerb::Promote | CommandVerb::PromoteFull if facts.seen.paused => Err(IS_PAUSED),
+        CommandVerb::Promote => promote(facts, rolling),
+        CommandVerb::PromoteFull => {
             let next = facts.promote(&rolling.canary, Why::PromotedInFull);
             Ok(Next { ruling: Some(PROMOTED), ..next })
         }
-        Some(Order::Retry) if failed => {
+        CommandVerb::Retry if failed => {
             // By way of weight 0: a new serving forgets the counts of the failure.
             let phase = Phase::Clearing { stable: rolling.stable.clone() };
             let next = facts.go(phase, &rolling.canary, Why::Retried);
             Ok(Next { ruling: Some(RESTARTED), ..next })
         }
-        Some(Order::Retry) => Err(ROLLING_ALREADY),
-    })
+        CommandVerb::Retry => Err(ROLLING_ALREADY),
+    }
+}
+
+/// The next step, whatever the present one still waits for. The bake is never left by it.
+fn promote(facts: Facts<'_>, rolling: &Rolling) -> Result<Next, Ruling> {
+    let index = match (facts.seen.mode, &rolling.stage) {
+        (Mode::Manual(_), _) | (_, Stage::Manual { .. }) => return Err(IS_MANUAL),
+        (Mode::Automatic, Stage::Failed { .. }) => return Err(HAS_FAILED),
+        (Mode::Automatic, Stage::Step { index, .. }) => *index,
+    };
+    let steps = &rolling.policy.steps;
+    let next = steps.after(index).and_then(|after| Some((after, steps.get(after)?.weight)));
+    let (after, to) = next.ok_or(IS_LAST_STEP)?;
+    let why = Why::StepPromoted { from: rolling.weight(), to };
+    let next = facts.go_to_stage(rolling, facts.fresh_step(after), why);
+    Ok(Next { ruling: Some(STEPPED), ..next })
 }
 
 /// Manual: the weight as written. While paused only downwards, since going back is never held.

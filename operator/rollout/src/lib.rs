@@ -9,7 +9,7 @@
 //! - a failed verdict means weight 0 in that very decision, or, once and in the bake, the first
 //!   step's weight; no pause, command or mode comes first;
 //! - no step is skipped upward and none passes before its hold has run on the store's clock and on
-//!   the operator's, from the moment every live replica acknowledged it;
+//!   the operator's, from the moment every live replica acknowledged it, but at a person's `promote`;
 //! - promotion follows a passed bake, or a person's explicit word; a former revision comes back only
 //!   at a person's word, within its window;
 //! - a rejected revision gets no traffic until `retry`;
@@ -44,6 +44,7 @@ mod mismatch;
 pub mod moment;
 pub mod numbers;
 pub mod observation;
+pub mod order;
 mod passing;
 pub mod policy;
 pub mod proof;

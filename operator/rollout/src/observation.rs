@@ -7,8 +7,8 @@ use kanarie_words::ids::{EpochDigest, ReplicaName, RevisionName};
 use kanarie_words::weight::Weight;
 use serde::{Deserialize, Serialize};
 
-use crate::bounds::MAX_COMMAND_CHARS;
 use crate::moment::StoreTime;
+use crate::order::Command;
 use crate::policy::Policy;
 use crate::state::{Stage, State, Timer};
 use crate::tally::ServingTally;
@@ -65,24 +65,6 @@ pub enum Mode {
     Automatic,
     /// A person, by this weight.
     Manual(Weight),
-}
-
-/// A command and the id that makes it one command.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
-#[serde(rename_all = "camelCase")]
-pub struct Command {
-    /// Tells this command from an earlier one with the same verb.
-    pub id: String,
-    /// `retry`, `abort`, `promote-full` or `undo`; any other is refused.
-    pub verb: String,
-}
-
-impl Command {
-    /// Takes a command as it stands in the annotations, cut to a length that the state can keep.
-    pub fn new(id: &str, verb: &str) -> Self {
-        let cut = |text: &str| text.chars().take(MAX_COMMAND_CHARS).collect();
-        Self { id: cut(id), verb: cut(verb) }
-    }
 }
 
 /// One answer of the store: everything in it is of the same moment.

@@ -7,7 +7,7 @@ use kanarie_words::timestamp::Timestamp;
 use thiserror::Error;
 
 use crate::bounds::MAX_REJECTED;
-use crate::observation::Command;
+use crate::order::Command;
 use crate::state::{CommandAnswer, CommandResult, Phase, RejectedRevision, State};
 use crate::why::Why;
 
@@ -70,10 +70,19 @@ pub fn rebuild(remains: Remains, now: Timestamp) -> Result<State, RebuildError> 
     let rejected = remains.rejections(&stable);
     let transition = remains.last_transition();
     let last_command = match remains.standing {
-        Some(command) if remains.last_command.as_ref().is_none_or(|l| l.id != command.id) => {
-            let Command { id, verb } = Command::new(&command.id, &command.verb);
+        Some(command)
+            if !remains.last_command.as_ref().is_some_and(|it| command.is_answered_by(it)) =>
+        {
+            let Command { id, verb, actor, order: _ } = command;
             let message = "taken as executed, since the route was lost".to_owned();
-            Some(CommandAnswer { id, verb, result: CommandResult::Executed, message, at: now })
+            Some(CommandAnswer {
+                id,
+                verb,
+                actor,
+                result: CommandResult::Executed,
+                message,
+                at: now,
+            })
         }
         Some(_) | None => remains.last_command,
     };

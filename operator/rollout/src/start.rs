@@ -6,30 +6,23 @@ use kanarie_words::weight::Weight;
 
 use crate::bounds::MAX_REJECTED;
 use crate::command::{
-    CLEARED, NO_ROLLOUT, NOTHING_REJECTED, NOTHING_TO_UNDO, Order, UNDONE, UNKNOWN_VERB, unanswered,
+    CLEARED, NO_ROLLOUT, NOTHING_REJECTED, NOTHING_TO_UNDO, Ruling, UNDONE, order_of, readable,
+    unanswered,
 };
 use crate::facts::{Facts, Next};
 use crate::observation::Mode;
+use crate::order::{Command, CommandOrder, CommandVerb};
 use crate::segments::{Begins, Segments};
 use crate::state::{Phase, Rolling, Stage};
 use crate::why::Why;
 
 /// Without a rollout: answers commands and starts the rollout that the spec asks for.
 pub(crate) fn settled(facts: Facts<'_>, stable: &RevisionName, cleared: bool) -> Next {
-    let ruling = match unanswered(facts.state, facts.seen) {
+    let ordered = unanswered(facts.state, facts.seen);
+    let ruling = match ordered.map(|command| execute(facts, stable, command)) {
         None => None,
-        Some(command) => match Order::parse(&command.verb) {
-            Some(Order::Retry) => match retry_rejected(facts) {
-                Some(next) => return next,
-                None => Some(NOTHING_REJECTED),
-            },
-            Some(Order::Undo) => match undo(facts, stable) {
-                Some(next) => return next,
-                None => Some(NOTHING_TO_UNDO),
-            },
-            Some(Order::Abort | Order::PromoteFull) => Some(NO_ROLLOUT),
-            None => Some(UNKNOWN_VERB),
-        },
+        Some(Ok(next)) => return next,
+        Some(Err(refusal)) => Some(refusal),
     };
     if let Some(former) = warm(facts).filter(|former| facts.seen.desired.as_ref() == Some(*former))
     {
@@ -45,6 +38,19 @@ pub(crate) fn settled(facts: Facts<'_>, stable: &RevisionName, cleared: bool) ->
         },
     };
     Next { ruling, ..next }
+}
+
+/// The standing command: what it leads to, or why it is refused.
+fn execute(facts: Facts<'_>, stable: &RevisionName, command: &Command) -> Result<Next, Ruling> {
+    let CommandOrder { verb, revision } = readable(command)?;
+    match verb {
+        CommandVerb::Retry => retry_rejected(facts, revision.as_ref()).ok_or(NOTHING_REJECTED),
+        CommandVerb::Undo => {
+            order_of(command, stable)?;
+            undo(facts, stable).ok_or(NOTHING_TO_UNDO)
+        }
+        CommandVerb::Abort | CommandVerb::Promote | CommandVerb::PromoteFull => Err(NO_ROLLOUT),
+    }
 }
 
 /// Why no rollout starts now.
@@ -136,17 +142,11 @@ fn undo(facts: Facts<'_>, stable: &RevisionName) -> Option<Next> {
     Some(Next { state, ruling: Some(UNDONE), ..next })
 }
 
-/// `retry` without a rollout: clears the rejection of the desired revision, or the oldest one
-/// when no more can be remembered.
-fn retry_rejected(facts: Facts<'_>) -> Option<Next> {
-    let full = facts.state.rejected.len() >= MAX_REJECTED;
-    let rejected = facts
-        .seen
-        .desired
-        .as_ref()
-        .and_then(|desired| facts.state.rejection(desired))
-        .or_else(|| facts.state.rejected.first().filter(|_| full))?;
-    let revision = rejected.revision.clone();
+/// `retry` without a rollout: clears the rejection of the revision that it names, or of the one that the
+/// spec asks for.
+fn retry_rejected(facts: Facts<'_>, named: Option<&RevisionName>) -> Option<Next> {
+    let wanted = named.or(facts.seen.desired.as_ref())?;
+    let revision = facts.state.rejection(wanted)?.revision.clone();
     let mut state = facts.state.clone();
     state.rejected.retain(|rejection| rejection.revision != revision);
     let state = state.with_transition(&Why::Retried, revision, facts.now);

@@ -8,7 +8,7 @@ use kanarie_words::weight::Weight;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::bounds::{MAX_HISTORY, MAX_MESSAGE_CHARS, MAX_REJECTED};
+use crate::bounds::{MAX_HISTORY, MAX_MESSAGE_BYTES, MAX_REJECTED};
 use crate::hold::Hold;
 use crate::moment::StoreTime;
 use crate::passing::upper_bound;
@@ -160,10 +160,13 @@ pub struct RejectedRevision {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
 pub struct CommandAnswer {
-    /// Id of the command.
+    /// The command as it was written, which tells it from an earlier one.
     pub id: String,
-    /// Its verb.
+    /// Its first word.
     pub verb: String,
+    /// Who said it, in their own words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
     /// What became of it.
     pub result: CommandResult,
     /// What was done, or why it was not.
@@ -473,5 +476,5 @@ pub enum RollingError {
 
 /// Cuts a text to what the state may keep.
 pub(crate) fn short(text: &str) -> String {
-    text.chars().take(MAX_MESSAGE_CHARS).collect()
+    text[..text.floor_char_boundary(MAX_MESSAGE_BYTES)].to_owned()
 }

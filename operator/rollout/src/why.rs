@@ -38,6 +38,13 @@ pub enum Why {
         /// Numbers of the step that passed.
         numbers: Numbers,
     },
+    /// Transition: `promote`.
+    StepPromoted {
+        /// Weight before.
+        from: Weight,
+        /// Weight now.
+        to: Weight,
+    },
     /// Transition, and the state after it: the revision that the spec asks for is stable.
     Completed,
     /// Transition, and the state after it: the verdict failed and stable serves everybody.
@@ -185,6 +192,28 @@ impl fmt::Display for LackingReplicas<'_> {
 }
 
 impl Why {
+    /// What became of the weight.
+    fn fmt_weight(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::StepStarted { weight, hold_seconds } => {
+                write!(f, "every gateway has {weight} in force; held for {hold_seconds} s from now")
+            }
+            Self::StepAdvanced { from, to, numbers } => write!(f, "{from} to {to}: {numbers}"),
+            Self::StepPromoted { from, to } => {
+                write!(f, "{from} to {to} by command, without the hold and the evidence of {from}")
+            }
+            Self::SteppedBack { to, explanation } => {
+                write!(f, "back to {to}, where stable is the control: {explanation}")
+            }
+            Self::WeightSet { weight } => write!(f, "rollout.weight is {weight}"),
+            Self::ModeChanged { weight } => {
+                write!(f, "rollout.mode has changed; the rollout goes on at {weight}")
+            }
+            // The others leave it.
+            _ => Ok(()),
+        }
+    }
+
     /// Its word, as conditions, Events and metrics show it.
     pub fn reason(&self) -> Reason {
         match self {
@@ -192,7 +221,7 @@ impl Why {
             Self::Rebuilt => Reason::Rebuilt,
             Self::RolloutStarted { .. } => Reason::RolloutStarted,
             Self::StepStarted { .. } => Reason::StepStarted,
-            Self::StepAdvanced { .. } => Reason::StepAdvanced,
+            Self::StepAdvanced { .. } | Self::StepPromoted { .. } => Reason::StepAdvanced,
             Self::Completed => Reason::Completed,
             Self::RolledBack { .. } => Reason::RolledBack,
             Self::SteppedBack { .. } => Reason::SteppedBack,
@@ -275,18 +304,20 @@ impl Why {
 impl fmt::Display for Why {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::FirstRevision => f.write_str("the first revision serves everybody"),
+            Self::FirstRevision => f.write_str(
+                "the first revision of this object serves everybody at once, without steps; nothing is \
+                 remembered of an earlier one",
+            ),
             Self::Rebuilt => f.write_str("the route was lost and made again"),
             Self::RolloutStarted { weight } => write!(f, "the rollout starts with {weight}"),
-            Self::StepStarted { weight, hold_seconds } => {
-                write!(f, "every gateway has {weight} in force; held for {hold_seconds} s from now")
-            }
-            Self::StepAdvanced { from, to, numbers } => write!(f, "{from} to {to}: {numbers}"),
+            Self::StepStarted { .. }
+            | Self::StepAdvanced { .. }
+            | Self::StepPromoted { .. }
+            | Self::SteppedBack { .. }
+            | Self::WeightSet { .. }
+            | Self::ModeChanged { .. } => self.fmt_weight(f),
             Self::Completed => f.write_str("the revision serves everybody"),
             Self::RolledBack { explanation } => f.write_str(explanation),
-            Self::SteppedBack { to, explanation } => {
-                write!(f, "back to {to}, where stable is the control: {explanation}")
-            }
             Self::PausedOnFailure { weight, explanation } => {
                 write!(f, "{explanation}; onFailure is Pause, so the weight stays at {weight}")
             }
@@ -303,10 +334,6 @@ impl fmt::Display for Why {
                 f.write_str("rollout.state is Paused; a failing canary is still taken back")
             }
             Self::Resumed => f.write_str("rollout.state is Running again"),
-            Self::WeightSet { weight } => write!(f, "rollout.weight is {weight}"),
-            Self::ModeChanged { weight } => {
-                write!(f, "rollout.mode has changed; the rollout goes on at {weight}")
-            }
             Self::EvidenceLost => {
                 f.write_str("the store has lost counts; sample and hold of the step start again")
             }
@@ -329,7 +356,7 @@ impl fmt::Display for Why {
             | Self::SharedDegradation { .. } => self.fmt_missing(f),
             Self::RejectedFull => write!(
                 f,
-                "{MAX_REJECTED} revisions are rejected, as many as are remembered; `retry` clears one"
+                "{MAX_REJECTED} revisions are rejected, as many as are remembered; `retry <revision>` clears one"
             ),
         }
     }

@@ -142,7 +142,8 @@ enum Role {
 #[cfg(test)]
 mod tests {
     use kanarie_rollout::bounds::{
-        MAX_COMMAND_CHARS, MAX_HISTORY, MAX_LOOKS, MAX_MESSAGE_CHARS, MAX_REJECTED, MAX_SEGMENTS,
+        MAX_ACTOR_BYTES, MAX_COMMAND_BYTES, MAX_HISTORY, MAX_LOOKS, MAX_MESSAGE_BYTES,
+        MAX_REJECTED, MAX_SEGMENTS, MAX_VERB_BYTES,
     };
     use kanarie_rollout::hold::{Hold, Look};
     use kanarie_rollout::moment::{Moment, StoreTime};
@@ -202,7 +203,7 @@ mod tests {
 
     /// A state with as much as its bounds allow.
     fn largest_state(phase: Phase) -> State {
-        let sentence = "x".repeat(MAX_MESSAGE_CHARS);
+        let sentence = "x".repeat(MAX_MESSAGE_BYTES);
         let rejection = |number: usize| RejectedRevision {
             revision: name(number),
             reason: "RolledBack".to_owned(),
@@ -225,8 +226,9 @@ mod tests {
             rejected: (0..MAX_REJECTED).map(rejection).collect(),
             history: (0..MAX_HISTORY).map(transition).collect(),
             last_command: Some(CommandAnswer {
-                id: "\u{1f426}".repeat(MAX_COMMAND_CHARS),
-                verb: "\u{1f426}".repeat(MAX_COMMAND_CHARS),
+                id: "x".repeat(MAX_COMMAND_BYTES),
+                verb: "x".repeat(MAX_VERB_BYTES),
+                actor: Some("x".repeat(MAX_ACTOR_BYTES)),
                 result: CommandResult::Executed,
                 message: sentence,
                 at: AT,
@@ -291,7 +293,7 @@ mod tests {
         let mut largest = content(&format!("https://{}", "a".repeat(504)));
         largest.reply.failure_text = "\u{1f426}".repeat(640);
         let known = [name(0), name(1)].map(|name| (name, largest.clone())).into();
-        let explanation = "x".repeat(3 * MAX_MESSAGE_CHARS);
+        let explanation = "x".repeat(3 * MAX_MESSAGE_BYTES);
         let phases = [
             Phase::Stable {
                 stable: name(0),

@@ -8,8 +8,9 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kanarie_crds::control::ChannelDeadLetters;
-use kanarie_crds::status::{HistoryEntry, WhatsAppChannelStatus};
+use kanarie_crds::status::{CommandStatus, HistoryEntry, WhatsAppChannelStatus};
 use kanarie_crds::{FIELD_MANAGER, GROUP};
+use kanarie_rollout::state::CommandResult;
 use kanarie_words::conditions::EventType;
 use kanarie_words::reason::Reason;
 use kube::Api;
@@ -64,6 +65,7 @@ pub async fn tell(
     tell_untold(ctx, identity, after, now).await?;
     let mut news = conditions(&identity.uid, before, after);
     news.extend(dead_letters(&identity.uid, before, dead));
+    news.extend(refused_command(&identity.uid, before, after));
     for one in news {
         if let Err(error) = create(ctx, identity, &one, now).await {
             ctx.notes.update(&identity.uid, |note| note.told = None);
@@ -146,6 +148,22 @@ fn conditions(
         }
     }
     told
+}
+
+/// A command that was answered now and not executed. What was executed is a transition.
+fn refused_command(
+    uid: &str,
+    before: &WhatsAppChannelStatus,
+    after: &WhatsAppChannelStatus,
+) -> Option<Told> {
+    let last = after.last_command.as_ref().filter(|_| before.last_command != after.last_command)?;
+    let CommandStatus { id, result, message, at, .. } = last;
+    let is_refused = *result == CommandResult::Refused.as_str();
+    is_refused.then(|| Told {
+        name: format!("{uid}.command.{}", at.0.as_second()),
+        reason: Reason::CommandRefused,
+        note: format!("`{id}`: {message}"),
+    })
 }
 
 /// Warnings that may not have been told before this process started, or before it failed to.
@@ -291,6 +309,26 @@ mod tests {
         assert!(conditions("u", &WhatsAppChannelStatus::default(), &found).is_empty());
         assert_eq!(conditions("u", &missing, &found).len(), 1);
         assert!(conditions("u", &found, &found).is_empty());
+    }
+
+    #[test]
+    fn a_command_is_told_once_when_it_is_refused_and_only_then() {
+        let answered = |result: &str| {
+            let answer = json!({
+                "id": "dance #1", "command": "dance", "result": result, "message": "no",
+                "at": "2026-01-01T00:00:00Z",
+            });
+            serde_json::from_value(json!({"lastCommand": answer})).unwrap()
+        };
+        let (refused, executed) = (answered("Refused"), answered("Executed"));
+        let none = WhatsAppChannelStatus::default();
+        let told = refused_command("u", &none, &refused).unwrap();
+        assert_eq!(
+            (told.name.as_str(), told.note.as_str()),
+            ("u.command.1767225600", "`dance #1`: no")
+        );
+        assert!(refused_command("u", &refused, &refused).is_none());
+        assert!(refused_command("u", &none, &executed).is_none());
     }
 
     #[test]

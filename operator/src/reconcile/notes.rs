@@ -17,6 +17,8 @@ pub struct Notes {
 pub struct Note {
     /// A content, by its digest, and what it was found or made to be called.
     pub resolved: Option<([u8; 32], RevisionName)>,
+    /// The new content that is asked for.
+    pub asked: Option<AskedContent>,
     /// The transition for which revisions were marked and pruned, and when.
     pub marked: Option<(u64, Instant)>,
     /// Highest transition of which Events were created by this process.
@@ -27,6 +29,17 @@ pub struct Note {
     pub route: Option<String>,
     /// Failures in a row.
     pub failures: u32,
+}
+
+/// A content that is asked for and was never carried out.
+#[derive(Clone)]
+pub struct AskedContent {
+    /// Its digest.
+    pub content: [u8; 32],
+    /// Since when it is asked for.
+    pub since: Instant,
+    /// Since when it, or another new one before it, is.
+    pub first: Instant,
 }
 
 impl Notes {

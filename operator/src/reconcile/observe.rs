@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 
 use kanarie_crds::channel::RevisionContent;
 use kanarie_crds::status::WhatsAppChannelStatus;
-use kanarie_rollout::observation::{Command, Mode, Observation};
+use kanarie_rollout::observation::{Mode, Observation};
+use kanarie_rollout::order::Command;
 use kanarie_rollout::rebuild::{Remains, rebuild};
 use kanarie_rollout::state::State;
 use kanarie_words::ids::RevisionName;
@@ -25,7 +26,7 @@ use crate::gateways::board::View;
 use crate::process::chain::chain;
 use crate::reconcile::blocked::Blocked;
 use crate::reconcile::ownership::{Place, place};
-use crate::reconcile::read::{KnownStatus, Reading};
+use crate::reconcile::read::{KnownStatus, Reading, RouteFound};
 use crate::reconcile::remains::remains;
 use crate::reconcile::validate::{Channel, ValidSpec};
 
@@ -64,8 +65,20 @@ struct Start {
 
 /// Brings together what was read.
 pub fn observe(channel: &Channel, reading: Reading, now: Timestamp) -> Result<Survey, Blocked> {
-    let Reading { route, older_claimant, standing, resolved, revisions, secrets, command, view } =
-        reading;
+    let Reading {
+        settles_in: _,
+        route,
+        older_claimant,
+        standing,
+        resolved,
+        revisions,
+        secrets,
+        command,
+        view,
+    } = reading;
+    if channel.is_deleted && !matches!(route, Some(RouteFound::Own(_))) {
+        return Err(is_deleted());
+    }
     let (known, unread) = match revisions {
         Ok(known) => (known, None),
         Err(error) => (Vec::new(), Some(Blocked::by(Reason::RevisionRefused, chain(&error)))),
@@ -129,9 +142,6 @@ fn begin(
     now: Timestamp,
 ) -> Result<Start, Blocked> {
     let spec = channel.spec.as_ref().map_err(Clone::clone)?;
-    if channel.is_deleted {
-        return Err(is_deleted());
-    }
     if !known.is_empty() || status.stable.is_some() {
         return lost(channel, remains, known, BTreeMap::new(), now);
     }
@@ -285,9 +295,9 @@ mod tests {
     use kanarie_rollout::state::Phase;
 
     use super::*;
+    use crate::cluster::key::ChannelKey;
     use crate::cluster::memory::Memory;
     use crate::cluster::route_object::{decode, encode};
-    use crate::reconcile::read::RouteFound;
     use crate::reconcile::validate::validate;
 
     const NOW: Timestamp = Timestamp(1_800_000_000_000);
@@ -320,6 +330,7 @@ status: {status}
     fn reading(channel: &Channel) -> Reading {
         let (identity, status) = (channel.identity.clone(), channel.status.clone().unwrap());
         Reading {
+            settles_in: None,
             route: None,
             older_claimant: None,
             standing: KnownStatus { identity, status },
@@ -466,7 +477,10 @@ status: {status}
     fn nothing_is_made_for_a_channel_that_is_being_deleted() {
         let deleted = ", deletionTimestamp: '2026-01-01T00:00:00Z'";
         let channel = channel("https://x/c", "{}", deleted);
-        assert!(observe(&channel, reading(&channel), NOW).is_err());
+        let older_claimant = Some(ChannelKey { namespace: "shop".into(), name: "other".into() });
+        let contested = Reading { older_claimant, ..reading(&channel) };
+        let why = observe(&channel, contested, NOW).err().unwrap();
+        assert_eq!(why.reason, Reason::Pending, "whose the sender is does not matter any more");
         let route = route(&channel, rolling());
         let seen = observe(&channel, Reading { route, ..reading(&channel) }, NOW).unwrap();
         assert_eq!((seen.observation.desired, seen.revision), (None, None));

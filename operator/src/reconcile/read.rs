@@ -4,12 +4,14 @@
 //! if the route cannot tell what a content is called, the Secrets, the command as it stands now, and
 //! what the gateways said. Decides nothing and writes nothing.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::Secret;
 use kanarie_crds::channel::WhatsAppChannel;
 use kanarie_crds::compile::secret_names;
 use kanarie_crds::route::CHANNEL_UID_LABEL;
 use kanarie_crds::status::WhatsAppChannelStatus;
-use kanarie_rollout::observation::Command;
+use kanarie_rollout::order::Command;
 use kanarie_words::ids::RevisionName;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, ListParams, ObjectMeta};
@@ -25,10 +27,18 @@ use crate::cluster::route_object::{RouteObject, RouteOwner, decode, owner_of};
 use crate::cluster::secrets::Read;
 use crate::gateways::board::View;
 use crate::process::context::Ctx;
+use crate::reconcile::notes::AskedContent;
 use crate::reconcile::validate::{Channel, Identity, ValidSpec, command};
+
+/// How long a new content must have been there unchanged.
+const SETTLES: Duration = Duration::from_secs(1);
+/// And how long at most, if it never is.
+const SETTLES_AT_LAST: Duration = Duration::from_secs(5);
 
 /// What one reconcile has read.
 pub struct Reading {
+    /// How long until the content of the spec, which is new, may be carried out.
+    pub settles_in: Option<Duration>,
     /// The object that stands where the channel's route belongs.
     pub route: Option<RouteFound>,
     /// A channel that claimed the same sender earlier; looked for when the place is free.
@@ -95,6 +105,7 @@ pub async fn read(ctx: &Ctx, channel: &Channel) -> Result<Reading, ReadError> {
         (Ok(_), Some(_)) | (Err(_), _) => None,
     };
     let resolved = resolved(ctx, channel);
+    let settles_in = settles_in(ctx, channel, own, resolved.as_ref());
     let revisions = match needs_revisions(channel, own, &standing, resolved.as_ref()) {
         true => revisions(ctx, channel).await,
         false => Ok(Vec::new()),
@@ -108,7 +119,17 @@ pub async fn read(ctx: &Ctx, channel: &Channel) -> Result<Reading, ReadError> {
     };
     let command = standing_command(ctx, channel, own).await;
     let view = ctx.board.view(&channel.reference.uid, Instant::now());
-    Ok(Reading { route, older_claimant, standing, resolved, revisions, secrets, command, view })
+    Ok(Reading {
+        settles_in,
+        route,
+        older_claimant,
+        standing,
+        resolved,
+        revisions,
+        secrets,
+        command,
+        view,
+    })
 }
 
 /// The object where the route belongs. That of a spec that cannot be decoded is found by its channel.
@@ -207,6 +228,34 @@ async fn revisions(ctx: &Ctx, channel: &Channel) -> Result<Vec<StoredRevision>, 
     Ok(all.known().to_vec())
 }
 
+/// Ten edits within a second are one change: a content that is new is carried out when nobody has changed it
+/// for a while. What rolls is not kept waiting.
+fn settles_in(
+    ctx: &Ctx,
+    channel: &Channel,
+    own: Option<&RouteObject>,
+    resolved: Option<&RevisionName>,
+) -> Option<Duration> {
+    let (Ok(spec), Some(own)) = (&channel.spec, own) else { return None };
+    let is_known = own.memory.name_of(&spec.content).or(resolved).is_some();
+    if is_known || channel.is_deleted || own.memory.rollout.rolling().is_some() {
+        ctx.notes.update(&channel.identity.uid, |note| note.asked = None);
+        return None;
+    }
+    let content = content_digest(&channel.owner, &spec.content).ok()?;
+    let now = Instant::now();
+    let asked = ctx.notes.update(&channel.identity.uid, |note| {
+        let asked = match note.asked.take() {
+            Some(asked) if asked.content == content => asked,
+            Some(AskedContent { first, .. }) => AskedContent { content, since: now, first },
+            None => AskedContent { content, since: now, first: now },
+        };
+        note.asked.insert(asked).clone()
+    });
+    let until = (asked.since + SETTLES).min(asked.first + SETTLES_AT_LAST);
+    until.checked_duration_since(now).filter(|rest| !rest.is_zero())
+}
+
 fn needs_revisions(
     channel: &Channel,
     own: Option<&RouteObject>,
@@ -248,7 +297,7 @@ async fn standing_command(
 ) -> Option<Command> {
     let last = own.and_then(|own| own.memory.rollout.last_command.as_ref());
     let seen = channel.command.as_ref()?;
-    if last.is_some_and(|last| last.id == seen.id) || own.is_none() {
+    if last.is_some_and(|last| seen.is_answered_by(last)) || own.is_none() {
         return channel.command.clone();
     }
     let api: Api<PartialObjectMeta<WhatsAppChannel>> =

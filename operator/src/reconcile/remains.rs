@@ -1,7 +1,7 @@
 //! Remains: what status and the revisions' marks say of a channel whose route is lost. Pure.
 
 use kanarie_crds::status::{CommandStatus, WhatsAppChannelStatus};
-use kanarie_rollout::observation::Command;
+use kanarie_rollout::order::Command;
 use kanarie_rollout::rebuild::{Mark, Remains};
 use kanarie_rollout::state::{CommandAnswer, CommandResult, RejectedRevision};
 use kanarie_words::reason::Reason;
@@ -49,6 +49,7 @@ fn answered(status: &CommandStatus) -> CommandAnswer {
     CommandAnswer {
         id: status.id.clone(),
         verb: status.command.clone(),
+        actor: status.actor.clone(),
         result: if executed { CommandResult::Executed } else { CommandResult::Refused },
         message: status.message.clone(),
         at: Timestamp(millis_of(status.at.0)),

@@ -344,6 +344,10 @@ async fn patch(
 /// Brings the channel's ControllerRevisions in line with the route, after a transition or now and
 /// then: what serves exists, stable and the rejected ones are marked, spare ones are gone.
 async fn mark(ctx: &Ctx, channel: &Channel, held: &RouteObject) -> Result<(), RevisionError> {
+    if channel.is_deleted {
+        // Its revisions may be gone already, and nothing is made anew for it.
+        return Ok(());
+    }
     let uid = &channel.identity.uid;
     if channel.is_deleted {
         return Ok(());

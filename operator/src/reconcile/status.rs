@@ -49,6 +49,7 @@ pub fn derive(facts: &Facts<'_>) -> WhatsAppChannelStatus {
         last_command: state.last_command.as_ref().map(|answer| CommandStatus {
             id: answer.id.clone(),
             command: answer.verb.clone(),
+            actor: answer.actor.clone(),
             result: answer.result.as_str().to_owned(),
             message: answer.message.clone(),
             at: time_of(answer.at.0),

@@ -9,8 +9,9 @@ use kanarie_crds::channel::rollout::{OnMessageFailure, RolloutMode, RolloutState
 use kanarie_crds::channel::{RevisionContent, WhatsAppChannel, WhatsAppChannelSpec};
 use kanarie_crds::route::{ChannelRef, route_name};
 use kanarie_crds::status::WhatsAppChannelStatus;
-use kanarie_crds::{COMMAND_ANNOTATION, COMMAND_ID_ANNOTATION};
-use kanarie_rollout::observation::{Command, Mode};
+use kanarie_crds::{ACTOR_ANNOTATION, COMMAND_ANNOTATION, COMMAND_ID_ANNOTATION};
+use kanarie_rollout::observation::Mode;
+use kanarie_rollout::order::Command;
 use kanarie_rollout::policy::Policy;
 use kanarie_rollout::steps::{Step, Steps};
 use kanarie_words::ids::InvalidId;
@@ -199,13 +200,16 @@ fn mode(spec: &WhatsAppChannelSpec) -> Result<Mode, Invalid> {
     }
 }
 
-/// The command in the annotations. It needs its id: without one, a second `retry` could not be told
-/// from the first.
+/// The command in the annotations, as it is written there.
 pub fn command(metadata: &ObjectMeta) -> Option<Command> {
     let annotations = metadata.annotations.as_ref()?;
-    let verb = annotations.get(COMMAND_ANNOTATION).filter(|verb| !verb.is_empty())?;
-    let id = annotations.get(COMMAND_ID_ANNOTATION).filter(|id| !id.is_empty())?;
-    Some(Command::new(id, verb))
+    let text = annotations.get(COMMAND_ANNOTATION)?;
+    let actor = annotations.get(ACTOR_ANNOTATION).map(String::as_str);
+    // Two annotations can be changed one after the other: what was executed would be neither.
+    Some(match annotations.get(COMMAND_ID_ANNOTATION).filter(|id| !id.is_empty()) {
+        Some(id) => Command::of_former_pair(text, id, actor),
+        None => Command::read(text, actor),
+    })
 }
 
 fn invalid(path: &str, problem: &dyn std::fmt::Display) -> Invalid {
@@ -233,6 +237,24 @@ mod tests {
         );
         assert_eq!((channel.identity.uid.as_str(), channel.identity.generation), ("u", 3));
         assert_eq!(channel.spec.unwrap_err().reason, Reason::InvalidSpec);
+    }
+
+    #[test]
+    fn a_command_is_read_from_one_annotation_and_a_standing_id_makes_it_none() {
+        let said = |annotations: &str| {
+            let text = format!("{{annotations: {{{annotations}}}}}");
+            command(&serde_saphyr::from_str::<ObjectMeta>(&text).unwrap())
+        };
+        let one = said("kanarie.dev/command: 'abort r2 #1', kanarie.dev/actor: anna").unwrap();
+        assert_eq!((one.id.as_str(), one.verb.as_str()), ("abort r2 #1", "abort"));
+        assert_eq!(one.actor.as_deref(), Some("anna"));
+        assert!(one.order.is_ok());
+        let pair = said("kanarie.dev/command: abort, kanarie.dev/command-id: '7'").unwrap();
+        assert_eq!(
+            (pair.id.as_str(), pair.verb.as_str(), pair.order.is_ok()),
+            ("7", "abort", false)
+        );
+        assert_eq!(said("kanarie.dev/command-id: '7'"), None, "an id alone orders nothing");
     }
 
     #[test]

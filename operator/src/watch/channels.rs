@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use kanarie_crds::channel::WhatsAppChannel;
+use kanarie_crds::channel::{WhatsAppChannel, WhatsAppChannelSpec};
+use kanarie_crds::route::route_name;
 use kube::Resource as _;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store, store};
@@ -139,6 +140,18 @@ impl Channels {
         let RouteOwner { key, uid } = owner;
         let there = self.scope(&key.namespace).and_then(|scope| scope.store.get(&reference(key)));
         there.is_some_and(|found| found.meta().uid.as_ref() == Some(uid))
+    }
+
+    /// A channel whose route would have this name, as far as the watches know.
+    pub fn claimant(&self, route: &str) -> Option<ChannelKey> {
+        let mut objects = self.scopes.iter().flat_map(|scope| scope.store.state());
+        let claims = |object: &Guarded| {
+            let channel = object.0.as_ref().ok()?;
+            let WhatsAppChannelSpec { twilio, sender, .. } = &channel.spec;
+            let name = route_name(&twilio.account_sid.parse().ok()?, &sender.address.parse().ok()?);
+            Some(name == route && channel.metadata.deletion_timestamp.is_none())
+        };
+        objects.find(|object| claims(object) == Some(true)).map(|object| key(&object))
     }
 
     /// A channel that claims the same sender and is older, of those that are known; of two of the same

@@ -17,6 +17,7 @@ use kube::api::{DeleteParams, ObjectMeta, Preconditions};
 use kube::core::PartialObjectMeta;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, ResourceExt as _};
+use tokio::time::Instant;
 
 use crate::cluster::route_object::owner;
 use crate::process::chain::chain;
@@ -25,6 +26,13 @@ use crate::reconcile::read::lives;
 
 /// Time between two looks for routes without a channel.
 const SWEEP: Duration = Duration::from_secs(5);
+
+/// How long a route waits for the channel that claims its sender: told of it, that one replaces it, so that
+/// a channel with a new name refuses no message.
+const REPLACED: Duration = Duration::from_secs(30);
+
+/// Since when routes are without their channel.
+type Orphans = BTreeMap<String, Instant>;
 
 /// The routes as the watch knows them, by name, and whether it knows all of them.
 #[derive(Default)]
@@ -79,17 +87,19 @@ fn take(ctx: &Ctx, routes: &Mutex<Routes>, event: watcher::Event<PartialObjectMe
 
 /// Deletes the routes whose channel is gone, again and again.
 async fn sweep(ctx: &Ctx, routes: &Mutex<Routes>) {
+    let mut orphans = Orphans::new();
     loop {
         tokio::time::sleep(SWEEP).await;
         let known = {
             let routes = lock(routes);
             if routes.complete { routes.known.clone() } else { BTreeMap::new() }
         };
-        collect(ctx, &known).await;
+        collect(ctx, &known, &mut orphans).await;
     }
 }
 
-async fn collect(ctx: &Ctx, routes: &BTreeMap<String, ObjectMeta>) {
+async fn collect(ctx: &Ctx, routes: &BTreeMap<String, ObjectMeta>, orphans: &mut Orphans) {
+    let before = std::mem::take(orphans);
     for (name, metadata) in routes {
         let Some(owner) = owner(metadata) else { continue };
         if !ctx.config.watches(&owner.key.namespace)
@@ -101,8 +111,15 @@ async fn collect(ctx: &Ctx, routes: &BTreeMap<String, ObjectMeta>) {
         match lives(ctx, &owner).await {
             Ok(true) => {}
             Ok(false) => {
-                delete(ctx, name, metadata).await;
+                let since = before.get(name).copied().unwrap_or_else(Instant::now);
                 ctx.forget(&owner.key, &owner.uid);
+                match ctx.channels.claimant(name) {
+                    Some(claimant) if since.elapsed() < REPLACED => {
+                        orphans.insert(name.clone(), since);
+                        ctx.channels.ask(&claimant);
+                    }
+                    Some(_) | None => delete(ctx, name, metadata).await,
+                }
             }
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "it is not known whether a channel is gone");

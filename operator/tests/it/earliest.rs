@@ -6,7 +6,8 @@
 use kanarie_operator::cluster::memory::Memory;
 use kanarie_rollout::decide::{Decision, decide};
 use kanarie_rollout::moment::StoreTime;
-use kanarie_rollout::observation::{Command, LiveReplica, Mode, Observation, StoreAnswer};
+use kanarie_rollout::observation::{LiveReplica, Mode, Observation, StoreAnswer};
+use kanarie_rollout::order::Command;
 use kanarie_rollout::policy::Policy;
 use kanarie_rollout::state::State;
 use kanarie_words::ids::RevisionName;
@@ -136,7 +137,7 @@ fn a_failed_one_stays_where_it_is_until_retry() {
     assert_eq!(words, ["PausedOnFailure"]);
     assert_eq!((after.split().weight.percent(), after.serving), (10, 2));
     let canary = after.split().canary.unwrap().clone();
-    let command = Some(Command::new("one", "retry"));
+    let command = Some(Command::read("retry", None));
     let told = |state: &State| Observation { command: command.clone(), ..look(state, &canary) };
     let (after, words) = looks(after, told);
     assert_eq!(words, ["Retried", "RolloutStarted", "StepStarted", "Holding"]);
@@ -149,7 +150,7 @@ fn a_promoted_one_serves_on_without_a_former_one_and_the_next_one_rolls() {
     let stable = before.split().stable.clone();
     let (after, words) = looks(before.clone(), |state| look(state, &stable));
     assert_eq!((&after, words), (&before, vec!["Completed"]));
-    let command = Some(Command::new("one", "undo"));
+    let command = Some(Command::read(&format!("undo {stable}"), None));
     let undone = decided(&before, &Observation { command, ..look(&before, &stable) });
     assert_eq!(undone.next.split(), before.split(), "the one before it is not known");
     let answer = undone.next.last_command.unwrap();
@@ -167,7 +168,7 @@ fn rejected_ones_stay_rejected_with_their_reasons_until_retry() {
     for (rejected, word) in before.rejected.iter().zip(["RolledBack", "Aborted"]) {
         let (after, words) = looks(before.clone(), |state| look(state, &rejected.revision));
         assert_eq!((&after, words), (&before, vec![word]));
-        let command = Some(Command::new("two", "retry"));
+        let command = Some(Command::read("retry", None));
         let told = |state: &State| Observation {
             command: command.clone(),
             ..look(state, &rejected.revision)
@@ -175,7 +176,7 @@ fn rejected_ones_stay_rejected_with_their_reasons_until_retry() {
         let (_, words) = looks(before.clone(), told);
         assert_eq!(words, ["Retried", "RolloutStarted", "StepStarted", "Holding"]);
     }
-    let same = Some(Command::new("one", "abort"));
+    let same = Some(Command::of_former_pair("abort", "one", None));
     let seen = look(&before, before.split().stable);
     let again = decided(&before, &Observation { command: same, ..seen });
     assert_eq!(again.next, before, "a command that was answered is not obeyed again");

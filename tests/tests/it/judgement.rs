@@ -366,7 +366,10 @@ async fn undo_is_obeyed_by_every_gateway_at_once() {
 async fn command(world: &World, verb: &str) {
     let api: Api<kanarie_crds::channel::WhatsAppChannel> =
         Api::namespaced(world.plane.client(), &world.places.channels);
-    let annotations = json!({"kanarie.dev/command": verb, "kanarie.dev/command-id": verb});
+    let status = api.get(CHANNEL).await.unwrap().status.unwrap();
+    let canary = status.canary.map(|canary| canary.revision);
+    let revision = canary.or(status.stable.map(|stable| stable.revision)).unwrap();
+    let annotations = json!({"kanarie.dev/command": format!("{verb} {revision}")});
     let patch = Patch::Merge(json!({"metadata": {"annotations": annotations}}));
     api.patch(CHANNEL, &PatchParams::default(), &patch).await.unwrap();
 }

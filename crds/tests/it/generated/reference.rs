@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use kanarie_crds::{COMMAND_ANNOTATION, COMMAND_ID_ANNOTATION, schema, secrets};
+use kanarie_crds::{ACTOR_ANNOTATION, COMMAND_ANNOTATION, COMMAND_ID_ANNOTATION, schema, secrets};
 use kanarie_words::conditions::{ConditionType, EventType};
 use kanarie_words::reason::Reason;
 use serde_json::Value;
@@ -118,15 +118,23 @@ fn conditions(page: &mut String) {
 fn commands(page: &mut String) {
     write!(
         page,
-        "\n## Commands\n\nTwo annotations on the channel; a new id makes a new command, and the \
-         answer stands in `status.lastCommand`:\n\n```\nkubectl annotate wach NAME --overwrite \
-         {COMMAND_ANNOTATION}=retry {COMMAND_ID_ANNOTATION}=$(date +%s)\n```\n\n\
+        "\n## Commands\n\nOne annotation on the channel, `{COMMAND_ANNOTATION}: \"<verb> [revision] \
+         [#token]\"`. The same text is the same command and is executed once; another token makes it \
+         another one. The answer stands in `status.lastCommand`, a refusal is an Event \
+         (`CommandRefused`) as well, and so is anything that is no command. `{ACTOR_ANNOTATION}` says \
+         who wrote it, and is recorded with it:\n\n```\nkubectl annotate wach NAME --overwrite \
+         {COMMAND_ANNOTATION}=\"abort #1\" {ACTOR_ANNOTATION}=$(whoami)\n```\n\n\
          | command | what it does |\n|---|---|\n\
-         | `retry` | The rejected revision that the spec asks for is tried again from the first step |\n\
-         | `abort` | The canary goes to weight 0 and is rejected |\n\
-         | `promote-full` | The canary becomes stable at once, without the remaining steps |\n\
-         | `undo` | The revision before the last promotion serves everybody again, within \
-         `rollout.rollbackWindowSeconds` of it; the one that it leaves is rejected |\n"
+         | `retry [revision]` | The rejected revision that the spec asks for, or the named one, may be \
+         tried again, from the first step |\n\
+         | `abort [canary]` | The canary goes to weight 0 and is rejected |\n\
+         | `promote <canary>` | The next step, without the hold and the evidence of the present one; \
+         refused at the last step |\n\
+         | `promote-full <canary>` | The canary becomes stable at once, without the remaining steps |\n\
+         | `undo <stable>` | The revision before the last promotion serves everybody again, within \
+         `rollout.rollbackWindowSeconds` of it; the named one, which it leaves, is rejected |\n\n\
+         A command that names another revision than that is refused with both names. The former pair \
+         with `{COMMAND_ID_ANNOTATION}` is refused as well, as long as that one stands.\n"
     )
     .unwrap();
 }

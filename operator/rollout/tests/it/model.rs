@@ -94,7 +94,7 @@ fn it_holds_when_paused_and_resumed() {
 
 #[test]
 fn it_holds_under_every_command() {
-    for verb in ["retry", "abort", "promote-full", "undo"] {
+    for verb in ["retry", "abort", "promote r2", "promote-full r2", "undo r2"] {
         holds(Rollouts { command: Some(verb), ..calm(Operator::Right) });
     }
 }

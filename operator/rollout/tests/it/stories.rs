@@ -12,7 +12,7 @@
 //! | 39, 40, 41, 43 | `model/`: crashes, lost and late writes, two operators |
 //! | 2, 5, 7, 9, 42, 44, 49, 54, 55, 56, 59 | the operator, with a real API server |
 //! | 18–21, 24, 27, 28, 30, 45–47, 50 | the gateway and its store: who is counted, and where |
-//! | 38 | no such command: none names a step, each has an id and is executed once |
+//! | 38 | in `commands.rs`: an approval names its revision and promotes no other |
 //! | 58 | `rollout.mode: Manual` reports the verdict and moves nothing by itself |
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up has failed")]
 

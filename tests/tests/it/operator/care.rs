@@ -74,8 +74,9 @@ pub(crate) async fn annotate(bench: &Bench, annotations: Value) {
     bench.channels().patch("care", &PatchParams::default(), &patch).await.unwrap();
 }
 
-pub(crate) fn command(verb: &str, id: &str) -> Value {
-    json!({"kanarie.dev/command": verb, "kanarie.dev/command-id": id})
+/// A command, and who says it.
+pub(crate) fn command(text: &str) -> Value {
+    json!({"kanarie.dev/command": text, "kanarie.dev/actor": "anna"})
 }
 
 pub(crate) fn revision(channel: &Value, track: &str) -> String {

@@ -109,3 +109,29 @@ async fn of_two_channels_of_one_sender_the_first_serves_and_the_second_says_why_
     let served = |channel: &Value| condition(channel, "Ready") == Some("True");
     bench.until("copy", served).await.unwrap();
 }
+
+/// The new name is applied first and the old one pruned after it, as deployment tools do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_that_gets_another_name_is_served_all_the_time() {
+    let bench = Bench::start().await.unwrap();
+    let first = served(&bench).await;
+    let uid = bench.routes().get(&bench.route_name()).await.unwrap().metadata.uid;
+    bench.apply(&bench.manifest("renamed", OLD)).await.unwrap();
+    let waits = |channel: &Value| reason(channel, "Ready") == Some("SenderConflict");
+    bench.until("renamed", waits).await.unwrap();
+    bench.channels().delete("care", &DeleteParams::default()).await.unwrap();
+    let owner = || async {
+        // It is there whenever one looks.
+        bench.route().await.expect("the route is never absent").0.channel.uid.to_string()
+    };
+    while json!(owner().await) == first["metadata"]["uid"] {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let ready = |channel: &Value| condition(channel, "Ready") == Some("True");
+    let second = bench.until("renamed", ready).await.unwrap();
+    assert_eq!(second["metadata"]["uid"], json!(owner().await));
+    let now = bench.routes().get(&bench.route_name()).await.unwrap().metadata.uid;
+    assert_eq!(now, uid, "it was replaced, and never deleted");
+    let told = second["status"]["history"][0]["message"].as_str().unwrap();
+    assert!(told.contains("at once, without steps"), "{told}");
+}

@@ -1,12 +1,17 @@
 //! A change on its way up, and what stops it.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
+use k8s_openapi::api::apps::v1::ControllerRevision;
 use kanarie_fakes::golden;
 use kanarie_tests::bench::Bench;
 use kanarie_tests::manifest::http_agent;
 use kanarie_tests::world::{condition, reason};
+use kube::Api;
+use kube::api::ListParams;
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use crate::operator::care::{NEW, annotate, command, count, held, rolling, served, step_runs};
 
@@ -90,10 +95,10 @@ async fn a_failing_canary_is_taken_back_and_stays_rejected_until_retry() {
         |channel: &Value| channel["status"]["observedGeneration"].as_i64() > Some(generation);
     let channel = bench.until("care", seen).await.unwrap();
     assert_eq!(reason(&channel, "RolledOut"), Some("RolledBack"));
-    annotate(&bench, command("retry", "1")).await;
+    annotate(&bench, command("retry #1")).await;
     let (route, _) = bench.until_route(|route| route.weight.percent() == 10).await.unwrap();
     assert!(route.serving > serving);
-    let answered = |channel: &Value| channel["status"]["lastCommand"]["id"] == "1";
+    let answered = |channel: &Value| channel["status"]["lastCommand"]["id"] == "retry #1";
     let channel = bench.until("care", answered).await.unwrap();
     assert_eq!(channel["status"]["lastCommand"]["result"], "Executed");
 }
@@ -121,16 +126,18 @@ async fn a_paused_rollout_holds_its_weight_and_still_rolls_back() {
 async fn the_commands_abort_and_promote_full_are_obeyed_once() {
     let bench = Bench::start().await.unwrap();
     rolling(&bench).await;
-    annotate(&bench, command("abort", "a")).await;
+    annotate(&bench, command("abort")).await;
     bench.until_route(|route| route.canary.is_none()).await.unwrap();
     let aborted = |channel: &Value| reason(channel, "RolledOut") == Some("Aborted");
     bench.until("care", aborted).await.unwrap();
-    annotate(&bench, command("retry", "b")).await;
-    bench.until_route(|route| route.weight.percent() == 10).await.unwrap();
-    annotate(&bench, command("promote-full", "c")).await;
+    annotate(&bench, command("retry #2")).await;
+    let (_, memory) = bench.until_route(|route| route.weight.percent() == 10).await.unwrap();
+    let order = format!("promote-full {}", memory.rollout.split().canary.unwrap());
+    annotate(&bench, command(&order)).await;
     let promoted = |channel: &Value| reason(channel, "RolledOut") == Some("PromotedInFull");
     let channel = bench.until("care", promoted).await.unwrap();
-    assert_eq!(channel["status"]["lastCommand"]["id"], "c");
+    assert_eq!(channel["status"]["lastCommand"]["id"], order);
+    assert_eq!(channel["status"]["lastCommand"]["actor"], "anna");
     assert_eq!(channel["status"]["stable"]["agent"], "http new.example.com/");
 }
 
@@ -162,4 +169,54 @@ async fn a_newer_revision_goes_through_weight_0_and_starts_at_the_first_step() {
     };
     bench.until("care", is_newer).await.unwrap();
     assert_eq!(bench.route().await.unwrap().0.serving, serving + 2, "off, then on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scenario_36_ten_edits_in_a_second_start_one_rollout() {
+    let bench = Bench::start().await.unwrap();
+    served(&bench).await;
+    for number in 1..=10 {
+        let agent = format!("https://edit-{number}.example.com/");
+        bench.apply(&bench.manifest("care", &agent)).await.unwrap();
+    }
+    let rolls = |channel: &Value| {
+        channel["status"]["canary"]["agent"] == "http edit-10.example.com/"
+            && channel["status"]["canary"]["weight"] != 0
+    };
+    let channel = bench.until("care", rolls).await.unwrap();
+    let starts = channel["status"]["history"].as_array().unwrap().iter();
+    let reasons: Vec<_> = starts.map(|one| one["reason"].as_str().unwrap()).collect();
+    assert_eq!(reasons, ["RolloutStarted", "FirstRevision"]);
+    let api: Api<ControllerRevision> =
+        Api::namespaced(bench.plane.client(), &bench.places.channels);
+    let made = api.list(&ListParams::default()).await.unwrap().items.len();
+    assert_eq!(made, 2, "one for stable and one for the last edit");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_command_is_answered_in_status_and_by_an_event() {
+    let bench = Bench::start().await.unwrap();
+    rolling(&bench).await;
+    annotate(&bench, json!({"kanarie.dev/command": "abort", "kanarie.dev/command-id": "1"})).await;
+    for (text, sentence) in [
+        (None, "in one annotation"),
+        (Some("dance"), "there is no such command"),
+        (Some("promote-full care-0"), "names care-0"),
+        (Some("promote-full"), "needs the revision"),
+    ] {
+        if let Some(text) = text {
+            annotate(&bench, json!({"kanarie.dev/command": text, "kanarie.dev/command-id": null}))
+                .await;
+        }
+        let answered = |channel: &Value| {
+            let message = channel["status"]["lastCommand"]["message"].as_str();
+            message.is_some_and(|message| message.contains(sentence))
+        };
+        let channel = bench.until("care", answered).await.unwrap();
+        assert_eq!(channel["status"]["lastCommand"]["result"], "Refused");
+    }
+    while !bench.events("care").await.unwrap().iter().any(|told| told == "CommandRefused") {
+        sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(bench.route().await.unwrap().0.weight.percent(), 10, "nothing was executed");
 }

@@ -53,12 +53,9 @@ where
     let probe: K = serde_json::from_value(probe).unwrap();
     let dry_run = PostParams { dry_run: true, ..PostParams::default() };
     let mut looks = 0;
-    loop {
-        match api.create(&dry_run, &probe).await {
-            Err(kube::Error::Api(status)) if status.message.contains(message) => return,
-            Err(error) => panic!("the probe is not valid: {error}"),
-            Ok(_) => looks += 1,
-        }
+    let refused = |error: &kube::Error| error.to_string().contains(message);
+    while !api.create(&dry_run, &probe).await.is_err_and(|error| refused(&error)) {
+        looks += 1;
         assert!(looks < 600, "the policy is never in force");
         sleep(Duration::from_millis(50)).await;
     }
@@ -150,7 +147,7 @@ async fn an_older_route_that_is_put_back_starts_nothing_and_executes_nothing() {
     let bench = Bench::start().await.unwrap();
     rolling(&bench).await;
     let kept = bench.routes().get(&bench.route_name()).await.unwrap();
-    annotate(&bench, command("abort", "1")).await;
+    annotate(&bench, command("abort")).await;
     let aborted = |channel: &Value| reason(channel, "RolledOut") == Some("Aborted");
     let before = bench.until("care", aborted).await.unwrap();
     let (route, _) = bench.route().await.unwrap();

@@ -21,7 +21,7 @@ type Marks = (Option<String>, Option<String>);
 async fn promoted(bench: &Bench) -> (String, String) {
     let before =
         bench.until("care", |channel| !channel["status"]["canary"].is_null()).await.unwrap();
-    annotate(bench, command("promote-full", &revision(&before, "canary"))).await;
+    annotate(bench, command(&format!("promote-full {}", revision(&before, "canary")))).await;
     let done = |channel: &Value| {
         reason(channel, "RolledOut") == Some("PromotedInFull")
             && revision(channel, "stable") == revision(&before, "canary")
@@ -72,7 +72,7 @@ async fn undo_puts_the_former_revision_back_in_one_write_and_rejects_the_one_it_
     rolling(&bench).await;
     let (old, new) = promoted(&bench).await;
     let before = bench.route().await.unwrap().0.serving;
-    annotate(&bench, command("undo", "u")).await;
+    annotate(&bench, command(&format!("undo {new}"))).await;
     let back = |route: &kanarie_crds::route::Route| route.stable.revision.as_str() == old;
     let (route, _) = bench.until_route(back).await.unwrap();
     assert_eq!((route.serving, route.canary.is_none()), (before + 1, true));
@@ -86,8 +86,8 @@ async fn undo_puts_the_former_revision_back_in_one_write_and_rejects_the_one_it_
     let is_marked = |all: &BTreeMap<String, Marks>| all[&old].0 > all[&new].0;
     until_revisions(&bench, |all| is_marked(all) && all[&new].1.is_some()).await;
     is_found_again(&bench, &old).await;
-    annotate(&bench, command("undo", "again")).await;
-    let refused = |channel: &Value| channel["status"]["lastCommand"]["id"] == "again";
+    annotate(&bench, command(&format!("undo {old}"))).await;
+    let refused = |channel: &Value| channel["status"]["lastCommand"]["id"] == format!("undo {old}");
     let channel = bench.until("care", refused).await.unwrap();
     assert_eq!(channel["status"]["lastCommand"]["result"], "Refused");
 }

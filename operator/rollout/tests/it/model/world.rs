@@ -3,7 +3,8 @@
 use std::sync::LazyLock;
 
 use kanarie_rollout::moment::StoreTime;
-use kanarie_rollout::observation::{Command, LiveReplica, Mode, Observation, StoreAnswer};
+use kanarie_rollout::observation::{LiveReplica, Mode, Observation, StoreAnswer};
+use kanarie_rollout::order::Command;
 use kanarie_rollout::policy::Policy;
 use kanarie_rollout::state::{
     CommandAnswer, CommandResult, Phase, RejectedRevision, Rolling, Stage, State,
@@ -116,7 +117,7 @@ impl World {
             mode: Mode::Automatic,
             paused: self.paused,
             rollback_window_seconds: 86_400,
-            command: self.command.map(|verb| Command::new("c1", verb)),
+            command: self.command.map(|text| Command::read(text, None)),
             store: Some(StoreAnswer {
                 epoch: EPOCH.clone(),
                 at: StoreTime(self.at * 1000),
@@ -233,7 +234,8 @@ impl World {
             return Some("serving changed without weight or revisions, or they without it");
         }
         let held = self.in_force_since.is_some_and(|since| self.at - since >= HOLD_SECONDS);
-        let moved = |index: usize| if held { index + 1 } else { index };
+        let ordered = |verb| executed(new, verb) && !executed(old, verb);
+        let moved = |index: usize| if held || ordered("promote") { index + 1 } else { index };
         match (&old.phase, &new.phase) {
             (Phase::Rolling(from), Phase::Rolling(to)) if from.canary != to.canary => {
                 Some("a revision followed another without weight 0 between them")
@@ -262,7 +264,7 @@ impl World {
             (Phase::Rolling(from), Phase::Stable { stable, .. }) if *stable == from.canary => {
                 let baked = from.is_baking() && held;
                 let good = self.counted(old.serving) == Counted::Good;
-                (!(baked && good || executed(new, "promote-full")))
+                (!(baked && good || ordered("promote-full")))
                     .then_some("a canary was promoted without a passed bake")
             }
             _ => None,

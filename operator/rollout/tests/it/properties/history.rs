@@ -2,7 +2,8 @@
 
 use kanarie_rollout::decide::{Decision, decide};
 use kanarie_rollout::moment::{Moment, StoreTime};
-use kanarie_rollout::observation::{Command, LiveReplica, Mode, Observation, StoreAnswer};
+use kanarie_rollout::observation::{LiveReplica, Mode, Observation, StoreAnswer};
+use kanarie_rollout::order::Command;
 use kanarie_rollout::policy::Policy;
 use kanarie_rollout::state::State;
 use kanarie_rollout::steps::{Step, Steps};
@@ -21,7 +22,7 @@ pub(crate) enum Event {
     Follow(Policy),
     Move(Mode),
     Pause(bool),
-    Order(u8, &'static str),
+    Order(u8, &'static str, u8),
     Wait(u64, u64),
     Obey(bool),
     Restart,
@@ -74,8 +75,14 @@ impl World {
             Event::Follow(policy) => self.seen.policy = policy,
             Event::Move(mode) => self.seen.mode = mode,
             Event::Pause(paused) => self.seen.paused = paused,
-            Event::Order(id, verb) => {
-                self.seen.command = Some(Command::new(&id.to_string(), verb));
+            Event::Order(token, verb, about) => {
+                let split = state.split();
+                let text = match about {
+                    0 => format!("{verb} #{token}"),
+                    1 => format!("{verb} {} #{token}", split.canary.unwrap_or(split.stable)),
+                    other => format!("{verb} {} #{token}", revision(other)),
+                };
+                self.seen.command = Some(Command::read(&text, Some("anna")));
             }
             Event::Wait(now, store) => {
                 self.now = self.now.plus_seconds(u32::try_from(now).unwrap());
@@ -217,6 +224,7 @@ pub(crate) fn events() -> impl Strategy<Value = Vec<Event>> {
     let verb = prop_oneof![
         Just("retry"),
         Just("abort"),
+        Just("promote"),
         Just("promote-full"),
         Just("undo"),
         Just("dance")
@@ -226,7 +234,8 @@ pub(crate) fn events() -> impl Strategy<Value = Vec<Event>> {
         1 => policies().prop_map(Event::Follow),
         1 => mode.prop_map(Event::Move),
         1 => any::<bool>().prop_map(Event::Pause),
-        2 => (0_u8..4, verb).prop_map(|(id, verb)| Event::Order(id, verb)),
+        2 => (0_u8..4, verb, prop_oneof![1 => 0_u8..5, 4 => Just(1)])
+            .prop_map(|(token, verb, about)| Event::Order(token, verb, about)),
         8 => (0_u64..200, 0_u64..200).prop_map(|(now, store)| Event::Wait(now, store)),
         12 => prop_oneof![4 => Just(true), 1 => Just(false)].prop_map(Event::Obey),
         10 => (tallies(), tallies(), prop_oneof![4 => Just(true), 1 => Just(false)])

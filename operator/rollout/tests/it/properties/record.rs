@@ -4,6 +4,7 @@ use kanarie_rollout::bounds::{MAX_HISTORY, MAX_LOOKS, MAX_REJECTED, MAX_SEGMENTS
 use kanarie_rollout::decide::{Decision, decide};
 use kanarie_rollout::moment::StoreTime;
 use kanarie_rollout::observation::{LiveReplica, Observation};
+use kanarie_rollout::order::Command;
 use kanarie_rollout::policy::Policy;
 use kanarie_rollout::state::State;
 use kanarie_rollout::steps::{Step, Steps};
@@ -11,7 +12,7 @@ use kanarie_rollout::tally::ServingTally;
 use kanarie_words::on_failure::OnFailure;
 use kanarie_words::timestamp::Timestamp;
 use kanarie_words::weight::Weight;
-use proptest::prelude::{Strategy as _, any};
+use proptest::prelude::{Strategy as _, any, prop_oneof};
 use proptest::{collection, option, prop_assert, prop_assert_eq, proptest};
 
 use crate::properties::history::{Look, World, events, play, policies, revision, tallies};
@@ -56,9 +57,34 @@ proptest! {
             let answer = decision.next.last_command.as_ref().unwrap();
             prop_assert_eq!(&answer.id, &command.id);
             prop_assert!(answer.message.contains(' '));
-            if before.last_command.as_ref().is_some_and(|it| it.id == command.id) {
+            if before.last_command.as_ref().is_some_and(|it| command.is_answered_by(it)) {
                 prop_assert_eq!(before.last_command.as_ref().unwrap(), answer);
             }
+        }
+    }
+
+    #[test]
+    fn any_text_is_a_command_that_is_answered_within_its_bounds(
+        text in prop_oneof!["\\PC*", "[a-z-]{0,12}( #?[a-z0-9-]{0,80}){0,4}", any::<String>()],
+        actor in option::of(any::<String>()),
+        rolls in any::<bool>(),
+    ) {
+        let mut world = World::new(one_step());
+        world.seen.desired = Some(revision(if rolls { 2 } else { 1 }));
+        world.seen.store = Some(world.store.clone());
+        let started = decide(&State::first(revision(1), Timestamp(0)), &world.seen, Timestamp(0)).next;
+        prop_assert_eq!(started.rolling().is_some(), rolls);
+        let command = Command::read(&text, actor.as_deref());
+        world.seen.command = Some(command.clone());
+        let next = decide(&started, &world.seen, Timestamp(1)).next;
+        if command.id.is_empty() {
+            prop_assert_eq!(next.last_command, None);
+        } else {
+            let answer = next.last_command.clone().unwrap();
+            prop_assert!(command.is_answered_by(&answer) && answer.message.contains(' '));
+            let written = serde_json::to_string(&answer).unwrap();
+            prop_assert!(written.len() <= 128 + 16 + 64 + 240 + 128, "{}", written);
+            prop_assert_eq!(decide(&next, &world.seen, Timestamp(1)).next.last_command, Some(answer));
         }
     }
 
@@ -166,6 +192,21 @@ proptest! {
             world.seen.store = Some(world.store.clone());
             state = decide(&state, &world.seen, Timestamp(now)).next;
         }
+    }
+}
+
+fn one_step() -> Policy {
+    Policy {
+        steps: Steps::new(vec![Step { weight: Weight::FULL, hold_seconds: 60 }]).unwrap(),
+        max_error_basis_points: 100,
+        certify_basis_points: None,
+        min_messages: 50,
+        max_latency_ms: None,
+        timeout_seconds: 60,
+        interval_seconds: 5,
+        on_failure: OnFailure::Rollback,
+        retry_on_stable: true,
+        progress_deadline_seconds: 60,
     }
 }
 

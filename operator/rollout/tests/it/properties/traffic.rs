@@ -3,7 +3,7 @@
 use kanarie_rollout::analysis::Finding;
 use kanarie_rollout::moment::Moment;
 use kanarie_rollout::observation::{Mode, Observation};
-use kanarie_rollout::state::{CommandResult, Phase, Stage};
+use kanarie_rollout::state::{CommandResult, Phase, Stage, State};
 use kanarie_words::on_failure::OnFailure;
 use kanarie_words::timestamp::Timestamp;
 use kanarie_words::weight::Weight;
@@ -14,6 +14,12 @@ use crate::properties::history::{Look, events, play, policies, revision};
 /// The present moment on both clocks.
 fn moment(seen: &Observation, operator: Timestamp) -> Moment {
     Moment { store: seen.store.as_ref().unwrap().at, operator }
+}
+
+/// Whether this very decision has executed a command with this verb.
+fn is_executed_now(before: &State, next: &State, verb: &str) -> bool {
+    let last = next.last_command.as_ref().filter(|_| next.last_command != before.last_command);
+    last.is_some_and(|last| last.verb == verb && last.result == CommandResult::Executed)
 }
 
 proptest! {
@@ -88,7 +94,9 @@ proptest! {
                 continue;
             };
             prop_assert!(reached <= left + 1);
-            if reached > left {
+            if reached > left && is_executed_now(&before, &decision.next, "promote") {
+                prop_assert!(!seen.paused);
+            } else if reached > left {
                 let held = moment(&seen, now).millis_since(in_force_since.unwrap());
                 let hold = from.policy.steps.get(left).unwrap().hold_seconds;
                 prop_assert!(held >= u64::from(hold) * 1000);
@@ -136,7 +144,8 @@ proptest! {
     ) {
         for Look { before, seen, decision, .. } in play(&policy, &events) {
             let started = before.rolling().is_none();
-            let ordered = decision.why.reason().as_str() == "PromotedInFull";
+            let ordered = decision.why.reason().as_str() == "PromotedInFull"
+                || is_executed_now(&before, &decision.next, "promote");
             if seen.store.is_none() && seen.mode == Mode::Automatic && !started && !ordered {
                 let below_first = matches!(
                     before.rolling().unwrap().stage,

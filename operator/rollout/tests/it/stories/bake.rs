@@ -240,7 +240,7 @@ fn proof_just_below_the_bake_steps_back_as_well() {
 fn an_abort_or_a_reverted_spec_goes_before_a_step_back() {
     let mut world = World::baking();
     world.canary(40, 5);
-    world.command("c1", "abort");
+    world.command("abort #c1");
     assert_eq!(world.reason(), "Aborted");
     assert_eq!(world.weight(), 0);
     let mut world = World::baking();

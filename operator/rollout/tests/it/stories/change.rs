@@ -128,7 +128,9 @@ fn nothing_starts_while_no_more_rejections_can_be_remembered() {
         })
         .collect();
     assert_eq!(world.reason(), "RejectedFull");
-    world.command("c1", "retry");
+    world.command("retry");
+    assert_eq!(world.reason(), "RejectedFull", "nobody has said which one");
+    world.command("retry bad-0");
     assert_eq!(world.reason(), "Retried");
     assert_eq!(world.state.rejected[0].revision.as_str(), "bad-1");
     assert_eq!(world.reason(), "RolloutStarted");

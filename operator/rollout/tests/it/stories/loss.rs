@@ -127,7 +127,7 @@ fn numbers_start_above_the_time_in_seconds_and_above_the_last_transition() {
 #[test]
 fn a_standing_command_is_taken_as_executed() {
     let mut world = World::asking_for("r2");
-    world.command("c1", "promote-full");
+    world.command("promote-full r2 #c1");
     world.state = rebuilt(Remains {
         stable: Some(named("r1")),
         standing: world.seen.command.clone(),

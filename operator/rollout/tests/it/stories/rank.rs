@@ -43,7 +43,7 @@ fn a_pause_keeps_a_new_revision_from_starting() {
 fn a_rollback_wins_over_promote_full_of_the_same_moment() {
     let mut world = World::rolling();
     world.canary(0, 4);
-    world.command("c1", "promote-full");
+    world.command("promote-full r2 #c1");
     assert_eq!(world.reason(), "RolledBack");
     assert_eq!(world.answer().0, CommandResult::Refused);
 }
@@ -52,7 +52,7 @@ fn a_rollback_wins_over_promote_full_of_the_same_moment() {
 fn a_retry_that_meets_the_rollback_does_not_undo_it() {
     let mut world = World::rolling();
     world.canary(0, 4);
-    world.command("c1", "retry");
+    world.command("retry #c1");
     assert_eq!(world.reason(), "RolledBack");
     assert_eq!(world.reason(), "RolledBack");
     assert_eq!(world.weight(), 0);
@@ -63,7 +63,7 @@ fn an_abort_wins_over_a_promotion_of_the_same_moment() {
     let mut world = World::baking();
     world.canary(1_000, 0);
     world.pass(3600);
-    world.command("c1", "abort");
+    world.command("abort #c1");
     assert_eq!(world.reason(), "Aborted");
     assert_eq!(world.stable(), "r1");
 }

@@ -1,6 +1,6 @@
 //! What the state remembers, and what it refuses to read.
 
-use kanarie_rollout::bounds::{MAX_HISTORY, MAX_MESSAGE_CHARS, MAX_REJECTED};
+use kanarie_rollout::bounds::{MAX_HISTORY, MAX_MESSAGE_BYTES, MAX_REJECTED};
 use kanarie_rollout::state::{RejectedRevision, State};
 use kanarie_rollout::tally::Tally;
 use kanarie_words::timestamp::Timestamp;
@@ -54,7 +54,7 @@ fn the_largest_state_leaves_room_for_two_revisions_and_their_secrets() {
         world.seen.mode = manual(weight);
         world.decide();
     }
-    let sentence = "x".repeat(MAX_MESSAGE_CHARS);
+    let sentence = "x".repeat(MAX_MESSAGE_BYTES);
     world.state.rejected = (0..MAX_REJECTED)
         .map(|number| RejectedRevision {
             revision: name(number + 2),

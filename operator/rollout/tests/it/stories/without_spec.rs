@@ -44,10 +44,10 @@ fn nothing_starts() {
 #[test]
 fn a_person_still_takes_the_canary_off_and_promotes_nothing() {
     let mut world = unasked();
-    world.command("c1", "promote-full");
+    world.command("promote-full r2 #c1");
     world.decide();
     assert_eq!(world.answer().0, CommandResult::Refused);
-    world.command("c2", "abort");
+    world.command("abort #c2");
     assert_eq!(world.reason(), "Aborted");
 }
 
@@ -76,7 +76,7 @@ fn an_older_spec_decides_nothing_and_executes_nothing() {
     world.seen.desired = Some(named("r1"));
     world.seen.mode = Mode::Manual(Weight::FULL);
     world.seen.paused = true;
-    world.command("c1", "promote-full");
+    world.command("promote-full r2 #c1");
     world.decide();
     assert_eq!(world.state, rolling);
     world.canary(0, 4);

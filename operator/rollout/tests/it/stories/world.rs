@@ -2,7 +2,8 @@
 
 use kanarie_rollout::decide::{Decision, decide};
 use kanarie_rollout::moment::StoreTime;
-use kanarie_rollout::observation::{Command, LiveReplica, Mode, Observation, StoreAnswer};
+use kanarie_rollout::observation::{LiveReplica, Mode, Observation, StoreAnswer};
+use kanarie_rollout::order::Command;
 use kanarie_rollout::policy::Policy;
 use kanarie_rollout::state::{CommandResult, State};
 use kanarie_rollout::steps::{Step, Steps};
@@ -130,8 +131,8 @@ impl World {
         self.count(Tally { success: stable, ..Tally::default() }, canary);
     }
 
-    pub(crate) fn command(&mut self, id: &str, verb: &str) {
-        self.seen.command = Some(Command::new(id, verb));
+    pub(crate) fn command(&mut self, text: &str) {
+        self.seen.command = Some(Command::read(text, None));
     }
 
     pub(crate) fn weight(&self) -> u8 {
