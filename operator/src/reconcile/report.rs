@@ -349,9 +349,6 @@ async fn mark(ctx: &Ctx, channel: &Channel, held: &RouteObject) -> Result<(), Re
         return Ok(());
     }
     let uid = &channel.identity.uid;
-    if channel.is_deleted {
-        return Ok(());
-    }
     let state = &held.memory.rollout;
     let done = ctx.notes.get(uid).marked;
     if done.is_some_and(|(number, at)| number == state.transition && at.elapsed() < MARKS) {
