@@ -8,7 +8,6 @@
 pub mod body;
 pub mod files;
 pub mod limits;
-pub mod listen;
 pub mod peer;
 mod stream;
 

@@ -48,7 +48,6 @@ use crate::server;
 use crate::server::body::BodyBudget;
 use crate::server::files;
 use crate::server::limits::ClientLimits;
-use crate::server::listen;
 use crate::silence::Silence;
 use crate::stop::{Signals, stopped};
 use crate::store::embedded::EmbeddedStore;
@@ -57,6 +56,7 @@ use crate::store::redis;
 use crate::store::redis::RedisStore;
 use crate::store::redis::promise::Durability;
 use crate::store::{SharedStore, Store};
+use kanarie_process::listen;
 use kanarie_process::tasks::{Ended, Living, Tasks};
 
 /// Opens the ports, and starts nothing yet.
@@ -68,8 +68,8 @@ pub async fn bind(config: Config) -> anyhow::Result<Gateway> {
     let agents = Agents::new(config.agent_allow.clone());
     let twilio = Twilio::new(config.twilio_api_url.clone());
     Ok(Gateway {
-        public: listen::bind(config.listen).context("--listen")?,
-        admin: listen::bind(config.admin_listen).context("--admin-listen")?,
+        public: listen::bind(config.listen, without_ipv6).context("--listen")?,
+        admin: listen::bind(config.admin_listen, without_ipv6).context("--admin-listen")?,
         agents: agents.context("cannot make the client of the agents")?,
         twilio: twilio.context("cannot make the client of Twilio")?,
         replica: replica(config.host.as_deref()),
@@ -77,6 +77,10 @@ pub async fn bind(config: Config) -> anyhow::Result<Gateway> {
         client,
         clock: system_clock(),
     })
+}
+
+fn without_ipv6(instead: SocketAddr) {
+    emit(Event::WithoutIpv6 { instead });
 }
 
 /// A gateway whose ports are open.

@@ -23,6 +23,7 @@ pub mod watch;
 use std::pin::pin;
 use std::sync::Arc;
 
+use kanarie_process::listen;
 use kanarie_process::tasks::{Ended, Tasks};
 use kube::Client;
 use thiserror::Error;
@@ -81,7 +82,10 @@ pub async fn run_by(
     client: Client,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), RunError> {
-    let listener = process::listen::bind(config.admin_listen).await.map_err(RunError::Listen)?;
+    let listener = listen::bind(config.admin_listen, |instead| {
+        tracing::warn!(%instead, "there is no IPv6 here: listening on IPv4 only");
+    })
+    .map_err(RunError::Listen)?;
     let metrics = Arc::new(Metrics::default());
     let progress = Arc::new(Progress::default());
     let (stop, mut stopping) = channel(false);

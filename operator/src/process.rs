@@ -7,6 +7,5 @@ pub mod clock;
 pub mod config;
 pub mod context;
 pub mod lease;
-pub mod listen;
 pub mod metrics;
 pub mod startup;

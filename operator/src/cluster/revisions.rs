@@ -38,6 +38,12 @@ pub const PROMOTED_AT: &str = "kanarie.dev/promoted-at";
 pub const PROMOTED_TRANSITION: &str = "kanarie.dev/promoted-transition";
 /// When a revision was rejected; absent unless it still is.
 pub const REJECTED_AT: &str = "kanarie.dev/rejected-at";
+/// Revisions that are asked for at once.
+const PAGE: u32 = 50;
+/// Most revisions of a channel: more than any limit of a spec and all that can be rejected.
+const MAX_REVISIONS: usize = 1_000;
+/// Longest content that is looked at, as JSON; the bounds of the schema allow about half of it.
+const MAX_CONTENT_BYTES: usize = 16 * 1024;
 /// Different contents with the same hash that are tried before giving up.
 const MAX_COLLISIONS: u32 = 8;
 
@@ -78,6 +84,11 @@ pub enum RevisionError {
     /// No free name.
     #[error("the name of the revision is taken by an object that is not this channel's; delete it")]
     NamesTaken,
+    /// Somebody else has made them.
+    #[error(
+        "the channel has over {MAX_REVISIONS} ControllerRevisions; delete those that are not its own"
+    )]
+    TooMany,
     /// The content cannot be written as JSON.
     #[error("the revision cannot be serialised")]
     Json(#[from] serde_json::Error),
@@ -95,10 +106,18 @@ impl Revisions {
     ) -> Result<Self, RevisionError> {
         let api: Api<ControllerRevision> = Api::namespaced(client.clone(), namespace);
         let labelled = ListParams::default().labels(&format!("{CHANNEL_UID_LABEL}={}", owner.uid));
-        let list = api.list(&labelled).await.map_err(failed("listed"))?;
-        let known =
-            list.items.iter().filter(|item| is_owned(item, &owner)).filter_map(read).collect();
-        Ok(Self { api, owner, known })
+        let mut page = labelled.limit(PAGE);
+        let mut known = Vec::new();
+        loop {
+            // Whoever may write here may write a megabyte into each: no more than a page is held at once.
+            let list = api.list(&page).await.map_err(failed("listed"))?;
+            known.extend(list.items.iter().filter(|item| is_owned(item, &owner)).filter_map(read));
+            match list.metadata.continue_.filter(|token| !token.is_empty()) {
+                _ if known.len() > MAX_REVISIONS => return Err(RevisionError::TooMany),
+                Some(token) => page = page.continue_token(&token),
+                None => return Ok(Self { api, owner, known }),
+            }
+        }
     }
 
     /// Every revision, in no order.
@@ -317,11 +336,16 @@ fn read(item: &ControllerRevision) -> Option<StoredRevision> {
         time(PROMOTED_AT).map(|at| Promotion { at: Timestamp(millis_of(at)), transition });
     Some(StoredRevision {
         name: item.metadata.name.as_ref()?.parse().ok()?,
-        content: serde_json::from_value(item.data.0.clone()).ok(),
+        content: content_of(&item.data.0),
         number: item.revision.unwrap_or(0),
         promoted,
         rejected_at: time(REJECTED_AT),
     })
+}
+
+fn content_of(data: &serde_json::Value) -> Option<RevisionContent> {
+    let text = serde_json::to_vec(data).ok().filter(|text| text.len() <= MAX_CONTENT_BYTES)?;
+    serde_json::from_slice(&text).ok()
 }
 
 fn failed(did: &'static str) -> impl FnOnce(kube::Error) -> RevisionError {
@@ -407,6 +431,18 @@ mod tests {
         let (_, new) = named(&owner, &content("http://a"), &[]).unwrap();
         let written = object(&owner, &new.unwrap()).unwrap();
         assert_eq!(read(&written).unwrap().content, Some(content("http://a")));
+    }
+
+    #[test]
+    fn a_content_over_every_bound_is_no_content() {
+        let object = |text: usize| {
+            let agent = json!({"http": {"url": "http://a"}});
+            let data = json!({"agent": agent, "reply": {"failureText": "x".repeat(text)}});
+            let metadata = ObjectMeta { name: Some("care-1".into()), ..ObjectMeta::default() };
+            ControllerRevision { data: RawExtension(data), metadata, revision: Some(1) }
+        };
+        assert!(read(&object(100)).unwrap().content.is_some());
+        assert_eq!(read(&object(1_000_000)).unwrap().content, None);
     }
 
     #[test]

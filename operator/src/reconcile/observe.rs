@@ -37,7 +37,7 @@ pub struct Survey {
     /// Another object in its place that may be replaced.
     pub replace: Option<ObjectMeta>,
     /// Status, and the version of the object that it was read from.
-    pub standing: KnownStatus,
+    pub known_status: KnownStatus,
     /// Where the rollout is: as remembered, or as made at the first sight or after a loss.
     pub state: State,
     /// Contents of every revision that a decision can put in service.
@@ -63,13 +63,21 @@ struct Start {
     stays: Option<Blocked>,
 }
 
+impl Start {
+    /// In this state, with nothing asked for yet.
+    fn at(state: State, contents: BTreeMap<RevisionName, RevisionContent>) -> Self {
+        let (held, replace, desired, revision, stays) = (None, None, None, None, None);
+        Self { held, replace, state, contents, desired, revision, stays }
+    }
+}
+
 /// Brings together what was read.
 pub fn observe(channel: &Channel, reading: Reading, now: Timestamp) -> Result<Survey, Blocked> {
     let Reading {
         settles_in: _,
         route,
         older_claimant,
-        standing,
+        known_status,
         resolved,
         revisions,
         secrets,
@@ -83,7 +91,7 @@ pub fn observe(channel: &Channel, reading: Reading, now: Timestamp) -> Result<Su
         Ok(known) => (known, None),
         Err(error) => (Vec::new(), Some(Blocked::by(Reason::RevisionRefused, chain(&error)))),
     };
-    let remains = remains(&standing.status, &known, command.as_ref(), now);
+    let remains = remains(&known_status.status, &known, command.as_ref(), now);
     let start = match place(route, older_claimant.as_ref())? {
         Place::Own(own) if channel.spec.is_ok() && remains.are_newer_than(&own.memory.rollout) => {
             put_back(channel, *own, remains, &known, now)?
@@ -93,14 +101,24 @@ pub fn observe(channel: &Channel, reading: Reading, now: Timestamp) -> Result<Su
             if let Some(unread) = unread {
                 return Err(unread);
             }
-            let start = begin(channel, &standing.status, remains, &known, now)?;
+            let start = begin(channel, &known_status.status, remains, &known, now)?;
             Start { replace: replace.map(|metadata| *metadata), ..start }
         }
     };
     let Start { held, replace, state, contents, desired, revision, stays } = start;
     let observation = observation(channel, &state, desired, command, &view)
         .ok_or_else(|| stays.clone().unwrap_or_else(is_deleted))?;
-    Ok(Survey { held, replace, standing, state, contents, revision, secrets, observation, stays })
+    Ok(Survey {
+        held,
+        replace,
+        known_status,
+        state,
+        contents,
+        revision,
+        secrets,
+        observation,
+        stays,
+    })
 }
 
 /// The channel has a route: its memory is the state.
@@ -113,15 +131,7 @@ fn go_on(
 ) -> Start {
     let contents = contents(&held);
     let state = held.memory.rollout.clone();
-    let start = Start {
-        held: None,
-        replace: None,
-        state,
-        contents,
-        desired: None,
-        revision: None,
-        stays: None,
-    };
+    let start = Start::at(state, contents);
     let start = match unread {
         Some(stays) => Start { stays: Some(stays), ..start },
         None => {
@@ -148,15 +158,9 @@ fn begin(
     // The ControllerRevision follows the route: one without a mark would look like a loss.
     let name = revision_name(&channel.owner, &spec.content, 0)
         .map_err(|error| Blocked::by(Reason::RevisionRefused, error))?;
-    Ok(Start {
-        held: None,
-        replace: None,
-        state: State::first(name.clone(), now),
-        contents: BTreeMap::from([(name.clone(), spec.content.clone())]),
-        desired: Some(name),
-        revision: None,
-        stays: None,
-    })
+    let contents = BTreeMap::from([(name.clone(), spec.content.clone())]);
+    let start = Start::at(State::first(name.clone(), now), contents);
+    Ok(Start { desired: Some(name), ..start })
 }
 
 /// Somebody has put an older route back. What has happened since stands in status and in the marks;
@@ -203,15 +207,7 @@ fn lost(
             return Err(Blocked::by(Reason::RouteLost, message));
         }
     }
-    let start = Start {
-        held: None,
-        replace: None,
-        state,
-        contents,
-        desired: None,
-        revision: None,
-        stays: None,
-    };
+    let start = Start::at(state, contents);
     Ok(asking(channel, start, |_| None, known))
 }
 
@@ -333,7 +329,7 @@ status: {status}
             settles_in: None,
             route: None,
             older_claimant: None,
-            standing: KnownStatus { identity, status },
+            known_status: KnownStatus { identity, status },
             resolved: None,
             revisions: Ok(Vec::new()),
             secrets: Read::default(),

@@ -44,7 +44,7 @@ pub struct Reading {
     /// A channel that claimed the same sender earlier; looked for when the place is free.
     pub older_claimant: Option<ChannelKey>,
     /// Status, and the version of the object that it was read from.
-    pub standing: KnownStatus,
+    pub known_status: KnownStatus,
     /// What the content of the spec is called, as found in an earlier pass.
     pub resolved: Option<RevisionName>,
     /// The channel's revisions, none if they were not needed, or why they cannot be read.
@@ -95,7 +95,7 @@ pub enum ReadError {
 /// Reads everything.
 pub async fn read(ctx: &Ctx, channel: &Channel) -> Result<Reading, ReadError> {
     let route = route(ctx, channel).await?;
-    let standing = standing(ctx, channel, route.as_ref()).await?;
+    let known_status = known_status(ctx, channel, route.as_ref()).await?;
     let own = match &route {
         Some(RouteFound::Own(own)) => Some(own.as_ref()),
         Some(RouteFound::Unreadable(_) | RouteFound::Foreign { .. }) | None => None,
@@ -106,7 +106,7 @@ pub async fn read(ctx: &Ctx, channel: &Channel) -> Result<Reading, ReadError> {
     };
     let resolved = resolved(ctx, channel);
     let settles_in = settles_in(ctx, channel, own, resolved.as_ref());
-    let revisions = match needs_revisions(channel, own, &standing, resolved.as_ref()) {
+    let revisions = match needs_revisions(channel, own, &known_status, resolved.as_ref()) {
         true => revisions(ctx, channel).await,
         false => Ok(Vec::new()),
     };
@@ -123,7 +123,7 @@ pub async fn read(ctx: &Ctx, channel: &Channel) -> Result<Reading, ReadError> {
         settles_in,
         route,
         older_claimant,
-        standing,
+        known_status,
         resolved,
         revisions,
         secrets,
@@ -178,7 +178,7 @@ pub async fn lives(ctx: &Ctx, owner: &RouteOwner) -> Result<bool, ReadError> {
 
 /// Status as the watch told it, unless more than showing it hangs on it: after the loss of a route, and
 /// when it tells of more than the route does.
-async fn standing(
+async fn known_status(
     ctx: &Ctx,
     channel: &Channel,
     route: Option<&RouteFound>,
@@ -259,7 +259,7 @@ fn settles_in(
 fn needs_revisions(
     channel: &Channel,
     own: Option<&RouteObject>,
-    standing: &KnownStatus,
+    known_status: &KnownStatus,
     resolved: Option<&RevisionName>,
 ) -> bool {
     let Some(own) = own else { return channel.spec.is_ok() };
@@ -267,7 +267,7 @@ fn needs_revisions(
         Ok(spec) => own.memory.name_of(&spec.content).or(resolved).is_some(),
         Err(_) => true,
     };
-    !is_named || own.memory.rollout.transition < standing.status.transition
+    !is_named || own.memory.rollout.transition < known_status.status.transition
 }
 
 async fn secrets(

@@ -112,8 +112,8 @@ pub async fn report(
             now,
         })
     };
-    let written = write(ctx, &survey.standing, channel.identity.generation, make).await?;
-    tell(ctx, &written, view.dead_letters.as_ref()).await;
+    write(ctx, &survey.known_status, channel.identity.generation, view.dead_letters.as_ref(), make)
+        .await?;
     Ok(marked?)
 }
 
@@ -127,9 +127,7 @@ pub async fn report_blocked(
         blocked(generation, before, why, now)
     };
     let Some(known) = known(ctx, channel).await? else { return Ok(()) };
-    let written = write(ctx, &known, channel.identity.generation, make).await?;
-    tell(ctx, &written, None).await;
-    Ok(())
+    write(ctx, &known, channel.identity.generation, None, make).await
 }
 
 /// Status as the watch told it, or as it is now; none if the channel is gone.
@@ -145,9 +143,7 @@ async fn known(ctx: &Ctx, channel: &Channel) -> Result<Option<KnownStatus>, Read
 pub async fn report_failure(ctx: &Ctx, channel: &Channel, why: &str) -> Result<(), ReportError> {
     let Some(known) = known(ctx, channel).await? else { return Ok(()) };
     let make = |before: &WhatsAppChannelStatus, _: i64, now: Timestamp| failed(before, why, now);
-    let written = write(ctx, &known, channel.identity.generation, make).await?;
-    tell(ctx, &written, None).await;
-    Ok(())
+    write(ctx, &known, channel.identity.generation, None, make).await
 }
 
 /// What the gateways are asked about this channel from now on.
@@ -187,8 +183,8 @@ fn live_interval(channel: &Channel) -> u32 {
 /// Logs and counts the transitions that the write has put in force.
 fn announce(ctx: &Ctx, channel: &Channel, survey: &Survey, now: &State) {
     let before = match &survey.held {
-        Some(held) => held.memory.rollout.transition.max(survey.standing.status.transition),
-        None => survey.standing.status.transition,
+        Some(held) => held.memory.rollout.transition.max(survey.known_status.status.transition),
+        None => survey.known_status.status.transition,
     };
     let new = now.history.iter().rev().filter(|one| one.number > before);
     let new: Vec<_> = new.map(entry).collect();
@@ -224,23 +220,51 @@ fn word(channel: &Channel, decision: &Decision, state: &State) -> (Reason, Strin
     (reason, format!("{message}{note}"))
 }
 
-/// Status as it stands after a pass.
-struct Standing {
-    identity: Identity,
-    /// As it was, if this pass has changed it.
-    before: Option<WhatsAppChannelStatus>,
-    after: WhatsAppChannelStatus,
+/// Writes status if it changed, and tells what is new in it.
+async fn write(
+    ctx: &Ctx,
+    known_status: &KnownStatus,
+    generation: i64,
+    dead: Option<&ChannelDeadLetters>,
+    make: impl Fn(&WhatsAppChannelStatus, i64, Timestamp) -> WhatsAppChannelStatus,
+) -> Result<(), ReportError> {
+    let now = (ctx.clock)();
+    let KnownStatus { identity, status: before } = known_status;
+    let after = make(before, generation, now);
+    ctx.metrics.channels.show(&identity.key, &after);
+    if after.transition < before.transition {
+        return Ok(());
+    }
+    if !is_due(ctx, identity, before, &after) {
+        told(identity, events::tell_untold(ctx, identity, &after, now).await);
+        return Ok(());
+    }
+    if let Written::Yes = patch(ctx, identity, &after).await? {
+        told(identity, events::tell(ctx, identity, before, &after, dead, now).await);
+        return Ok(());
+    }
+    // The watch is behind: compare with the object as it is.
+    let Some(KnownStatus { identity, status: before }) = live(ctx, identity).await? else {
+        return Ok(());
+    };
+    let after = make(&before, generation, now);
+    let is_older = after.transition < before.transition
+        || after.observed_generation < before.observed_generation;
+    if is_older || before == after {
+        return Ok(());
+    }
+    match patch(ctx, &identity, &after).await? {
+        Written::Yes => {
+            told(&identity, events::tell(ctx, &identity, &before, &after, dead, now).await);
+            Ok(())
+        }
+        Written::Conflict => Err(ReportError::Conflict),
+    }
 }
 
-/// Creates the Events of what is new. They are told as well as can be: one that cannot be created keeps
-/// nothing else from happening, and is tried again by the next pass.
-async fn tell(ctx: &Ctx, standing: &Option<Standing>, dead: Option<&ChannelDeadLetters>) {
-    let Some(Standing { identity, before, after }) = standing else { return };
-    let now = (ctx.clock)();
-    let told = match before {
-        Some(before) => events::tell(ctx, identity, before, after, dead, now).await,
-        None => events::tell_untold(ctx, identity, after, now).await,
-    };
+/// Events are told as well as can be: one that cannot be created keeps nothing else from happening, and
+/// is tried again by the next pass.
+fn told(identity: &Identity, told: Result<(), kube::Error>) {
     if let Err(error) = told {
         tracing::warn!(
             namespace = identity.key.namespace,
@@ -248,42 +272,6 @@ async fn tell(ctx: &Ctx, standing: &Option<Standing>, dead: Option<&ChannelDeadL
             error = chain(&error),
             "an Event of the channel could not be created; it is tried again"
         );
-    }
-}
-
-/// Writes status if it changed; none if that is for somebody who knows more.
-async fn write(
-    ctx: &Ctx,
-    standing: &KnownStatus,
-    generation: i64,
-    make: impl Fn(&WhatsAppChannelStatus, i64, Timestamp) -> WhatsAppChannelStatus,
-) -> Result<Option<Standing>, ReportError> {
-    let now = (ctx.clock)();
-    let KnownStatus { identity, status: before } = standing.clone();
-    let after = make(&before, generation, now);
-    ctx.metrics.channels.show(&identity.key, &after);
-    if after.transition < before.transition {
-        return Ok(None);
-    }
-    if !is_due(ctx, &identity, &before, &after) {
-        return Ok(Some(Standing { identity, before: None, after }));
-    }
-    if let Written::Yes = patch(ctx, &identity, &after).await? {
-        return Ok(Some(Standing { identity, before: Some(before), after }));
-    }
-    // The watch is behind: compare with the object as it is.
-    let Some(KnownStatus { identity, status: before }) = live(ctx, &identity).await? else {
-        return Ok(None);
-    };
-    let after = make(&before, generation, now);
-    let is_older = after.transition < before.transition
-        || after.observed_generation < before.observed_generation;
-    if is_older || before == after {
-        return Ok(None);
-    }
-    match patch(ctx, &identity, &after).await? {
-        Written::Yes => Ok(Some(Standing { identity, before: Some(before), after })),
-        Written::Conflict => Err(ReportError::Conflict),
     }
 }
 
@@ -344,11 +332,10 @@ async fn patch(
 /// Brings the channel's ControllerRevisions in line with the route, after a transition or now and
 /// then: what serves exists, stable and the rejected ones are marked, spare ones are gone.
 async fn mark(ctx: &Ctx, channel: &Channel, held: &RouteObject) -> Result<(), RevisionError> {
+    let uid = &channel.identity.uid;
     if channel.is_deleted {
-        // Its revisions may be gone already, and nothing is made anew for it.
         return Ok(());
     }
-    let uid = &channel.identity.uid;
     let state = &held.memory.rollout;
     let done = ctx.notes.get(uid).marked;
     if done.is_some_and(|(number, at)| number == state.transition && at.elapsed() < MARKS) {

@@ -342,9 +342,10 @@ mod tests {
 
     #[test]
     fn a_route_that_is_left_as_it_is_serves_on() {
-        let why = Blocked::by(Reason::RouteUnreadable, "");
-        let status = blocked(2, &ready(), &why, Timestamp::UNIX_EPOCH);
-        assert_eq!(said(&status, "Ready").0, "True");
-        assert_eq!(said(&status, "Stalled").0, "True");
+        for reason in [Reason::RouteUnreadable, Reason::InvalidSpec] {
+            let status = blocked(2, &ready(), &Blocked::by(reason, ""), Timestamp::UNIX_EPOCH);
+            assert_eq!(said(&status, "Ready").0, "True");
+            assert_eq!(said(&status, "Stalled").0, "True");
+        }
     }
 }

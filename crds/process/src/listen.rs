@@ -1,20 +1,18 @@
 //! Opens a port: `[::]` is every address of this machine, of both families where it has both.
 //!
-//! Takes an address, gives a listener. On a machine without IPv6 `[::]` becomes `0.0.0.0`, and a line
-//! says so; every other address is taken as it is or not at all.
+//! Takes an address, gives a listener. On a machine without IPv6 `[::]` becomes `0.0.0.0`, and the caller
+//! is told so; every other address is taken as it is or not at all.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::net::{TcpListener, TcpSocket};
 
-use crate::events::{Event, emit};
-
-/// Listens on an address.
+/// Listens on an address; `without_ipv6` hears of the one that was taken instead.
 ///
 /// # Errors
 /// The system's.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+pub fn bind(address: SocketAddr, without_ipv6: impl FnOnce(SocketAddr)) -> io::Result<TcpListener> {
     let mut listener = Err(io::ErrorKind::AddrNotAvailable.into());
     for candidate in candidates(address) {
         listener = open(candidate);
@@ -25,7 +23,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     let listener = listener?;
     let instead = listener.local_addr()?;
     if address.is_ipv6() && instead.is_ipv4() {
-        emit(Event::WithoutIpv6 { instead });
+        without_ipv6(instead);
     }
     Ok(listener)
 }
@@ -71,15 +69,15 @@ mod tests {
 
     #[tokio::test]
     async fn every_address_is_reached_by_ipv4_too_and_taken_once() {
-        let listener = bind("[::]:0".parse().unwrap()).unwrap();
+        let listener = bind("[::]:0".parse().unwrap(), |_| ()).unwrap();
         let port = listener.local_addr().unwrap().port();
         assert!(TcpStream::connect(("127.0.0.1", port)).await.is_ok());
-        assert!(bind(format!("[::]:{port}").parse().unwrap()).is_err());
+        assert!(bind(format!("[::]:{port}").parse().unwrap(), |_| ()).is_err());
     }
 
     #[tokio::test]
     async fn many_clients_may_wait_to_be_taken() {
-        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = bind("127.0.0.1:0".parse().unwrap(), |_| ()).unwrap();
         let address = listener.local_addr().unwrap();
         let client = || timeout(Duration::from_secs(10), TcpStream::connect(address));
         let mut waiting = Vec::new();
