@@ -108,15 +108,16 @@ impl Remains {
     }
 
     /// The stable revision. Status is ahead of the annotations when it names a revision that is not
-    /// marked yet, or one that came back after the newest mark; otherwise the newest mark is right.
+    /// marked yet, or one that came back after the newest mark; otherwise the newest mark is right. One
+    /// that is lost gives way to a mark that somebody has made since.
     fn stable(&self) -> Option<&RevisionName> {
         let served = self.revisions.iter().filter(|mark| mark.rejected_at.is_none());
         let newest = newest(served.filter_map(|mark| Some((&mark.revision, mark.promoted?))));
         match (&self.stable, newest) {
             (Some(named), Some((newest, promotion))) => {
-                let mut promoted = self.revisions.iter().filter(|mark| mark.promoted.is_some());
-                let marked = promoted.any(|mark| mark.revision == *named);
-                Some(if marked && !self.is_newer_than(promotion) { newest } else { named })
+                let own = self.revisions.iter().find(|mark| mark.revision == *named);
+                let is_unmarked = own.is_some_and(|mark| mark.promoted.is_none());
+                Some(if is_unmarked || self.is_newer_than(promotion) { named } else { newest })
             }
             (Some(named), None) => Some(named),
             (None, newest) => newest.map(|(revision, _)| revision),

@@ -100,7 +100,7 @@ pub fn validate(object: &Guarded) -> Result<Channel, NoIdentity> {
         is_deleted: metadata.deletion_timestamp.is_some(),
         status: readable.ok().map(|object| object.status.clone().unwrap_or_default()),
         command: command(metadata),
-        route_name: readable.ok().and_then(named_route),
+        route_name: route_of(object),
         spec: readable
             .map_err(|invalid| invalid.error.clone())
             .and_then(|object| spec(object).map_err(|invalid| invalid.to_string()))
@@ -126,9 +126,10 @@ fn spec(object: &WhatsAppChannel) -> Result<ValidSpec, Invalid> {
     })
 }
 
-fn named_route(object: &WhatsAppChannel) -> Option<String> {
-    let account = object.spec.twilio.account_sid.parse().ok()?;
-    Some(route_name(&account, &object.spec.sender.address.parse().ok()?))
+/// Name of the route that a channel has, or would have; none if account or sender cannot be read.
+pub fn route_of(object: &Guarded) -> Option<String> {
+    let spec = &object.0.as_ref().ok()?.spec;
+    Some(route_name(&spec.twilio.account_sid.parse().ok()?, &spec.sender.address.parse().ok()?))
 }
 
 /// Everything that is wrong with a spec, in the words of the rules.

@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use kanarie_crds::channel::{WhatsAppChannel, WhatsAppChannelSpec};
-use kanarie_crds::route::route_name;
+use kanarie_crds::channel::WhatsAppChannel;
 use kube::Resource as _;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store, store};
@@ -19,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::cluster::key::ChannelKey;
 use crate::cluster::route_object::RouteOwner;
-use crate::reconcile::validate::{Channel, ValidSpec};
+use crate::reconcile::validate::{Channel, ValidSpec, route_of};
 use crate::watch::guarded::Guarded;
 use crate::watch::queue::{LookQueue, Urgency};
 
@@ -146,12 +145,9 @@ impl Channels {
     pub fn claimant(&self, route: &str) -> Option<ChannelKey> {
         let mut objects = self.scopes.iter().flat_map(|scope| scope.store.state());
         let claims = |object: &Guarded| {
-            let channel = object.0.as_ref().ok()?;
-            let WhatsAppChannelSpec { twilio, sender, .. } = &channel.spec;
-            let name = route_name(&twilio.account_sid.parse().ok()?, &sender.address.parse().ok()?);
-            Some(name == route && channel.metadata.deletion_timestamp.is_none())
+            object.meta().deletion_timestamp.is_none() && route_of(object).as_deref() == Some(route)
         };
-        objects.find(|object| claims(object) == Some(true)).map(|object| key(&object))
+        objects.find(|object| claims(object)).map(|object| key(&object))
     }
 
     /// A channel that claims the same sender and is older, of those that are known; of two of the same

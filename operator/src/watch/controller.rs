@@ -9,7 +9,6 @@ use std::sync::Arc;
 use futures::future::join_all;
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Secret;
-use kanarie_crds::route::route_name;
 use kanarie_process::pace::{WatchPace, watch_config};
 use kube::Api;
 use kube::core::{DynamicObject, PartialObjectMeta};
@@ -23,7 +22,7 @@ use crate::cluster::key::ChannelKey;
 use crate::process::chain::chain;
 use crate::process::context::Ctx;
 use crate::reconcile::reconcile;
-use crate::reconcile::validate::NoIdentity;
+use crate::reconcile::validate::{NoIdentity, route_of};
 use crate::watch::channels::Scope;
 use crate::watch::guarded::Guarded;
 
@@ -124,12 +123,6 @@ async fn follow_secrets(ctx: &Ctx, scope: &Scope) {
             Err(error) => tracing::debug!(error = %chain(&error), "the watch of the Secrets broke"),
         }
     }
-}
-
-/// Name of the route that a channel has, or would have.
-fn route_of(object: &Guarded) -> Option<String> {
-    let spec = &object.0.as_ref().ok()?.spec;
-    Some(route_name(&spec.twilio.account_sid.parse().ok()?, &spec.sender.address.parse().ok()?))
 }
 
 /// All namespaces, or one; never the routes namespace.

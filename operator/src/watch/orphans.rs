@@ -1,9 +1,10 @@
 //! Orphans: routes of channels that are gone, and routes that somebody else touched.
 //!
 //! Watches the metadata of the route Secrets. A change that the channel's last reconcile has not seen
-//! is a look at it; the end of one also at those that wait for the sender. Beside that sweeps: a route is deleted only after the API server has said that its
-//! channel is gone, and only in the version that was seen. Routes of namespaces that are not watched, or whose channels
-//! could not be listed, are left alone.
+//! is a look at it; the end of one also at those that wait for the sender. Beside that sweeps: a route
+//! is deleted only after the API server has said that its channel is gone, and only in the version that
+//! was seen. Routes of namespaces that are not watched, or whose channels could not be listed, are
+//! left alone.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -47,6 +47,19 @@ fn the_newest_mark_names_stable_unless_status_is_ahead_of_it() {
 }
 
 #[test]
+fn a_mark_made_by_hand_replaces_a_stable_revision_that_is_lost() {
+    for (by_hand, stable) in [(20_000, "r2"), (5_000, "r1")] {
+        let state = rebuilt(Remains {
+            revisions: vec![mark("r2", Some(by_hand), None)],
+            stable: Some(named("r1")),
+            stable_since: Some(Timestamp(10_000)),
+            ..Remains::default()
+        });
+        assert_eq!(state.split().stable.as_str(), stable, "marked at {by_hand}");
+    }
+}
+
+#[test]
 fn a_revision_that_came_back_after_the_newest_mark_is_stable() {
     let revisions = vec![mark("r1", Some(10_300), None), mark("r2", Some(20_700), None)];
     for (since, stable) in [(None, "r2"), (Some(10_000), "r2"), (Some(20_000), "r1")] {
