@@ -28,7 +28,8 @@ generated: ## Writes what is generated and every golden again: CRD, API page, bu
 	@UPDATE=1 cargo test -q -p kanarie-rollout --test it the_page_about_the_judge
 	@UPDATE=1 cargo test -q -p kanarie-operator --lib metrics
 	@UPDATE=1 cargo test -q -p kanarie-operator --test it help
-	@UPDATE=1 cargo test -q -p kanarie-tests --test it -- charts:: api::kubectl operator::rollouts::a_failing
+	@UPDATE=1 cargo test -q -p kanarie-tests --test it -- charts:: api::kubectl operator::rollouts::scenario_33
+	@UPDATE=1 cargo test -q -p kanarie-tests --test tidy scenarios
 
 images: ## Static musl images FROM scratch, with buildah or docker
 	@charts/images/build

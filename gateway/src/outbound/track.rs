@@ -78,8 +78,9 @@ mod tests {
     }
 
     proptest! {
+        /// Scenario 46: from 10 to 50 % everybody who is on the canary stays there.
         #[test]
-        fn a_growing_weight_never_moves_anybody_back(
+        fn scenario_46_a_growing_weight_never_moves_anybody_back(
             number: u128, low in 0u8..=100, more in 0u8..=100,
         ) {
             let high = low.max(more);
@@ -99,8 +100,9 @@ mod tests {
         }
     }
 
+    /// Scenario 45: 10 % are 10 % of the conversations, each of which has one revision.
     #[test]
-    fn ten_percent_are_between_nine_and_eleven_of_ten_thousand_conversations() {
+    fn scenario_45_ten_percent_are_between_nine_and_eleven_of_ten_thousand_conversations() {
         let route = route(10, Some("r2"));
         let share = (0..10_000).filter(|number| is_canary(&route, *number)).count();
         assert!((900..=1_100).contains(&share), "{share} of 10,000");

@@ -239,8 +239,9 @@ mod tests {
         }
     }
 
+    /// Scenario 41: one leader at a time, also while one is cut off.
     #[test]
-    fn two_candidates_never_lead_at_once_while_one_is_cut_off_and_healed() {
+    fn scenario_41_two_candidates_never_lead_at_once_while_one_is_cut_off_and_healed() {
         let start = Instant::now();
         let mut server = Server::default();
         let (mut first, mut second) = (Election::new("a".into()), Election::new("b".into()));

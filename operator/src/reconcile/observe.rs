@@ -457,8 +457,9 @@ status: {status}
         assert!(seen.held.is_some(), "it is replaced in the version that was read");
     }
 
+    /// Scenario 07: an invalid spec that slipped through leaves the traffic as it is, and what rolls is judged.
     #[test]
-    fn a_spec_that_cannot_be_carried_out_leaves_a_rollout_to_be_judged() {
+    fn scenario_07_a_spec_that_cannot_be_carried_out_leaves_a_rollout_to_be_judged() {
         let mut channel = channel("https://x/b", "{}", "");
         channel.spec = Err(Blocked::by(Reason::InvalidSpec, "no"));
         let route_of = |state| Reading { route: route(&channel, state), ..reading(&channel) };
@@ -469,8 +470,9 @@ status: {status}
         assert_eq!(why.reason, Reason::InvalidSpec, "nothing rolls: there is nothing to judge");
     }
 
+    /// Scenario 09: while a channel is being deleted nothing starts, and what rolls is judged.
     #[test]
-    fn nothing_is_made_for_a_channel_that_is_being_deleted() {
+    fn scenario_09_nothing_is_made_for_a_channel_that_is_being_deleted() {
         let deleted = ", deletionTimestamp: '2026-01-01T00:00:00Z'";
         let channel = channel("https://x/c", "{}", deleted);
         let older_claimant = Some(ChannelKey { namespace: "shop".into(), name: "other".into() });

@@ -52,8 +52,9 @@ fn uids() -> Vec<ChannelUid> {
     vec!["u".parse().unwrap()]
 }
 
+/// Scenario 49: what the gateways have and what status says are compared to the byte.
 #[test]
-fn a_route_is_in_force_when_every_live_replica_acknowledges_its_bytes() {
+fn scenario_49_a_route_is_in_force_when_every_live_replica_acknowledges_its_bytes() {
     let (board, now) = (Board::default(), Instant::now());
     board.look(interest("h", false), now);
     board.take(&uids(), state(&["a", "b"], &[("a", "h"), ("b", "old")]), now);

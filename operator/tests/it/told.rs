@@ -75,8 +75,9 @@ fn a_change_has_landed_when_gateways_that_live_obey_it_and_not_before() {
     assert_eq!(says(&joined, "RolledOut"), "True/FirstRevision", "whoever comes after that");
 }
 
+/// Scenario 48: status names the gateways that lack the step.
 #[test]
-fn a_replica_that_lacks_the_route_is_named_and_of_many_three() {
+fn scenario_48_a_replica_that_lacks_the_route_is_named_and_of_many_three() {
     let one = told(&WhatsAppChannelStatus::default(), &alive(&["a", "b"], 1));
     assert_eq!(message(&one, "Routed"), "1 of 2 live gateways obey the route as it is; not b");
     let five = told(&WhatsAppChannelStatus::default(), &alive(&["a", "b", "c", "d", "e"], 0));

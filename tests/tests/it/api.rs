@@ -14,8 +14,9 @@ use kube::Api;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
+/// Scenario 07: admission refuses an invalid spec.
 #[tokio::test]
-async fn every_bad_manifest_is_refused_with_its_sentence() {
+async fn scenario_07_every_bad_manifest_is_refused_with_its_sentence() {
     let (plane, namespace) = with_namespace("bad").await;
     let raw = raw(plane, &namespace);
     // Created, not applied: the server's own merge would stop some before any rule is asked.

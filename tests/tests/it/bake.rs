@@ -125,8 +125,10 @@ async fn a_message_that_the_open_breaker_of_stable_delays_is_counted_for_stable_
     assert_eq!(sum(&state), all, "each message is counted once: {state:#}");
 }
 
+/// Scenario 42: while no operator watches, a gateway leaves a dead canary alone by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn while_nobody_asks_for_the_counts_stable_serves_the_customers_of_a_dead_canary() {
+async fn scenario_42_while_nobody_asks_for_the_counts_stable_serves_the_customers_of_a_dead_canary()
+{
     let hand = Hand::start(ControlPlane::shared().await, None).await.unwrap();
     let canary = FakeAgent::start(Behaviour::Fail(500)).await.unwrap();
     let stable = FakeAgent::start(Behaviour::Echo("oud: ".to_owned())).await.unwrap();

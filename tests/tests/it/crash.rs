@@ -125,8 +125,9 @@ async fn a_gateway_killed_on_redis_loses_nothing_and_repeats_nothing() {
     .await;
 }
 
+/// Scenario 40: an operator that is killed every few seconds shortens no step.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_operator_killed_again_and_again_skips_and_shortens_no_step() {
+async fn scenario_40_an_operator_killed_again_and_again_skips_and_shortens_no_step() {
     let world = World::start(ControlPlane::shared().await, None, 1).await.unwrap();
     canary_with(&world, async |world| {
         for _ in 0..3 {

@@ -101,8 +101,9 @@ async fn a_bad_change_is_taken_back_and_every_customer_is_answered() {
     assert!(replies.iter().all(|sent| sent.body.starts_with("oud: ")), "stable answered them all");
 }
 
+/// Scenario 10: under traffic a dead canary has weight 0 within 10 s, at every gateway.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_canary_that_fails_at_one_gateway_goes_at_once_though_another_one_is_asked() {
+async fn scenario_10_a_canary_that_fails_at_one_gateway_goes_at_once_though_another_one_is_asked() {
     let redis = RedisServer::start().await.unwrap();
     let world = World::start(ControlPlane::shared().await, Some(redis.url()), 2).await.unwrap();
     let mut manifest = world.manifest();

@@ -10,6 +10,7 @@ mod contributing;
 mod decisions;
 mod metrics;
 mod names;
+mod scenarios;
 mod sizes;
 mod words;
 

@@ -61,8 +61,9 @@ fn rescued(queue: &mut Queue) -> Vec<(u64, Track, u64, u64)> {
     queue.counts("channel").customers.iter().map(of).collect()
 }
 
+/// Scenario 18: a message that is tried again and again is counted once.
 #[test]
-fn a_message_counts_once_as_evidence_whatever_ends_it() {
+fn scenario_18_a_message_counts_once_as_evidence_whatever_ends_it() {
     let (mut queue, lease) = claimed();
     queue.end_attempt(0, &lease, Some(&failure(4)), Some("revision"));
     queue.end_attempt(0, &lease, Some(&failure(4)), Some("revision"));
@@ -124,8 +125,9 @@ fn an_attempt_of_somebody_who_owns_nothing_ends_nothing() {
     assert_eq!(messages(&mut queue), []);
 }
 
+/// Scenario 19: a customer is counted once, however often he writes.
 #[test]
-fn a_customer_who_writes_often_is_one_customer() {
+fn scenario_19_a_customer_who_writes_often_is_one_customer() {
     let mut queue = new_queue();
     for number in [1, 1, 1, 33, 2] {
         ends(&mut queue, 0, number, &success(1));

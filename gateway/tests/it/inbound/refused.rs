@@ -17,8 +17,9 @@ use crate::inbound::gateway::{
     ACCOUNT, Gateway, KEY, MESSAGES, SENDER, STATUS, TOKEN, callback, route, text, url,
 };
 
+/// Scenario 20: what is not signed counts on neither track.
 #[tokio::test]
-async fn a_forged_message_is_refused_and_leaves_nothing() {
+async fn scenario_20_a_forged_message_is_refused_and_leaves_nothing() {
     let gateway = Gateway::new();
     let body = text("SM1", "Hallo");
     let forged = sign_body("another", &url(MESSAGES), body.as_bytes());
@@ -71,8 +72,9 @@ async fn forwarded_headers_change_nothing() {
     assert_eq!(gateway.post(MESSAGES, &body, &headers).await.status, 403);
 }
 
+/// Scenario 50: before a gateway knows the split it answers nobody.
 #[tokio::test]
-async fn before_the_routes_are_known_nobody_is_refused() {
+async fn scenario_50_before_the_routes_are_known_nobody_is_refused() {
     let gateway = Gateway::with_table(RouteTable::default());
     assert_eq!(gateway.message(&text("SM1", "Hallo")).await.status, 503);
     assert_eq!(gateway.post(MESSAGES, "forged", &[]).await.status, 503);

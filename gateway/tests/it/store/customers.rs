@@ -12,7 +12,7 @@ use crate::store::stage::{LEASE_MS, Stage, canary, id};
 const WEEK_MS: u64 = 7 * 86_400_000;
 
 on_both_stores!(
-    a_customer_who_writes_often_is_one_customer,
+    scenario_19_a_customer_who_writes_often_is_counted_once,
     a_customer_who_is_failed_often_is_one_failed_customer,
     a_success_after_a_failure_leaves_a_customer_failed,
     each_track_and_each_serving_meets_its_customers_anew,
@@ -40,7 +40,8 @@ async fn asks(stage: &Stage, number: u8) -> Lease {
     stage.lease(number, &sid, &sid).await
 }
 
-async fn a_customer_who_writes_often_is_one_customer(stage: &Stage) {
+/// Scenario 19: on both stores a customer is counted once, however often he writes.
+async fn scenario_19_a_customer_who_writes_often_is_counted_once(stage: &Stage) {
     for number in [1, 1, 1, 2] {
         ends(stage, number, canary(3, Class::Success)).await;
     }

@@ -12,7 +12,7 @@ use crate::store::stage::{LEASE_MS, Stage, canary, id, intent, lease_of, message
 
 on_both_stores!(
     an_attempt_that_ended_is_counted,
-    a_message_counts_once_however_often_it_is_ended,
+    scenario_18_a_message_counts_once_however_often_it_is_ended,
     a_commit_counts_what_it_is_given,
     a_commit_after_a_failed_attempt_counts_nothing_more,
     a_complete_counts_a_deliberate_silence,
@@ -23,7 +23,7 @@ on_both_stores!(
     an_attempt_without_a_failed_canary_keeps_the_one_that_stands,
     the_three_newest_servings_stay_readable,
     a_newer_serving_removes_the_counts_of_all_but_the_three_newest,
-    an_older_serving_still_counts_among_the_three_newest,
+    scenario_21_an_older_serving_still_counts_among_the_three_newest,
     a_serving_older_than_the_three_newest_counts_nothing,
     counts_name_every_channel_in_the_order_asked,
     counts_are_summed_over_all_shards,
@@ -37,7 +37,8 @@ async fn an_attempt_that_ended_is_counted(stage: &Stage) {
     assert!(stage.claim("a").await.0.counted);
 }
 
-async fn a_message_counts_once_however_often_it_is_ended(stage: &Stage) {
+/// Scenario 18: on both stores a message is counted once.
+async fn scenario_18_a_message_counts_once_however_often_it_is_ended(stage: &Stage) {
     let lease = stage.lease(1, "SM1", "a").await;
     stage.end(&lease, canary(3, Class::Timeout), None).await;
     assert_eq!(stage.end(&lease, canary(3, Class::Timeout), None).await, Owned::Done);
@@ -124,7 +125,8 @@ async fn a_newer_serving_removes_the_counts_of_all_but_the_three_newest(stage: &
     assert_eq!(stage.counted("shop").await, three);
 }
 
-async fn an_older_serving_still_counts_among_the_three_newest(stage: &Stage) {
+/// Scenario 21: what ends after a change of weight is counted where it was asked.
+async fn scenario_21_an_older_serving_still_counts_among_the_three_newest(stage: &Stage) {
     end_under(stage, &[(1, 10), (2, 8), (3, 9), (4, 10), (5, 8)]).await;
     let three = ["8:canary:success=2", "9:canary:success=1", "10:canary:success=2"];
     assert_eq!(stage.counted("shop").await, three);

@@ -49,8 +49,9 @@ fn breaks(model: Rollouts) -> &'static str {
     path.into_states().pop().unwrap().broken.unwrap()
 }
 
+/// Scenario 39: killed before or after any write, an operator goes on without skipping or shortening a step.
 #[test]
-fn it_holds_under_late_lost_and_competing_writes() {
+fn scenario_39_it_holds_under_late_lost_and_competing_writes() {
     holds(Rollouts { crashes: 1, replicas: 2, ..calm(Operator::Right) });
 }
 
@@ -92,8 +93,9 @@ fn it_holds_when_paused_and_resumed() {
     holds(Rollouts { pauses: 2, ..calm(Operator::Right) });
 }
 
+/// Scenario 37: in every order of commands, looks and writes the invariants hold.
 #[test]
-fn it_holds_under_every_command() {
+fn scenario_37_it_holds_under_every_command() {
     for verb in ["retry", "abort", "promote r2", "promote-full r2", "undo r2"] {
         holds(Rollouts { command: Some(verb), ..calm(Operator::Right) });
     }

@@ -19,8 +19,10 @@ async fn baking(bench: &Bench) -> u64 {
     serving
 }
 
+/// Scenario 57: errors in the bake lead back to the former revision.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_canary_that_fails_in_the_bake_goes_back_to_the_first_step_and_is_rejected_there() {
+async fn scenario_57_a_canary_that_fails_in_the_bake_goes_back_to_the_first_step_and_is_rejected_there()
+ {
     let bench = Bench::start().await.unwrap();
     let serving = baking(&bench).await;
     count(&bench, serving, (20, 8), 0);
@@ -44,8 +46,10 @@ async fn a_canary_that_fails_in_the_bake_goes_back_to_the_first_step_and_is_reje
     assert_eq!(channel["status"]["rejected"].as_array().map(Vec::len), Some(1));
 }
 
+/// Scenario 14: an outage of both in the bake rejects nobody.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_outage_of_both_in_the_bake_rejects_nobody_and_the_bake_starts_anew_after_it() {
+async fn scenario_14_an_outage_of_both_in_the_bake_rejects_nobody_and_the_bake_starts_anew_after_it()
+ {
     let bench = Bench::start().await.unwrap();
     let serving = baking(&bench).await;
     bench.script(|script| script.rescues = false);

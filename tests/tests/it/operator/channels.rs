@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use crate::operator::care::{NEW, OLD, revision, served};
 
+/// Scenario 01: the first revision has all of the traffic at once, and is marked as promoted.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_first_channel_serves_at_once_and_says_so() {
+async fn scenario_01_a_first_channel_serves_at_once_and_says_so() {
     let bench = Bench::start().await.unwrap();
     let channel = served(&bench).await;
     let (route, memory) = bench.route().await.unwrap();
@@ -21,8 +22,9 @@ async fn a_first_channel_serves_at_once_and_says_so() {
     assert_eq!(revision(&channel, "stable"), memory.rollout.split().stable.as_str());
 }
 
+/// Scenario 55: a Secret that is rotated is in force without a rollout.
 #[tokio::test(flavor = "multi_thread")]
-async fn live_fields_and_secrets_are_in_force_without_a_rollout() {
+async fn scenario_55_live_fields_and_secrets_are_in_force_without_a_rollout() {
     let bench = Bench::start().await.unwrap();
     served(&bench).await;
     let mut live = bench.manifest("care", OLD);

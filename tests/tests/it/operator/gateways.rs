@@ -11,8 +11,9 @@ use tokio::time::{Instant, sleep};
 
 use crate::operator::care::{NEW, count, held, rolling, served, step_runs};
 
+/// Scenario 48: a gateway that does not obey holds the step up.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_step_waits_for_every_live_gateway() {
+async fn scenario_48_a_step_waits_for_every_live_gateway() {
     let bench = Bench::start().await.unwrap();
     served(&bench).await;
     bench.script(|script| script.obedient = false);
@@ -28,8 +29,9 @@ async fn a_step_waits_for_every_live_gateway() {
     step_runs(&bench).await;
 }
 
+/// Scenario 26: without counts a rollout holds and says so; once they are back it goes on from them.
 #[tokio::test(flavor = "multi_thread")]
-async fn silence_of_the_gateways_is_no_evidence() {
+async fn scenario_26_silence_of_the_gateways_is_no_evidence() {
     let bench = Bench::start().await.unwrap();
     let serving = rolling(&bench).await;
     count(&bench, serving, (60, 0), 540);
@@ -44,8 +46,9 @@ async fn silence_of_the_gateways_is_no_evidence() {
     bench.until_route(|route| route.weight.percent() == 50).await.unwrap();
 }
 
+/// Scenario 10: what proves a canary dead is told at once, however long the interval.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_canary_goes_at_once_however_long_the_interval() {
+async fn scenario_10_a_dead_canary_goes_at_once_however_long_the_interval() {
     let bench = Bench::start().await.unwrap();
     bench.script(|script| script.waits = true);
     served(&bench).await;

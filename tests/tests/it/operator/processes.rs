@@ -28,8 +28,9 @@ async fn the_control_token_is_made_once_with_32_random_bytes() {
     assert_eq!(secret.data.unwrap()[CONTROL_TOKEN_KEY].0, first);
 }
 
+/// Scenario 39: what a killed operator had begun goes on where the route is.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_that_is_killed_goes_on_where_the_route_is() {
+async fn scenario_39_an_operator_that_is_killed_goes_on_where_the_route_is() {
     let mut bench = Bench::start().await.unwrap();
     let serving = rolling(&bench).await;
     let started = bench.route().await.unwrap().1.rollout;
@@ -59,8 +60,9 @@ async fn a_task_that_panics_ends_the_operator_with_its_name() {
     assert_eq!(told, "the process cannot go on: its task \"shutdown\" panicked");
 }
 
+/// Scenario 43: of two operators that write at once each transition is made once.
 #[tokio::test(flavor = "multi_thread")]
-async fn two_operators_at_once_make_each_transition_once() {
+async fn scenario_43_two_operators_at_once_make_each_transition_once() {
     let mut bench = Bench::start().await.unwrap();
     bench.start_operator().await.unwrap();
     let serving = rolling(&bench).await;

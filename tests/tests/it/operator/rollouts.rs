@@ -64,8 +64,9 @@ async fn nothing_advances_before_the_hold_has_run_or_without_messages() {
     assert_eq!(bench.route().await.unwrap().0.weight.percent(), 10);
 }
 
+/// Scenario 33: it is blocked with its reason, and `retry` is the way out.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failing_canary_is_taken_back_and_stays_rejected_until_retry() {
+async fn scenario_33_a_failing_canary_is_taken_back_and_stays_rejected_until_retry() {
     let bench = Bench::start().await.unwrap();
     let serving = rolling(&bench).await;
     let state = bench.route().await.unwrap().1.rollout;
@@ -103,8 +104,9 @@ async fn a_failing_canary_is_taken_back_and_stays_rejected_until_retry() {
     assert_eq!(channel["status"]["lastCommand"]["result"], "Executed");
 }
 
+/// Scenario 52: a paused rollout keeps its weight, and is taken back when it fails.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_paused_rollout_holds_its_weight_and_still_rolls_back() {
+async fn scenario_52_a_paused_rollout_holds_its_weight_and_still_rolls_back() {
     let bench = Bench::start().await.unwrap();
     let serving = rolling(&bench).await;
     let mut paused = bench.manifest("care", NEW);
@@ -156,8 +158,9 @@ async fn in_manual_mode_the_weight_is_obeyed_as_written() {
     bench.until("care", waits).await.unwrap();
 }
 
+/// Scenario 31: r3 in place of r2: off, then on.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_newer_revision_goes_through_weight_0_and_starts_at_the_first_step() {
+async fn scenario_31_a_newer_revision_goes_through_weight_0_and_starts_at_the_first_step() {
     let bench = Bench::start().await.unwrap();
     let serving = rolling(&bench).await;
     let mut newer = bench.manifest("care", NEW);
@@ -171,6 +174,7 @@ async fn a_newer_revision_goes_through_weight_0_and_starts_at_the_first_step() {
     assert_eq!(bench.route().await.unwrap().0.serving, serving + 2, "off, then on");
 }
 
+/// Scenario 36: of ten edits in a second the last one starts, once.
 #[tokio::test(flavor = "multi_thread")]
 async fn scenario_36_ten_edits_in_a_second_start_one_rollout() {
     let bench = Bench::start().await.unwrap();

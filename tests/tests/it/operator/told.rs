@@ -65,8 +65,9 @@ async fn the_first_revision_has_landed_when_a_gateway_obeys_it() {
     assert_eq!(condition(&channel, "Ready"), Some("True"));
 }
 
+/// Scenario 58: in mode Manual a canary that fails is told, and stays.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_canary_that_fails_in_manual_mode_stays_and_is_told_once() {
+async fn scenario_58_a_canary_that_fails_in_manual_mode_stays_and_is_told_once() {
     let bench = Bench::start().await.unwrap();
     served(&bench).await;
     let mut manual = bench.manifest("care", NEW);

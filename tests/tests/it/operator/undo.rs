@@ -111,8 +111,9 @@ async fn the_former_spec_is_in_force_at_once_while_it_is_warm_and_rejects_nothin
     is_found_again(&bench, &old).await;
 }
 
+/// Scenario 04: the former stable revision is kept as the one to go back to.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_former_revision_is_not_pruned_and_after_its_window_its_spec_is_a_rollout() {
+async fn scenario_04_a_former_revision_is_not_pruned_and_after_its_window_its_spec_is_a_rollout() {
     let bench = Bench::start().await.unwrap();
     let short = |agent: &str| {
         let mut manifest = bench.manifest("care", NEW);

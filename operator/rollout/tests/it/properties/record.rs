@@ -88,8 +88,9 @@ proptest! {
         }
     }
 
+    /// Scenario 08: whatever is edited, a rollout keeps the policy that it started with.
     #[test]
-    fn a_snapshot_of_the_policy_never_changes_while_its_rollout_runs(
+    fn scenario_08_a_snapshot_of_the_policy_never_changes_while_its_rollout_runs(
         policy in policies(), events in events()
     ) {
         for Look { before, decision, .. } in play(&policy, &events) {
@@ -99,8 +100,9 @@ proptest! {
         }
     }
 
+    /// Scenario 25: what was recorded is decided the same way again, bit for bit.
     #[test]
-    fn a_record_replays_to_the_same_decisions(policy in policies(), events in events()) {
+    fn scenario_25_a_record_replays_to_the_same_decisions(policy in policies(), events in events()) {
         let looks = play(&policy, &events);
         let record: Vec<String> = looks
             .iter()

@@ -81,8 +81,9 @@ proptest! {
         }
     }
 
+    /// Scenario 03: whatever happens, a step is left for the next one only, and not before its hold has run.
     #[test]
-    fn no_step_is_skipped_upward_or_left_before_its_hold_has_run(
+    fn scenario_03_no_step_is_skipped_upward_or_left_before_its_hold_has_run(
         policy in policies(), events in events()
     ) {
         for Look { before, seen, now, decision, in_force_since } in play(&policy, &events) {
@@ -138,8 +139,9 @@ proptest! {
         }
     }
 
+    /// Scenario 30: without evidence nothing goes forward, whatever else happens.
     #[test]
-    fn without_an_answer_of_the_store_the_weight_never_rises_by_itself(
+    fn scenario_30_without_an_answer_of_the_store_the_weight_never_rises_by_itself(
         policy in policies(), events in events()
     ) {
         for Look { before, seen, decision, .. } in play(&policy, &events) {
@@ -158,8 +160,9 @@ proptest! {
         }
     }
 
+    /// Scenario 31: whatever happens, there are never two canaries.
     #[test]
-    fn a_newer_revision_starts_only_after_weight_0_is_in_force(
+    fn scenario_31_a_newer_revision_starts_only_after_weight_0_is_in_force(
         policy in policies(), events in events()
     ) {
         for Look { before, seen, decision, .. } in play(&policy, &events) {

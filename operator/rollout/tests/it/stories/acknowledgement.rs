@@ -4,8 +4,9 @@ use kanarie_rollout::observation::LiveReplica;
 
 use crate::stories::world::World;
 
+/// Scenario 48: the clock of a step waits for the last gateway, which is named.
 #[test]
-fn the_clock_of_a_step_starts_when_the_last_replica_has_acknowledged_it() {
+fn scenario_48_the_clock_of_a_step_starts_when_the_last_replica_has_acknowledged_it() {
     let mut world = World::asking_for("r2");
     world.obedient = false;
     world.decide();
@@ -45,8 +46,9 @@ fn a_later_gap_blocks_the_step_and_resets_nothing() {
     assert_eq!(world.reason(), "StepAdvanced");
 }
 
+/// Scenario 28: counts that are lost begin anew, under a number that no earlier count has.
 #[test]
-fn lost_counts_start_the_step_anew_under_a_new_serving() {
+fn scenario_28_lost_counts_start_the_step_anew_under_a_new_serving() {
     let mut world = World::rolling();
     let serving = world.state.serving;
     world.canary(1_000, 0);

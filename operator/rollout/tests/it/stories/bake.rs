@@ -22,8 +22,9 @@ fn bake_again(world: &mut World) {
     }
 }
 
+/// Scenario 57: errors in the bake take everybody back but those of the first step.
 #[test]
-fn proof_in_the_bake_goes_back_to_the_first_step_in_one_decision_and_rejects_nothing() {
+fn scenario_57_proof_in_the_bake_goes_back_to_the_first_step_in_one_decision_and_rejects_nothing() {
     let mut world = World::baking();
     let serving = world.state.serving;
     world.canary(40, 5);
@@ -105,8 +106,9 @@ fn without_a_rescue_every_failure_in_the_bake_is_the_canarys() {
     assert_eq!(world.reason(), "RolledBack");
 }
 
+/// Scenario 19: fifty errors of one customer are those of one customer.
 #[test]
-fn one_customer_with_a_broken_thread_never_rolls_back_alone() {
+fn scenario_19_one_customer_with_a_broken_thread_never_rolls_back_alone() {
     let one = |http, rescued| {
         let customers = CustomerTally { asked: 1, failed: 1, rescued };
         Tally { http, customers, ..Tally::default() }

@@ -7,8 +7,9 @@ use kanarie_words::timestamp::Timestamp;
 
 use crate::stories::world::{World, manual, named, step};
 
+/// Scenario 31: a newer revision starts at its first step once the former one has weight 0.
 #[test]
-fn a_newer_revision_waits_until_every_replica_has_weight_0() {
+fn scenario_31_a_newer_revision_waits_until_every_replica_has_weight_0() {
     let mut world = World::rolling();
     world.obedient = false;
     world.seen.desired = Some(named("r3"));
@@ -39,8 +40,9 @@ fn a_newer_revision_behind_a_replica_that_never_obeys_is_overdue_like_any_other(
     assert_eq!(world.reason(), "RolloutStarted", "it goes on as soon as it can");
 }
 
+/// Scenario 31: what a superseded revision has counted is nobody else's.
 #[test]
-fn a_superseded_revision_is_not_rejected_and_leaves_no_counts_behind() {
+fn scenario_31_a_superseded_revision_is_not_rejected_and_leaves_no_counts_behind() {
     let mut world = World::rolling();
     world.canary(1, 2);
     world.seen.desired = Some(named("r3"));
@@ -51,8 +53,9 @@ fn a_superseded_revision_is_not_rejected_and_leaves_no_counts_behind() {
     assert_ne!(world.reason(), "RolledBack");
 }
 
+/// Scenario 32: a spec that goes back to stable has all of the traffic at once.
 #[test]
-fn a_revert_to_stable_is_immediate_and_rejects_nothing() {
+fn scenario_32_a_revert_to_stable_is_immediate_and_rejects_nothing() {
     let mut world = World::rolling();
     world.seen.paused = true;
     world.seen.store = None;
@@ -63,8 +66,9 @@ fn a_revert_to_stable_is_immediate_and_rejects_nothing() {
     assert_eq!(world.reason(), "Completed");
 }
 
+/// Scenario 33: a revision that was taken back stays away when it is applied again.
 #[test]
-fn a_rolled_back_revision_stays_rejected_however_often_it_is_applied() {
+fn scenario_33_a_rolled_back_revision_stays_rejected_however_often_it_is_applied() {
     let mut world = World::rolling();
     world.canary(0, 4);
     world.decide();
@@ -78,8 +82,9 @@ fn a_rolled_back_revision_stays_rejected_however_often_it_is_applied() {
     assert!(decision.why.to_string().contains("4 messages of 4 customers, 4 failed (4 http)"));
 }
 
+/// Scenario 34: no edit of the policy brings a rejected revision back.
 #[test]
-fn an_edited_policy_does_not_resurrect_a_rolled_back_revision() {
+fn scenario_34_an_edited_policy_does_not_resurrect_a_rolled_back_revision() {
     let mut world = World::rolling();
     world.canary(0, 4);
     world.decide();
@@ -90,8 +95,9 @@ fn an_edited_policy_does_not_resurrect_a_rolled_back_revision() {
     assert_eq!(world.weight(), 0);
 }
 
+/// Scenario 35: another content starts clean after a rollback.
 #[test]
-fn another_revision_starts_clean_after_a_rollback() {
+fn scenario_35_another_revision_starts_clean_after_a_rollback() {
     let mut world = World::rolling();
     world.canary(0, 4);
     world.decide();
@@ -102,8 +108,9 @@ fn another_revision_starts_clean_after_a_rollback() {
     assert_ne!(world.reason(), "RolledBack");
 }
 
+/// Scenario 36: of many edits only the last one gets traffic.
 #[test]
-fn of_many_edits_only_the_last_that_is_seen_gets_traffic() {
+fn scenario_36_of_many_edits_only_the_last_that_is_seen_gets_traffic() {
     let mut world = World::rolling();
     world.obedient = false;
     for edit in 3..12 {

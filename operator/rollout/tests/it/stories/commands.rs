@@ -261,8 +261,9 @@ fn an_abort_of_another_revision_keeps_nothing_from_its_rollback() {
     assert_eq!(world.reason(), "SteppedBack", "what is about another revision takes nothing off");
 }
 
+/// Scenario 60: history says by whose word it was done.
 #[test]
-fn who_said_it_is_remembered_with_the_answer_and_with_what_was_done() {
+fn scenario_60_who_said_it_is_remembered_with_the_answer_and_with_what_was_done() {
     let mut world = World::rolling();
     let long = format!("an\"na{}", "\u{1f426}".repeat(100));
     for (actor, kept) in [("anna", "anna"), (long.as_str(), "an na")] {

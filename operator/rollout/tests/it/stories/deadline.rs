@@ -2,8 +2,9 @@
 
 use crate::stories::world::World;
 
+/// Scenario 17: what waits for ever is told at the deadline.
 #[test]
-fn a_deadline_without_progress_is_told_once_and_the_weight_stays() {
+fn scenario_17_a_deadline_without_progress_is_told_once_and_the_weight_stays() {
     let mut world = World::rolling();
     world.pass(86_399);
     assert_eq!(world.reason(), "WaitingForTraffic");

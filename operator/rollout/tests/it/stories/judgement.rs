@@ -5,8 +5,9 @@ use kanarie_words::on_failure::OnFailure;
 
 use crate::stories::world::{World, named};
 
+/// Scenario 10: the look that shows a dead canary takes it back.
 #[test]
-fn a_dead_canary_is_taken_back_and_rejected_in_one_decision() {
+fn scenario_10_a_dead_canary_is_taken_back_and_rejected_in_one_decision() {
     let mut world = World::rolling();
     world.canary(0, 4);
     let decision = world.decide();
@@ -23,8 +24,9 @@ fn two_failures_are_never_proof() {
     assert_ne!(world.reason(), "RolledBack");
 }
 
+/// Scenario 24: slow answers and timeouts go the same way as errors.
 #[test]
-fn every_class_of_failure_counts_alike() {
+fn scenario_24_every_class_of_failure_counts_alike() {
     for canary in [
         Tally { timeout: 4, ..Tally::default() },
         Tally { http: 4, ..Tally::default() },
@@ -39,8 +41,9 @@ fn every_class_of_failure_counts_alike() {
     }
 }
 
+/// Scenario 14: while both tracks fail alike a rollout holds, and says so.
 #[test]
-fn an_outage_of_both_tracks_holds_and_says_so() {
+fn scenario_14_an_outage_of_both_tracks_holds_and_says_so() {
     let mut world = World::rolling();
     world.pass(3600);
     world.count(
@@ -51,8 +54,9 @@ fn an_outage_of_both_tracks_holds_and_says_so() {
     assert_eq!(world.weight(), 10);
 }
 
+/// Scenario 22: a canary that is better than stable is not taken back.
 #[test]
-fn a_canary_that_is_better_than_stable_is_not_rolled_back() {
+fn scenario_22_a_canary_that_is_better_than_stable_is_not_rolled_back() {
     let mut world = World::rolling();
     world.count(
         Tally { success: 500, http: 400, ..Tally::default() },
@@ -61,8 +65,9 @@ fn a_canary_that_is_better_than_stable_is_not_rolled_back() {
     assert_ne!(world.reason(), "RolledBack");
 }
 
+/// Scenario 23: twice as many errors as stable are no proof while they are within the limit.
 #[test]
-fn a_difference_below_one_percent_is_not_rolled_back() {
+fn scenario_23_a_difference_below_one_percent_is_not_rolled_back() {
     let mut world = World::rolling();
     world.count(
         Tally { success: 90_000, ..Tally::default() },
@@ -92,8 +97,9 @@ fn too_few_messages_hold_and_tell_how_many_are_needed() {
     assert!(text.contains("canary 12 messages of 12 customers, 0 failed"), "{text}");
 }
 
+/// Scenario 17: without traffic nothing is promoted and nothing rolled back.
 #[test]
-fn silence_neither_promotes_nor_rolls_back_even_when_no_message_is_asked_for() {
+fn scenario_17_silence_neither_promotes_nor_rolls_back_even_when_no_message_is_asked_for() {
     let mut world = World::asking_for("r2");
     world.seen.policy.min_messages = 0;
     world.decide();
@@ -103,8 +109,9 @@ fn silence_neither_promotes_nor_rolls_back_even_when_no_message_is_asked_for() {
     assert_eq!(world.weight(), 10);
 }
 
+/// Scenario 26: no answer is neither good nor bad evidence.
 #[test]
-fn no_answer_of_a_gateway_is_no_evidence_and_never_bad_evidence() {
+fn scenario_26_no_answer_of_a_gateway_is_no_evidence_and_never_bad_evidence() {
     let mut world = World::rolling();
     world.canary(1_000, 0);
     world.pass(3600);

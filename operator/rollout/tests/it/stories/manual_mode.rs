@@ -18,8 +18,9 @@ fn a_weight_is_obeyed_as_written() {
     assert_eq!(world.reason(), "AwaitingPromotion");
 }
 
+/// Scenario 58: in mode Manual the verdict is told and no weight is moved.
 #[test]
-fn a_failed_verdict_is_reported_and_moves_nothing() {
+fn scenario_58_a_failed_verdict_is_reported_and_moves_nothing() {
     let mut world = World::asking_for("r2");
     world.seen.mode = manual(35);
     world.decide();

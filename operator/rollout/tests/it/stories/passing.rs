@@ -44,8 +44,9 @@ fn what_is_to_be_excluded_is_the_policys() {
     }
 }
 
+/// Scenario 16: too few messages do not advance a step; how many are missing and when they will have come is told.
 #[test]
-fn what_is_missing_is_told_with_what_is_excluded_and_when_it_comes() {
+fn scenario_16_what_is_missing_is_told_with_what_is_excluded_and_when_it_comes() {
     let mut world = World::rolling();
     world.canary(36, 0);
     world.pass(3600);

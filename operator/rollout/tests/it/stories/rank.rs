@@ -4,8 +4,9 @@ use kanarie_rollout::state::CommandResult;
 
 use crate::stories::world::{World, named};
 
+/// Scenario 52: a pause stops the steps, and no rollback.
 #[test]
-fn a_pause_stops_the_steps_and_not_the_rollback() {
+fn scenario_52_a_pause_stops_the_steps_and_not_the_rollback() {
     let mut world = World::rolling();
     world.canary(1_000, 0);
     world.seen.paused = true;
@@ -58,8 +59,9 @@ fn a_retry_that_meets_the_rollback_does_not_undo_it() {
     assert_eq!(world.weight(), 0);
 }
 
+/// Scenario 37: an abort goes before the promotion of the same moment.
 #[test]
-fn an_abort_wins_over_a_promotion_of_the_same_moment() {
+fn scenario_37_an_abort_wins_over_a_promotion_of_the_same_moment() {
     let mut world = World::baking();
     world.canary(1_000, 0);
     world.pass(3600);

@@ -7,8 +7,9 @@ use kanarie_words::timestamp::Timestamp;
 
 use crate::stories::world::{World, manual, named};
 
+/// Scenario 60: history says what was done, when and why.
 #[test]
-fn history_tells_who_when_why_and_keeps_ten() {
+fn scenario_60_history_tells_who_when_why_and_keeps_ten() {
     let mut world = World::asking_for("r2");
     for weight in 0..30 {
         world.seen.mode = manual(weight);
