@@ -10,8 +10,11 @@ pub const MAX_SEGMENTS: usize = 40;
 pub const MAX_LOOKS: usize = 4;
 /// Most transitions that are remembered.
 pub const MAX_HISTORY: usize = 10;
-/// Longest text that the state keeps for one rejection, transition or answer, in bytes.
-pub const MAX_MESSAGE_BYTES: usize = 240;
+/// Longest text that the state keeps for one transition or answer, in bytes: the numbers of a step,
+/// with every class of failure on both tracks.
+pub const MAX_MESSAGE_BYTES: usize = 512;
+/// Longest text that it keeps for one rejection, of which there may be many.
+pub const MAX_REJECTION_BYTES: usize = 180;
 /// Longest command, in bytes: a verb, a revision and a token.
 pub const MAX_COMMAND_BYTES: usize = 128;
 /// Longest first word of a command that is remembered, in bytes.

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use kanarie_words::ids::RevisionName;
 use kanarie_words::timestamp::Timestamp;
 
+use crate::bounds::MAX_MESSAGE_BYTES;
 use crate::observation::Observation;
 use crate::order::{Command, CommandOrder, CommandVerb};
 use crate::state::{CommandAnswer, CommandResult, State, short};
@@ -36,14 +37,14 @@ pub(crate) fn with_ruling(
     now: Timestamp,
 ) -> State {
     let (result, message) = match ruling {
-        Ruling::Executed(message) => (CommandResult::Executed, short(message)),
-        Ruling::Refused(message) => (CommandResult::Refused, short(message)),
+        Ruling::Executed(message) => (CommandResult::Executed, short(message, MAX_MESSAGE_BYTES)),
+        Ruling::Refused(message) => (CommandResult::Refused, short(message, MAX_MESSAGE_BYTES)),
     };
     let Command { id, verb, actor, order: _ } = command.clone();
     if let (CommandResult::Executed, Some(actor)) = (result, &actor)
         && let Some(done) = state.history.first_mut().filter(|it| it.number > before.transition)
     {
-        done.message = short(&format!("{}; said by {actor}", done.message));
+        done.message = short(&format!("{}; said by {actor}", done.message), MAX_MESSAGE_BYTES);
     }
     state.last_command = Some(CommandAnswer { id, verb, actor, result, message, at: now });
     state

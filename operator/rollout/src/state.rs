@@ -8,7 +8,7 @@ use kanarie_words::weight::Weight;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::bounds::{MAX_HISTORY, MAX_MESSAGE_BYTES, MAX_REJECTED};
+use crate::bounds::{MAX_HISTORY, MAX_MESSAGE_BYTES, MAX_REJECTED, MAX_REJECTION_BYTES};
 use crate::hold::Hold;
 use crate::moment::StoreTime;
 use crate::passing::upper_bound;
@@ -296,7 +296,7 @@ impl State {
             reason: why.reason().as_str().to_owned(),
             revision,
             weight: self.split().weight,
-            message: short(&why.to_string()),
+            message: short(&why.to_string(), MAX_MESSAGE_BYTES),
         };
         self.history.insert(0, transition);
         self.history.truncate(MAX_HISTORY);
@@ -314,7 +314,7 @@ impl State {
         self.rejected.push(RejectedRevision {
             revision,
             reason: why.reason().as_str().to_owned(),
-            message: short(&why.to_string()),
+            message: short(&why.to_string(), MAX_REJECTION_BYTES),
             at: now,
         });
         let excess = self.rejected.len().saturating_sub(MAX_REJECTED);
@@ -474,7 +474,9 @@ pub enum RollingError {
     },
 }
 
-/// Cuts a text to what the state may keep.
-pub(crate) fn short(text: &str) -> String {
-    text[..text.floor_char_boundary(MAX_MESSAGE_BYTES)].to_owned()
+/// Cuts a text to so many bytes, at the end of a clause where there is one.
+pub(crate) fn short(text: &str, most: usize) -> String {
+    let cut = &text[..text.floor_char_boundary(most)];
+    let whole = if cut.len() < text.len() { cut.rsplit_once("; ") } else { None };
+    whole.map_or(cut, |(clauses, _)| clauses).to_owned()
 }

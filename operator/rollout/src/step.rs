@@ -241,7 +241,7 @@ fn advance(
     let after = rolling.policy.steps.after(index);
     let Some((after, to)) = after.and_then(|after| Some((after, rolling.policy.steps.get(after)?)))
     else {
-        return facts.promote(&rolling.canary, Why::Completed);
+        return facts.promote(&rolling.canary, Why::Landed { numbers });
     };
     let why = Why::StepAdvanced { from: step.weight, to: to.weight, numbers };
     facts.go_to_stage(rolling, facts.fresh_step(after), why)

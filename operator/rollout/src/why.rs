@@ -45,7 +45,12 @@ pub enum Why {
         /// Weight now.
         to: Weight,
     },
-    /// Transition, and the state after it: the revision that the spec asks for is stable.
+    /// Transition: the bake has passed and the canary is stable.
+    Landed {
+        /// Numbers of the bake.
+        numbers: Numbers,
+    },
+    /// The state after it: the revision that the spec asks for is stable.
     Completed,
     /// Transition, and the state after it: the verdict failed and stable serves everybody.
     RolledBack {
@@ -222,7 +227,7 @@ impl Why {
             Self::RolloutStarted { .. } => Reason::RolloutStarted,
             Self::StepStarted { .. } => Reason::StepStarted,
             Self::StepAdvanced { .. } | Self::StepPromoted { .. } => Reason::StepAdvanced,
-            Self::Completed => Reason::Completed,
+            Self::Landed { .. } | Self::Completed => Reason::Completed,
             Self::RolledBack { .. } => Reason::RolledBack,
             Self::SteppedBack { .. } => Reason::SteppedBack,
             Self::PausedOnFailure { .. } => Reason::PausedOnFailure,
@@ -316,6 +321,7 @@ impl fmt::Display for Why {
             | Self::SteppedBack { .. }
             | Self::WeightSet { .. }
             | Self::ModeChanged { .. } => self.fmt_weight(f),
+            Self::Landed { numbers } => write!(f, "the revision serves everybody: {numbers}"),
             Self::Completed => f.write_str("the revision serves everybody"),
             Self::RolledBack { explanation } => f.write_str(explanation),
             Self::PausedOnFailure { weight, explanation } => {

@@ -143,7 +143,7 @@ enum Role {
 mod tests {
     use kanarie_rollout::bounds::{
         MAX_ACTOR_BYTES, MAX_COMMAND_BYTES, MAX_HISTORY, MAX_LOOKS, MAX_MESSAGE_BYTES,
-        MAX_REJECTED, MAX_SEGMENTS, MAX_VERB_BYTES,
+        MAX_REJECTED, MAX_REJECTION_BYTES, MAX_SEGMENTS, MAX_VERB_BYTES,
     };
     use kanarie_rollout::hold::{Hold, Look};
     use kanarie_rollout::moment::{Moment, StoreTime};
@@ -207,7 +207,7 @@ mod tests {
         let rejection = |number: usize| RejectedRevision {
             revision: name(number),
             reason: "RolledBack".to_owned(),
-            message: sentence.clone(),
+            message: "x".repeat(MAX_REJECTION_BYTES),
             at: AT,
         };
         let transition = |number: usize| Transition {
@@ -293,7 +293,7 @@ mod tests {
         let mut largest = content(&format!("https://{}", "a".repeat(504)));
         largest.reply.failure_text = "\u{1f426}".repeat(640);
         let known = [name(0), name(1)].map(|name| (name, largest.clone())).into();
-        let explanation = "x".repeat(3 * MAX_MESSAGE_BYTES);
+        let explanation = "x".repeat(2 * MAX_MESSAGE_BYTES);
         let phases = [
             Phase::Stable {
                 stable: name(0),
