@@ -14,9 +14,9 @@ use serde_json::json;
 use crate::channel::rollout::RolloutSpec;
 use crate::route::route_hash;
 use crate::rules::{
-    ACCOUNT_SID, ACCOUNT_SID_IMMUTABLE, ADDRESS, ADDRESS_IMMUTABLE, AGENT_URL, IDENTIFIER,
-    MESSAGING_SERVICE_SID, ONE_ADDRESS, ONE_AGENT, PATH, PREVIOUS_URLS, SECRET_NAME, SERVICE_NAME,
-    WEBHOOK_FRAGMENT, WEBHOOK_URL, all,
+    ACCOUNT_SID, ACCOUNT_SID_IMMUTABLE, ADDRESS, ADDRESS_IMMUTABLE, AGENT_URL, CLASS_NAME,
+    CLASS_NAME_IMMUTABLE, IDENTIFIER, MESSAGING_SERVICE_SID, ONE_ADDRESS, ONE_AGENT, PATH,
+    PREVIOUS_URLS, SECRET_NAME, SERVICE_NAME, WEBHOOK_FRAGMENT, WEBHOOK_URL, all,
 };
 use crate::status::WhatsAppChannelStatus;
 
@@ -34,6 +34,7 @@ use crate::status::WhatsAppChannelStatus;
     status = "WhatsAppChannelStatus",
     doc = "A WhatsApp sender that is answered by an agent, and how changes to it are rolled out",
     selectable = ".spec.sender.address",
+    selectable = ".spec.className",
     validation = Rule::new(crate::rules::NAME.rule).message(crate::rules::NAME.message),
     printcolumn(
         name = "Ready",
@@ -102,8 +103,14 @@ use crate::status::WhatsAppChannelStatus;
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = all(&[ACCOUNT_SID_IMMUTABLE, ADDRESS_IMMUTABLE])))]
+#[schemars(extend("x-kubernetes-validations" = all(&[ACCOUNT_SID_IMMUTABLE, ADDRESS_IMMUTABLE, CLASS_NAME_IMMUTABLE])))]
 pub struct WhatsAppChannelSpec {
+    /// Which installation serves the channel: the one whose operator runs with this `--channel-class`. No
+    /// other one touches it. Immutable: queue, counts and route of a channel are its installation's.
+    #[serde(default = "class_name")]
+    #[schemars(length(min = 1, max = 63))]
+    #[schemars(extend("x-kubernetes-validations" = all(&[CLASS_NAME])))]
+    pub class_name: String,
     /// The Twilio account and its credentials. Live: a change is in force at once.
     pub twilio: TwilioSpec,
     /// The WhatsApp sender that customers write to.
@@ -121,6 +128,13 @@ pub struct WhatsAppChannelSpec {
     /// How a change reaches the customers.
     #[serde(default)]
     pub rollout: RolloutSpec,
+}
+
+/// The class of a channel that names none, and of an operator that is told none.
+pub const CHANNEL_CLASS: &str = "kanarie";
+
+fn class_name() -> String {
+    CHANNEL_CLASS.to_owned()
 }
 
 /// A Secret in the channel's namespace.

@@ -39,6 +39,19 @@ pub const ADDRESS_IMMUTABLE: Rule = Rule {
     message: "`sender.address` must stay as it is; create another channel for another sender",
 };
 
+/// At `spec`.
+pub const CLASS_NAME_IMMUTABLE: Rule = Rule {
+    rule: "self.className == oldSelf.className",
+    message: "`className` must stay as it is; create another channel for another installation",
+};
+
+/// At `className`.
+pub const CLASS_NAME: Rule = Rule {
+    rule: "self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')",
+    message: "must be the class of an installation: lower-case letters, digits and `-`, with a letter \
+              or digit at both ends",
+};
+
 /// At every SID of an account.
 pub const ACCOUNT_SID: Rule = Rule {
     rule: "self.matches('^AC[0-9a-fA-F]{32}$')",

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::channel::rollout::{AnalysisSpec, RolloutMode, RolloutSpec};
 use crate::channel::{AgentSpec, SecretRef, WhatsAppChannel, WhatsAppChannelSpec};
 use crate::rules::{
-    ACCOUNT_SID, ADDRESS, AGENT_URL, CERTIFY_OVER_LIMIT, DEADLINE, IDENTIFIER,
+    ACCOUNT_SID, ADDRESS, AGENT_URL, CERTIFY_OVER_LIMIT, CLASS_NAME, DEADLINE, IDENTIFIER,
     MESSAGING_SERVICE_SID, NAME, ONE_ADDRESS, ONE_AGENT, PATH, PREVIOUS_URLS, Rule, SECRET_NAME,
     SERVICE_NAME, STEPS_END, STEPS_INCREASE, WEBHOOK_FRAGMENT, WEBHOOK_URL, WEIGHT_IFF_MANUAL,
 };
@@ -26,6 +26,8 @@ pub fn validate(channel: &WhatsAppChannel) -> Vec<Problem> {
     let mut problems = Problems(Vec::new());
     problems.rule("metadata.name", NAME, channel.name_any().len() <= 52);
     problems.bounds("spec", &SPEC_SCHEMA, &serde_json::to_value(&channel.spec).unwrap_or_default());
+    let class = &channel.spec.class_name;
+    problems.rule("spec.className", CLASS_NAME, is_name(class, |byte| byte == b'-'));
     problems.twilio(&channel.spec);
     problems.webhook(&channel.spec);
     problems.agent(&channel.spec.agent);

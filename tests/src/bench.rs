@@ -14,7 +14,7 @@ use axum::Router;
 use axum::routing::get;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
-use kanarie_crds::channel::WhatsAppChannel;
+use kanarie_crds::channel::{CHANNEL_CLASS, WhatsAppChannel};
 use kanarie_crds::route::{ROUTE_KEY, Route, STATE_KEY, route_name};
 use kanarie_fakes::customer::Account;
 use kanarie_fakes::server::{Server, loopback};
@@ -70,10 +70,23 @@ impl Bench {
     /// # Errors
     /// Something does not come up.
     pub async fn without_operator() -> Result<Self> {
-        static ACCOUNTS: AtomicU32 = AtomicU32::new(50_000);
         let plane = ControlPlane::shared().await;
         plane.install_crd().await?;
-        let places = Places::make(plane).await?;
+        Self::at(plane, Places::make(plane).await?).await
+    }
+
+    /// Another installation beside this one, for the same namespace of channels, without an operator yet.
+    ///
+    /// # Errors
+    /// Something does not come up.
+    pub async fn beside(&self) -> Result<Self> {
+        let places = Places::make(self.plane).await?;
+        let channels = self.places.channels.clone();
+        Self::at(self.plane, Places { channels, ..places }).await
+    }
+
+    async fn at(plane: &'static ControlPlane, places: Places) -> Result<Self> {
+        static ACCOUNTS: AtomicU32 = AtomicU32::new(50_000);
         roles::apply(plane, &places).await?;
         let script = Arc::new(Mutex::new(Script {
             replicas: vec!["gateway-0".parse()?],
@@ -116,6 +129,7 @@ impl Bench {
             gateway_url: format!("http://{}", self.gateways.address()),
             routes_namespace: self.places.routes.clone(),
             watch_namespaces: vec![self.places.channels.clone()],
+            channel_class: CHANNEL_CLASS.to_owned(),
             leader_elect: false,
             admin_listen: loopback(),
             log_format: LogFormat::Text,
@@ -222,7 +236,15 @@ impl Bench {
     /// # Errors
     /// There is none.
     pub async fn route(&self) -> Result<(Route, Memory)> {
-        let object = self.routes().get(&self.route_name()).await?;
+        self.route_of(&self.route_name()).await
+    }
+
+    /// The same of the route with this name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn route_of(&self, name: &str) -> Result<(Route, Memory)> {
+        let object = self.routes().get(name).await?;
         let data = object.data.unwrap_or_default();
         let bytes = |key: &str| data.get(key).map(|bytes| bytes.0.as_slice()).unwrap_or_default();
         let route = serde_json::from_slice(bytes(ROUTE_KEY)).context("the route")?;

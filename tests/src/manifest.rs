@@ -3,6 +3,7 @@
 //! Takes what a test varies and fills in the rest; gives text for `kubectl apply`, for the API
 //! server and for a folder of manifests alike. Pure.
 
+use kanarie_crds::channel::CHANNEL_CLASS;
 use kanarie_fakes::customer::Account;
 use serde_json::{Value, json};
 
@@ -13,6 +14,8 @@ pub struct ChannelManifest {
     pub name: String,
     /// Its account and sender.
     pub account: Account,
+    /// `spec.className`.
+    pub class: String,
     /// `spec.agent`.
     pub agent: Value,
     /// `spec.rollout`.
@@ -30,6 +33,7 @@ impl ChannelManifest {
         Self {
             name: name.to_owned(),
             account: account.clone(),
+            class: CHANNEL_CLASS.to_owned(),
             agent: http_agent(agent_url),
             rollout: json!({
                 "steps": steps(&[(10, 2), (50, 2), (100, 2)]),
@@ -55,6 +59,7 @@ impl ChannelManifest {
             "apiVersion": "kanarie.dev/v1alpha1", "kind": "WhatsAppChannel",
             "metadata": {"name": self.name},
             "spec": {
+                "className": self.class,
                 "twilio": {
                     "accountSid": self.account.sid,
                     "authTokenSecretRef": {"name": format!("{}-twilio", self.name)},

@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::SocketAddr;
 
 use clap::Args;
+use kanarie_crds::channel::CHANNEL_CLASS;
 
 /// What `run` is started with, as written.
 #[derive(Args, Clone, Debug)]
@@ -20,6 +21,9 @@ pub struct RunArgs {
     /// Namespaces with channels, separated by commas; empty watches all
     #[arg(long, env = "KANARIE_WATCH_NAMESPACES", default_value = "")]
     pub watch_namespaces: String,
+    /// Class of the channels that this installation serves: those with this spec.className and no others
+    #[arg(long, env = "KANARIE_CHANNEL_CLASS", default_value = CHANNEL_CLASS)]
+    pub channel_class: String,
     /// Let only one of several replicas work, by a Lease in the operator's own namespace
     #[arg(long, env = "KANARIE_LEADER_ELECT", num_args = 0..=1, default_value_t = false,
           default_missing_value = "true", action = clap::ArgAction::Set)]
@@ -41,6 +45,8 @@ pub struct Config {
     pub routes_namespace: String,
     /// Namespaces with channels; empty means all but the routes namespace.
     pub watch_namespaces: Vec<String>,
+    /// Class of the channels that are served.
+    pub channel_class: String,
     /// Whether a Lease decides who works.
     pub leader_elect: bool,
     /// Address of the admin server.
@@ -65,6 +71,7 @@ impl Config {
         let gateway_url = gateway_url(&args.gateway_url, &mut errors);
         let routes_namespace = routes_namespace(&args.routes_namespace, &mut errors);
         let watch_namespaces = watch_namespaces(args, &mut errors);
+        let channel_class = channel_class(&args.channel_class, &mut errors);
         let admin_listen = args.admin_listen.parse().unwrap_or_else(|_| {
             errors.push("--admin-listen must be an address and a port, as 127.0.0.1:9091".into());
             SocketAddr::from(([127, 0, 0, 1], 0))
@@ -85,6 +92,7 @@ impl Config {
             gateway_url,
             routes_namespace,
             watch_namespaces,
+            channel_class,
             leader_elect,
             admin_listen,
             log_format,
@@ -128,7 +136,7 @@ fn gateway_url(text: &str, errors: &mut Vec<String>) -> String {
 }
 
 fn routes_namespace(text: &str, errors: &mut Vec<String>) -> String {
-    if !is_namespace(text) {
+    if !is_label(text) {
         errors.push("--routes-namespace must name the namespace that holds the routes".into());
     }
     text.to_owned()
@@ -137,7 +145,7 @@ fn routes_namespace(text: &str, errors: &mut Vec<String>) -> String {
 fn watch_namespaces(args: &RunArgs, errors: &mut Vec<String>) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for name in args.watch_namespaces.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-        if !is_namespace(name) {
+        if !is_label(name) {
             errors.push(format!("--watch-namespaces: `{name}` is not a namespace's name"));
         } else if name == args.routes_namespace {
             errors.push(format!(
@@ -150,7 +158,19 @@ fn watch_namespaces(args: &RunArgs, errors: &mut Vec<String>) -> Vec<String> {
     names
 }
 
-fn is_namespace(text: &str) -> bool {
+fn channel_class(text: &str, errors: &mut Vec<String>) -> String {
+    if !is_label(text) {
+        errors.push(
+            "--channel-class must be lower-case letters, digits and `-`, as spec.className of the \
+             channels to serve"
+                .into(),
+        );
+    }
+    text.to_owned()
+}
+
+/// What may name a namespace, and a class as well.
+fn is_label(text: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     (1..=63).contains(&text.len())
         && text.bytes().all(inner)
@@ -167,6 +187,7 @@ mod tests {
             gateway_url: "http://gateway:9090/".into(),
             routes_namespace: "kanarie-routes".into(),
             watch_namespaces: "shop, care,shop".into(),
+            channel_class: "kanarie".into(),
             leader_elect: true,
             admin_listen: "127.0.0.1:9091".into(),
             log_format: "json".into(),
@@ -187,12 +208,13 @@ mod tests {
             gateway_url: "gateway".into(),
             routes_namespace: "Routes".into(),
             watch_namespaces: "a_b".into(),
+            channel_class: String::new(),
             leader_elect: false,
             admin_listen: "9091".into(),
             log_format: "xml".into(),
         };
         let errors = Config::from_args(&wrong).unwrap_err();
-        assert_eq!(errors.0.len(), 5, "{errors}");
+        assert_eq!(errors.0.len(), 6, "{errors}");
     }
 
     #[test]

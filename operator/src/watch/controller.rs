@@ -94,7 +94,9 @@ fn key_of(object: &ObjectRef<DynamicObject>) -> ChannelKey {
 
 /// Fills the cache of a scope, for ever.
 async fn follow_channels(ctx: &Ctx, scope: &Scope, writer: Writer<Guarded>) {
-    let (api, config) = (api::<Guarded>(ctx, scope), config(ctx, scope));
+    // The API server knows of which class a channel is that nobody here can decode.
+    let class = format!("spec.className={}", ctx.config.channel_class);
+    let (api, config) = (api::<Guarded>(ctx, scope), config(ctx, scope, Some(class)));
     let events = reflector(writer, watcher(api, config).backoff(WatchPace::default()));
     let mut events = pin!(events);
     let mut listed = Vec::new();
@@ -110,7 +112,7 @@ async fn follow_channels(ctx: &Ctx, scope: &Scope, writer: Writer<Guarded>) {
 
 /// Looks at whoever uses a Secret that changed, for ever.
 async fn follow_secrets(ctx: &Ctx, scope: &Scope) {
-    let (api, config) = (api::<PartialObjectMeta<Secret>>(ctx, scope), config(ctx, scope));
+    let (api, config) = (api::<PartialObjectMeta<Secret>>(ctx, scope), config(ctx, scope, None));
     let mut events = pin!(watcher(api, config).backoff(WatchPace::default()).touched_objects());
     while let Some(secret) = events.next().await {
         match secret {
@@ -126,12 +128,13 @@ async fn follow_secrets(ctx: &Ctx, scope: &Scope) {
 }
 
 /// All namespaces, or one; never the routes namespace.
-fn config(ctx: &Ctx, scope: &Scope) -> watcher::Config {
-    match scope.namespace {
-        Some(_) => watch_config(),
-        None => {
-            watch_config().fields(&format!("metadata.namespace!={}", ctx.config.routes_namespace))
-        }
+fn config(ctx: &Ctx, scope: &Scope, class: Option<String>) -> watcher::Config {
+    let elsewhere = || format!("metadata.namespace!={}", ctx.config.routes_namespace);
+    let namespace = scope.namespace.is_none().then(elsewhere);
+    let fields: Vec<String> = namespace.into_iter().chain(class).collect();
+    match fields.as_slice() {
+        [] => watch_config(),
+        fields => watch_config().fields(&fields.join(",")),
     }
 }
 

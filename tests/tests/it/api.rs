@@ -62,7 +62,7 @@ async fn a_part_of_a_block_that_is_written_leaves_the_rest_at_its_defaults() {
 }
 
 #[tokio::test]
-async fn account_and_sender_of_a_channel_stay_as_they_are() {
+async fn class_account_and_sender_of_a_channel_stay_as_they_are() {
     let (plane, namespace) = with_namespace("immutable").await;
     let raw = raw(plane, &namespace);
     raw.create(&PostParams::default(), &dynamic(&minimal())).await.unwrap();
@@ -75,6 +75,7 @@ async fn account_and_sender_of_a_channel_stay_as_they_are() {
             json!({"sender": {"address": "whatsapp:+31209999999"}}),
             "`sender.address` must stay as it is",
         ),
+        (json!({"className": "another"}), "`className` must stay as it is"),
     ] {
         let patch = Patch::Merge(json!({"spec": patch}));
         let refused = raw.patch("shop", &PatchParams::default(), &patch).await.unwrap_err();

@@ -105,6 +105,19 @@ fn the_bounds_of_a_channel_are_written_as_the_gateway_reads_them() {
 }
 
 #[test]
+fn an_installation_serves_the_class_that_it_is_given() {
+    let class = |sets: &[&str]| {
+        let objects = render(sets);
+        let operator = one(&objects, "Deployment", "kanarie-operator");
+        let arguments = &operator.data["spec"]["template"]["spec"]["containers"][0]["args"];
+        strings(arguments).into_iter().find(|it| it.starts_with("--channel-class")).unwrap()
+    };
+    assert_eq!(class(&["mode=Cluster"]), "--channel-class=kanarie");
+    assert_eq!(class(&["mode=Cluster", "channelClass=shop"]), "--channel-class=shop");
+    assert!(!template("kanarie", &["mode=Cluster", "channelClass=Shop"]).status.success());
+}
+
+#[test]
 fn the_embedded_store_gets_half_of_the_memory_limit() {
     let cases = [
         ("gateway.turns=2000", Some("268435456")),

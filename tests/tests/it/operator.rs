@@ -5,6 +5,7 @@ mod bake;
 mod care;
 mod channels;
 mod gateways;
+mod installations;
 mod namespaces;
 mod processes;
 mod rollouts;

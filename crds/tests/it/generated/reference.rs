@@ -200,7 +200,7 @@ fn bounds(field: &Value) -> String {
 
 /// What a change of the field does.
 fn change(path: &str, field: &Value) -> &'static str {
-    const FIXED: [&str; 2] = ["spec.twilio.accountSid", "spec.sender.address"];
+    const FIXED: [&str; 3] = ["spec.className", "spec.twilio.accountSid", "spec.sender.address"];
     const REVISION: [&str; 3] = ["spec.agent", "spec.reply", "spec.sender.messagingServiceSid"];
     const LIVE: [&str; 8] = [
         "spec.twilio",

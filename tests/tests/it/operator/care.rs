@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use kanarie_fakes::server::free_port;
+use kanarie_operator::process::config::Config;
 use kanarie_tests::bench::Bench;
 use kanarie_tests::world::{condition, reason};
 use kanarie_words::class::Class;
@@ -81,4 +83,19 @@ pub(crate) fn command(text: &str) -> Value {
 
 pub(crate) fn revision(channel: &Value, track: &str) -> String {
     channel["status"][track]["revision"].as_str().unwrap_or_default().to_owned()
+}
+
+/// What the operator says at its admin port.
+pub(crate) async fn said(config: &Config, path: &str) -> String {
+    let url = format!("http://{}/{path}", config.admin_listen);
+    match reqwest::get(url).await {
+        Ok(response) => format!("{} {}", response.status(), response.text().await.unwrap()),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// The same with a port of its own, so that it can be asked.
+pub(crate) fn with_port(mut config: Config) -> Config {
+    config.admin_listen.set_port(free_port().unwrap());
+    config
 }

@@ -2,8 +2,6 @@
 
 use k8s_openapi::api::rbac::v1::ClusterRoleBinding;
 use kanarie_fakes::customer::Account;
-use kanarie_fakes::server::free_port;
-use kanarie_operator::process::config::Config;
 use kanarie_tests::bench::Bench;
 use kanarie_tests::manifest::ChannelManifest;
 use kanarie_tests::world::condition;
@@ -11,21 +9,7 @@ use kube::api::DeleteParams;
 use serde_json::json;
 use tokio::time::Instant;
 
-use crate::operator::care::{OLD, count, rolling, served};
-
-/// What the operator says at its admin port.
-async fn said(config: &Config, path: &str) -> String {
-    let url = format!("http://{}/{path}", config.admin_listen);
-    match reqwest::get(url).await {
-        Ok(response) => format!("{} {}", response.status(), response.text().await.unwrap()),
-        Err(error) => error.to_string(),
-    }
-}
-
-fn with_port(mut config: Config) -> Config {
-    config.admin_listen.set_port(free_port().unwrap());
-    config
-}
+use crate::operator::care::{OLD, count, rolling, said, served, with_port};
 
 /// The operator may read the channels of its namespace and of no other, as with `watchNamespaces`.
 async fn here_only(bench: &Bench) {

@@ -1,0 +1,81 @@
+//! Two installations that see the same channels: each has its own, or one says so.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use kanarie_crds::channel::WhatsAppChannel;
+use kanarie_operator::process::config::Config;
+use kanarie_tests::bench::Bench;
+use kanarie_tests::world::condition;
+use kube::api::WatchParams;
+use kube::core::WatchEvent;
+use serde_json::Value;
+use tokio::time::{sleep, timeout};
+
+use crate::operator::care::{OLD, said, served, with_port};
+
+/// How often the channels are written within some seconds.
+async fn writes_within(bench: &Bench, seconds: u64) -> usize {
+    let api = bench.channels();
+    let since = api.list(&Default::default()).await.unwrap().metadata.resource_version.unwrap();
+    let events = api.watch(&WatchParams::default(), &since).await.unwrap();
+    let mut events = pin!(events.try_filter(|event| {
+        std::future::ready(matches!(event, WatchEvent::<WhatsAppChannel>::Modified(_)))
+    }));
+    let mut writes = 0;
+    let count = async {
+        while events.next().await.is_some() {
+            writes += 1;
+        }
+    };
+    let _ = timeout(Duration::from_secs(seconds), count).await;
+    writes
+}
+
+/// A second installation sees the same namespace, and has a class of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_installations_of_two_classes_each_serve_their_own_channels_and_touch_no_other() {
+    let first = Bench::start().await.unwrap();
+    served(&first).await;
+    let mut second = first.beside().await.unwrap();
+    let config = Config { channel_class: "shop".to_owned(), ..second.config() };
+    let config = with_port(config);
+    second.start_with(config.clone(), second.operator_client().await.unwrap());
+    let mut theirs = second.manifest("theirs", OLD);
+    theirs.class = "shop".to_owned();
+    second.apply(&theirs).await.unwrap();
+    let ready = |channel: &Value| condition(channel, "Ready") == Some("True");
+    second.until("theirs", ready).await.unwrap();
+    // One of a shared sender is no conflict either: each has gateways of its own.
+    let mut copy = first.manifest("copy", OLD);
+    copy.class = "shop".to_owned();
+    first.apply(&copy).await.unwrap();
+    second.until("copy", ready).await.unwrap();
+    assert_eq!(writes_within(&first, 5).await, 0, "nobody writes what is not his");
+    let own = |bench: &Bench| bench.route_name();
+    assert!(first.routes().get_opt(&own(&second)).await.unwrap().is_none());
+    let copied = second.route_of(&own(&first)).await.unwrap().0;
+    assert_eq!(copied.channel.name, "copy");
+    let metrics = said(&config, "metrics").await;
+    assert!(metrics.contains("channel=\"theirs\"") && !metrics.contains("channel=\"care\""));
+}
+
+/// Somebody has given the installation another class than the channels that it serves have.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_whose_channel_is_of_another_class_is_no_orphan_until_that_is_gone() {
+    let mut bench = Bench::start().await.unwrap();
+    let before = served(&bench).await;
+    let other = {
+        bench.stop_operators().await.unwrap();
+        Config { channel_class: "shop".to_owned(), ..bench.config() }
+    };
+    bench.start_with(other, bench.operator_client().await.unwrap());
+    // Two sweeps.
+    sleep(Duration::from_secs(11)).await;
+    assert!(bench.route().await.is_ok());
+    let now = bench.until("care", |_| true).await.unwrap();
+    assert_eq!(now["metadata"]["resourceVersion"], before["metadata"]["resourceVersion"]);
+    bench.channels().delete("care", &Default::default()).await.unwrap();
+    bench.until_gone(&bench.route_name()).await.unwrap();
+}
