@@ -5,6 +5,7 @@
 
 mod reference;
 
+use kanarie_fakes::fields::each_field;
 use kanarie_fakes::golden;
 use kanarie_words::conditions::ConditionType;
 use kanarie_words::reason::Reason;
@@ -47,7 +48,7 @@ fn every_string_list_and_number_of_the_crd_has_a_bound() {
     let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
     let mut unbounded = Vec::new();
     for part in ["spec", "status"] {
-        reference::each_field(part, &schema[part], &mut |path, field, _| {
+        each_field(part, &schema[part], &mut |path, field, _| {
             let has = |key: &str| !field[key].is_null();
             let bounded = match field["type"].as_str().unwrap() {
                 "string" => has("maxLength") || has("enum") || has("format"),
@@ -69,7 +70,7 @@ fn every_field_is_documented() {
     let crd = serde_json::to_value(kanarie_crds::schema::definition()).unwrap();
     let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"];
     for part in ["spec", "status"] {
-        reference::each_field(part, &schema[part], &mut |path, field, _| {
+        each_field(part, &schema[part], &mut |path, field, _| {
             let known = path.starts_with("status.conditions[]");
             assert!(known || field["description"].is_string(), "{path} has no description");
         });

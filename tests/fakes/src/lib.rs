@@ -8,6 +8,7 @@
 pub mod agent;
 pub mod chaos;
 pub mod customer;
+pub mod fields;
 pub mod golden;
 pub mod help;
 pub mod process;

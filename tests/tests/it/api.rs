@@ -7,8 +7,8 @@
 use std::fmt::Write as _;
 
 use kanarie_crds::channel::WhatsAppChannel;
-use kanarie_fakes::golden;
 use kanarie_fakes::samples::manifests;
+use kanarie_fakes::{fields, golden};
 use kanarie_tests::control_plane::ControlPlane;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
@@ -32,6 +32,30 @@ async fn scenario_07_every_bad_manifest_is_refused_with_its_sentence() {
         let refused = raw.create(&dry_run, &channel).await.err();
         let said = refused.map_or("accepted".to_owned(), |error| error.to_string());
         assert!(said.contains(&wanted), "{name}: wanted `{wanted}`, the server said: {said}");
+    }
+}
+
+#[tokio::test]
+async fn every_field_refuses_what_is_beyond_its_bounds() {
+    let (plane, namespace) = with_namespace("beyond").await;
+    let raw = raw(plane, &namespace);
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    let crd = serde_json::to_value(kanarie_crds::schema::definition()).unwrap();
+    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    let mut beyond = Vec::new();
+    fields::each_field("spec", schema, &mut |path, field, _| {
+        let is_leaf = field["type"] != "object" && field["type"] != "boolean";
+        let value = fields::beyond(field).map(|(value, _)| value);
+        assert!(value.is_some() || !is_leaf, "{path} has no bounds");
+        beyond.extend(value.map(|value| (path.replace("[]", "[0]"), value)));
+    });
+    assert!(beyond.len() > 40, "{} fields", beyond.len());
+    for (path, value) in beyond {
+        let mut channel = minimal();
+        fields::put(&mut channel, &path, value);
+        let refused = raw.create(&dry_run, &dynamic(&channel)).await.err();
+        let said = refused.map_or("accepted".to_owned(), |error| error.to_string());
+        assert!(said.contains(&path), "{path}: {said}");
     }
 }
 

@@ -3,9 +3,12 @@
 //! Takes nothing, gives the page. Never says anything that is not in the schema or in the words of
 //! `conditions`, apart from what a change of a field does.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use kanarie_crds::{ACTOR_ANNOTATION, COMMAND_ANNOTATION, COMMAND_ID_ANNOTATION, schema, secrets};
+use kanarie_fakes::fields::{at, beyond, each_field};
+use kanarie_fakes::samples::manifests;
 use kanarie_words::conditions::{ConditionType, EventType};
 use kanarie_words::reason::Reason;
 use serde_json::Value;
@@ -22,6 +25,8 @@ What a change of a field does stands in the column *change*:
 - **revision**: it makes a new revision and starts a rollout.
 - **policy**: it is taken when the next rollout starts; a running one keeps its own.
 
+In the column *refused* stands an example of what the API server does not take.
+
 ";
 
 /// The page.
@@ -30,13 +35,15 @@ pub(crate) fn page() -> String {
     let version = &crd["spec"]["versions"][0];
     let properties = &version["schema"]["openAPIV3Schema"]["properties"];
     let mut page = HEAD.to_owned();
-    page += "## Spec\n\n| field | type | default | bounds | change | what it is |\n|---|---|---|---|---|---|\n";
+    page += "## Spec\n\n| field | type | default | bounds | refused | change | what it is |\n|---|---|---|---|---|---|---|\n";
+    let bad = bad_values();
     each_field("spec", &properties["spec"], &mut |path, field, required| {
         let row = [
             format!("`{path}`"),
             kind(field),
             default(field, required),
             bounds(field),
+            refused(path, field, &bad),
             change(path, field).to_owned(),
             text(field),
         ];
@@ -139,22 +146,6 @@ fn commands(page: &mut String) {
     .unwrap();
 }
 
-/// Calls `see` for every field below a schema, parents first: path, schema, whether it is
-/// required.
-pub(crate) fn each_field(path: &str, schema: &Value, see: &mut dyn FnMut(&str, &Value, bool)) {
-    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
-        let path = format!("{path}.{name}");
-        let required =
-            schema["required"].as_array().is_some_and(|all| all.iter().any(|r| r == name));
-        see(&path, field, required);
-        each_field(&path, field, see);
-        if !field["items"].is_null() {
-            let path = format!("{path}[]");
-            each_field(&path, &field["items"], see);
-        }
-    }
-}
-
 fn kind(field: &Value) -> String {
     match (field["type"].as_str(), field["enum"].as_array()) {
         (_, Some(values)) => values
@@ -196,6 +187,31 @@ fn bounds(field: &Value) -> String {
         .or_else(|| range("minLength", "maxLength", " characters"))
         .or_else(|| range("minItems", "maxItems", " items"))
         .unwrap_or_default()
+}
+
+/// What the manifests that break one rule each have at the field of that rule.
+fn bad_values() -> BTreeMap<String, Value> {
+    let mut bad = BTreeMap::new();
+    for (_, text) in manifests("tests/bad").unwrap() {
+        let manifest: Value = serde_saphyr::from_str(&text).unwrap();
+        let path = text.lines().find_map(|line| line.strip_prefix("# path: "));
+        let path = path.expect("every bad manifest says which field breaks its rule");
+        if let Some(value) = at(&manifest, path) {
+            bad.entry(path.replace("[0]", "[]")).or_insert_with(|| value.clone());
+        }
+    }
+    bad
+}
+
+/// A value that the field refuses: one that somebody might write, else the nearest beyond its bounds.
+fn refused(path: &str, field: &Value, bad: &BTreeMap<String, Value>) -> String {
+    let written = bad.get(path).filter(|value| value.is_string() || value.is_u64());
+    let short = |value: &&Value| value.as_str().is_none_or(|text| text.len() <= 60);
+    match (written.filter(short), beyond(field)) {
+        (Some(value), _) => format!("`{value}`"),
+        (None, Some((_, shown))) => shown,
+        (None, None) => String::new(),
+    }
 }
 
 /// What a change of the field does.
