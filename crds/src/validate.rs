@@ -13,7 +13,7 @@ use kube::ResourceExt as _;
 use serde_json::Value;
 
 use crate::channel::rollout::{AnalysisSpec, RolloutMode, RolloutSpec};
-use crate::channel::{AgentSpec, SecretRef, WhatsAppChannel, WhatsAppChannelSpec};
+use crate::channel::{AgentSpec, RevisionContent, SecretRef, WhatsAppChannel, WhatsAppChannelSpec};
 use crate::rules::{
     ACCOUNT_SID, ADDRESS, AGENT_URL, CERTIFY_OVER_LIMIT, CLASS_NAME, DEADLINE, IDENTIFIER,
     MESSAGING_SERVICE_SID, NAME, ONE_ADDRESS, ONE_AGENT, PATH, PREVIOUS_URLS, Rule, SECRET_NAME,
@@ -32,6 +32,21 @@ pub fn validate(channel: &WhatsAppChannel) -> Vec<Problem> {
     problems.webhook(&channel.spec);
     problems.agent(&channel.spec.agent);
     problems.rollout(&channel.spec.rollout);
+    problems.0
+}
+
+/// Everything that is wrong with the content of a revision that was stored: it serves by the rules of a
+/// spec, whoever has written it.
+pub fn validate_content(content: &RevisionContent) -> Vec<Problem> {
+    let RevisionContent { agent, reply, messaging_service_sid } = content;
+    let mut problems = Problems(Vec::new());
+    let values = [("agent", serde_json::to_value(agent)), ("reply", serde_json::to_value(reply))];
+    for (field, value) in values {
+        let schema = &SPEC_SCHEMA["properties"][field];
+        problems.bounds(&format!("spec.{field}"), schema, &value.unwrap_or_default());
+    }
+    problems.agent(agent);
+    problems.messaging_service(messaging_service_sid.as_deref());
     problems.0
 }
 
@@ -121,7 +136,11 @@ impl Problems {
             self.secret(&format!("{path}.secretRef"), Some(&key.secret_ref));
         }
         self.rule("spec.sender.address", ADDRESS, is_address(&spec.sender.address));
-        if let Some(sid) = &spec.sender.messaging_service_sid {
+        self.messaging_service(spec.sender.messaging_service_sid.as_deref());
+    }
+
+    fn messaging_service(&mut self, sid: Option<&str>) {
+        if let Some(sid) = sid {
             let path = "spec.sender.messagingServiceSid";
             self.rule(path, MESSAGING_SERVICE_SID, is_sid(sid, "MG"));
         }

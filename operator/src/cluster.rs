@@ -1,5 +1,6 @@
 //! The objects that the operator keeps in the cluster: how each is read and written.
 
+pub mod contents;
 pub mod key;
 pub mod memory;
 pub mod revisions;

@@ -157,8 +157,9 @@ id!(
     DedupKey, "a key of a message", most 513, shown true
 );
 id!(
-    /// Name of a revision: that of its ControllerRevision.
-    RevisionName, "a name of a revision", most 253, shown true
+    /// Name of a revision, that of its ControllerRevision: at most the 52 characters of a channel's name, a
+    /// hash of ten, and a number where two contents have the same.
+    RevisionName, "a name of a revision", most 65, shown true
 );
 id!(
     /// Name of a replica of the gateway, new with each process.

@@ -15,6 +15,8 @@ pub const MAX_HISTORY: usize = 10;
 pub const MAX_MESSAGE_BYTES: usize = 512;
 /// Longest text that it keeps for one rejection, of which there may be many.
 pub const MAX_REJECTION_BYTES: usize = 180;
+/// Longest word of a reason, in bytes.
+pub const MAX_REASON_BYTES: usize = 32;
 /// Longest command, in bytes: a verb, a revision and a token.
 pub const MAX_COMMAND_BYTES: usize = 128;
 /// Longest first word of a command that is remembered, in bytes.

@@ -137,7 +137,7 @@ impl CommandVerb {
 }
 
 /// A text as the state keeps it: short, and as long in JSON as it is here.
-fn kept(text: &str, most: usize) -> String {
+pub(crate) fn kept(text: &str, most: usize) -> String {
     let text = text.trim();
     let odd = |one: char| one.is_control() || matches!(one, '"' | '\\');
     let cut = &text[..text.floor_char_boundary(most)];

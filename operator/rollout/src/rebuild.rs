@@ -6,8 +6,11 @@ use kanarie_words::reason::Reason;
 use kanarie_words::timestamp::Timestamp;
 use thiserror::Error;
 
-use crate::bounds::MAX_REJECTED;
-use crate::order::Command;
+use crate::bounds::{
+    MAX_ACTOR_BYTES, MAX_COMMAND_BYTES, MAX_MESSAGE_BYTES, MAX_REASON_BYTES, MAX_REJECTED,
+    MAX_REJECTION_BYTES, MAX_VERB_BYTES,
+};
+use crate::order::{Command, kept};
 use crate::state::{CommandAnswer, CommandResult, Phase, RejectedRevision, State};
 use crate::why::Why;
 
@@ -69,10 +72,9 @@ pub fn rebuild(remains: Remains, now: Timestamp) -> Result<State, RebuildError> 
     let stable = remains.stable().ok_or(RebuildError::NoPromotion)?.clone();
     let rejected = remains.rejections(&stable);
     let transition = remains.last_transition();
+    let remembered = remains.last_command.map(bounded);
     let last_command = match remains.standing {
-        Some(command)
-            if !remains.last_command.as_ref().is_some_and(|it| command.is_answered_by(it)) =>
-        {
+        Some(command) if !remembered.as_ref().is_some_and(|it| command.is_answered_by(it)) => {
             let Command { id, verb, actor, order: _ } = command;
             let message = "taken as executed, since the route was lost".to_owned();
             Some(CommandAnswer {
@@ -84,7 +86,7 @@ pub fn rebuild(remains: Remains, now: Timestamp) -> Result<State, RebuildError> 
                 at: now,
             })
         }
-        Some(_) | None => remains.last_command,
+        Some(_) | None => remembered,
     };
     let state = State {
         phase: Phase::Clearing { stable: stable.clone() },
@@ -157,10 +159,27 @@ impl Remains {
             }
         }
         rejected.retain(|rejection| rejection.revision != *stable);
+        for rejection in &mut rejected {
+            rejection.message = kept(&rejection.message, MAX_REJECTION_BYTES);
+            rejection.reason = kept(&rejection.reason, MAX_REASON_BYTES);
+        }
         rejected.sort_by_key(|rejection| rejection.at);
         let excess = rejected.len().saturating_sub(MAX_REJECTED);
         rejected.drain(..excess);
         rejected
+    }
+}
+
+/// Whoever may write status may write longer texts into it than a state keeps.
+fn bounded(answer: CommandAnswer) -> CommandAnswer {
+    let CommandAnswer { id, verb, actor, result, message, at } = answer;
+    CommandAnswer {
+        id: kept(&id, MAX_COMMAND_BYTES),
+        verb: kept(&verb, MAX_VERB_BYTES),
+        actor: actor.map(|actor| kept(&actor, MAX_ACTOR_BYTES)),
+        result,
+        message: kept(&message, MAX_MESSAGE_BYTES),
+        at,
     }
 }
 

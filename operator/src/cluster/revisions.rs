@@ -30,6 +30,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
+use crate::cluster::contents::{ContentFault, stored_content};
 use crate::process::clock::millis_of;
 
 /// When a revision last became stable, for people.
@@ -42,8 +43,8 @@ pub const REJECTED_AT: &str = "kanarie.dev/rejected-at";
 const PAGE: u32 = 50;
 /// Most revisions of a channel: more than any limit of a spec and all that can be rejected.
 const MAX_REVISIONS: usize = 1_000;
-/// Longest content that is looked at, as JSON; the bounds of the schema allow about half of it.
-const MAX_CONTENT_BYTES: usize = 16 * 1024;
+/// No channel gets there; a number from here on is no mark of ours.
+const MAX_TRANSITION: u64 = 1 << 53;
 /// Different contents with the same hash that are tried before giving up.
 const MAX_COLLISIONS: u32 = 8;
 
@@ -59,8 +60,8 @@ pub struct Revisions {
 pub struct StoredRevision {
     /// Its name.
     pub name: RevisionName,
-    /// Its content; none when a newer operator wrote what this one cannot read.
-    pub content: Option<RevisionContent>,
+    /// Its content, or why that serves nobody.
+    pub content: Result<RevisionContent, ContentFault>,
     /// Its number, growing with each new one.
     pub number: i64,
     /// When it last became stable.
@@ -127,7 +128,7 @@ impl Revisions {
 
     /// Content of the revision with this name.
     pub fn content(&self, name: &RevisionName) -> Option<&RevisionContent> {
-        self.known.iter().find(|known| known.name == *name)?.content.as_ref()
+        self.known.iter().find(|known| known.name == *name)?.content.as_ref().ok()
     }
 
     /// Makes a revision under a name that is already in use elsewhere, if it is missing.
@@ -233,7 +234,7 @@ pub fn named(
     content: &RevisionContent,
     known: &[StoredRevision],
 ) -> Result<(RevisionName, Option<NewRevision>), RevisionError> {
-    if let Some(known) = known.iter().find(|known| known.content.as_ref() == Some(content)) {
+    if let Some(known) = known.iter().find(|known| known.content.as_ref() == Ok(content)) {
         return Ok((known.name.clone(), None));
     }
     for collisions in 0..MAX_COLLISIONS {
@@ -256,7 +257,7 @@ async fn make(
         Err(kube::Error::Api(status)) if status.is_already_exists() => {
             let there = api.get_opt(new.name.as_str()).await.map_err(failed("read"))?;
             let ours = there.filter(|there| is_owned(there, owner)).and_then(|there| read(&there));
-            ours.filter(|ours| ours.content.as_ref() == Some(&new.content))
+            ours.filter(|ours| ours.content.as_ref() == Ok(&new.content))
                 .ok_or(RevisionError::NamesTaken)
         }
         Err(error) => Err(failed("created")(error)),
@@ -276,7 +277,7 @@ fn superfluous(
 ) -> Vec<RevisionName> {
     let mut spare: Vec<&StoredRevision> = known
         .iter()
-        .filter(|known| known.content.is_some() && known.rejected_at.is_none())
+        .filter(|known| known.content.is_ok() && known.rejected_at.is_none())
         .filter(|known| !needed.contains(&known.name))
         .collect();
     let promotion =
@@ -331,21 +332,17 @@ fn is_owned(item: &ControllerRevision, owner: &OwnerReference) -> bool {
 fn read(item: &ControllerRevision) -> Option<StoredRevision> {
     let annotation = |key: &str| item.metadata.annotations.as_ref()?.get(key);
     let time = |key: &str| annotation(key)?.parse::<jiff::Timestamp>().ok();
-    let transition = annotation(PROMOTED_TRANSITION).and_then(|number| number.parse().ok());
+    let number = annotation(PROMOTED_TRANSITION).and_then(|number| number.parse().ok());
+    let transition = number.filter(|number| *number < MAX_TRANSITION);
     let promoted =
         time(PROMOTED_AT).map(|at| Promotion { at: Timestamp(millis_of(at)), transition });
     Some(StoredRevision {
         name: item.metadata.name.as_ref()?.parse().ok()?,
-        content: content_of(&item.data.0),
+        content: stored_content(&item.data.0),
         number: item.revision.unwrap_or(0),
         promoted,
         rejected_at: time(REJECTED_AT),
     })
-}
-
-fn content_of(data: &serde_json::Value) -> Option<RevisionContent> {
-    let text = serde_json::to_vec(data).ok().filter(|text| text.len() <= MAX_CONTENT_BYTES)?;
-    serde_json::from_slice(&text).ok()
 }
 
 fn failed(did: &'static str) -> impl FnOnce(kube::Error) -> RevisionError {
@@ -364,7 +361,7 @@ mod tests {
     fn revision(name: &str, number: i64) -> StoredRevision {
         StoredRevision {
             name: name.parse().unwrap(),
-            content: Some(content("http://a")),
+            content: Ok(content("http://a")),
             number,
             promoted: None,
             rejected_at: None,
@@ -412,6 +409,8 @@ mod tests {
             Some(Promotion { at, transition: Some(8) })
         );
         assert_eq!(marked(json!({PROMOTED_AT: time})), Some(Promotion { at, transition: None }));
+        let absurd = json!({PROMOTED_AT: time, PROMOTED_TRANSITION: u64::MAX.to_string()});
+        assert_eq!(marked(absurd), Some(Promotion { at, transition: None }));
         assert_eq!(marked(json!({})), None);
     }
 
@@ -419,7 +418,8 @@ mod tests {
     fn needed_rejected_and_unreadable_revisions_are_never_pruned() {
         let rejected =
             StoredRevision { rejected_at: Some(jiff::Timestamp::UNIX_EPOCH), ..revision("r", 1) };
-        let unreadable = StoredRevision { content: None, ..revision("u", 2) };
+        let unreadable =
+            StoredRevision { content: Err(ContentFault::Unreadable), ..revision("u", 2) };
         let known = [rejected, unreadable, revision("stable", 3)];
         assert!(superfluous(&known, &BTreeSet::from(["stable".parse().unwrap()]), 0).is_empty());
     }
@@ -430,29 +430,18 @@ mod tests {
             OwnerReference { name: "care".into(), uid: "u".into(), ..OwnerReference::default() };
         let (_, new) = named(&owner, &content("http://a"), &[]).unwrap();
         let written = object(&owner, &new.unwrap()).unwrap();
-        assert_eq!(read(&written).unwrap().content, Some(content("http://a")));
+        assert_eq!(read(&written).unwrap().content, Ok(content("http://a")));
     }
 
     #[test]
-    fn a_content_over_every_bound_is_no_content() {
-        let object = |text: usize| {
-            let agent = json!({"http": {"url": "http://a"}});
-            let data = json!({"agent": agent, "reply": {"failureText": "x".repeat(text)}});
-            let metadata = ObjectMeta { name: Some("care-1".into()), ..ObjectMeta::default() };
-            ControllerRevision { data: RawExtension(data), metadata, revision: Some(1) }
+    fn a_name_that_no_revision_can_have_is_none() {
+        let object = |name: String| {
+            let metadata = json!({"name": name});
+            let data = content("http://a");
+            serde_json::from_value(json!({"metadata": metadata, "data": data, "revision": 1}))
         };
-        assert!(read(&object(100)).unwrap().content.is_some());
-        assert_eq!(read(&object(1_000_000)).unwrap().content, None);
-    }
-
-    #[test]
-    fn a_content_without_a_later_default_equals_the_one_that_spells_it_out() {
-        let spelled: RevisionContent = serde_json::from_str(
-            r#"{"agent": {"http": {"url": "http://a"}, "timeoutSeconds": 60},
-                "reply": {"validitySeconds": 600, "failureText": ""}}"#,
-        )
-        .unwrap();
-        assert_eq!(spelled, content("http://a"));
+        assert!(read(&object("n".repeat(65)).unwrap()).is_some());
+        assert_eq!(read(&object("n".repeat(66)).unwrap()), None);
     }
 
     #[test]
@@ -464,7 +453,7 @@ mod tests {
         assert_eq!(new.unwrap().number, 1);
         let known = std::slice::from_ref(&stored);
         assert_eq!(named(&owner, &content("http://a"), known).unwrap(), (name.clone(), None));
-        let other = StoredRevision { content: Some(content("http://b")), ..stored };
+        let other = StoredRevision { content: Ok(content("http://b")), ..stored };
         let (next, new) = named(&owner, &content("http://a"), &[other]).unwrap();
         assert_eq!(next.as_str(), format!("{name}-1"));
         assert_eq!(new.unwrap().number, 8);

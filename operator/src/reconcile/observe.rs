@@ -27,7 +27,7 @@ use crate::process::chain::chain;
 use crate::reconcile::blocked::Blocked;
 use crate::reconcile::ownership::{Place, place};
 use crate::reconcile::read::{KnownStatus, Reading, RouteFound};
-use crate::reconcile::remains::remains;
+use crate::reconcile::remains::{content_of, remains};
 use crate::reconcile::validate::{Channel, ValidSpec};
 
 /// What one reconcile saw.
@@ -91,7 +91,7 @@ pub fn observe(channel: &Channel, reading: Reading, now: Timestamp) -> Result<Su
         Ok(known) => (known, None),
         Err(error) => (Vec::new(), Some(Blocked::by(Reason::RevisionRefused, chain(&error)))),
     };
-    let remains = remains(&known_status.status, &known, command.as_ref(), now);
+    let remains = remains(&known_status, &known, command.as_ref(), now);
     let start = match place(route, older_claimant.as_ref())? {
         Place::Own(own) if channel.spec.is_ok() && remains.are_newer_than(&own.memory.rollout) => {
             put_back(channel, *own, remains, &known, now)?
@@ -193,19 +193,12 @@ fn lost(
 ) -> Result<Start, Blocked> {
     let state = rebuild(remains, now).map_err(|error| Blocked::by(Reason::RouteLost, error))?;
     let stable = state.split().stable.clone();
-    let stored = known.iter().find(|known| known.name == stable);
-    match stored.and_then(|stored| stored.content.clone()) {
-        Some(content) => {
-            contents.insert(stable, content);
+    match content_of(&stable, known) {
+        Ok(content) => {
+            contents.insert(stable, content.clone());
         }
-        None if contents.contains_key(&stable) => {}
-        None => {
-            let message = format!(
-                "the route is lost and so is ControllerRevision `{stable}`; restore it, or annotate \
-                 another one with kanarie.dev/promoted-at"
-            );
-            return Err(Blocked::by(Reason::RouteLost, message));
-        }
+        Err(_) if contents.contains_key(&stable) => {}
+        Err(why) => return Err(why),
     }
     let start = Start::at(state, contents);
     Ok(asking(channel, start, |_| None, known))
@@ -373,7 +366,7 @@ status: {status}
     fn stored(name: &str, agent: &str) -> StoredRevision {
         StoredRevision {
             name: name.parse().unwrap(),
-            content: Some(content(agent)),
+            content: Ok(content(agent)),
             number: 1,
             promoted: None,
             rejected_at: None,

@@ -278,7 +278,7 @@ async fn secrets(
     revisions: &[StoredRevision],
 ) -> Read {
     let kept = own.into_iter().flat_map(|own| own.memory.revisions.values());
-    let stored = revisions.iter().filter_map(|stored| stored.content.as_ref());
+    let stored = revisions.iter().filter_map(|stored| stored.content.as_ref().ok());
     let mut contents: Vec<_> = kept.map(|kept| &kept.content).chain([&spec.content]).collect();
     if own.is_none() {
         // Any of them may be the stable one.

@@ -5,14 +5,16 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use kanarie_crds::channel::WhatsAppChannel;
 use kanarie_fakes::samples::manifests;
 use kanarie_fakes::{fields, golden};
 use kanarie_tests::control_plane::ControlPlane;
 use kube::Api;
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 /// Scenario 07: admission refuses an invalid spec.
 #[tokio::test]
@@ -105,6 +107,33 @@ async fn class_account_and_sender_of_a_channel_stay_as_they_are() {
         let refused = raw.patch("shop", &PatchParams::default(), &patch).await.unwrap_err();
         assert!(refused.to_string().contains(wanted), "{refused}");
     }
+}
+
+/// As after an upgrade, with the definition first.
+#[tokio::test]
+async fn a_channel_that_was_stored_before_there_were_classes_is_of_the_first_one() {
+    let plane = ControlPlane::start().await.unwrap();
+    let mut older = serde_json::to_value(kanarie_crds::schema::definition()).unwrap();
+    let version = &mut older["spec"]["versions"][0];
+    version["selectableFields"].take();
+    let spec = &mut version["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    spec["properties"].as_object_mut().unwrap().remove("className").unwrap();
+    spec["x-kubernetes-validations"].take();
+    plane.apply_yaml("default", &older.to_string()).await.unwrap();
+    let api = raw(&plane, "default");
+    while api.create(&PostParams::default(), &dynamic(&minimal())).await.is_err() {
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert!(api.get("shop").await.unwrap().data["spec"].get("className").is_none());
+    plane.install_crd().await.unwrap();
+    let of = async |class: &str| {
+        let selected = ListParams::default().fields(&format!("spec.className={class}"));
+        api.list(&selected).await.map(|found| found.items.len())
+    };
+    while of("kanarie").await.is_err() {
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!((of("kanarie").await.unwrap(), of("shop").await.unwrap()), (1, 0));
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The route is lost and the state is rebuilt.
 
 use kanarie_rollout::rebuild::{Mark, Promotion, RebuildError, Remains, rebuild};
-use kanarie_rollout::state::{Phase, RejectedRevision, State};
+use kanarie_rollout::state::{CommandAnswer, CommandResult, Phase, RejectedRevision, State};
 use kanarie_words::timestamp::Timestamp;
 
 use crate::stories::world::{World, named};
@@ -161,4 +161,29 @@ fn a_rollout_that_ran_starts_again_once_stable_is_in_force_everywhere() {
     assert_eq!(world.reason(), "WaitingForGateways");
     world.acknowledge();
     assert_eq!(world.reason(), "RolloutStarted");
+}
+
+/// Whoever may write status may write what no operator would.
+#[test]
+fn texts_of_status_are_as_short_in_the_state_as_its_own() {
+    let long = "\u{1}\"".repeat(10_000);
+    let at = Timestamp(5);
+    let rejected =
+        RejectedRevision { revision: named("r2"), reason: long.clone(), message: long.clone(), at };
+    let answer = CommandAnswer {
+        id: long.clone(),
+        verb: long.clone(),
+        actor: Some(long.clone()),
+        result: CommandResult::Refused,
+        message: long,
+        at,
+    };
+    let state = rebuilt(Remains {
+        stable: Some(named("r1")),
+        rejected: vec![rejected],
+        last_command: Some(answer),
+        ..Remains::default()
+    });
+    let bytes = serde_json::to_string(&state).unwrap().len();
+    assert!(bytes < 2_500, "{bytes} bytes");
 }
