@@ -1,7 +1,7 @@
 # The two commands: `make demo` plays the whole story, `make test` passes every test.
 # Both need git, make, Rust and Go, and set up everything else themselves.
 .DEFAULT_GOAL := help
-.PHONY: help demo check test lint generated images simulate bench bench-memory bench-neighbour outages
+.PHONY: help demo check test lint generated images simulate bench bench-memory bench-neighbour bench-operator outages
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -48,6 +48,10 @@ bench-memory: ## What the embedded store takes of a pod with millions of SIDs an
 bench-neighbour: ## What a channel feels while another one's agent hangs, on both stores (15 min)
 	@cargo build --release --workspace --bins
 	@cargo run --quiet --release --bin neighbour
+
+bench-operator: ## What ten thousand channels cost the operator, on a control plane of its own (1 h; KANARIE_BENCH_CHANNELS=300)
+	@cargo build --release --workspace --bins
+	@cargo run --quiet --release --bin bench-operator
 
 outages: ## Five minutes of every kind of outage of an agent, 20 messages a second each, both stores (15 min)
 	@cargo build --release --workspace --bins
