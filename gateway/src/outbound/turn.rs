@@ -77,7 +77,7 @@ async fn line(owner: &Owner<'_>, crowded: Option<&Duration>) -> Result<Delivered
     crowded.map_or(Ok(()), |pause| Err(End::at(*pause)))?;
     let _alone = quarantine(owner).await?;
     let message = read(owner)?;
-    let entry = find_channel(owner)?;
+    let entry = find_channel(owner, &message)?;
     let route = &entry.route;
     let (reply, start) = match owner.committed() {
         Some(reply) => (reply, Start::default()),
@@ -194,10 +194,15 @@ fn read(owner: &Owner<'_>) -> Result<InboundMessage, End> {
     })
 }
 
-/// The route of the message's channel, in force.
-fn find_channel(owner: &Owner<'_>) -> Result<Arc<Entry>, End> {
-    let entry = owner.worker.ctx.routes.find_channel(owner.claim.channel.as_str());
-    entry
-        .filter(|entry| entry.gone_since.is_none())
+/// The route of the message's channel, in force. When that channel is gone, as after a change of its
+/// name, it is the route of whichever has its sender now.
+fn find_channel(owner: &Owner<'_>, message: &InboundMessage) -> Result<Arc<Entry>, End> {
+    let routes = &owner.worker.ctx.routes;
+    let is_live = |entry: &Arc<Entry>| entry.gone_since.is_none();
+    let of_sender = || routes.find(message.account.as_str(), message.sender.as_str());
+    routes
+        .find_channel(owner.claim.channel.as_str())
+        .filter(is_live)
+        .or_else(|| of_sender().filter(is_live))
         .ok_or_else(|| owner.wait_for(DeadLetterClass::NoChannel, owner.rarely(PARKED)))
 }

@@ -19,6 +19,7 @@ pub(crate) mod world;
 
 use std::time::Duration;
 
+use kanarie_gateway::envelope;
 use kanarie_gateway::outbound::agent::address::Allow;
 use kanarie_queue::claim::{Claim, Claimed, Release};
 use kanarie_queue::dead::Bury;
@@ -304,6 +305,16 @@ async fn a_message_waits_uncounted_while_the_breaker_of_stable_is_open() {
     assert_eq!(agent.asked().len(), 5, "an open breaker asks nobody");
     world.pass(15).await;
     assert_eq!(replies(&world, 6).await.len(), 6);
+}
+
+#[tokio::test]
+async fn what_a_channel_left_behind_is_answered_by_the_one_that_has_its_sender() {
+    let (world, agent) = one_agent().await;
+    let _running = world.work().await;
+    let message = world.message("whatsapp:+14010000001", "SM1", "Hallo");
+    world.admit_to("former", 1, "SM1", envelope::write(&message)).await;
+    assert_eq!(replies(&world, 1).await.len(), 1);
+    assert_eq!(agent.asked().len(), 1);
 }
 
 #[tokio::test]
