@@ -21,6 +21,10 @@ pub struct WhatsAppChannelStatus {
         transform = bound_conditions
     )]
     pub conditions: Vec<Condition>,
+    /// The installation that serves the channel, by its routes namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub installation: Option<String>,
     /// The revision that serves everybody whom the canary does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stable: Option<RevisionStatus>,

@@ -13,6 +13,7 @@ pub mod credentials;
 pub mod decide;
 pub mod events;
 pub mod halt;
+pub mod installation;
 pub mod notes;
 pub mod observe;
 pub mod ownership;
@@ -21,6 +22,7 @@ pub mod remains;
 pub mod report;
 pub mod stand_ins;
 pub mod status;
+pub mod tenancy;
 pub mod validate;
 
 use std::sync::Arc;
@@ -40,6 +42,7 @@ use crate::reconcile::blocked::Blocked;
 use crate::reconcile::build::build;
 use crate::reconcile::decide::decide;
 use crate::reconcile::halt::{Halt, ReconcileError};
+use crate::reconcile::installation::settle;
 use crate::reconcile::observe::{Survey, observe};
 use crate::reconcile::read::{ReadError, read};
 use crate::reconcile::report::{report, report_blocked, report_failure};
@@ -83,6 +86,9 @@ pub async fn reconcile(object: Arc<Guarded>, ctx: Arc<Ctx>) -> Result<Duration, 
 
 /// The line.
 async fn line(ctx: &Ctx, channel: &Channel) -> Result<Duration, Halt> {
+    if let Some(rest) = settle(ctx, channel).await? {
+        return Ok(rest);
+    }
     let now = Timestamp(millis_of((ctx.clock)()));
     let reading = read(ctx, channel).await?;
     if let Some(rest) = reading.settles_in {

@@ -163,6 +163,8 @@ reasons! {
         "Not looked at yet.";
     CommandRefused: Warning, [],
         "A command in the annotations was not executed; `status.lastCommand` says why.";
+    OtherInstallation: Warning, [],
+        "Another installation of the same class serves the channel; the one that says so leaves it alone.";
     DeadLettersWaiting: Warning, [],
         "Messages could not be answered and are kept for two weeks.";
     Idle: Normal, [Reconciling = False],

@@ -41,9 +41,14 @@ pub struct Ctx {
 impl Ctx {
     /// Forgets a channel that is gone.
     pub fn forget(&self, key: &ChannelKey, uid: &str) {
+        self.let_go(key, uid);
+        self.notes.forget(uid);
+    }
+
+    /// Looks after a channel no longer that another installation serves.
+    pub fn let_go(&self, key: &ChannelKey, uid: &str) {
         self.board.forget(uid);
         self.secrets.forget(key);
-        self.notes.forget(uid);
         self.metrics.channels.forget(key);
     }
 }

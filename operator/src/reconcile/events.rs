@@ -75,6 +75,18 @@ pub async fn tell(
     Ok(())
 }
 
+/// Says that another installation serves the channel, once for each two of them.
+pub async fn tell_of_another(
+    ctx: &Ctx,
+    identity: &Identity,
+    (own, other): (&str, &str),
+    note: String,
+) -> Result<(), kube::Error> {
+    let name = format!("{}.installation.{own}.{other}", identity.uid);
+    let told = Told { name, reason: Reason::OtherInstallation, note };
+    create(ctx, identity, &told, (ctx.clock)()).await
+}
+
 /// Creates the Events of the transitions that this process has not told yet; when it does not know
 /// what was told, those of young warnings as well.
 pub async fn tell_untold(

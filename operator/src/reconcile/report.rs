@@ -229,6 +229,11 @@ async fn write(
     make: impl Fn(&WhatsAppChannelStatus, i64, Timestamp) -> WhatsAppChannelStatus,
 ) -> Result<(), ReportError> {
     let now = (ctx.clock)();
+    let own = &ctx.config.routes_namespace;
+    let make = |before: &WhatsAppChannelStatus, generation, now| WhatsAppChannelStatus {
+        installation: Some(own.clone()),
+        ..make(before, generation, now)
+    };
     let KnownStatus { identity, status: before } = known_status;
     let after = make(before, generation, now);
     ctx.metrics.channels.show(&identity.key, &after);
@@ -248,9 +253,11 @@ async fn write(
         return Ok(());
     };
     let after = make(&before, generation, now);
+    let is_anothers = before.installation.as_ref().is_some_and(|named| named != own);
     let is_older = after.transition < before.transition
         || after.observed_generation < before.observed_generation;
-    if is_older || before == after {
+    // Whose it is, the next pass settles.
+    if is_anothers || is_older || before == after {
         return Ok(());
     }
     match patch(ctx, &identity, &after).await? {

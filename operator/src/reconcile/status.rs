@@ -39,6 +39,7 @@ pub fn derive(facts: &Facts<'_>) -> WhatsAppChannelStatus {
     WhatsAppChannelStatus {
         observed_generation: facts.generation,
         conditions: serving(facts),
+        installation: facts.before.installation.clone(),
         stable: revision(split.stable),
         canary: split.canary.and_then(revision),
         rollout: state.rolling().map(|rolling| rollout(rolling, facts)),

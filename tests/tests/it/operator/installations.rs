@@ -7,13 +7,13 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use kanarie_crds::channel::WhatsAppChannel;
 use kanarie_operator::process::config::Config;
 use kanarie_tests::bench::Bench;
-use kanarie_tests::world::condition;
+use kanarie_tests::world::{condition, reason};
 use kube::api::WatchParams;
 use kube::core::WatchEvent;
 use serde_json::Value;
 use tokio::time::{sleep, timeout};
 
-use crate::operator::care::{OLD, said, served, with_port};
+use crate::operator::care::{NEW, OLD, said, served, with_port};
 
 /// How often the channels are written within some seconds.
 async fn writes_within(bench: &Bench, seconds: u64) -> usize {
@@ -78,4 +78,28 @@ async fn a_route_whose_channel_is_of_another_class_is_no_orphan_until_that_is_go
     assert_eq!(now["metadata"]["resourceVersion"], before["metadata"]["resourceVersion"]);
     bench.channels().delete("care", &Default::default()).await.unwrap();
     bench.until_gone(&bench.route_name()).await.unwrap();
+}
+
+/// As `mode: Cluster` beside a release for one namespace, of which nobody has said which is whose.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_installations_of_one_class_the_first_serves_and_the_second_says_so() {
+    let first = Bench::start().await.unwrap();
+    served(&first).await;
+    let mut second = first.beside().await.unwrap();
+    second.start_operator().await.unwrap();
+    let says_so = async {
+        while !first.events("care").await.unwrap().contains(&"OtherInstallation".to_owned()) {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(Duration::from_secs(40), says_so).await.expect("the second one says so");
+    let writes = writes_within(&first, 10).await;
+    assert!(writes <= 1, "{writes} writes");
+    let channel = first.until("care", |_| true).await.unwrap();
+    assert_eq!(channel["status"]["installation"], first.places.routes);
+    assert!(second.routes().get_opt(&first.route_name()).await.unwrap().is_none());
+    first.apply(&first.manifest("care", NEW)).await.unwrap();
+    first.until_route(|route| route.weight.percent() == 10).await.unwrap();
+    let rolls = |channel: &Value| reason(channel, "RolledOut") == Some("Holding");
+    first.until("care", rolls).await.unwrap();
 }
