@@ -1,7 +1,7 @@
 # The two commands: `make demo` plays the whole story, `make test` passes every test.
 # Both need git, make, Rust and Go, and set up everything else themselves.
 .DEFAULT_GOAL := help
-.PHONY: help demo check test lint generated images simulate bench bench-memory bench-neighbour bench-operator outages
+.PHONY: help demo check test lint generated images simulate bench bench-memory bench-neighbour bench-operator outages kills
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -57,3 +57,7 @@ outages: ## Five minutes of every kind of outage of an agent, 20 messages a seco
 	@cargo build --release --workspace --bins
 	@KANARIE_OUTAGE_SECONDS=300 cargo test --release -p kanarie-tests --test it -- \
 		--include-ignored --nocapture --test-threads 1 patience::what_customers
+
+kills: ## Five minutes in which an operator is killed every four seconds, alone and of two with a Lease (15 min)
+	@cargo build --workspace --bins
+	@KANARIE_KILLS=75 cargo test -p kanarie-tests --test it -- --nocapture --test-threads 1 crash::scenario_40

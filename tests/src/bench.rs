@@ -181,6 +181,11 @@ impl Bench {
         }
     }
 
+    /// Ends the operator that was started as this one of those that run, in the middle of what it does.
+    pub fn kill_operator(&mut self, which: usize) {
+        self.operators.remove(which).task.abort();
+    }
+
     /// Changes what the gateways do and say.
     pub fn script<R>(&self, change: impl FnOnce(&mut Script) -> R) -> R {
         change(&mut lock(&self.script))

@@ -231,7 +231,8 @@ fn conditions(
             status: status.to_owned(),
             reason: said.reason.as_str().to_owned(),
             message: said.message,
-            observed_generation: Some(generation),
+            // Nothing was looked at yet, and no generation is below nothing.
+            observed_generation: Some(generation).filter(|generation| *generation >= 0),
             last_transition_time: was
                 .map_or_else(|| now.clone(), |was| was.last_transition_time.clone()),
         }

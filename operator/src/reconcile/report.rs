@@ -24,7 +24,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use thiserror::Error;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::cluster::revisions::{RevisionError, Revisions, content_digest};
 use crate::cluster::route_object::RouteObject;
@@ -44,6 +44,8 @@ use crate::reconcile::validate::{Channel, Identity};
 const NUMBERS: Duration = Duration::from_secs(10);
 /// Time after which numbers are written again although they are the same.
 const SAME_NUMBERS: Duration = Duration::from_secs(45);
+/// Longest that the Events of one pass may take: the next one is to judge.
+const EVENTS_WITHIN: Duration = Duration::from_secs(1);
 /// Time after which marks and spare revisions are looked at again without a transition.
 const MARKS: Duration = Duration::from_secs(600);
 
@@ -150,7 +152,9 @@ pub async fn report_failure(ctx: &Ctx, channel: &Channel, why: &str) -> Result<(
 fn interest(channel: &Channel, applied: &Applied) -> Interest {
     let Applied { held, decision, .. } = applied;
     let (rolling, seconds) = match &held.memory.rollout.phase {
-        Phase::Rolling(rolling) => (true, rolling.policy.interval_seconds),
+        Phase::Rolling(rolling) => {
+            (true, until_asked(rolling.policy.interval_seconds, &decision.why))
+        }
         // Something starts as soon as they have all acknowledged that stable serves everybody.
         Phase::Clearing { .. } => (starts_soon(&decision.why), live_interval(channel)),
         Phase::Stable { .. } => (false, live_interval(channel)),
@@ -161,6 +165,17 @@ fn interest(channel: &Channel, applied: &Applied) -> Interest {
         hash: route_hash(&held.route_bytes),
         rolling,
         interval: Duration::from_secs(u64::from(seconds.clamp(1, 60))),
+    }
+}
+
+/// Seconds until a channel that rolls is asked about again. That a hold has run is only known from an answer
+/// that was given after it.
+fn until_asked(interval: u32, why: &Why) -> u32 {
+    match why {
+        Why::Holding { seconds_left, .. } => {
+            u32::try_from(*seconds_left).unwrap_or(u32::MAX).min(interval)
+        }
+        _ => interval,
     }
 }
 
@@ -241,11 +256,11 @@ async fn write(
         return Ok(());
     }
     if !is_due(ctx, identity, before, &after) {
-        told(identity, events::tell_untold(ctx, identity, &after, now).await);
+        told(ctx, identity, events::tell_untold(ctx, identity, &after, now)).await;
         return Ok(());
     }
     if let Written::Yes = patch(ctx, identity, &after).await? {
-        told(identity, events::tell(ctx, identity, before, &after, dead, now).await);
+        told(ctx, identity, events::tell(ctx, identity, before, &after, dead, now)).await;
         return Ok(());
     }
     // The watch is behind: compare with the object as it is.
@@ -262,24 +277,33 @@ async fn write(
     }
     match patch(ctx, &identity, &after).await? {
         Written::Yes => {
-            told(&identity, events::tell(ctx, &identity, &before, &after, dead, now).await);
+            told(ctx, &identity, events::tell(ctx, &identity, &before, &after, dead, now)).await;
             Ok(())
         }
         Written::Conflict => Err(ReportError::Conflict),
     }
 }
 
-/// Events are told as well as can be: one that cannot be created keeps nothing else from happening, and
-/// is tried again by the next pass.
-fn told(identity: &Identity, told: Result<(), kube::Error>) {
-    if let Err(error) = told {
-        tracing::warn!(
-            namespace = identity.key.namespace,
-            channel = identity.key.name,
-            error = chain(&error),
-            "an Event of the channel could not be created; it is tried again"
-        );
-    }
+/// Events are told as well as can be: one that cannot be created, or is not answered, keeps nothing else from
+/// happening, and is tried again by the next pass.
+async fn told(
+    ctx: &Ctx,
+    identity: &Identity,
+    telling: impl Future<Output = Result<(), kube::Error>>,
+) {
+    let error = match timeout(EVENTS_WITHIN, telling).await {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => chain(&error),
+        Err(_) => format!("no answer within {} s", EVENTS_WITHIN.as_secs()),
+    };
+    // What is no transition is told again as well.
+    ctx.notes.update(&identity.uid, |note| note.told = None);
+    tracing::warn!(
+        namespace = identity.key.namespace,
+        channel = identity.key.name,
+        error,
+        "an Event of the channel could not be created; it is tried again"
+    );
 }
 
 fn is_due(
@@ -365,4 +389,21 @@ async fn mark(ctx: &Ctx, channel: &Channel, held: &RouteObject) -> Result<(), Re
     }
     ctx.notes.update(uid, |note| note.marked = Some((state.transition, Instant::now())));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use kanarie_rollout::numbers::Numbers;
+
+    use super::*;
+
+    #[test]
+    fn the_gateways_are_asked_when_a_hold_has_run_and_not_an_interval_later() {
+        let holding = |seconds_left| Why::Holding { seconds_left, numbers: Numbers::default() };
+        assert_eq!(until_asked(60, &holding(3_600)), 60);
+        assert_eq!(until_asked(60, &holding(7)), 7);
+        // The second look of a bake, and what an answer told a moment too early.
+        assert_eq!(until_asked(60, &holding(1)), 1);
+        assert_eq!(until_asked(60, &Why::WaitingForEvidence), 60);
+    }
 }

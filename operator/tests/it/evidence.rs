@@ -1,10 +1,12 @@
 //! The board of what the gateways said: what is due, what is news, what a view tells.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use kanarie_crds::control::{
-    Acknowledged, ChannelState, ChannelUndelivered, ClassCount, ControlState, Replica,
+    Acknowledged, ChannelState, ChannelUndelivered, ClassCount, ControlState,
+    MAX_CHANNELS_PER_REQUEST, Replica,
 };
 use kanarie_operator::cluster::key::ChannelKey;
 use kanarie_operator::gateways::board::{Board, Interest, Presence, View};
@@ -232,4 +234,31 @@ fn undelivered_replies_are_news_when_they_begin_and_end_and_no_other_number_or_c
     assert_eq!(board.look(interest("h", false), now).undelivered.unwrap().count, 11);
     assert_eq!(told(Some(&[])), 1);
     assert_eq!(board.look(interest("h", false), now).undelivered, None);
+}
+
+/// Scenario 44: of a thousand channels that roll at once each is asked about in every interval and looked at
+/// with each answer, in a question for two hundred of them.
+#[test]
+fn scenario_44_a_thousand_rollouts_are_looked_at_in_every_interval_with_five_questions() {
+    let (board, now) = (Board::default(), Instant::now());
+    let uid = |number: usize| -> ChannelUid { format!("u{number}").parse().unwrap() };
+    for number in 0..1_000 {
+        let key = ChannelKey { namespace: "shop".into(), name: format!("c{number}") };
+        board.look(Interest { key, uid: uid(number), ..interest("h", true) }, now);
+    }
+    board.take(&[], ControlState { channels: vec![], ..state(&["a"], &[]) }, now);
+    for round in 0..3 {
+        let now = now + round * Duration::from_secs(5);
+        let due = board.due(now);
+        let mut news = BTreeSet::new();
+        for uids in due.chunks(MAX_CHANNELS_PER_REQUEST) {
+            let one = &state(&["a"], &[("a", "h")]).channels[0];
+            let channels = uids.iter().map(|uid| ChannelState { uid: uid.clone(), ..one.clone() });
+            let told = ControlState { channels: channels.collect(), ..state(&["a"], &[]) };
+            news.extend(board.take(uids, told, now).into_iter().map(|key| key.name));
+        }
+        assert_eq!((due.len(), due.len().div_ceil(MAX_CHANNELS_PER_REQUEST)), (1_000, 5));
+        assert_eq!(news.len(), 1_000, "each is reconciled with the answer about it");
+        assert!(board.due(now).is_empty(), "and asked about once");
+    }
 }

@@ -157,3 +157,30 @@ async fn scenario_42_while_nobody_asks_for_the_counts_stable_serves_the_customer
     assert_eq!(eight_write(3).await, 16, "somebody asked, so the canary is judged again");
     only_failures(&canary_counts(&hand, 9, 16).await, 16);
 }
+
+/// Scenario 47: after a rollback new messages are stable's, and one that the canary is being asked about is
+/// answered by the canary and counted for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scenario_47_what_the_canary_is_being_asked_when_it_is_taken_back_it_still_answers() {
+    let hand = Hand::start(ControlPlane::shared().await, None).await.unwrap();
+    let slow = Behaviour::Slow(Duration::from_secs(2), Box::new(Behaviour::Echo("nieuw: ".into())));
+    let canary = FakeAgent::start(slow).await.unwrap();
+    let stable = FakeAgent::start(Behaviour::Echo("oud: ".to_owned())).await.unwrap();
+    let (old, new) = (http_route(&stable.url()), http_route(&canary.url()));
+    hand.write(2, 100, old.clone(), new.clone()).await.unwrap();
+    assert_eq!(hand.say(&customer(1), "eerst").await.unwrap().status, 200);
+    while canary.count() == 0 {
+        sleep(Duration::from_millis(20)).await;
+    }
+    hand.write(3, 0, old, new).await.unwrap();
+    assert_eq!(hand.say(&customer(2), "daarna").await.unwrap().status, 200);
+    assert_eq!(hand.twilio.wait_for_sent(2, AT_MOST).await, 2);
+    let replies: Vec<String> = hand.twilio.sent().into_iter().map(|sent| sent.body).collect();
+    assert_eq!(
+        replies,
+        ["oud: daarna", "nieuw: eerst"],
+        "the later one did not wait for the canary"
+    );
+    assert_eq!(canary_counts(&hand, 2, 1).await, [("success".to_owned(), 1)]);
+    assert_eq!((canary.count(), stable.count()), (1, 1));
+}

@@ -9,6 +9,7 @@ use kanarie_gateway::heartbeat::beat;
 use kanarie_gateway::key::LearnedKey;
 use kanarie_gateway::routes::table::{DOUBT_FOR, RouteTable, Sighting};
 use kanarie_gateway::silence::Silence;
+use kanarie_queue::evidence::ReadCounts;
 use kanarie_words::ids::StoreKey;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -26,6 +27,9 @@ async fn scenario_20_a_forged_message_is_refused_and_leaves_nothing() {
     let answer = gateway.post(MESSAGES, &body, &[("x-twilio-signature", &forged)]).await;
     assert_eq!((answer.status, answer.body.as_str()), (403, "Forbidden"));
     assert!(gateway.queued().await.is_empty());
+    let channels = vec![route().channel.uid];
+    let read = gateway.store.run(ReadCounts { channels }).await.unwrap();
+    assert!(read.counts.iter().all(|of| of.messages.is_empty() && of.customers.is_empty()));
 }
 
 #[tokio::test]

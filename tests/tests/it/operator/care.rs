@@ -99,3 +99,9 @@ pub(crate) fn with_port(mut config: Config) -> Config {
     config.admin_listen.set_port(free_port().unwrap());
     config
 }
+
+/// How often an Event with this reason was told of the channel `care`.
+pub(crate) async fn told(bench: &Bench, reason: &str) -> usize {
+    let events = bench.events("care").await.unwrap();
+    events.iter().filter(|told| *told == reason).count()
+}

@@ -66,6 +66,33 @@ async fn scenario_10_a_dead_canary_goes_at_once_however_long_the_interval() {
     assert!(took < Duration::from_secs(5), "{took:?}: the next look is a minute away");
 }
 
+/// Scenario 27: when one of two gateways is gone the counts are those of both, and status says who is left;
+/// when both are, a rollout holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn scenario_27_what_a_gateway_counted_is_evidence_when_it_is_gone() {
+    let bench = Bench::start().await.unwrap();
+    let two = ["gateway-0", "gateway-1"].map(|name| name.parse().unwrap());
+    bench.script(|script| script.replicas = two.to_vec());
+    let serving = rolling(&bench).await;
+    let left = |summary: &'static str| {
+        move |channel: &Value| channel["status"]["gateway"]["summary"] == summary
+    };
+    bench.until("care", left("2/2")).await.unwrap();
+    count(&bench, serving, (60, 0), 540);
+    bench.script(|script| script.replicas.clear());
+    bench.pass(10_000);
+    let nobody = |channel: &Value| reason(channel, "Routed") == Some("NoGateway");
+    bench.until("care", nobody).await.unwrap();
+    assert_eq!(bench.route().await.unwrap().0.weight.percent(), 10);
+    bench.script(|script| script.replicas = two[..1].to_vec());
+    let counted = |channel: &Value| {
+        left("1/1")(channel) && channel["status"]["analysis"]["canaryMessages"] == 60
+    };
+    bench.until("care", counted).await.unwrap();
+    held(&bench, 0).await;
+    bench.until_route(|route| route.weight.percent() == 50).await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_live_gateway_a_channel_is_not_ready() {
     let bench = Bench::start().await.unwrap();

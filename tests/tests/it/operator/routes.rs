@@ -82,10 +82,13 @@ async fn a_state_of_a_newer_operator_is_never_written_over() {
     assert_eq!(after.metadata.resource_version, newer.metadata.resource_version);
 }
 
+/// Scenario 07: a spec that this operator cannot read leaves traffic and memory alone, says so, and is read
+/// again when it has changed.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_spec_of_a_newer_definition_leaves_what_status_remembers() {
+async fn scenario_07_a_spec_of_a_newer_definition_leaves_all_as_it_is_until_it_changes() {
     let bench = Bench::start().await.unwrap();
     let before = served(&bench).await;
+    let route = bench.route().await.unwrap().0;
     // Reinstalled by the neighbours of this test at any time, so both steps are tried together.
     let newer = json!([{
         "op": "add", "value": "Managed",
@@ -115,6 +118,14 @@ async fn a_spec_of_a_newer_definition_leaves_what_status_remembers() {
     for field in ["transition", "stable", "history"] {
         assert_eq!(after["status"][field], before["status"][field], "{field}");
     }
+    assert_eq!(bench.route().await.unwrap().0, route);
+    let console = Patch::Merge(json!({"spec": {"webhook": {"registration": null}}}));
+    raw.patch("care", &PatchParams::default(), &console).await.unwrap();
+    let healed = |channel: &Value| {
+        reason(channel, "Stalled") == Some("Healthy") && reason(channel, "Ready").is_some()
+    };
+    bench.until("care", healed).await.unwrap();
+    assert_eq!(bench.route().await.unwrap().0, route);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::events::v1::Event;
+use kanarie_fakes::server::loopback;
 use kanarie_tests::bench::Bench;
 use kanarie_tests::world::{condition, reason};
 use kube::api::PostParams;
@@ -12,15 +13,15 @@ use kube::{Api, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::net::TcpListener;
+use tokio::time::{Instant, sleep, timeout};
 
-use crate::operator::care::{annotate, command, count, revision, rolling, served};
+use crate::operator::care::{NEW, annotate, command, count, revision, rolling, served};
 
 const NEWEST: &str = "https://newest.example.com/";
 
-/// From now on nobody creates this kind of object in the channel's namespace.
-async fn refuse(bench: &Bench, group: &str, resources: &str, message: &str) {
-    let namespace = &bench.places.channels;
+/// From now on nobody creates this kind of object in a namespace.
+async fn refuse(bench: &Bench, namespace: &str, (group, resources): (&str, &str), message: &str) {
     let policy = format!(
         "
 apiVersion: admissionregistration.k8s.io/v1
@@ -64,7 +65,7 @@ where
 /// From now on nobody makes a ControllerRevision in the channel's namespace.
 async fn refuse_revisions(bench: &Bench) {
     let message = "no more revisions here";
-    refuse(bench, "apps", "controllerrevisions", message).await;
+    refuse(bench, &bench.places.channels, ("apps", "controllerrevisions"), message).await;
     let api: Api<ControllerRevision> =
         Api::namespaced(bench.plane.client(), &bench.places.channels);
     in_force(api, json!({"metadata": {"name": "probe"}, "revision": 1, "data": {}}), message).await;
@@ -73,15 +74,19 @@ async fn refuse_revisions(bench: &Bench) {
 /// From now on nobody makes an Event in the channel's namespace.
 async fn refuse_events(bench: &Bench) {
     let message = "no more events here";
-    refuse(bench, "events.k8s.io", "events", message).await;
+    refuse(bench, &bench.places.channels, ("events.k8s.io", "events"), message).await;
     let api: Api<Event> = Api::namespaced(bench.plane.client(), &bench.places.channels);
-    let probe = json!({
+    in_force(api, probe(bench), message).await;
+}
+
+/// An Event that is valid.
+fn probe(bench: &Bench) -> Value {
+    json!({
         "metadata": {"name": "probe"}, "eventTime": "2026-01-01T00:00:00.000000Z",
         "action": "Probe", "reason": "Probe", "type": "Normal",
         "reportingController": "kanarie.dev/probe", "reportingInstance": "probe",
         "regarding": {"kind": "Secret", "name": "probe", "namespace": bench.places.channels},
-    });
-    in_force(api, probe, message).await;
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -162,4 +167,78 @@ async fn an_older_route_that_is_put_back_starts_nothing_and_executes_nothing() {
         aborted(channel) && channel["status"]["history"][0]["reason"] == "Rebuilt"
     };
     bench.until("care", again).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_that_is_refused_is_told_and_keeps_no_other_channel_from_being_judged() {
+    let bench = Bench::start().await.unwrap();
+    let serving = rolling(&bench).await;
+    let (routes, message) = (&bench.places.routes, "no more routes here");
+    refuse(&bench, routes, ("\"\"", "secrets"), message).await;
+    in_force(bench.routes(), json!({"metadata": {"name": "probe"}}), message).await;
+    let mut other = bench.manifest("other", NEWEST);
+    other.account.sender = "whatsapp:+15550990077".to_owned();
+    bench.apply(&other).await.unwrap();
+    let refused = |channel: &Value| reason(channel, "Reconciling") == Some("ReconcileFailed");
+    let channel = bench.until("other", refused).await.unwrap();
+    let told = channel["status"]["conditions"].to_string();
+    assert!(told.contains(message), "{told}");
+    let warned = || async { bench.events("other").await.unwrap() };
+    while !warned().await.contains(&"ReconcileFailed".to_owned()) {
+        sleep(Duration::from_millis(50)).await;
+    }
+    count(&bench, serving, (0, 8), 500);
+    bench.until_route(|route| route.weight.percent() == 0).await.unwrap();
+}
+
+/// Scenario 59: an API for Events that hangs keeps nobody from being judged.
+#[tokio::test(flavor = "multi_thread")]
+async fn scenario_59_events_that_hang_keep_no_canary_from_being_taken_back() {
+    let bench = Bench::start().await.unwrap();
+    let serving = rolling(&bench).await;
+    let _silent = hang_events(&bench).await;
+    let mut paused = bench.manifest("care", NEW);
+    paused.rollout["state"] = json!("Paused");
+    bench.apply(&paused).await.unwrap();
+    let is_paused = |channel: &Value| reason(channel, "RolledOut") == Some("Paused");
+    bench.until("care", is_paused).await.unwrap();
+    // The Event about that hangs now, for ten seconds if one lets it.
+    count(&bench, serving, (0, 8), 500);
+    let counted = Instant::now();
+    bench.until_route(|route| route.weight.percent() == 0).await.unwrap();
+    let took = counted.elapsed();
+    assert!(took < Duration::from_secs(7), "{took:?}");
+    let back = |channel: &Value| reason(channel, "RolledOut") == Some("RolledBack");
+    bench.until("care", back).await.unwrap();
+}
+
+/// From now on each Event of the channel's namespace waits for somebody who never says a word.
+async fn hang_events(bench: &Bench) -> TcpListener {
+    let silent = TcpListener::bind(loopback()).await.unwrap();
+    let (namespace, url) = (&bench.places.channels, silent.local_addr().unwrap());
+    let webhook = format!(
+        "
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingWebhookConfiguration
+metadata: {{name: silent-in-{namespace}}}
+webhooks:
+- name: silent.kanarie.dev
+  admissionReviewVersions: [v1]
+  sideEffects: None
+  timeoutSeconds: 30
+  clientConfig: {{url: \"https://{url}/\"}}
+  namespaceSelector: {{matchLabels: {{kubernetes.io/metadata.name: {namespace}}}}}
+  rules:
+  - {{apiGroups: [events.k8s.io], apiVersions: [v1], operations: [CREATE], resources: [events]}}
+"
+    );
+    bench.plane.apply_yaml(namespace, &webhook).await.unwrap();
+    let api: Api<Event> = Api::namespaced(bench.plane.client(), namespace);
+    let probe: Event = serde_json::from_value(probe(bench)).unwrap();
+    let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+    let second = Duration::from_secs(1);
+    while timeout(second, api.create(&dry_run, &probe)).await.is_ok() {
+        sleep(Duration::from_millis(50)).await;
+    }
+    silent
 }

@@ -1,7 +1,5 @@
 //! Who moves the weight: something that looks at the counts and gives a route.
 
-use serde::{Deserialize, Serialize};
-
 use crate::simulation::store::Store;
 
 /// What the gateways are to obey.
@@ -13,7 +11,7 @@ pub(crate) struct Route {
 }
 
 /// How a rollout ended.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     Promoted,
     Rejected,

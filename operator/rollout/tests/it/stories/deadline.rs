@@ -53,6 +53,35 @@ fn the_deadline_does_not_run_while_paused() {
     assert_eq!(world.reason(), "DeadlineExceeded");
 }
 
+/// Scenario 30: counts that are away at 50 % for longer than the deadline lead nowhere: the weight stays,
+/// that is told, and what is counted when they are back decides.
+#[test]
+fn scenario_30_an_outage_of_the_counts_at_50_percent_stays_there_and_goes_on_when_they_are_back() {
+    for (good, bad, end) in [(100, 0, "StepAdvanced"), (0, 20, "RolledBack")] {
+        let mut world = World::rolling();
+        world.canary(100, 0);
+        world.pass(7200);
+        assert_eq!((world.reason(), world.weight()), ("StepAdvanced", 50));
+        assert_eq!(world.reason(), "StepStarted");
+        let mut store = world.seen.store.take();
+        let mut told = Vec::new();
+        for _ in 0..30 {
+            world.skip(3600);
+            told.push(world.reason());
+            assert_eq!((world.stable(), world.weight()), ("r1", 50));
+        }
+        told.dedup();
+        assert_eq!(told, ["WaitingForEvidence", "DeadlineExceeded"]);
+        store.as_mut().unwrap().at.0 += 30 * 3_600_000;
+        world.seen.store = store;
+        world.canary(good, bad);
+        world.decide();
+        world.skip(60);
+        let told = [world.reason(), world.state.history[0].reason.as_str()];
+        assert!(told.contains(&end), "{told:?}");
+    }
+}
+
 #[test]
 fn an_unreachable_gateway_runs_into_the_deadline_and_not_into_a_rollback() {
     let mut world = World::rolling();

@@ -65,15 +65,19 @@ fn scenario_22_a_canary_that_is_better_than_stable_is_not_rolled_back() {
     assert_ne!(world.reason(), "RolledBack");
 }
 
-/// Scenario 23: twice as many errors as stable are no proof while they are within the limit.
+/// Scenario 23: from 0.05 to 0.1 % is within the limit: no rollback, and the numbers are kept.
 #[test]
-fn scenario_23_a_difference_below_one_percent_is_not_rolled_back() {
+fn scenario_23_a_difference_below_one_percent_is_not_rolled_back_and_is_noted() {
     let mut world = World::rolling();
     world.count(
-        Tally { success: 90_000, ..Tally::default() },
-        Tally { success: 10_000, http: 20, ..Tally::default() },
+        Tally { success: 89_955, http: 45, ..Tally::default() },
+        Tally { success: 9_990, http: 10, ..Tally::default() },
     );
-    assert_ne!(world.reason(), "RolledBack");
+    world.pass(3600);
+    assert_eq!(world.reason(), "StepAdvanced");
+    let noted = &world.state.history[0].message;
+    assert!(noted.contains("canary 10000 messages of 10000 customers, 10 failed"), "{noted}");
+    assert!(noted.contains("stable 90000 messages of 90000 customers, 45 failed"), "{noted}");
 }
 
 #[test]
