@@ -148,7 +148,8 @@ pub enum Timer {
 pub struct RejectedRevision {
     /// Its name.
     pub revision: RevisionName,
-    /// The word of the transition that rejected it: RolledBack, Aborted or Undone.
+    /// The word of the transition that rejected it: RolledBack, Aborted or Undone. A text, as is a
+    /// transition's: a word of a newer operator must not make the whole state unreadable.
     pub reason: String,
     /// The numbers behind it.
     pub message: String,

@@ -77,6 +77,17 @@ fn the_last_step_is_told_with_its_numbers() {
 }
 
 #[test]
+fn words_of_a_newer_operator_are_read_and_its_rejections_hold() {
+    let mut world = World::rolling();
+    world.canary(0, 4);
+    world.decide();
+    let text = serde_json::to_string(&world.state).unwrap();
+    world.state = serde_json::from_str(&text.replace("RolledBack", "TakenHome")).unwrap();
+    assert_eq!(world.state.history[0].reason, "TakenHome");
+    assert_eq!(world.reason(), "RolledBack", "it is not started again");
+}
+
+#[test]
 fn a_step_that_the_policy_does_not_have_is_unreadable() {
     let mut world = World::rolling();
     world.decide();
