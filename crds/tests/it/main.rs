@@ -3,3 +3,4 @@
 mod compile;
 mod generated;
 mod validation;
+mod versions;
