@@ -66,7 +66,9 @@ impl Own {
 
     /// The lowest error rate over the limit that is excluded by now, in basis points.
     pub(crate) fn certifies(self, limit: u32) -> Option<u32> {
-        let excluded = |rate: u32| self.wald(limit, rate) <= -EXCLUDED.ln();
+        // What the limit makes of a success is the same for every rate.
+        let of_limit = (-share(limit)).ln_1p();
+        let excluded = |rate: u32| self.ratio(limit, rate, of_limit) <= -EXCLUDED.ln();
         // The ratio rises up to the rate that was seen and falls from there on.
         let sum = self.sum();
         let seen = u128::from(self.failures) * 10_000 / u128::from(sum.messages.max(1));
@@ -96,8 +98,15 @@ impl Own {
 
     /// Wald's ratio of the bad rate against the good one, as a logarithm.
     fn wald(self, good: u32, bad: u32) -> f64 {
-        let ratio = (share(bad) / share(good)).ln();
-        self.failures as f64 * ratio + self.successes as f64 * per_success(good, bad)
+        self.ratio(good, bad, (-share(good)).ln_1p())
+    }
+
+    fn ratio(self, good: u32, bad: u32, success_of_good: f64) -> f64 {
+        // Nothing at all times what costs a logarithm.
+        let failed = self.failures > 0;
+        let per_failure = if failed { (share(bad) / share(good)).ln() } else { 0.0 };
+        let per_success = (-share(bad)).ln_1p() - success_of_good;
+        self.failures as f64 * per_failure + self.successes as f64 * per_success
     }
 }
 

@@ -19,8 +19,10 @@ const FEWEST: u64 = 2;
 pub(crate) fn suffers(segments: &Segments, policy: &Policy) -> bool {
     let Some(last) = segments.as_slice().last() else { return false };
     let bar = policy.certified(last.limit);
-    let is_over =
-        |failures, successes| mixture(fixed_rate(bar).of_one(failures, successes)) >= BELIEVED;
+    // Without a failure nothing speaks for it, and logarithms cost time.
+    let is_over = |failures, successes| {
+        failures > 0 && mixture(fixed_rate(bar).of_one(failures, successes)) >= BELIEVED
+    };
     let (stable, canary) = (last.stable, last.canary);
     let share = real_share(segments.as_slice(), last.serving);
     if is_controlled(share) {

@@ -1,10 +1,11 @@
 //! A rollout that is played: a world and its pilot, look by look.
 //!
-//! Takes a setting, a seed and a pilot; gives how the rollout ended. Stops at a time, so that a rollout can
+//! Takes a setting, its town and a pilot; gives how the rollout ended. Stops at a time, so that a rollout can
 //! be copied there and go on in more than one way.
 
 use crate::simulation::pilot::{Look, Pilot};
 use crate::simulation::setting::{Fault, Setting};
+use crate::simulation::traffic::Towns;
 use crate::simulation::world::{BEGINS_MS, Played, REPLICAS, World};
 
 /// A rollout that goes on.
@@ -17,19 +18,19 @@ pub(crate) struct Game<P> {
 }
 
 /// Plays one rollout.
-pub(crate) fn play(setting: &Setting, seed: u64, pilot: &mut impl Pilot) -> Played {
-    Game::new(setting, seed, pilot).play()
+pub(crate) fn play(setting: &Setting, towns: &Towns, pilot: &mut impl Pilot) -> Played {
+    Game::new(setting, towns, pilot).play()
 }
 
 impl<P: Pilot> Game<P> {
-    pub(crate) fn new(setting: &Setting, seed: u64, pilot: P) -> Self {
+    pub(crate) fn new(setting: &Setting, towns: &Towns, pilot: P) -> Self {
         let route = pilot.route();
-        let world = World::new(setting, seed, route);
+        let world = World::new(setting, towns, route);
         Self { world, pilot, next_look: BEGINS_MS, obeyed: [route.serving; REPLICAS] }
     }
 
-    /// The highest weight that was asked for by now.
-    pub(crate) fn highest_weight(&self) -> u8 {
+    /// The highest weight that was asked for by now, and since when.
+    pub(crate) fn highest_weight(&self) -> (u8, u64) {
         self.world.highest_weight
     }
 
@@ -48,15 +49,18 @@ impl<P: Pilot> Game<P> {
     pub(crate) fn is_over_before(&mut self, stop: u64) -> bool {
         let end = BEGINS_MS + self.world.setting.horizon_ms;
         while self.world.now < end {
-            let at = self.world.next_at().unwrap_or(end);
+            let at = self.world.next_at();
             let looks = self.next_look <= at && self.world.played.ending.is_none();
             if stop <= if looks { self.next_look } else { at } {
                 return false;
             }
             if looks {
                 self.looks();
-            } else if !self.world.happens() || self.world.is_over() {
-                return true;
+            } else {
+                self.world.happens();
+                if self.world.is_over() {
+                    return true;
+                }
             }
         }
         true

@@ -4,7 +4,7 @@
 use crate::simulation::breaker::{Change, Permission};
 use crate::simulation::setting::MINUTE_MS;
 use crate::simulation::store::{Class, Standing};
-use crate::simulation::world::{Event, REPLICAS, Turn, World};
+use crate::simulation::world::{Customer, Event, REPLICAS, Turn, World};
 
 /// How long a message is asked about.
 const PATIENCE_MS: u64 = 15 * MINUTE_MS;
@@ -105,7 +105,8 @@ impl World {
         }
         self.count(index, true, if hung { Class::Timeout } else { Class::Http });
         if self.setting.fault.canary >= 1.0 && self.now >= self.fault.0 {
-            self.lately.push_back((self.now, index));
+            let name = self.customers[index as usize].name;
+            self.lately.push_back((self.now, name));
             if self.lately.len() > 64 {
                 self.lately.pop_front();
             }
@@ -115,9 +116,9 @@ impl World {
     }
 
     pub(crate) fn stable_ends(&mut self, index: u32, well: bool, hung: bool) {
-        let turn = self.customers[index as usize].turn;
+        let Customer { turn, name, .. } = self.customers[index as usize];
         let replica = &mut self.replicas[usize::from(turn.replica)];
-        let change = replica.breaker.record(index, turn.probe, well, self.now);
+        let change = replica.breaker.record(name, turn.probe, well, self.now);
         if change == Change::Closed {
             self.wake(turn.replica);
         }

@@ -12,6 +12,7 @@ use crate::simulation::product::{STEEP, STEPS, policy};
 use crate::simulation::run::{pilot, seed, setting};
 use crate::simulation::setting::{HOUR_MS, MINUTE_MS};
 use crate::simulation::table::{Replicates, Row};
+use crate::simulation::traffic::Towns;
 use crate::simulation::world::{BEGINS_MS, TIMEOUT_MS};
 
 const TEMPLATE: &str = include_str!("page.md");
@@ -96,10 +97,10 @@ pub(crate) fn decisions(examples: &str) -> Vec<&str> {
 }
 
 fn example(kind: Kind, per_minute: u32) -> String {
-    let seed = seed(per_minute, 0);
-    let setting = setting(kind, per_minute, seed, &kind.steps(), pilot);
-    let mut pilot = pilot(&setting, seed).telling();
-    play(&setting, seed, &mut pilot);
+    let towns = Towns::of(seed(per_minute, 0));
+    let setting = setting(kind, per_minute, &towns, &kind.steps(), pilot);
+    let mut pilot = pilot(&setting, towns.seed).telling();
+    play(&setting, &towns, &mut pilot);
     let mut lines = vec![format!("**{per_minute} a minute: {}**", kind.name()), String::new()];
     lines.extend(pilot.told.unwrap_or_default().into_iter().map(|(at, said)| {
         let minutes = (at - BEGINS_MS) as f64 / MINUTE_MS as f64;

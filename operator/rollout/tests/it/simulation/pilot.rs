@@ -1,5 +1,7 @@
 //! Who moves the weight: something that looks at the counts and gives a route.
 
+use serde::{Deserialize, Serialize};
+
 use crate::simulation::store::Store;
 
 /// What the gateways are to obey.
@@ -11,7 +13,7 @@ pub(crate) struct Route {
 }
 
 /// How a rollout ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     Promoted,
     Rejected,

@@ -1,6 +1,6 @@
 //! The product as a pilot: the production `decide`, looking as often as it asks to.
 
-use kanarie_rollout::analysis::Finding;
+use kanarie_rollout::analysis::{Finding, Verdict};
 use kanarie_rollout::decide::decide;
 use kanarie_rollout::moment::StoreTime;
 use kanarie_rollout::observation::{LiveReplica, Mode, Observation, StoreAnswer};
@@ -46,6 +46,7 @@ pub(crate) struct ByHand {
 #[derive(Clone, Copy, Debug)]
 struct Idle {
     troubles: Troubles,
+    /// How many outcomes of the canary there are to be before a step can pass.
     outcomes: u64,
     /// Until when nothing changes by time alone.
     until: u64,
@@ -177,7 +178,7 @@ impl Product {
             let alike = now.canary == then.canary && now.rescues == then.rescues;
             alike && !self.stable_fails(&look.store.servings, idle) && self.mismatches(look, weight)
         } else {
-            now == then && look.store.outcomes == idle.outcomes
+            now == then && look.store.outcomes < idle.outcomes
         }
     }
 
@@ -240,13 +241,15 @@ impl Product {
     }
 
     /// What a decision that changed nothing has seen.
-    fn idle(&self, look: Look<'_>, finding: Option<Finding>) -> Option<Idle> {
+    fn idle(&self, look: Look<'_>, verdict: Option<&Verdict>) -> Option<Idle> {
+        let finding = verdict.map(|verdict| verdict.finding);
         let rolling = self.state.rolling()?;
         let is_mismatch = finding == Some(Finding::SampleRatioMismatch);
         let settled = [Finding::TooFew, Finding::OverLimit, Finding::SharedDegradation];
         let is_young = !self.before_the_end(look.at)
             && !is_mismatch
             && !finding.is_some_and(|finding| settled.contains(&finding));
+        let missing = verdict.map_or(0, |verdict| verdict.numbers.missing);
         let segments = rolling.segments.as_slice();
         let last = segments.last()?;
         let earlier =
@@ -254,7 +257,8 @@ impl Product {
         let stable = earlier.fold(Sum::default(), |sum, one| sum.plus(one.stable));
         let idle = Idle {
             troubles: look.store.troubles,
-            outcomes: look.store.outcomes,
+            // One fewer than are missing: that number is rounded.
+            outcomes: look.store.outcomes + missing.saturating_sub(1).max(1),
             until: self.idle_until(look.at, is_young),
             by_hand: matches!(rolling.stage, Stage::Manual { .. }),
             is_controlled: last.weight.percent() < 75 && !is_mismatch,
@@ -311,9 +315,10 @@ impl Pilot for Product {
         if let (Some(told), true) = (&mut self.told, transition) {
             told.push((look.at, format!("{}: {}", decision.why.reason(), decision.why)));
         }
-        let finding = decision.verdict.map(|verdict| verdict.finding);
         self.state = decision.next;
-        self.idle = if changed { None } else { self.idle(look, finding) };
+        // Older ones are for people: what begins rests on the last one alone.
+        self.state.history.truncate(1);
+        self.idle = if changed { None } else { self.idle(look, decision.verdict.as_ref()) };
         look.at + u64::try_from(decision.requeue.as_millis()).unwrap()
     }
 

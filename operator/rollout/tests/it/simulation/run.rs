@@ -11,6 +11,7 @@ use crate::simulation::others::{Other, Rule};
 use crate::simulation::pilot::Pilot;
 use crate::simulation::product::Product;
 use crate::simulation::setting::{Fault, Person, Setting};
+use crate::simulation::traffic::Towns;
 use crate::simulation::trunk::Trunk;
 use crate::simulation::world::{BEGINS_MS, Played, REPLICAS};
 
@@ -28,14 +29,14 @@ pub(crate) fn families(kinds: &[Kind], per_minute: u32) -> Vec<Vec<Kind>> {
 }
 
 /// A replicate of the product in the cells of a family.
-pub(crate) fn product(family: &[Kind], per_minute: u32, replicate: u64) -> Vec<Played> {
-    let seed = seed(per_minute, replicate);
+pub(crate) fn product(family: &[Kind], per_minute: u32, towns: &Towns) -> Vec<Played> {
+    let seed = towns.seed;
     if let [alone] = family {
-        let setting = setting(*alone, per_minute, seed, &alone.steps(), pilot);
-        return vec![play(&setting, seed, &mut pilot(&setting, seed))];
+        let setting = setting(*alone, per_minute, towns, &alone.steps(), pilot);
+        return vec![play(&setting, towns, &mut pilot(&setting, seed))];
     }
     let plain = Setting { fault: Fault::NONE, ..first_setting(family[0], per_minute, seed) };
-    let trunk = Trunk::grow(&plain, seed);
+    let trunk = Trunk::grow(&plain, towns);
     let took_ms = trunk.played.took_ms;
     let branch = |kind: &Kind| {
         let chance = &mut Draws::new(seed, 4);
@@ -46,21 +47,21 @@ pub(crate) fn product(family: &[Kind], per_minute: u32, replicate: u64) -> Vec<P
 
 /// A replicate of another rule in the same world.
 pub(crate) fn other(rule: Rule, kind: Kind, per_minute: u32, replicate: u64) -> Played {
-    let seed = seed(per_minute, replicate);
+    let towns = Towns::of(seed(per_minute, replicate));
     let pilot = |_: &Setting, _: u64| Other::new(rule);
-    let setting = setting(kind, per_minute, seed, &rule.steps(), pilot);
-    play(&setting, seed, &mut Other::new(rule))
+    let setting = setting(kind, per_minute, &towns, &rule.steps(), pilot);
+    play(&setting, &towns, &mut Other::new(rule))
 }
 
 /// The world of a replicate, rehearsed where the fault depends on how it goes without.
 pub(crate) fn setting<P: Pilot>(
     kind: Kind,
     per_minute: u32,
-    seed: u64,
+    towns: &Towns,
     steps: &[(u8, u32)],
     pilot: impl Fn(&Setting, u64) -> P,
 ) -> Setting {
-    let chance = || Draws::new(seed, 4);
+    let chance = || Draws::new(towns.seed, 4);
     let setting = kind.setting(per_minute, &mut chance(), 1, steps);
     if !kind.needs_rehearsal() {
         return setting;
@@ -70,7 +71,7 @@ pub(crate) fn setting<P: Pilot>(
         other => other,
     };
     let without = Setting { fault: Fault::NONE, person, ..setting };
-    let took_ms = play(&without, seed, &mut pilot(&without, seed)).took_ms;
+    let took_ms = play(&without, towns, &mut pilot(&without, towns.seed)).took_ms;
     kind.setting(per_minute, &mut chance(), took_ms, steps)
 }
 

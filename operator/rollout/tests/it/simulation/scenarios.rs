@@ -12,7 +12,7 @@ use crate::simulation::table::{Replicates, Row, rows};
 const FEW: Replicates = Replicates(48);
 
 /// Every row of the short form.
-pub(crate) static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| rows(FEW, |_, _| true));
+pub(crate) static ROWS: LazyLock<Vec<Row>> = LazyLock::new(|| rows(FEW, false, |_, _| true));
 
 /// At every traffic that is played, no bound of these cells is broken.
 fn holds(kinds: &[Kind]) {

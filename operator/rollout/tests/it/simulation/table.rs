@@ -5,9 +5,11 @@ use std::fmt::Write as _;
 use crate::simulation::cells::{Kind, LEVELS};
 use crate::simulation::confidence::bounds;
 use crate::simulation::figures::Figures;
+use crate::simulation::kept::Kept;
 use crate::simulation::others::Rule;
 use crate::simulation::product::STEPS;
-use crate::simulation::run::{families, other, product, replicates};
+use crate::simulation::run::{families, other, product, replicates, seed};
+use crate::simulation::traffic::Towns;
 use crate::simulation::world::Played;
 
 /// A cell with its figures.
@@ -35,15 +37,23 @@ impl Replicates {
 }
 
 impl Row {
-    /// Plays the cells of a family.
-    fn play(family: &[Kind], per_minute: u32, all: Replicates) -> Vec<Self> {
-        let ours = all.of_product(per_minute);
-        let played = replicates(ours, |replicate| product(family, per_minute, replicate));
+    /// Plays the cells of all families.
+    fn play(families: &[Vec<Kind>], per_minute: u32, all: Replicates, keeps: bool) -> Vec<Self> {
+        let play = |replicate| {
+            let towns = Towns::of(seed(per_minute, replicate));
+            let of_families = families.iter().map(|family| product(family, per_minute, &towns));
+            of_families.flatten().collect::<Vec<_>>()
+        };
+        let kept = keeps.then(|| Kept::of(&format!("{per_minute} {families:?}")));
+        let played = replicates(all.of_product(per_minute), |replicate| match &kept {
+            Some(kept) => kept.or_play(replicate, || play(replicate)),
+            None => play(replicate),
+        });
         let row = |(place, kind): (usize, &Kind)| {
-            let of_kind: Vec<Played> = played.iter().map(|of_family| of_family[place]).collect();
+            let of_kind: Vec<Played> = played.iter().map(|of_all| of_all[place]).collect();
             Self::of(*kind, per_minute, all, &of_kind)
         };
-        family.iter().enumerate().map(row).collect()
+        families.iter().flatten().enumerate().map(row).collect()
     }
 
     fn of(kind: Kind, per_minute: u32, all: Replicates, played: &[Played]) -> Self {
@@ -126,20 +136,19 @@ impl Row {
     }
 }
 
-/// Plays every cell that a filter wants, telling each as it comes; in the order of the table.
-pub(crate) fn rows(all: Replicates, wanted: impl Fn(Kind, u32) -> bool) -> Vec<Row> {
+/// Plays every cell that a filter wants, telling those of each traffic level as they come; in the order of the table.
+/// Keeps what was played for a run that goes on where this one is cut off, if it is told to.
+pub(crate) fn rows(all: Replicates, keeps: bool, wanted: impl Fn(Kind, u32) -> bool) -> Vec<Row> {
     let mut rows = Vec::new();
     for level in LEVELS {
         let mut kinds = Kind::all();
         kinds.retain(|kind| kind.levels().contains(&level) && wanted(*kind, level));
-        for family in families(&kinds, level) {
-            let of_family = Row::play(&family, level, all);
-            for row in &of_family {
-                println!("{} {}", row.ending(), row.harm().unwrap_or_default());
-                row.broken_bounds().iter().for_each(|broken| println!("BROKEN: {broken}"));
-            }
-            rows.extend(of_family);
+        let of_level = Row::play(&families(&kinds, level), level, all, keeps);
+        for row in &of_level {
+            println!("{} {}", row.ending(), row.harm().unwrap_or_default());
+            row.broken_bounds().iter().for_each(|broken| println!("BROKEN: {broken}"));
         }
+        rows.extend(of_level);
     }
     let kinds = Kind::all();
     rows.sort_by_key(|row| (kinds.iter().position(|kind| *kind == row.kind), row.per_minute));

@@ -7,6 +7,7 @@ use crate::simulation::game::Game;
 use crate::simulation::product::Product;
 use crate::simulation::run::pilot;
 use crate::simulation::setting::{Begins, Fault, MINUTE_MS, Setting};
+use crate::simulation::traffic::Towns;
 use crate::simulation::world::{BEGINS_MS, Played};
 
 /// How often the rollout is kept as it stands.
@@ -19,8 +20,8 @@ pub(crate) struct Trunk {
 }
 
 impl Trunk {
-    pub(crate) fn grow(setting: &Setting, seed: u64) -> Self {
-        let mut game = Game::new(setting, seed, pilot(setting, seed));
+    pub(crate) fn grow(setting: &Setting, towns: &Towns) -> Self {
+        let mut game = Game::new(setting, towns, pilot(setting, towns.seed));
         let (mut kept, mut at) = (Vec::new(), BEGINS_MS);
         while !game.is_over_before(at) {
             kept.push((at, game.clone()));
@@ -34,8 +35,9 @@ impl Trunk {
         let is_before = |(at, game): &&(u64, Game<Product>)| match fault.begins {
             Begins::Never => false,
             Begins::After(ms) => *at <= BEGINS_MS + ms,
-            Begins::AtWeight(weight, _) | Begins::EachAtWeight(weight, _) => {
-                game.highest_weight() < weight
+            Begins::AtWeight(weight, ms) | Begins::EachAtWeight(weight, ms) => {
+                let (highest, since) = game.highest_weight();
+                highest < weight || highest == weight && *at <= since + ms
             }
         };
         let Some((_, game)) = self.kept.iter().rfind(is_before) else { return self.played };

@@ -1,17 +1,20 @@
 //! A model of the gateway and its customers, event by event: who writes when, who is asked, how it ends
 //! and what is counted.
 //!
-//! Takes a setting, a seed and what the gateways are told; gives the counts, and what the rollout cost.
-//! Traffic has a stream of chance of its own, so that every pilot sees the same customers.
+//! Takes a setting, a town and what the gateways are told; gives the counts, and what the rollout cost.
+//! The town draws who writes, so that every pilot sees the same customers.
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use crate::simulation::breaker::Breaker;
-use crate::simulation::calendar::Calendar;
-use crate::simulation::draws::{Draws, Tail};
+use crate::simulation::calendar::{Calendar, time_of};
+use crate::simulation::draws::Draws;
 use crate::simulation::pilot::{Ending, Route};
 use crate::simulation::setting::{Begins, Fault, MINUTE_MS, Person, Setting};
 use crate::simulation::store::{Standing, Store};
+use crate::simulation::traffic::{Message, Town, Towns};
 
 /// Customers write before the rollout begins, so that it does not begin with an empty town.
 pub(crate) const BEGINS_MS: u64 = 10 * MINUTE_MS;
@@ -21,7 +24,7 @@ pub(crate) const REPLICAS: usize = 2;
 pub(crate) const TIMEOUT_MS: u64 = MINUTE_MS;
 
 /// How a rollout went.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Played {
     pub(crate) ending: Option<Ending>,
     /// How long it took, or the horizon.
@@ -42,9 +45,11 @@ pub(crate) struct Played {
 /// A customer.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Customer {
+    /// Tells him from every other one, also from those in whose place he is.
+    pub(crate) name: u32,
     pub(crate) bucket: u16,
-    /// Messages still to write.
-    left: u16,
+    /// Whether he has nothing more to say.
+    silent: bool,
     pub(crate) broken: bool,
     pub(crate) harmed: bool,
     /// Whether a turn of his is underway, and whether he wrote meanwhile.
@@ -70,8 +75,6 @@ pub(crate) struct Turn {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Event {
-    Arrives,
-    Writes(u32),
     /// An attempt ends: on the canary or not, well or not, hung or not.
     Ends {
         customer: u32,
@@ -94,17 +97,32 @@ pub(crate) struct Replica {
     pub(crate) probe_at: u64,
 }
 
+/// A customer who will write again: who he is, and where that is in the order of events.
+#[derive(Clone, Copy, Debug, Default)]
+struct Stay {
+    index: u32,
+    writes: u64,
+}
+
 /// Everything that goes on.
 #[derive(Clone)]
 pub(crate) struct World {
     pub(crate) setting: Setting,
     pub(crate) now: u64,
-    traffic: Draws,
-    tail: Tail,
+    town: Town,
+    /// The next message, its number, and its place in the order of events.
+    message: Message,
+    number: usize,
+    writes: u64,
+    /// Where the next customer who arrives is in that order, and who stays, by place.
+    arrives: u64,
+    stays: Vec<Stay>,
     pub(crate) outcomes: Draws,
     events: Calendar<Event>,
     pub(crate) customers: Vec<Customer>,
     free: Vec<u32>,
+    /// Customers that have come.
+    came: u32,
     pub(crate) replicas: Vec<Replica>,
     pub(crate) store: Store,
     /// When the fault begins and ends.
@@ -113,43 +131,46 @@ pub(crate) struct World {
     /// Failures of a dead canary that ended lately.
     pub(crate) lately: VecDeque<(u64, u32)>,
     weight: u8,
-    /// The highest one that was asked for.
-    pub(crate) highest_weight: u8,
+    /// The highest one that was asked for, and when that was.
+    pub(crate) highest_weight: (u8, u64),
     /// The serving under which the weight fell while the fault was there.
     falls: Option<u64>,
 }
 
 impl World {
-    pub(crate) fn new(setting: &Setting, seed: u64, route: Route) -> Self {
+    pub(crate) fn new(setting: &Setting, towns: &Towns, route: Route) -> Self {
         let replica = Replica { route, ..Replica::default() };
         let mut world = Self {
             setting: setting.clone(),
             now: 0,
-            traffic: Draws::new(seed, 1),
-            tail: Tail::new(),
-            outcomes: Draws::new(seed, 2),
+            town: towns.town(setting),
+            message: Message::default(),
+            number: 0,
+            writes: 0,
+            arrives: 0,
+            stays: Vec::new(),
+            outcomes: Draws::new(towns.seed, 2),
             events: Calendar::new(),
             customers: Vec::new(),
             free: Vec::new(),
+            came: 0,
             replicas: vec![replica; REPLICAS],
             store: Store::default(),
             fault: (u64::MAX, u64::MAX),
             played: Played::default(),
             lately: VecDeque::new(),
             weight: 0,
-            highest_weight: 0,
+            highest_weight: (0, 0),
             falls: None,
         };
         world.suffers(setting.fault);
-        world.at(0, Event::Arrives);
-        let mut broken = Draws::new(seed, 3);
-        for _ in 0..setting.broken {
-            let bucket = broken.between(0, 10_000) as u16;
-            let customer = Customer { bucket, left: u16::MAX, broken: true, ..Customer::default() };
-            world.customers.push(customer);
-            let first = BEGINS_MS + broken.between(0, 60 * MINUTE_MS);
-            world.at(first, Event::Writes(world.customers.len() as u32 - 1));
+        world.arrives = world.events.number(0);
+        for bucket in world.town.broken() {
+            let index = world.comes(Customer { bucket, broken: true, ..Customer::default() });
+            world.stays.push(Stay { index, writes: world.events.number(0) });
         }
+        world.message = world.town.message(0);
+        world.writes = world.arrives;
         world
     }
 
@@ -160,22 +181,32 @@ impl World {
     /// Has this fault from now on.
     pub(crate) fn suffers(&mut self, fault: Fault) {
         self.setting.fault = fault;
-        if let Begins::After(ms) = fault.begins {
-            self.strikes(BEGINS_MS + ms);
+        let (highest, since) = self.highest_weight;
+        match fault.begins {
+            Begins::After(ms) => self.strikes(BEGINS_MS + ms),
+            Begins::AtWeight(weight, ms) | Begins::EachAtWeight(weight, ms)
+                if weight == highest =>
+            {
+                self.strikes(since + ms);
+            }
+            Begins::Never | Begins::AtWeight(..) | Begins::EachAtWeight(..) => {}
         }
     }
 
     /// The time of what happens next.
-    pub(crate) fn next_at(&mut self) -> Option<u64> {
-        self.events.next_at()
+    pub(crate) fn next_at(&mut self) -> u64 {
+        time_of(self.events.next().min(self.writes))
     }
 
-    /// What is next happens, if there is anything.
-    pub(crate) fn happens(&mut self) -> bool {
-        let Some((at, event)) = self.events.take() else { return false };
-        self.now = at;
-        self.happened(event);
-        true
+    /// What is next happens.
+    pub(crate) fn happens(&mut self) {
+        if self.writes < self.events.next() {
+            self.now = time_of(self.writes);
+            self.is_written(self.message);
+        } else if let Some((at, event)) = self.events.take() {
+            self.now = at;
+            self.happened(event);
+        }
     }
 
     fn strikes(&mut self, at: u64) {
@@ -184,8 +215,6 @@ impl World {
 
     fn happened(&mut self, event: Event) {
         match event {
-            Event::Arrives => self.arrives(),
-            Event::Writes(customer) => self.writes(customer),
             Event::Ends { customer, on_canary: true, well, hung } => {
                 self.canary_ends(customer, well, hung);
             }
@@ -205,48 +234,53 @@ impl World {
         }
     }
 
-    fn arrives(&mut self) {
-        let messages = if self.setting.once { 1 } else { self.tail.draw(&mut self.traffic) };
-        let mean = if self.setting.once { 1.0 } else { 2.352 };
-        let gap = self.traffic.gap(MINUTE_MS as f64 * mean / self.setting.per_minute);
-        let bucket = self.traffic.between(0, 10_000) as u16;
-        let customer = Customer { bucket, left: messages, ..Customer::default() };
-        let index = match self.free.pop() {
-            Some(index) => {
-                self.customers[index as usize] = customer;
-                index
-            }
-            None => {
-                self.customers.push(customer);
-                self.customers.len() as u32 - 1
-            }
-        };
-        self.at(self.now + gap, Event::Arrives);
-        self.writes(index);
-    }
-
-    fn writes(&mut self, index: u32) {
+    /// Somebody writes.
+    fn is_written(&mut self, message: Message) {
+        let Message { place, bucket, first, last, .. } = message;
+        let place = place as usize;
+        if self.stays.len() <= place {
+            self.stays.resize(place + 1, Stay::default());
+        }
+        if first {
+            self.stays[place].index = self.comes(Customer { bucket, ..Customer::default() });
+            self.arrives = self.events.number(0);
+        }
+        let index = self.stays[place].index;
         let customer = &mut self.customers[index as usize];
-        customer.left -= u16::from(!customer.broken);
-        let (again, broken) = (customer.left > 0, customer.broken);
+        customer.silent = last;
         if customer.busy {
             customer.waiting = true;
         } else {
             self.turns(index);
         }
-        if again {
-            let gap = if broken { 15.0 } else { 2.0 } * MINUTE_MS as f64;
-            let gap = self.traffic.gap(gap).max(3_000);
-            self.at(self.now + gap, Event::Writes(index));
-        } else {
+        if last {
             self.leaves(index);
+        } else {
+            self.stays[place].writes = self.events.number(0);
         }
+        self.number += 1;
+        self.message = self.town.message(self.number);
+        let Message { at, place, first, .. } = self.message;
+        let order = if first { self.arrives } else { self.stays[place as usize].writes };
+        self.writes = u64::from(at) << 32 | order;
+    }
+
+    /// A customer who was not there before.
+    fn comes(&mut self, customer: Customer) -> u32 {
+        let customer = Customer { name: self.came, ..customer };
+        self.came += 1;
+        if let Some(index) = self.free.pop() {
+            self.customers[index as usize] = customer;
+            return index;
+        }
+        self.customers.push(customer);
+        self.customers.len() as u32 - 1
     }
 
     /// A customer who has nothing more to say is forgotten.
     pub(crate) fn leaves(&mut self, index: u32) {
         let customer = &self.customers[index as usize];
-        if customer.left == 0 && !customer.busy {
+        if customer.silent && !customer.busy {
             self.free.push(index);
         }
     }
@@ -285,7 +319,9 @@ impl World {
             }
         }
         self.weight = weight;
-        self.highest_weight = self.highest_weight.max(weight);
+        if weight > self.highest_weight.0 {
+            self.highest_weight = (weight, self.now);
+        }
     }
 
     /// Whether a lower weight is in force now.
