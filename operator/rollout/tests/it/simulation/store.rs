@@ -85,14 +85,18 @@ impl Store {
     }
 
     fn tally(&mut self, serving: u64, on_canary: bool) -> Option<&mut Tally> {
-        if !self.servings.iter().any(|one| one.serving == serving) {
+        let known =
+            |servings: &[ServingTally]| servings.iter().rposition(|one| one.serving == serving);
+        let mut place = known(&self.servings);
+        if place.is_none() {
             self.servings.push(ServingTally { serving, ..ServingTally::default() });
             self.servings.sort_by_key(|one| one.serving);
             if self.servings.len() > SERVINGS {
                 self.servings.remove(0);
             }
+            place = known(&self.servings);
         }
-        let known = self.servings.iter_mut().find(|one| one.serving == serving)?;
+        let known = &mut self.servings[place?];
         Some(if on_canary { &mut known.canary } else { &mut known.stable })
     }
 }

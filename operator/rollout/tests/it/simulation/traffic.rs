@@ -12,7 +12,7 @@ use crate::simulation::setting::{MINUTE_MS, Setting};
 use crate::simulation::world::BEGINS_MS;
 
 /// Messages that are drawn at once.
-const AT_ONCE: usize = 512;
+pub(crate) const AT_ONCE: usize = 512;
 
 /// A message of a customer.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,7 +48,7 @@ struct Traffic {
     events: Calendar<Option<u32>>,
     customers: Vec<Customer>,
     free: Vec<u32>,
-    messages: Vec<Message>,
+    messages: Vec<Rc<[Message]>>,
 }
 
 /// A customer who has something to say.
@@ -77,13 +77,14 @@ impl Towns {
 }
 
 impl Town {
-    /// The message of this number.
-    pub(crate) fn message(&self, number: usize) -> Message {
+    /// So many messages, the first of which has this number.
+    pub(crate) fn messages(&self, number: usize) -> Rc<[Message]> {
         let mut traffic = self.0.borrow_mut();
-        if number >= traffic.messages.len() {
-            traffic.goes_on();
+        while number / AT_ONCE >= traffic.messages.len() {
+            let messages = (0..AT_ONCE).filter_map(|_| traffic.next()).collect();
+            traffic.messages.push(messages);
         }
-        traffic.messages[number]
+        traffic.messages[number / AT_ONCE].clone()
     }
 
     /// The customers who are there from the beginning: their places are the first ones.
@@ -123,17 +124,14 @@ impl Traffic {
             == (setting.per_minute, setting.once, setting.broken)
     }
 
-    fn goes_on(&mut self) {
-        for _ in 0..AT_ONCE {
-            match self.events.take() {
-                Some((at, None)) => self.arrives(at),
-                Some((at, Some(place))) => self.writes(at, place, false),
-                None => return,
-            }
+    fn next(&mut self) -> Option<Message> {
+        match self.events.take()? {
+            (at, None) => Some(self.arrives(at)),
+            (at, Some(place)) => Some(self.writes(at, place, false)),
         }
     }
 
-    fn arrives(&mut self, at: u64) {
+    fn arrives(&mut self, at: u64) -> Message {
         let messages = if self.once { 1 } else { self.tail.draw(&mut self.draws) };
         let mean = if self.once { 1.0 } else { 2.352 };
         let gap = self.draws.gap(MINUTE_MS as f64 * mean / self.per_minute);
@@ -145,20 +143,21 @@ impl Traffic {
             None => self.customers.push(customer),
         }
         self.events.put(at + gap, None);
-        self.writes(at, place, true);
+        self.writes(at, place, true)
     }
 
-    fn writes(&mut self, at: u64, place: u32, first: bool) {
+    fn writes(&mut self, at: u64, place: u32, first: bool) -> Message {
         let Customer { bucket, left } = &mut self.customers[place as usize];
         let minutes = if left.is_none() { 15.0 } else { 2.0 };
         *left = left.map(|left| left - 1);
         let last = *left == Some(0);
-        self.messages.push(Message { at: at as u32, place, bucket: *bucket, first, last });
+        let message = Message { at: at as u32, place, bucket: *bucket, first, last };
         if last {
             self.free.push(place);
         } else {
             let gap = self.draws.gap(minutes * MINUTE_MS as f64).max(3_000);
             self.events.put(at + gap, Some(place));
         }
+        message
     }
 }

@@ -5,6 +5,7 @@
 //! The town draws who writes, so that every pilot sees the same customers.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +15,7 @@ use crate::simulation::draws::Draws;
 use crate::simulation::pilot::{Ending, Route};
 use crate::simulation::setting::{Begins, Fault, MINUTE_MS, Person, Setting};
 use crate::simulation::store::{Standing, Store};
-use crate::simulation::traffic::{Message, Town, Towns};
+use crate::simulation::traffic::{AT_ONCE, Message, Town, Towns};
 
 /// Customers write before the rollout begins, so that it does not begin with an empty town.
 pub(crate) const BEGINS_MS: u64 = 10 * MINUTE_MS;
@@ -110,8 +111,9 @@ pub(crate) struct World {
     pub(crate) setting: Setting,
     pub(crate) now: u64,
     town: Town,
-    /// The next message, its number, and its place in the order of events.
-    message: Message,
+    /// The next message among the ones that were drawn with it, its number, and its place in the order
+    /// of events.
+    messages: Rc<[Message]>,
     number: usize,
     writes: u64,
     /// Where the next customer who arrives is in that order, and who stays, by place.
@@ -144,7 +146,7 @@ impl World {
             setting: setting.clone(),
             now: 0,
             town: towns.town(setting),
-            message: Message::default(),
+            messages: Rc::default(),
             number: 0,
             writes: 0,
             arrives: 0,
@@ -164,12 +166,12 @@ impl World {
             falls: None,
         };
         world.suffers(setting.fault);
-        world.arrives = world.events.number(0);
+        world.arrives = world.events.place(0);
         for bucket in world.town.broken() {
             let index = world.comes(Customer { bucket, broken: true, ..Customer::default() });
-            world.stays.push(Stay { index, writes: world.events.number(0) });
+            world.stays.push(Stay { index, writes: world.events.place(0) });
         }
-        world.message = world.town.message(0);
+        world.messages = world.town.messages(0);
         world.writes = world.arrives;
         world
     }
@@ -202,7 +204,7 @@ impl World {
     pub(crate) fn happens(&mut self) {
         if self.writes < self.events.next() {
             self.now = time_of(self.writes);
-            self.is_written(self.message);
+            self.is_written(self.messages[self.number % AT_ONCE]);
         } else if let Some((at, event)) = self.events.take() {
             self.now = at;
             self.happened(event);
@@ -243,7 +245,7 @@ impl World {
         }
         if first {
             self.stays[place].index = self.comes(Customer { bucket, ..Customer::default() });
-            self.arrives = self.events.number(0);
+            self.arrives = self.events.place(0);
         }
         let index = self.stays[place].index;
         let customer = &mut self.customers[index as usize];
@@ -256,11 +258,13 @@ impl World {
         if last {
             self.leaves(index);
         } else {
-            self.stays[place].writes = self.events.number(0);
+            self.stays[place].writes = self.events.place(0);
         }
         self.number += 1;
-        self.message = self.town.message(self.number);
-        let Message { at, place, first, .. } = self.message;
+        if self.number.is_multiple_of(AT_ONCE) {
+            self.messages = self.town.messages(self.number);
+        }
+        let Message { at, place, first, .. } = self.messages[self.number % AT_ONCE];
         let order = if first { self.arrives } else { self.stays[place as usize].writes };
         self.writes = u64::from(at) << 32 | order;
     }
@@ -344,10 +348,11 @@ impl World {
     }
 
     pub(crate) fn is_over(&self) -> bool {
-        let told = self.replicas.iter().all(|replica| replica.route.weight.is_none());
         match self.played.ending {
             Some(Ending::Promoted) => true,
-            Some(Ending::Rejected) => told,
+            Some(Ending::Rejected) => {
+                self.replicas.iter().all(|replica| replica.route.weight.is_none())
+            }
             None => false,
         }
     }
