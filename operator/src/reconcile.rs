@@ -25,9 +25,11 @@ pub mod status;
 pub mod tenancy;
 pub mod validate;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use kanarie_rollout::why::Why;
 use kanarie_words::reason::Reason;
 use kanarie_words::timestamp::Timestamp;
@@ -66,10 +68,13 @@ const MAX_BACKOFF: Duration = Duration::from_secs(60);
 pub async fn reconcile(object: Arc<Guarded>, ctx: Arc<Ctx>) -> Result<Duration, NoIdentity> {
     let channel = validate(&object)?;
     let started = Instant::now();
-    let ended = timeout(LIMIT, line(&ctx, &channel)).await;
+    // A bug that one channel meets keeps nobody from judging the others, again and again.
+    let caught = AssertUnwindSafe(line(&ctx, &channel)).catch_unwind();
+    let ended = timeout(LIMIT, caught).await;
     ctx.metrics.reconcile_duration.observe(started.elapsed());
     let too_long = || Err(Halt::Failed(ReconcileError::Timeout { seconds: LIMIT.as_secs() }));
-    Ok(match ended.unwrap_or_else(|_| too_long()) {
+    let panicked = |_| Err(Halt::Failed(ReconcileError::Panicked));
+    Ok(match ended.map_or_else(|_| too_long(), |ended| ended.unwrap_or_else(panicked)) {
         Ok(pause) => pause,
         Err(Halt::Blocked(why)) => {
             match timeout(TOLD_WITHIN, report_blocked(&ctx, &channel, &why)).await {

@@ -19,6 +19,7 @@ use kanarie_crds::route::{ROUTE_KEY, Route, STATE_KEY, route_name};
 use kanarie_fakes::customer::Account;
 use kanarie_fakes::server::{Server, loopback};
 use kanarie_operator::cluster::memory::Memory;
+use kanarie_operator::process::clock::ReconcileClock;
 use kanarie_operator::process::config::{Config, LogFormat};
 use kube::Client;
 use kube::api::{Api, ListParams};
@@ -149,6 +150,11 @@ impl Bench {
     pub fn start_with(&mut self, config: Config, client: Client) {
         let script = self.script.clone();
         let clock = Arc::new(move || kanarie_operator::process::clock::now() + lock(&script).ahead);
+        self.start_by(clock, config, client);
+    }
+
+    /// The same with a clock of its own.
+    pub fn start_by(&mut self, clock: ReconcileClock, config: Config, client: Client) {
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(async move {
             let shutdown = async move {

@@ -39,10 +39,14 @@ pub struct Ctx {
 }
 
 impl Ctx {
-    /// Forgets a channel that is gone.
+    /// Forgets a channel that is gone; one of the same name may be there again.
     pub fn forget(&self, key: &ChannelKey, uid: &str) {
-        self.let_go(key, uid);
+        self.board.forget(uid);
         self.notes.forget(uid);
+        if !self.channels.has(key) {
+            self.secrets.forget(key);
+            self.metrics.channels.forget(key);
+        }
     }
 
     /// Looks after a channel no longer that another installation serves.

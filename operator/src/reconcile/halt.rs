@@ -32,6 +32,9 @@ pub enum ReconcileError {
     /// Not everything could be reported.
     #[error(transparent)]
     Report(#[from] ReportError),
+    /// A bug.
+    #[error("the reconcile panicked, which is a bug of the operator; its log says where")]
+    Panicked,
     /// It took too long.
     #[error("the reconcile did not end within {seconds} s")]
     Timeout {
@@ -48,6 +51,7 @@ impl ReconcileError {
             Self::Build(_) => "build",
             Self::Apply(_) => "apply",
             Self::Report(_) => "report",
+            Self::Panicked => "panicked",
             Self::Timeout { .. } => "timeout",
         }
     }

@@ -208,8 +208,13 @@ pub async fn live(ctx: &Ctx, identity: &Identity) -> Result<Option<KnownStatus>,
     };
     let status = match live.data["status"].take() {
         Value::Null => WhatsAppChannelStatus::default(),
-        status => serde_json::from_value(status)
-            .map_err(|error| failed(kube::Error::SerdeError(error)))?,
+        status => serde_json::from_value(status).unwrap_or_else(|error| {
+            // Nobody can read it, so it tells as little as one that is lost, and is written anew. The channel
+            // says so as it does of a spec that cannot be decoded.
+            let (namespace, channel) = (&identity.key.namespace, &identity.key.name);
+            tracing::warn!(namespace, channel, %error, "the status cannot be read; it is taken for none");
+            WhatsAppChannelStatus::default()
+        }),
     };
     let found = KnownStatus { identity: Identity::of(&live.metadata), status };
     Ok(Some(found).filter(|found| found.identity.uid == identity.uid))

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long an installation has to answer: each of its channels is looked at once a minute.
+/// How long an installation has to answer. Its watch tells it at once; a leader that died is followed in less.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(90);
 /// Time within which its name is written over so often that another one serves, too.
 const QUARREL: Duration = Duration::from_secs(60);

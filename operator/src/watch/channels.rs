@@ -4,6 +4,7 @@
 //! Takes what the watches tell; answers from their caches. A namespace that cannot be listed is told
 //! and blocks no other. Never asks the API server.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -141,13 +142,16 @@ impl Channels {
         there.is_some_and(|found| found.meta().uid.as_ref() == Some(uid))
     }
 
-    /// A channel whose route would have this name, as far as the watches know.
-    pub fn claimant(&self, route: &str) -> Option<ChannelKey> {
-        let mut objects = self.scopes.iter().flat_map(|scope| scope.store.state());
-        let claims = |object: &Guarded| {
-            object.meta().deletion_timestamp.is_none() && route_of(object).as_deref() == Some(route)
-        };
-        objects.find(|object| claims(object)).map(|object| key(&object))
+    /// Whether a channel of this name is there.
+    pub fn has(&self, key: &ChannelKey) -> bool {
+        self.scope(&key.namespace).is_some_and(|scope| scope.store.get(&reference(key)).is_some())
+    }
+
+    /// The channels by the name that their route has or would have, as far as the watches know.
+    pub fn claimants(&self) -> BTreeMap<String, ChannelKey> {
+        let objects = self.scopes.iter().flat_map(|scope| scope.store.state());
+        let alive = objects.filter(|object| object.meta().deletion_timestamp.is_none());
+        alive.filter_map(|object| Some((route_of(&object)?, key(&object)))).collect()
     }
 
     /// A channel that claims the same sender and is older, of those that are known; of two of the same
@@ -178,6 +182,20 @@ impl Channels {
 pub type WatchResult = watcher::Result<watcher::Event<Guarded>>;
 
 impl Scope {
+    /// Which of these are there no more.
+    pub fn gone(&self, before: Vec<RouteOwner>) -> Vec<RouteOwner> {
+        let is_there = |owner: &RouteOwner| {
+            let there = self.store.get(&reference(&owner.key));
+            there.is_some_and(|found| found.meta().uid.as_ref() == Some(&owner.uid))
+        };
+        before.into_iter().filter(|owner| !is_there(owner)).collect()
+    }
+
+    /// All that are there.
+    pub fn owners(&self) -> Vec<RouteOwner> {
+        self.store.state().iter().map(|object| owner_of(object)).collect()
+    }
+
     /// Whether its channels were listed once.
     pub fn is_complete(&self) -> bool {
         self.complete.load(Ordering::Relaxed)
@@ -228,6 +246,11 @@ fn key(object: &Guarded) -> ChannelKey {
         namespace: metadata.namespace.clone().unwrap_or_default(),
         name: metadata.name.clone().unwrap_or_default(),
     }
+}
+
+/// As a route names it.
+pub fn owner_of(object: &Guarded) -> RouteOwner {
+    RouteOwner { key: key(object), uid: object.meta().uid.clone().unwrap_or_default() }
 }
 
 fn reference(key: &ChannelKey) -> ObjectRef<Guarded> {

@@ -19,11 +19,12 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use tokio::sync::watch;
 
 use crate::cluster::key::ChannelKey;
+use crate::cluster::route_object::RouteOwner;
 use crate::process::chain::chain;
 use crate::process::context::Ctx;
 use crate::reconcile::reconcile;
 use crate::reconcile::validate::{NoIdentity, route_of};
-use crate::watch::channels::Scope;
+use crate::watch::channels::{Scope, owner_of};
 use crate::watch::guarded::Guarded;
 
 /// Runs a controller per watched namespace until `stop`, and waits for their reconciles.
@@ -80,11 +81,18 @@ async fn control(ctx: &Arc<Ctx>, scope: &Scope, mut stop: watch::Receiver<bool>)
 
 /// One reconcile, and when the next one is due.
 async fn look(object: Arc<Guarded>, ctx: Arc<Ctx>) -> Result<Action, NoIdentity> {
-    let key = ObjectRef::from_obj(object.as_ref());
-    let key = ChannelKey { namespace: key.namespace.unwrap_or_default(), name: key.name };
+    let owner = owner_of(&object);
     let pause = reconcile(object, ctx.clone()).await;
-    ctx.channels.ended(&key, pause.as_ref().ok().copied());
+    ctx.channels.ended(&owner.key, pause.as_ref().ok().copied());
+    if !ctx.channels.contains(&owner) {
+        // It went meanwhile, and this reconcile has noted something of it.
+        forget(&ctx, &owner);
+    }
     pause.map(|_| Action::await_change())
+}
+
+fn forget(ctx: &Ctx, owner: &RouteOwner) {
+    ctx.forget(&owner.key, &owner.uid);
 }
 
 fn key_of(object: &ObjectRef<DynamicObject>) -> ChannelKey {
@@ -99,13 +107,21 @@ async fn follow_channels(ctx: &Ctx, scope: &Scope, writer: Writer<Guarded>) {
     let (api, config) = (api::<Guarded>(ctx, scope), config(ctx, scope, Some(class)));
     let events = reflector(writer, watcher(api, config).backoff(WatchPace::default()));
     let mut events = pin!(events);
-    let mut listed = Vec::new();
+    let (mut listed, mut before) = (Vec::new(), Vec::new());
     while let Some(event) = events.next().await {
         ctx.channels.take(scope, &mut listed, &event);
-        if let Ok(watcher::Event::Delete(object)) = &event
-            && let Some(route) = route_of(object)
-        {
-            ctx.claims.gone(&route).iter().for_each(|key| ctx.channels.ask(key));
+        match &event {
+            Ok(watcher::Event::Delete(object)) => {
+                forget(ctx, &owner_of(object));
+                let waiting = route_of(object).map(|route| ctx.claims.gone(&route));
+                waiting.iter().flatten().for_each(|key| ctx.channels.ask(key));
+            }
+            Ok(watcher::Event::Init) => before = scope.owners(),
+            // Those that went while nobody watched.
+            Ok(watcher::Event::InitDone) => {
+                scope.gone(std::mem::take(&mut before)).iter().for_each(|gone| forget(ctx, gone));
+            }
+            Ok(watcher::Event::InitApply(_) | watcher::Event::Apply(_)) | Err(_) => {}
         }
     }
 }

@@ -101,6 +101,8 @@ async fn sweep(ctx: &Ctx, routes: &Mutex<Routes>) {
 
 async fn collect(ctx: &Ctx, routes: &BTreeMap<String, ObjectMeta>, orphans: &mut Orphans) {
     let before = std::mem::take(orphans);
+    // Asked for once however many routes have lost their channel.
+    let mut claimants = None;
     for (name, metadata) in routes {
         let Some(owner) = owner(metadata) else { continue };
         if !ctx.config.watches(&owner.key.namespace)
@@ -114,10 +116,11 @@ async fn collect(ctx: &Ctx, routes: &BTreeMap<String, ObjectMeta>, orphans: &mut
             Ok(false) => {
                 let since = before.get(name).copied().unwrap_or_else(Instant::now);
                 ctx.forget(&owner.key, &owner.uid);
-                match ctx.channels.claimant(name) {
+                let claimants = claimants.get_or_insert_with(|| ctx.channels.claimants());
+                match claimants.get(name) {
                     Some(claimant) if since.elapsed() < REPLACED => {
                         orphans.insert(name.clone(), since);
-                        ctx.channels.ask(&claimant);
+                        ctx.channels.ask(claimant);
                     }
                     Some(_) | None => delete(ctx, name, metadata).await,
                 }

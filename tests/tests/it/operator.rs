@@ -12,5 +12,6 @@ mod rollouts;
 mod routes;
 mod supervision;
 mod told;
+mod trouble;
 mod undo;
 mod upgrade;
