@@ -19,7 +19,7 @@ use crate::facts::{Facts, Next};
 use crate::observation::{Mode, Observation};
 use crate::order::{Command, CommandVerb};
 use crate::proof::is_controlled;
-use crate::start::settled;
+use crate::start::{settled, wait_began};
 use crate::state::{Phase, Rolling, Stage, State};
 use crate::step::by_steps;
 use crate::weighed::Weighed;
@@ -73,6 +73,10 @@ pub fn decide(state: &State, seen: &Observation, now: Timestamp) -> Decision {
         next = with_ruling(next, state, command, &ruling.unwrap_or(OVERTAKEN), now);
     }
     next.generation = state.generation.max(seen.generation);
+    let waits = matches!(next.phase, Phase::Clearing { .. })
+        && matches!(why, Why::WaitingForGateways { .. } | Why::DeadlineExceeded { .. })
+        && wait_began(&next).is_none();
+    next.waits_since = waits.then(|| state.waits_since.unwrap_or(now));
     let requeue = if next == *state { requeue(facts, &why) } else { SOON };
     Decision { next, why, verdict, requeue }
 }

@@ -95,6 +95,7 @@ pub fn rebuild(remains: Remains, now: Timestamp) -> Result<State, RebuildError> 
         serving: (now.0 / 1000).saturating_add(1),
         transition,
         generation: remains.generation,
+        waits_since: None,
         rejected,
         last_command,
         history: Vec::new(),

@@ -2,18 +2,19 @@
 
 use kanarie_words::ids::RevisionName;
 use kanarie_words::reason::Reason;
+use kanarie_words::timestamp::Timestamp;
 use kanarie_words::weight::Weight;
 
 use crate::bounds::MAX_REJECTED;
 use crate::command::{
-    CLEARED, NO_ROLLOUT, NOTHING_REJECTED, NOTHING_TO_UNDO, Ruling, UNDONE, order_of, readable,
-    unanswered,
+    CLEARED, NO_ROLLOUT, NOTHING_ASKED, NOTHING_REJECTED, NOTHING_TO_UNDO, Ruling, UNDONE,
+    order_of, readable, unanswered,
 };
 use crate::facts::{Facts, Next};
 use crate::observation::Mode;
 use crate::order::{Command, CommandOrder, CommandVerb};
 use crate::segments::{Begins, Segments};
-use crate::state::{Phase, Rolling, Stage};
+use crate::state::{Phase, Rolling, Stage, State};
 use crate::why::Why;
 
 /// Without a rollout: answers commands and starts the rollout that the spec asks for.
@@ -44,7 +45,12 @@ pub(crate) fn settled(facts: Facts<'_>, stable: &RevisionName, cleared: bool) ->
 fn execute(facts: Facts<'_>, stable: &RevisionName, command: &Command) -> Result<Next, Ruling> {
     let CommandOrder { verb, revision } = readable(command)?;
     match verb {
+        CommandVerb::Retry if revision.is_none() && facts.seen.desired.is_none() => {
+            Err(NOTHING_ASKED)
+        }
         CommandVerb::Retry => retry_rejected(facts, revision.as_ref()).ok_or(NOTHING_REJECTED),
+        // What would serve then is compiled from a spec.
+        CommandVerb::Undo if facts.seen.desired.is_none() => Err(NOTHING_ASKED),
         CommandVerb::Undo => {
             order_of(command, stable)?;
             undo(facts, stable).ok_or(NOTHING_TO_UNDO)
@@ -93,15 +99,20 @@ fn why_not(
 /// What the canary that went made way for waits no longer in silence than a rollout may.
 fn overdue(facts: Facts<'_>, waiting: Why) -> Why {
     let seconds = facts.seen.policy.progress_deadline_seconds;
-    // After a rollback the wait begins with the next spec, whose time nobody has written down.
-    let leads_on = [Reason::Superseded, Reason::Retried, Reason::Rebuilt].map(Reason::as_str);
-    let since = facts.state.history.first().filter(|last| leads_on.contains(&last.reason.as_str()));
-    match since {
-        Some(last) if facts.now >= last.at.plus_seconds(seconds) => {
+    match wait_began(facts.state).or(facts.state.waits_since) {
+        Some(since) if facts.now >= since.plus_seconds(seconds) => {
             Why::DeadlineExceeded { seconds, waiting: Box::new(waiting) }
         }
         Some(_) | None => waiting,
     }
+}
+
+/// When the canary went for what waits now, if the last transition says so. After a rollback the wait begins
+/// with the next spec, and the state keeps when that was.
+pub(crate) fn wait_began(state: &State) -> Option<Timestamp> {
+    let leads_on = [Reason::Superseded, Reason::Retried, Reason::Rebuilt].map(Reason::as_str);
+    let last = state.history.first().filter(|last| leads_on.contains(&last.reason.as_str()))?;
+    Some(last.at)
 }
 
 fn start(facts: Facts<'_>, stable: &RevisionName, desired: &RevisionName) -> Next {

@@ -30,6 +30,10 @@ pub struct State {
     /// Highest generation of the spec that was decided for; an older one decides nothing.
     #[serde(default)]
     pub generation: u64,
+    /// Since when a rollout waits for weight 0 to be acknowledged before it can start, if no transition led
+    /// on to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_since: Option<Timestamp>,
     /// Revisions that get no traffic until `retry`, oldest first, at most `MAX_REJECTED`.
     #[serde(default)]
     pub rejected: Vec<RejectedRevision>,
@@ -232,6 +236,7 @@ impl State {
             serving: 0,
             transition: 0,
             generation: 0,
+            waits_since: None,
             rejected: Vec::new(),
             last_command: None,
             history: Vec::new(),

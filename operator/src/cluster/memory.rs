@@ -223,6 +223,7 @@ mod tests {
             serving: u64::MAX,
             transition: u64::MAX,
             generation: u64::MAX,
+            waits_since: Some(AT),
             rejected: (0..MAX_REJECTED).map(rejection).collect(),
             history: (0..MAX_HISTORY).map(transition).collect(),
             last_command: Some(CommandAnswer {

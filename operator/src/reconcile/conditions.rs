@@ -35,6 +35,8 @@ pub struct Facts<'a> {
     pub verdict: Option<&'a Verdict>,
     /// What the gateways said.
     pub view: &'a View,
+    /// Whether the Secrets were looked at: not for a spec that is not carried out.
+    pub is_checked: bool,
     /// What is wrong with the Secrets.
     pub problem: Option<&'a SecretProblem>,
     /// The present moment.
@@ -52,6 +54,7 @@ struct Said {
 /// The six conditions of a channel that has a route.
 pub fn serving(facts: &Facts<'_>) -> Vec<Condition> {
     let credentials = match facts.problem {
+        None if !facts.is_checked => unsaid(ConditionType::CredentialsReady, facts.before),
         None => plain(ConditionStatus::True, Reason::Found),
         Some(problem) => (ConditionStatus::False, problem.reason, problem.message.clone()),
     };

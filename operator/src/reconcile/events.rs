@@ -209,6 +209,10 @@ async fn create(
     told: &Told,
     now: Timestamp,
 ) -> Result<(), kube::Error> {
+    if identity.is_deleted {
+        // A namespace that ends takes none, and nobody asks what became of what he has deleted.
+        return Ok(());
+    }
     let api: Api<Event> = Api::namespaced(ctx.client.clone(), &identity.key.namespace);
     match api.create(&PostParams::default(), &event(ctx, identity, told, now)).await {
         Ok(_) => Ok(()),

@@ -28,7 +28,7 @@ use crate::reconcile::blocked::Blocked;
 use crate::reconcile::ownership::{Place, place};
 use crate::reconcile::read::{KnownStatus, Reading, RouteFound};
 use crate::reconcile::remains::{content_of, remains};
-use crate::reconcile::validate::{Channel, ValidSpec};
+use crate::reconcile::validate::{Channel, ValidSpec, standard_policy};
 
 /// What one reconcile saw.
 pub struct Survey {
@@ -84,7 +84,7 @@ pub fn observe(channel: &Channel, reading: Reading, now: Timestamp) -> Result<Su
         command,
         view,
     } = reading;
-    if channel.is_deleted && !matches!(route, Some(RouteFound::Own(_))) {
+    if channel.identity.is_deleted && !matches!(route, Some(RouteFound::Own(_))) {
         return Err(is_deleted());
     }
     let (known, unread) = match revisions {
@@ -213,7 +213,7 @@ fn asking(
 ) -> Start {
     let spec = match &channel.spec {
         Err(blocked) => return Start { stays: Some(blocked.clone()), ..start },
-        Ok(_) if channel.is_deleted => return start,
+        Ok(_) if channel.identity.is_deleted => return start,
         Ok(spec) => spec,
     };
     let found = match in_service(spec) {
@@ -230,7 +230,8 @@ fn asking(
     }
 }
 
-/// None when there is nothing to decide: the spec cannot be carried out, and nothing rolls.
+/// None when there is nothing to decide: the spec cannot be carried out, nothing rolls, and nobody waits for
+/// an answer.
 fn observation(
     channel: &Channel,
     state: &State,
@@ -252,10 +253,20 @@ fn observation(
             store,
         }),
         Err(_) => {
+            let is_answered = |command: &Command| {
+                command.id.is_empty()
+                    || state.last_command.as_ref().is_some_and(|last| command.is_answered_by(last))
+            };
+            let policy = match state.rolling() {
+                Some(rolling) => rolling.policy.clone(),
+                None if command.as_ref().is_none_or(is_answered) => return None,
+                // Nothing is measured by it.
+                None => standard_policy()?,
+            };
             let unasked = Observation {
                 generation,
                 desired: None,
-                policy: state.rolling()?.policy.clone(),
+                policy,
                 mode: Mode::Automatic,
                 paused: false,
                 rollback_window_seconds: 0,
@@ -461,6 +472,10 @@ status: {status}
         assert_eq!(seen.stays.unwrap().reason, Reason::InvalidSpec);
         let why = observe(&channel, route_of(stable()), NOW).err().unwrap();
         assert_eq!(why.reason, Reason::InvalidSpec, "nothing rolls: there is nothing to judge");
+        let command = Some(Command::read("retry #1", None));
+        let seen = observe(&channel, Reading { command, ..route_of(stable()) }, NOW).unwrap();
+        let next = decide(&seen.state, &seen.observation, NOW).next;
+        assert!(next.last_command.unwrap().message.contains("mend it"), "a person is answered");
     }
 
     /// Scenario 09: while a channel is being deleted nothing starts, and what rolls is judged.

@@ -243,7 +243,7 @@ fn settles_in(
 ) -> Option<Duration> {
     let (Ok(spec), Some(own)) = (&channel.spec, own) else { return None };
     let is_known = own.memory.name_of(&spec.content).or(resolved).is_some();
-    if is_known || channel.is_deleted || own.memory.rollout.rolling().is_some() {
+    if is_known || channel.identity.is_deleted || own.memory.rollout.rolling().is_some() {
         ctx.notes.update(&channel.identity.uid, |note| note.asked = None);
         return None;
     }

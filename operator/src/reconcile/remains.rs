@@ -108,6 +108,7 @@ mod tests {
             uid: "u".into(),
             generation: 3,
             resource_version: None,
+            is_deleted: false,
         };
         let status = serde_json::from_str(r#"{"observedGeneration": 9000000000}"#).unwrap();
         let known_status = KnownStatus { identity, status };

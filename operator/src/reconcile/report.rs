@@ -110,6 +110,7 @@ pub async fn report(
             waits_for,
             verdict,
             view: &view,
+            is_checked: channel.spec.is_ok(),
             problem: problem.as_ref(),
             now,
         })
@@ -364,7 +365,7 @@ async fn patch(
 /// then: what serves exists, stable and the rejected ones are marked, spare ones are gone.
 async fn mark(ctx: &Ctx, channel: &Channel, held: &RouteObject) -> Result<(), RevisionError> {
     let uid = &channel.identity.uid;
-    if channel.is_deleted {
+    if channel.identity.is_deleted {
         return Ok(());
     }
     let state = &held.memory.rollout;

@@ -5,7 +5,7 @@
 //! in force, and a canary of it is judged on. Pure. Nothing after this hop meets an invalid spec.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
-use kanarie_crds::channel::rollout::{OnMessageFailure, RolloutMode, RolloutState};
+use kanarie_crds::channel::rollout::{OnMessageFailure, RolloutMode, RolloutSpec, RolloutState};
 use kanarie_crds::channel::{RevisionContent, WhatsAppChannel, WhatsAppChannelSpec};
 use kanarie_crds::route::{ChannelRef, route_name};
 use kanarie_crds::status::WhatsAppChannelStatus;
@@ -36,8 +36,6 @@ pub struct Channel {
     pub owner: OwnerReference,
     /// When it was created; the oldest of several claims a sender.
     pub created: Option<Time>,
-    /// Whether it is being deleted: nothing new is made for it.
-    pub is_deleted: bool,
     /// Status as it was when the watch delivered the object; none of one that cannot be decoded.
     pub status: Option<WhatsAppChannelStatus>,
     /// The command that stands in the annotations.
@@ -76,6 +74,8 @@ pub struct Identity {
     pub generation: i64,
     /// Version of the object.
     pub resource_version: Option<String>,
+    /// Whether it is being deleted: nothing new is made for it.
+    pub is_deleted: bool,
 }
 
 /// An object without a uid: no API server gives such a one.
@@ -97,7 +97,6 @@ pub fn validate(object: &Guarded) -> Result<Channel, NoIdentity> {
         reference,
         owner: owner(&identity),
         created: metadata.creation_timestamp.clone(),
-        is_deleted: metadata.deletion_timestamp.is_some(),
         status: readable.ok().map(|object| object.status.clone().unwrap_or_default()),
         command: command(metadata),
         route_name: route_of(object),
@@ -118,7 +117,7 @@ fn spec(object: &WhatsAppChannel) -> Result<ValidSpec, Invalid> {
     let spec = object.spec.clone();
     Ok(ValidSpec {
         content: spec.revision_content(),
-        policy: policy(&spec)?,
+        policy: policy(&spec.rollout, spec.agent.timeout_seconds)?,
         mode: mode(&spec)?,
         paused: spec.rollout.state == RolloutState::Paused,
         rollback_window_seconds: spec.rollout.rollback_window_seconds,
@@ -161,12 +160,17 @@ impl Identity {
             uid: metadata.uid.clone().unwrap_or_default(),
             generation: metadata.generation.unwrap_or_default(),
             resource_version: metadata.resource_version.clone(),
+            is_deleted: metadata.deletion_timestamp.is_some(),
         }
     }
 }
 
-fn policy(spec: &WhatsAppChannelSpec) -> Result<Policy, Invalid> {
-    let rollout = &spec.rollout;
+/// The policy of a spec that says nothing about it.
+pub fn standard_policy() -> Option<Policy> {
+    policy(&RolloutSpec::default(), 0).ok()
+}
+
+fn policy(rollout: &RolloutSpec, timeout_seconds: u32) -> Result<Policy, Invalid> {
     let steps = rollout.steps.iter().map(|step| {
         let weight =
             Weight::new(step.weight).map_err(|error| invalid("spec.rollout.steps", &error))?;
@@ -179,7 +183,7 @@ fn policy(spec: &WhatsAppChannelSpec) -> Result<Policy, Invalid> {
         certify_basis_points: rollout.analysis.certify_basis_points,
         min_messages: u64::from(rollout.analysis.min_messages),
         max_latency_ms: rollout.analysis.max_latency_milliseconds.map(u64::from),
-        timeout_seconds: spec.agent.timeout_seconds,
+        timeout_seconds,
         interval_seconds: rollout.analysis.interval_seconds,
         on_failure: rollout.on_failure,
         retry_on_stable: rollout.on_message_failure == OnMessageFailure::RetryOnStable,

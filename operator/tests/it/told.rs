@@ -17,6 +17,11 @@ use kanarie_words::reason::Reason;
 
 /// Status of a channel with its first revision, of which the gateways say this.
 fn told(before: &WhatsAppChannelStatus, view: &View) -> WhatsAppChannelStatus {
+    told_of(before, view, true)
+}
+
+/// The same of one whose Secrets were looked at, or not.
+fn told_of(before: &WhatsAppChannelStatus, view: &View, is_checked: bool) -> WhatsAppChannelStatus {
     let rollout = State::first("r".parse().unwrap(), kanarie_words::timestamp::Timestamp(0));
     let memory = Memory { schema: 1, rollout, revisions: BTreeMap::new() };
     derive(&Facts {
@@ -28,6 +33,7 @@ fn told(before: &WhatsAppChannelStatus, view: &View) -> WhatsAppChannelStatus {
         waits_for: None,
         verdict: None,
         view,
+        is_checked,
         problem: None,
         now: Timestamp::UNIX_EPOCH,
     })
@@ -109,4 +115,19 @@ fn dead_letters_are_still_there_while_nobody_tells() {
     let silent = View { presence: Presence::Silent, ..View::default() };
     assert_eq!(told(&counted, &silent).dead_letters, counted.dead_letters);
     assert_eq!(told(&counted, &alive(&["a"], 1)).dead_letters, None);
+}
+
+#[test]
+fn secrets_that_were_not_looked_at_are_not_said_to_be_there() {
+    let view = alive(&["a"], 1);
+    let unchecked = told_of(&WhatsAppChannelStatus::default(), &view, false);
+    assert_eq!(says(&unchecked, "CredentialsReady"), "Unknown/NotChecked");
+    let known = told(&unchecked, &view);
+    assert_eq!(says(&known, "CredentialsReady"), "True/Found");
+    let unchecked = told_of(&known, &view, false);
+    assert_eq!(
+        says(&unchecked, "CredentialsReady"),
+        "True/Found",
+        "as it was when somebody looked"
+    );
 }

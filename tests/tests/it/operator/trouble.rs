@@ -62,3 +62,24 @@ async fn a_reconcile_that_panics_is_told_on_its_channel_and_ends_nothing_else() 
     let channel = bench.until("care", |_| true).await.unwrap();
     assert_eq!(condition(&channel, "Stalled"), Some("False"));
 }
+
+/// Held by a finalizer of somebody else's.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_made_for_a_channel_that_is_being_deleted_and_its_canary_is_judged() {
+    let bench = Bench::start().await.unwrap();
+    let serving = rolling(&bench).await;
+    let params = PatchParams::default();
+    let held = |by: Value| Patch::Merge(json!({"metadata": {"finalizers": by}}));
+    bench.channels().patch("care", &params, &held(json!(["example.com/keep"]))).await.unwrap();
+    bench.channels().delete("care", &DeleteParams::default()).await.unwrap();
+    let deleted = |channel: &Value| channel["metadata"]["deletionTimestamp"].is_string();
+    bench.until("care", deleted).await.unwrap();
+    let before = bench.events("care").await.unwrap();
+    count(&bench, serving, (0, 8), 500);
+    bench.until_route(|route| route.weight.percent() == 0).await.unwrap();
+    let told = |channel: &Value| channel["status"]["history"][0]["reason"] == "RolledBack";
+    bench.until("care", told).await.unwrap();
+    assert_eq!(bench.events("care").await.unwrap(), before);
+    bench.channels().patch("care", &params, &held(Value::Null)).await.unwrap();
+    bench.until_gone(&bench.route_name()).await.unwrap();
+}

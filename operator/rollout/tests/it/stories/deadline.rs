@@ -1,6 +1,6 @@
 //! The deadline and what it does not do.
 
-use crate::stories::world::World;
+use crate::stories::world::{World, named};
 
 /// Scenario 17: what waits for ever is told at the deadline.
 #[test]
@@ -90,4 +90,29 @@ fn an_unreachable_gateway_runs_into_the_deadline_and_not_into_a_rollback() {
     let text = world.decide().why.to_string();
     assert!(text.ends_with("waiting for a gateway to tell its counts"), "{text}");
     assert_eq!(world.weight(), 10);
+}
+
+/// A replica that never acknowledges that stable serves everybody keeps the next revision waiting.
+#[test]
+fn what_waits_after_a_rollback_or_an_abort_is_overdue_at_its_own_deadline() {
+    let ends: [fn(&mut World); 2] = [|world| world.canary(0, 4), |world| world.command("abort #1")];
+    for end in ends {
+        let mut world = World::rolling();
+        world.obedient = false;
+        end(&mut world);
+        world.decide();
+        assert_eq!(world.weight(), 0);
+        world.pass(1_000_000);
+        world.seen.desired = Some(named("r3"));
+        assert_eq!(world.reason(), "WaitingForGateways", "its wait has just begun");
+        world.pass(86_399);
+        assert_eq!(world.reason(), "WaitingForGateways");
+        world.pass(1);
+        let text = world.decide().why.to_string();
+        assert!(text.contains("gateway-0"), "{text}");
+        assert_eq!(world.reason(), "DeadlineExceeded");
+        world.acknowledge();
+        assert_eq!(world.reason(), "RolloutStarted");
+        assert_eq!(world.state.waits_since, None);
+    }
 }

@@ -82,3 +82,22 @@ fn an_older_spec_decides_nothing_and_executes_nothing() {
     world.canary(0, 4);
     assert_eq!(world.reason(), "RolledBack", "it still sees that the canary fails");
 }
+
+#[test]
+fn a_command_without_a_rollout_is_answered_by_what_is_wrong() {
+    for (command, answer) in [
+        ("retry", "the spec cannot be carried out"),
+        ("undo r1", "the spec cannot be carried out"),
+        ("retry r7", "not rejected"),
+        ("abort", "no rollout"),
+        ("promote r2", "no rollout"),
+    ] {
+        let mut world = World::asking_for("r2");
+        world.seen.desired = None;
+        world.command(command);
+        assert_eq!(world.reason(), "Pending");
+        let (result, told) = world.answer();
+        assert_eq!(result, CommandResult::Refused);
+        assert!(told.contains(answer), "{command}: {told}");
+    }
+}
