@@ -2,7 +2,8 @@
 //!
 //! Takes what kube finds by itself (a pod's account or a kubeconfig); gives a client. A network that
 //! forgets a connection says nothing, so the system asks after ten seconds of silence and ends what
-//! stays without an answer. Behind a proxy it is kube's own client.
+//! stays without an answer. An API server, or what stands before it, that takes a request and says nothing is
+//! not waited for either. Behind a proxy it is kube's own client.
 
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use kube::client::retry::RetryPolicy;
 use kube::client::{ClientBuilder, ConfigExt as _};
 use kube::{Client, Config, Error};
 use tower::retry::RetryLayer;
+use tower::timeout::TimeoutLayer;
 use tower::util::{MapErrLayer, option_layer};
 use tower::{BoxError, Layer as _};
 
@@ -22,6 +24,9 @@ const KEEPALIVE: Duration = Duration::from_secs(10);
 const AGAIN: (Duration, u32) = (Duration::from_secs(5), 3);
 /// For how long what was sent may stay without the other end's receipt.
 const UNRECEIPTED: Duration = Duration::from_secs(20);
+
+/// For how long a request may stay without the beginning of an answer. A watch has that at once.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 
 /// A client of the API server that this process finds.
 ///
@@ -36,6 +41,10 @@ pub async fn connect() -> Result<Client, Error> {
 /// # Errors
 /// Its configuration cannot be used.
 pub fn client(config: Config) -> Result<Client, Error> {
+    answered_within(config, ANSWERED_WITHIN)
+}
+
+fn answered_within(config: Config, limit: Duration) -> Result<Client, Error> {
     if config.proxy_url.is_some() {
         return Client::try_from(config);
     }
@@ -50,6 +59,7 @@ pub fn client(config: Config) -> Result<Client, Error> {
     let connector = config.rustls_https_connector_with_connector(connector)?;
     let http = HttpClient::builder(TokioExecutor::new()).build(connector);
     let http = MapErrLayer::new(BoxError::from).layer(http);
+    let http = TimeoutLayer::new(limit).layer(http);
     let named = config.extra_headers_layer()?.layer(http);
     let signed = option_layer(config.auth_layer()?).layer(named);
     let again = config.default_retry.then(|| RetryLayer::new(RetryPolicy::server_retry()));
@@ -70,6 +80,25 @@ mod tests {
         let mut rows = table.lines().map(|row| row.split_whitespace().collect::<Vec<_>>());
         let row = rows.find(|row| row.get(1).is_some_and(|local| local.ends_with(&port)))?;
         row.get(5).map(|timer| (*timer).to_owned())
+    }
+
+    #[tokio::test]
+    async fn one_that_takes_a_request_and_never_answers_is_given_up() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let mut config = Config::new(url.parse().unwrap());
+        config.default_retry = false;
+        let client = answered_within(config, Duration::from_millis(50)).unwrap();
+        let holds = tokio::spawn(async move {
+            let mut open = Vec::new();
+            while let Ok((connection, _)) = listener.accept().await {
+                open.push(connection);
+            }
+        });
+        let asked = tokio::time::timeout(Duration::from_secs(10), client.apiserver_version());
+        let answer = asked.await.expect("it is not waited for");
+        holds.abort();
+        assert!(answer.is_err());
     }
 
     #[tokio::test]
