@@ -90,6 +90,10 @@ pub struct InboundMessage {
     pub kind: MessageKind,
     /// When the gateway received it, Unix milliseconds on its own clock.
     pub received_at: Millis,
+    /// Namespace of the channel that took it; none in what an older gateway wrote. When that channel is gone,
+    /// another one of the namespace may answer it, and nobody else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
 }
 
 /// An attachment, to be fetched from Twilio with the account's credentials.
@@ -191,6 +195,7 @@ mod tests {
             button: None,
             kind: MessageKind::Text,
             received_at: 7,
+            namespace: None,
         }
     }
 

@@ -134,17 +134,18 @@ impl Inbound {
             Parsed::Message(_) if self.full.is_full(&entry.route.channel.uid) => {
                 Err(Response::ChannelFull)
             }
-            Parsed::Message(message) => self.admit(&message, &entry.route, key).await,
+            Parsed::Message(message) => self.admit(message, &entry.route, key).await,
         }
     }
 
     async fn admit(
         &self,
-        message: &InboundMessage,
+        mut message: Box<InboundMessage>,
         route: &Route,
         key: StoreKey,
     ) -> Result<Response, Response> {
-        let envelope = envelope::write(message);
+        message.namespace = Some(route.channel.namespace.clone());
+        let envelope = envelope::write(&message);
         if envelope.len() > MAX_ENVELOPE_BYTES {
             return Err(Response::TooLarge);
         }

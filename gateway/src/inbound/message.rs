@@ -47,6 +47,7 @@ pub fn parse(body: &VerifiedBody, received_at: Millis) -> Result<Parsed, Malform
         button,
         kind,
         received_at,
+        namespace: None,
     };
     Ok(Parsed::Message(Box::new(message)))
 }

@@ -195,14 +195,16 @@ fn read(owner: &Owner<'_>) -> Result<InboundMessage, End> {
 }
 
 /// The route of the message's channel, in force. When that channel is gone, as after a change of its
-/// name, it is the route of whichever has its sender now.
+/// name, it is the route of whichever channel of its namespace has its sender now: nobody else may see it.
 fn find_channel(owner: &Owner<'_>, message: &InboundMessage) -> Result<Arc<Entry>, End> {
     let routes = &owner.worker.ctx.routes;
     let is_live = |entry: &Arc<Entry>| entry.gone_since.is_none();
     let of_sender = || routes.find(message.account.as_str(), message.sender.as_str());
+    let is_near =
+        |entry: &Arc<Entry>| message.namespace.as_ref() == Some(&entry.route.channel.namespace);
     routes
         .find_channel(owner.claim.channel.as_str())
         .filter(is_live)
-        .or_else(|| of_sender().filter(is_live))
+        .or_else(|| of_sender().filter(is_live).filter(is_near))
         .ok_or_else(|| owner.wait_for(DeadLetterClass::NoChannel, owner.rarely(PARKED)))
 }

@@ -45,7 +45,8 @@ pub(crate) async fn follow(worker: Arc<Worker>) {
     while changes.changed().await.is_ok() {
         let now = stables(&worker.ctx.routes);
         for (channel, revision) in before {
-            if now.get(&channel).is_some_and(|stable| *stable != revision) {
+            // Of a channel that is gone as well: another one may have its sender.
+            if now.get(&channel) != Some(&revision) {
                 all(&worker.ctx, Park { channel, revision }).await;
             }
         }

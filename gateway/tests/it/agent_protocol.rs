@@ -88,6 +88,7 @@ fn text() -> InboundMessage {
         button: None,
         kind: MessageKind::Text,
         received_at: 1_763_460_000_123,
+        namespace: None,
     }
 }
 

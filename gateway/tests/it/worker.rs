@@ -19,7 +19,8 @@ pub(crate) mod world;
 
 use std::time::Duration;
 
-use kanarie_gateway::envelope;
+use kanarie_crds::route::{ChannelRef, Route};
+use kanarie_gateway::envelope::{self, InboundMessage};
 use kanarie_gateway::outbound::agent::address::Allow;
 use kanarie_queue::claim::{Claim, Claimed, Release};
 use kanarie_queue::dead::Bury;
@@ -28,7 +29,7 @@ use kanarie_queue::outcome::Evidence;
 use kanarie_words::ids::ConversationId;
 
 use self::agents::{HttpAgent, Next};
-use self::world::{World, breathe, canary_route, eventually, http, revision, route};
+use self::world::{World, breathe, canary_route, eventually, http, revision, route, within};
 
 async fn one_agent() -> (World, HttpAgent) {
     let agent = HttpAgent::start("stable").await;
@@ -308,13 +309,39 @@ async fn a_message_waits_uncounted_while_the_breaker_of_stable_is_open() {
 }
 
 #[tokio::test]
-async fn what_a_channel_left_behind_is_answered_by_the_one_that_has_its_sender() {
+async fn what_a_channel_left_behind_is_answered_by_the_one_of_its_namespace_that_has_its_sender() {
     let (world, agent) = one_agent().await;
     let _running = world.work().await;
-    let message = world.message("whatsapp:+14010000001", "SM1", "Hallo");
-    world.admit_to("former", 1, "SM1", envelope::write(&message)).await;
+    for (customer, namespace) in [(1, Some("web")), (2, Some("other")), (3, None)] {
+        let sid = format!("SM{customer}");
+        let message = world.message(&format!("whatsapp:+1401000{customer:04}"), &sid, "Hallo");
+        let message = InboundMessage { namespace: namespace.map(str::to_owned), ..message };
+        world.admit_to("former", customer, &sid, envelope::write(&message)).await;
+    }
     assert_eq!(replies(&world, 1).await.len(), 1);
-    assert_eq!(agent.asked().len(), 1);
+    world.pass(40).await;
+    assert_eq!((world.twilio.created().len(), agent.asked().len()), (1, 1));
+}
+
+#[tokio::test]
+async fn what_waits_for_the_agent_of_a_channel_goes_on_when_another_one_has_its_sender() {
+    let (world, agent) = one_agent().await;
+    let _running = world.work().await;
+    (0..5).for_each(|_| agent.next(Next::Status(503)));
+    for customer in 1..=5 {
+        world.admit(customer, &format!("SM{customer}"), "Hallo").await;
+    }
+    eventually("five failures", || agent.asked().len() == 5).await;
+    world.admit(6, "SM6", "Hallo").await;
+    for _ in 0..20 {
+        breathe().await;
+    }
+    let fresh = HttpAgent::start("fresh").await;
+    let route = route(http(&fresh.url));
+    let channel = ChannelRef { uid: "renamed".parse().unwrap(), ..route.channel };
+    let stable = revision("new", http(&fresh.url));
+    world.set_route(Route { channel, stable, ..route });
+    within(&world, 5, "all of them", || fresh.asked().len() == 6).await;
 }
 
 #[tokio::test]

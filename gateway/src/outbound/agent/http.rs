@@ -238,6 +238,7 @@ mod tests {
             button: None,
             kind: MessageKind::Image,
             received_at: 1_763_460_000_123,
+            namespace: None,
         };
         let channel =
             ChannelRef { namespace: "shop".into(), name: "cars".into(), uid: "u".parse().unwrap() };

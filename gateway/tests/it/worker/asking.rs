@@ -71,6 +71,7 @@ impl Asker {
             button: None,
             kind: MessageKind::Text,
             received_at: 1_763_460_000_000,
+            namespace: None,
         };
         let channel = ChannelRef {
             namespace: "shop".to_owned(),

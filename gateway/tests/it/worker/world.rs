@@ -231,6 +231,7 @@ impl World {
             button: None,
             kind: MessageKind::Text,
             received_at: self.now.load(Ordering::SeqCst),
+            namespace: Some("web".to_owned()),
         }
     }
 

@@ -116,6 +116,7 @@ mod tests {
             button: None,
             kind,
             received_at: 0,
+            namespace: None,
         }
     }
 
