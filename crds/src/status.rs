@@ -21,7 +21,7 @@ pub struct WhatsAppChannelStatus {
         transform = bound_conditions
     )]
     pub conditions: Vec<Condition>,
-    /// The installation that serves the channel, by its routes namespace.
+    /// The installation that serves the channel, by its routes namespace; another one leaves it alone while it stands.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub installation: Option<String>,

@@ -11,9 +11,9 @@ pub mod build;
 pub mod conditions;
 pub mod credentials;
 pub mod decide;
+pub mod elsewhere;
 pub mod events;
 pub mod halt;
-pub mod installation;
 pub mod notes;
 pub mod observe;
 pub mod ownership;
@@ -22,7 +22,6 @@ pub mod remains;
 pub mod report;
 pub mod stand_ins;
 pub mod status;
-pub mod tenancy;
 pub mod validate;
 
 use std::panic::AssertUnwindSafe;
@@ -43,11 +42,11 @@ use crate::reconcile::apply::{Applied, ApplyError, apply};
 use crate::reconcile::blocked::Blocked;
 use crate::reconcile::build::build;
 use crate::reconcile::decide::decide;
+use crate::reconcile::elsewhere::elsewhere;
 use crate::reconcile::halt::{Halt, ReconcileError};
-use crate::reconcile::installation::settle;
 use crate::reconcile::observe::{Survey, observe};
 use crate::reconcile::read::{ReadError, read};
-use crate::reconcile::report::{report, report_blocked, report_failure};
+use crate::reconcile::report::{ReportError, report, report_blocked, report_failure};
 use crate::reconcile::validate::{Channel, NoIdentity, validate};
 use crate::watch::guarded::Guarded;
 
@@ -84,14 +83,17 @@ pub async fn reconcile(object: Arc<Guarded>, ctx: Arc<Ctx>) -> Result<Duration, 
             }
         }
         // Whoever was first is seen by the watch of the routes.
-        Err(Halt::Failed(ReconcileError::Apply(ApplyError::Conflict))) => CONFLICT,
+        Err(Halt::Failed(
+            ReconcileError::Apply(ApplyError::Conflict)
+            | ReconcileError::Report(ReportError::Elsewhere),
+        )) => CONFLICT,
         Err(Halt::Failed(error)) => failed(&ctx, &channel, &error).await,
     })
 }
 
 /// The line.
 async fn line(ctx: &Ctx, channel: &Channel) -> Result<Duration, Halt> {
-    if let Some(rest) = settle(ctx, channel).await? {
+    if let Some(rest) = elsewhere(ctx, channel).await {
         return Ok(rest);
     }
     let now = Timestamp(millis_of((ctx.clock)()));

@@ -48,11 +48,4 @@ impl Ctx {
             self.metrics.channels.forget(key);
         }
     }
-
-    /// Looks after a channel no longer that another installation serves.
-    pub fn let_go(&self, key: &ChannelKey, uid: &str) {
-        self.board.forget(uid);
-        self.secrets.forget(key);
-        self.metrics.channels.forget(key);
-    }
 }

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kanarie_rollout::decide::Decision;
 use kanarie_words::reason::Reason;
 use kube::Api;
-use kube::api::PostParams;
+use kube::api::{DeleteParams, ObjectMeta, PostParams, Preconditions};
 use thiserror::Error;
 use tokio::time::timeout;
 
@@ -118,4 +118,20 @@ async fn write(
 /// 409 for a version or a name that is no longer free, 404 for an object that was there.
 fn was_first(status: &kube::core::Status, was_there: bool) -> bool {
     status.code == 409 || (status.code == 404 && was_there)
+}
+
+/// Deletes a route in the version that was seen; says whether it did.
+pub async fn take_away(ctx: &Ctx, metadata: &ObjectMeta) -> Result<bool, kube::Error> {
+    let api: Api<Secret> = Api::namespaced(ctx.client.clone(), &ctx.config.routes_namespace);
+    let seen = Preconditions {
+        uid: metadata.uid.clone(),
+        resource_version: metadata.resource_version.clone(),
+    };
+    let params = DeleteParams { preconditions: Some(seen), ..DeleteParams::default() };
+    match api.delete(metadata.name.as_deref().unwrap_or_default(), &params).await {
+        Ok(_) => Ok(true),
+        // Changed or gone meanwhile: whoever looks next sees what is there.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
+        Err(error) => Err(error),
+    }
 }

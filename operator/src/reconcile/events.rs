@@ -79,12 +79,17 @@ pub async fn tell(
 pub async fn tell_of_another(
     ctx: &Ctx,
     identity: &Identity,
-    (own, other): (&str, &str),
-    note: String,
+    other: &str,
 ) -> Result<(), kube::Error> {
+    let (own, class) = (&ctx.config.routes_namespace, &ctx.config.channel_class);
     let name = format!("{}.installation.{own}.{other}", identity.uid);
-    let told = Told { name, reason: Reason::OtherInstallation, note };
-    create(ctx, identity, &told, (ctx.clock)()).await
+    let note = format!(
+        "the installation with the routes namespace {other} serves this channel, and the one with {own} leaves \
+         it alone: both have the class `{class}`; give one of them another --channel-class, and its channels \
+         that className; if {other} is gone, take its name from status.installation"
+    );
+    create(ctx, identity, &Told { name, reason: Reason::OtherInstallation, note }, (ctx.clock)())
+        .await
 }
 
 /// Creates the Events of the transitions that this process has not told yet; when it does not know

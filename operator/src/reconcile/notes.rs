@@ -6,8 +6,6 @@ use std::sync::{Mutex, PoisonError};
 use kanarie_words::ids::RevisionName;
 use tokio::time::Instant;
 
-use crate::reconcile::tenancy::Tenancy;
-
 /// Notes on channels.
 #[derive(Default)]
 pub struct Notes {
@@ -29,8 +27,6 @@ pub struct Note {
     pub status_written: Option<Instant>,
     /// Version of the route that the last reconcile saw or wrote.
     pub route: Option<String>,
-    /// Whether the channel is this installation's to serve.
-    pub tenancy: Tenancy,
     /// Failures in a row.
     pub failures: u32,
 }

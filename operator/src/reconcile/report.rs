@@ -31,7 +31,7 @@ use crate::cluster::route_object::RouteObject;
 use crate::gateways::board::Interest;
 use crate::process::chain::chain;
 use crate::process::context::Ctx;
-use crate::reconcile::apply::Applied;
+use crate::reconcile::apply::{Applied, take_away};
 use crate::reconcile::blocked::Blocked;
 use crate::reconcile::conditions::Facts;
 use crate::reconcile::events;
@@ -65,6 +65,9 @@ pub enum ReportError {
     /// The channel cannot be read as it is now.
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// Another installation was the first to write it.
+    #[error("another installation serves the channel")]
+    Elsewhere,
     /// The revisions could not be marked or pruned.
     #[error("the revisions of the channel could not be brought in line")]
     Revisions(#[from] RevisionError),
@@ -115,8 +118,15 @@ pub async fn report(
             now,
         })
     };
-    write(ctx, &survey.known_status, channel.identity.generation, view.dead_letters.as_ref(), make)
-        .await?;
+    let (known_status, dead) = (&survey.known_status, view.dead_letters.as_ref());
+    let written = write(ctx, known_status, channel.identity.generation, dead, make).await;
+    if let Err(ReportError::Elsewhere) = written
+        && survey.held.is_none()
+    {
+        // Both have made one; nobody would rotate the tokens in this one.
+        take_away(ctx, &held.metadata).await?;
+    }
+    written?;
     Ok(marked?)
 }
 
@@ -251,6 +261,11 @@ async fn write(
         ..make(before, generation, now)
     };
     let KnownStatus { identity, status: before } = known_status;
+    let is_anothers =
+        |status: &WhatsAppChannelStatus| status.installation.as_ref().is_some_and(|it| it != own);
+    if is_anothers(before) {
+        return Err(ReportError::Elsewhere);
+    }
     let after = make(before, generation, now);
     ctx.metrics.channels.show(&identity.key, &after);
     if after.transition < before.transition {
@@ -269,11 +284,12 @@ async fn write(
         return Ok(());
     };
     let after = make(&before, generation, now);
-    let is_anothers = before.installation.as_ref().is_some_and(|named| named != own);
+    if is_anothers(&before) {
+        return Err(ReportError::Elsewhere);
+    }
     let is_older = after.transition < before.transition
         || after.observed_generation < before.observed_generation;
-    // Whose it is, the next pass settles.
-    if is_anothers || is_older || before == after {
+    if is_older || before == after {
         return Ok(());
     }
     match patch(ctx, &identity, &after).await? {

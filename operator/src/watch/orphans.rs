@@ -14,7 +14,7 @@ use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::Secret;
 use kanarie_crds::route::{COMPONENT_LABEL, COMPONENT_ROUTE};
 use kanarie_process::pace::{WatchPace, watch_config};
-use kube::api::{DeleteParams, ObjectMeta, Preconditions};
+use kube::api::ObjectMeta;
 use kube::core::PartialObjectMeta;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, ResourceExt as _};
@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use crate::cluster::route_object::owner;
 use crate::process::chain::chain;
 use crate::process::context::Ctx;
+use crate::reconcile::apply::take_away;
 use crate::reconcile::read::lives;
 
 /// Time between two looks for routes without a channel.
@@ -133,19 +134,13 @@ async fn collect(ctx: &Ctx, routes: &BTreeMap<String, ObjectMeta>, orphans: &mut
 }
 
 async fn delete(ctx: &Ctx, name: &str, metadata: &ObjectMeta) {
-    let api: Api<Secret> = Api::namespaced(ctx.client.clone(), &ctx.config.routes_namespace);
-    let seen = Preconditions {
-        uid: metadata.uid.clone(),
-        resource_version: metadata.resource_version.clone(),
-    };
-    let params = DeleteParams { preconditions: Some(seen), ..DeleteParams::default() };
-    match api.delete(name, &params).await {
-        Ok(_) => {
+    match take_away(ctx, metadata).await {
+        Ok(true) => {
             ctx.metrics.orphans_deleted.inc();
             tracing::info!(route = name, "the channel is gone and so is its route");
         }
-        // Changed or gone meanwhile: the watch tells, and the next sweep looks again.
-        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+        // The watch tells, and the next sweep looks again.
+        Ok(false) => {}
         Err(error) => {
             tracing::warn!(error = %chain(&error), route = name, "a route could not be deleted")
         }

@@ -7,10 +7,10 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use kanarie_crds::channel::WhatsAppChannel;
 use kanarie_operator::process::config::Config;
 use kanarie_tests::bench::Bench;
-use kanarie_tests::world::{condition, reason};
-use kube::api::WatchParams;
+use kanarie_tests::world::condition;
+use kube::api::{Patch, PatchParams, WatchParams};
 use kube::core::WatchEvent;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use crate::operator::care::{NEW, OLD, said, served, with_port};
@@ -82,8 +82,8 @@ async fn a_route_whose_channel_is_of_another_class_is_no_orphan_until_that_is_go
 
 /// As `mode: Cluster` beside a release for one namespace, of which nobody has said which is whose.
 #[tokio::test(flavor = "multi_thread")]
-async fn of_two_installations_of_one_class_the_first_serves_and_the_second_says_so() {
-    let first = Bench::start().await.unwrap();
+async fn of_two_installations_of_one_class_the_first_serves_until_its_name_is_taken_away() {
+    let mut first = Bench::start().await.unwrap();
     served(&first).await;
     let mut second = first.beside().await.unwrap();
     second.start_operator().await.unwrap();
@@ -95,11 +95,43 @@ async fn of_two_installations_of_one_class_the_first_serves_and_the_second_says_
     timeout(Duration::from_secs(40), says_so).await.expect("the second one says so");
     let writes = writes_within(&first, 10).await;
     assert!(writes <= 1, "{writes} writes");
-    let channel = first.until("care", |_| true).await.unwrap();
-    assert_eq!(channel["status"]["installation"], first.places.routes);
-    assert!(second.routes().get_opt(&first.route_name()).await.unwrap().is_none());
+    // Away or not, it is the first one's, whose gateways the webhook leads to.
+    first.stop_operators().await.unwrap();
+    first.start_operator().await.unwrap();
     first.apply(&first.manifest("care", NEW)).await.unwrap();
     first.until_route(|route| route.weight.percent() == 10).await.unwrap();
-    let rolls = |channel: &Value| reason(channel, "RolledOut") == Some("Holding");
-    first.until("care", rolls).await.unwrap();
+    assert!(second.routes().get_opt(&first.route_name()).await.unwrap().is_none());
+    // It is uninstalled, and a person says so.
+    first.stop_operators().await.unwrap();
+    let unnamed = Patch::Merge(json!({"status": {"installation": null}}));
+    let channels = first.channels();
+    channels.patch_status("care", &PatchParams::default(), &unnamed).await.unwrap();
+    let named = |channel: &Value| channel["status"]["installation"] == *second.places.routes;
+    second.until("care", named).await.unwrap();
+    assert!(second.routes().get_opt(&first.route_name()).await.unwrap().is_some());
+}
+
+/// Nobody is named in the status of a new one.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_new_channel_that_two_installations_meet_one_route_is_left() {
+    let first = Bench::start().await.unwrap();
+    let mut second = first.beside().await.unwrap();
+    second.start_operator().await.unwrap();
+    served(&first).await;
+    let name = first.route_name();
+    let both = || async {
+        let (one, other) = (first.routes(), second.routes());
+        (one.get_opt(&name).await.unwrap(), other.get_opt(&name).await.unwrap())
+    };
+    let one_is_left = async {
+        while let (Some(_), Some(_)) = both().await {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), one_is_left).await.expect("one gives way");
+    sleep(Duration::from_secs(6)).await;
+    let channel = first.until("care", |_| true).await.unwrap();
+    let own = channel["status"]["installation"] == *first.places.routes;
+    let (one, other) = both().await;
+    assert_eq!((one.is_some(), other.is_some()), (own, !own), "the one that is named has it");
 }
