@@ -6,14 +6,20 @@ mod letters;
 mod port;
 mod waiting;
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use kanarie_crds::control::CustomerCount;
 use kanarie_crds::route::SecretText;
 use kanarie_fakes::redis_server::RedisServer;
-use kanarie_gateway::admin::control;
+use kanarie_gateway::admin::{control, state};
 use kanarie_gateway::ends::{self, MessageEnd};
 use kanarie_gateway::heartbeat::STALE_AFTER;
 use kanarie_gateway::loads::Bounds;
 use kanarie_gateway::store::Store;
+use kanarie_gateway::store::embedded::EmbeddedStore;
+use kanarie_gateway::store::fleet::Heartbeat;
 use kanarie_gateway::store::redis::promise::Durability;
 use kanarie_gateway::store::redis::{RedisStore, Settings};
 use kanarie_queue::dead::Load;
@@ -21,7 +27,7 @@ use kanarie_queue::deliveries::NoteDeliveries;
 use kanarie_queue::delivery::{Delivery, SegmentReport};
 use kanarie_queue::outcome::Outcome;
 use kanarie_queue::send::Complete;
-use kanarie_words::ids::{ConversationId, StoreKey};
+use kanarie_words::ids::{ChannelUid, ConversationId, StoreKey};
 use kanarie_words::track::Track;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -264,4 +270,28 @@ async fn undelivered_replies_are_told_unasked() {
     let [told] = &told[..] else { unreachable!("one channel is told") };
     assert_eq!((told.uid.as_str(), told.count), ("uid", 1));
     assert_eq!((told.last_code, told.last_at_ms), (Some(63_016), 50_000));
+}
+
+/// A hold runs from the time in the answer, so it is no earlier than what is said to be obeyed.
+#[tokio::test]
+async fn the_time_of_an_answer_is_read_after_what_the_replicas_obey() {
+    let ticks = Arc::new(AtomicU64::new(50_000));
+    let clock = Arc::clone(&ticks);
+    let clock = Arc::new(move || clock.fetch_add(1, Ordering::Relaxed));
+    let port = Port::over(Store::Embedded(EmbeddedStore::in_memory(clock).unwrap()));
+    let uid: ChannelUid = "uid".parse().unwrap();
+    let heartbeat = Heartbeat {
+        replica: "gateway-0".parse().unwrap(),
+        key: port.store.key().await.unwrap(),
+        digest: "digest".parse().unwrap(),
+        obeyed: [(uid.clone(), (3, "hash".parse().unwrap()))].into_iter().collect(),
+        cut: BTreeSet::new(),
+    };
+    port.store.heartbeat(heartbeat).await.unwrap();
+    let began = ticks.load(Ordering::Relaxed);
+    let took = port.store.replicas().await.unwrap().0 - began;
+    let first_look = ticks.load(Ordering::Relaxed) + took;
+    let told = state::read(&port.store, vec![uid]).await.unwrap();
+    assert_eq!(told.channels[0].acknowledged.len(), 1);
+    assert!(told.observed_at_ms > first_look, "{} is no later", told.observed_at_ms);
 }

@@ -172,6 +172,7 @@ async fn scenario_43_writes_of_others_repeat_no_transition_and_no_event() {
                 channels.patch("care", &params, &touch),
                 routes.patch(&name, &params, &touch)
             );
+            sleep(Duration::from_millis(5)).await;
         }
     });
     for (good, bad, weight) in [(60, 0, 50), (60, 20, 0)] {
