@@ -23,6 +23,8 @@ pub const LEASE_NAME: &str = "kanarie-operator";
 const LEASE_DURATION: Duration = Duration::from_secs(15);
 /// How long a leader may go on after the start of its last successful renewal.
 const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+/// Time between two renewals.
+const RENEW: Duration = Duration::from_secs(5);
 /// Time between two tries.
 const RETRY: Duration = Duration::from_secs(2);
 /// Time that one request may take.
@@ -61,7 +63,8 @@ impl Candidate {
     pub async fn keep(&mut self) -> LeadershipLost {
         while self.election.leads(Instant::now()) {
             let until = self.election.until().unwrap_or_else(Instant::now);
-            tokio::time::sleep_until(until.min(Instant::now() + RETRY)).await;
+            let next = self.election.next_turn(self.live.is_some());
+            tokio::time::sleep_until(until.min(next)).await;
             let _too_late = tokio::time::timeout_at(until, self.attempt()).await;
         }
         LeadershipLost
@@ -89,14 +92,19 @@ impl Candidate {
         let started = Instant::now();
         match tokio::time::timeout(REQUEST_TIMEOUT, self.look_and_write(started)).await {
             Ok(Ok(())) => {}
-            Ok(Err(kube::Error::Api(status))) if status.code == 409 => self.live = None,
+            Ok(Err(kube::Error::Api(status))) if matches!(status.code, 404 | 409) => {
+                self.live = None;
+            }
             Ok(Err(error)) => tracing::warn!(%error, "the Lease cannot be reached"),
             Err(_) => tracing::warn!("the API server did not answer about the Lease in time"),
         }
     }
 
     async fn look_and_write(&mut self, started: Instant) -> Result<(), kube::Error> {
-        self.live = self.api.get_opt(LEASE_NAME).await?;
+        // A leader knows the Lease as it wrote it: that of another is a conflict.
+        if self.live.is_none() || !self.election.leads(started) {
+            self.live = self.api.get_opt(LEASE_NAME).await?;
+        }
         let now = clock::now();
         let lease = match self.election.consider(self.live.as_ref(), Instant::now()) {
             Intent::Wait => return Ok(()),
@@ -194,6 +202,13 @@ impl Election {
     /// End of the leadership without another renewal.
     fn until(&self) -> Option<Instant> {
         self.renewed.map(|renewed| renewed + RENEW_DEADLINE)
+    }
+
+    /// When the Lease is to be renewed: a renewal that failed is tried again sooner.
+    fn next_turn(&self, is_known: bool) -> Instant {
+        let now = Instant::now();
+        let renewed = self.renewed.map_or(now, |renewed| renewed + RENEW);
+        if is_known && renewed > now { renewed } else { now + RETRY }
     }
 
     fn leads(&self, now: Instant) -> bool {
@@ -295,5 +310,15 @@ mod tests {
         assert!(election.leads(now + RENEW_DEADLINE - Duration::from_millis(1)));
         assert!(!election.leads(now + RENEW_DEADLINE));
         const { assert!(RENEW_DEADLINE.as_secs() < LEASE_DURATION.as_secs()) };
+    }
+
+    #[tokio::test]
+    async fn a_leader_renews_every_five_seconds_and_tries_again_sooner_when_that_fails() {
+        let now = Instant::now();
+        let mut election = Election::new("a".into());
+        election.written(now);
+        assert_eq!(election.next_turn(true), now + RENEW);
+        assert!(election.next_turn(false) < now + RENEW, "what stands there is not known");
+        const { assert!(RENEW.as_secs() + RETRY.as_secs() < RENEW_DEADLINE.as_secs()) };
     }
 }

