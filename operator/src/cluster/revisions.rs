@@ -126,11 +126,6 @@ impl Revisions {
         &self.known
     }
 
-    /// Content of the revision with this name.
-    pub fn content(&self, name: &RevisionName) -> Option<&RevisionContent> {
-        self.known.iter().find(|known| known.name == *name)?.content.as_ref().ok()
-    }
-
     /// Makes a revision under a name that is already in use elsewhere, if it is missing.
     pub async fn restore(
         &mut self,

@@ -39,6 +39,8 @@ pub struct Facts<'a> {
     pub is_checked: bool,
     /// What is wrong with the Secrets.
     pub problem: Option<&'a SecretProblem>,
+    /// Why the revisions could not be marked or pruned. What is in force is in force all the same.
+    pub unkept: Option<&'a str>,
     /// The present moment.
     pub now: Timestamp,
 }
@@ -73,9 +75,10 @@ pub fn serving(facts: &Facts<'_>) -> Vec<Condition> {
                 ConditionType::CredentialsReady => credentials.clone(),
                 ConditionType::Routed => routed(facts),
                 ConditionType::RolledOut => under(kind, pending.clone()),
-                ConditionType::Reconciling => {
-                    under(kind, plain(ConditionStatus::False, Reason::Idle))
-                }
+                ConditionType::Reconciling => match facts.unkept {
+                    Some(why) => (ConditionStatus::True, Reason::ReconcileFailed, why.to_owned()),
+                    None => under(kind, plain(ConditionStatus::False, Reason::Idle)),
+                },
                 ConditionType::Stalled => {
                     under(kind, plain(ConditionStatus::False, Reason::Healthy))
                 }

@@ -76,7 +76,7 @@ pub fn observe(channel: &Channel, reading: Reading, now: Timestamp) -> Result<Su
     let Reading {
         settles_in: _,
         route,
-        older_claimant,
+        first_claimant,
         known_status,
         resolved,
         revisions,
@@ -92,7 +92,7 @@ pub fn observe(channel: &Channel, reading: Reading, now: Timestamp) -> Result<Su
         Err(error) => (Vec::new(), Some(Blocked::by(Reason::RevisionRefused, chain(&error)))),
     };
     let remains = remains(&known_status, &known, command.as_ref(), now);
-    let start = match place(route, older_claimant.as_ref())? {
+    let start = match place(route, first_claimant.as_ref())? {
         Place::Own(own) if channel.spec.is_ok() && remains.are_newer_than(&own.memory.rollout) => {
             put_back(channel, *own, remains, &known, now)?
         }
@@ -332,7 +332,7 @@ status: {status}
         Reading {
             settles_in: None,
             route: None,
-            older_claimant: None,
+            first_claimant: None,
             known_status: KnownStatus { identity, status },
             resolved: None,
             revisions: Ok(Vec::new()),
@@ -483,8 +483,8 @@ status: {status}
     fn scenario_09_nothing_is_made_for_a_channel_that_is_being_deleted() {
         let deleted = ", deletionTimestamp: '2026-01-01T00:00:00Z'";
         let channel = channel("https://x/c", "{}", deleted);
-        let older_claimant = Some(ChannelKey { namespace: "shop".into(), name: "other".into() });
-        let contested = Reading { older_claimant, ..reading(&channel) };
+        let first_claimant = Some(ChannelKey { namespace: "shop".into(), name: "other".into() });
+        let contested = Reading { first_claimant, ..reading(&channel) };
         let why = observe(&channel, contested, NOW).err().unwrap();
         assert_eq!(why.reason, Reason::Pending, "whose the sender is does not matter any more");
         let route = route(&channel, rolling());

@@ -26,7 +26,7 @@ pub enum Place {
 /// Says whose the place is. A free one is the oldest claimant's.
 pub fn place(
     found: Option<RouteFound>,
-    older_claimant: Option<&ChannelKey>,
+    first_claimant: Option<&ChannelKey>,
 ) -> Result<Place, Blocked> {
     let replace = match found {
         Some(RouteFound::Own(own)) => return Ok(Place::Own(own)),
@@ -45,7 +45,7 @@ pub fn place(
         Some(RouteFound::Foreign { metadata, owner: Some((_, false)) }) => Some(metadata),
         None => None,
     };
-    match older_claimant {
+    match first_claimant {
         Some(older) => Err(conflict(older, None)),
         None => Ok(Place::Free { replace }),
     }

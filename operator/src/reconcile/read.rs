@@ -42,7 +42,7 @@ pub struct Reading {
     /// The object that stands where the channel's route belongs.
     pub route: Option<RouteFound>,
     /// A channel that claimed the same sender earlier; looked for when the place is free.
-    pub older_claimant: Option<ChannelKey>,
+    pub first_claimant: Option<ChannelKey>,
     /// Status, and the version of the object that it was read from.
     pub known_status: KnownStatus,
     /// What the content of the spec is called, as found in an earlier pass.
@@ -100,8 +100,14 @@ pub async fn read(ctx: &Ctx, channel: &Channel) -> Result<Reading, ReadError> {
         Some(RouteFound::Own(own)) => Some(own.as_ref()),
         Some(RouteFound::Unreadable(_) | RouteFound::Foreign { .. }) | None => None,
     };
-    let older_claimant = match (&channel.spec, own) {
-        (Ok(spec), None) => ctx.channels.older_claimant(channel, spec).await,
+    let heir = match &route {
+        Some(RouteFound::Foreign { owner: Some((owner, _)), .. }) => {
+            Some(owner.key.namespace.as_str())
+        }
+        Some(_) | None => None,
+    };
+    let first_claimant = match (&channel.spec, own) {
+        (Ok(spec), None) => ctx.channels.first_claimant(channel, spec, heir).await,
         (Ok(_), Some(_)) | (Err(_), _) => None,
     };
     let resolved = resolved(ctx, channel);
@@ -122,7 +128,7 @@ pub async fn read(ctx: &Ctx, channel: &Channel) -> Result<Reading, ReadError> {
     Ok(Reading {
         settles_in,
         route,
-        older_claimant,
+        first_claimant,
         known_status,
         resolved,
         revisions,

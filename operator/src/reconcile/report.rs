@@ -22,6 +22,7 @@ use kanarie_words::ids::RevisionName;
 use kanarie_words::reason::Reason;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
+use kube::core::PartialObjectMeta;
 use serde_json::json;
 use thiserror::Error;
 use tokio::time::{Instant, timeout};
@@ -91,9 +92,8 @@ pub async fn report(
     }
     // What cannot be kept is told by the same status: a second one would undo the first.
     let marked = mark(ctx, channel, held).await;
-    let unkept = marked.as_ref().err();
-    let unkept = unkept.map(|error| Blocked::by(Reason::RevisionRefused, chain(error)));
-    let (reason, message) = match stays.as_ref().or(unkept.as_ref()) {
+    let unkept = marked.as_ref().err().map(|error| chain(error));
+    let (reason, message) = match stays {
         Some(blocked) => (blocked.reason, blocked.message.clone()),
         None => word(channel, decision, &held.memory.rollout),
     };
@@ -115,6 +115,7 @@ pub async fn report(
             view: &view,
             is_checked: channel.spec.is_ok(),
             problem: problem.as_ref(),
+            unkept: unkept.as_deref(),
             now,
         })
     };
@@ -354,7 +355,9 @@ async fn patch(
     identity: &Identity,
     status: &WhatsAppChannelStatus,
 ) -> Result<Written, kube::Error> {
-    let api: Api<WhatsAppChannel> = Api::namespaced(ctx.client.clone(), &identity.key.namespace);
+    // The answer has the spec as well, which may be one that this version cannot decode.
+    let api: Api<PartialObjectMeta<WhatsAppChannel>> =
+        Api::namespaced(ctx.client.clone(), &identity.key.namespace);
     let body = json!({
         "apiVersion": format!("{GROUP}/v1alpha1"),
         "kind": "WhatsAppChannel",

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::cluster::key::ChannelKey;
 use crate::cluster::route_object::RouteOwner;
-use crate::reconcile::validate::{Channel, ValidSpec, route_of};
+use crate::reconcile::validate::{Channel, Identity, ValidSpec, route_of};
 use crate::watch::guarded::Guarded;
 use crate::watch::queue::{LookQueue, Urgency};
 
@@ -148,22 +148,38 @@ impl Channels {
     }
 
     /// The channels by the name that their route has or would have, as far as the watches know.
-    pub fn claimants(&self) -> BTreeMap<String, ChannelKey> {
+    pub fn claimants(&self) -> BTreeMap<String, Vec<ChannelKey>> {
         let objects = self.scopes.iter().flat_map(|scope| scope.store.state());
         let alive = objects.filter(|object| object.meta().deletion_timestamp.is_none());
-        alive.filter_map(|object| Some((route_of(&object)?, key(&object)))).collect()
+        let mut claimants: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for object in alive {
+            if let Some(route) = route_of(&object) {
+                claimants.entry(route).or_default().push(key(&object));
+            }
+        }
+        claimants
     }
 
-    /// A channel that claims the same sender and is older, of those that are known; of two of the same
-    /// age the one whose uid comes first.
-    pub async fn older_claimant(&self, channel: &Channel, spec: &ValidSpec) -> Option<ChannelKey> {
+    /// A channel that claims the same sender and goes first, of those that are known: one of the namespace whose
+    /// channel had the sender until now, so that nobody else gets it at a change of the name; then the older
+    /// one; of two of the same age the one whose uid comes first.
+    pub async fn first_claimant(
+        &self,
+        channel: &Channel,
+        spec: &ValidSpec,
+        heir: Option<&str>,
+    ) -> Option<ChannelKey> {
         self.seen().await;
-        let age = (channel.created.clone(), channel.identity.uid.as_str());
+        let is_stranger = |namespace: &str| heir.is_some_and(|heir| heir != namespace);
+        let Identity { key: own, uid, .. } = &channel.identity;
+        let rank = (is_stranger(&own.namespace), channel.created.clone(), uid.as_str());
         for object in self.scopes.iter().flat_map(|scope| scope.store.state()) {
             let Ok(other) = &object.0 else { continue };
+            let key = key(&object);
             let uid = other.metadata.uid.as_deref().unwrap_or_default();
-            if same_sender(other, spec) && (other.metadata.creation_timestamp.clone(), uid) < age {
-                return Some(key(&object));
+            let created = other.metadata.creation_timestamp.clone();
+            if same_sender(other, spec) && (is_stranger(&key.namespace), created, uid) < rank {
+                return Some(key);
             }
         }
         None
@@ -261,4 +277,53 @@ fn same_sender(other: &WhatsAppChannel, own: &ValidSpec) -> bool {
     other.spec.sender.address == own.spec.sender.address
         && other.spec.twilio.account_sid == own.spec.twilio.account_sid
         && other.metadata.deletion_timestamp.is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconcile::validate::validate;
+
+    fn channel(namespace: &str, year: u16) -> Guarded {
+        let text = format!(
+            r#"{{
+                "apiVersion": "kanarie.dev/v1alpha1", "kind": "WhatsAppChannel",
+                "metadata": {{
+                    "name": "care", "namespace": "{namespace}", "uid": "{namespace}",
+                    "creationTimestamp": "{year}-01-01T00:00:00Z"
+                }},
+                "spec": {{
+                    "twilio": {{
+                        "accountSid": "AC0123456789abcdef0123456789abcdef",
+                        "authTokenSecretRef": {{"name": "twilio"}}
+                    }},
+                    "sender": {{"address": "whatsapp:+31201234567"}},
+                    "webhook": {{"url": "https://hooks.example.com/"}},
+                    "agent": {{"http": {{"url": "https://agent.example.com/"}}}}
+                }}
+            }}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    /// Who goes before the channel of `own`, with the channels of two namespaces there.
+    async fn first(own: &str, heir: Option<&str>) -> Option<String> {
+        let (channels, mut writers) = Channels::new(&[]);
+        for one in [channel("shop", 2026), channel("stranger", 2020)] {
+            writers[0].apply_watcher_event(&watcher::Event::Apply(one));
+        }
+        channels.take(&channels.scopes[0], &mut Vec::new(), &Ok(watcher::Event::InitDone));
+        let own = validate(&channel(own, if own == "shop" { 2026 } else { 2020 })).unwrap();
+        let spec = own.spec.as_ref().unwrap();
+        channels.first_claimant(&own, spec, heir).await.map(|key| key.namespace)
+    }
+
+    #[tokio::test]
+    async fn a_sender_goes_to_the_namespace_that_had_it_and_else_to_the_older_channel() {
+        assert_eq!(first("shop", None).await.as_deref(), Some("stranger"));
+        assert_eq!(first("stranger", None).await, None);
+        assert_eq!(first("shop", Some("shop")).await, None);
+        assert_eq!(first("stranger", Some("shop")).await.as_deref(), Some("shop"));
+        assert_eq!(first("shop", Some("elsewhere")).await.as_deref(), Some("stranger"));
+    }
 }

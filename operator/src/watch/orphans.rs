@@ -119,9 +119,9 @@ async fn collect(ctx: &Ctx, routes: &BTreeMap<String, ObjectMeta>, orphans: &mut
                 ctx.forget(&owner.key, &owner.uid);
                 let claimants = claimants.get_or_insert_with(|| ctx.channels.claimants());
                 match claimants.get(name) {
-                    Some(claimant) if since.elapsed() < REPLACED => {
+                    Some(claimants) if since.elapsed() < REPLACED => {
                         orphans.insert(name.clone(), since);
-                        ctx.channels.ask(claimant);
+                        claimants.iter().for_each(|claimant| ctx.channels.ask(claimant));
                     }
                     Some(_) | None => delete(ctx, name, metadata).await,
                 }

@@ -22,6 +22,16 @@ fn told(before: &WhatsAppChannelStatus, view: &View) -> WhatsAppChannelStatus {
 
 /// The same of one whose Secrets were looked at, or not.
 fn told_of(before: &WhatsAppChannelStatus, view: &View, is_checked: bool) -> WhatsAppChannelStatus {
+    told_unkept(before, view, is_checked, None)
+}
+
+/// The same of one whose revisions could not be marked.
+fn told_unkept(
+    before: &WhatsAppChannelStatus,
+    view: &View,
+    is_checked: bool,
+    unkept: Option<&str>,
+) -> WhatsAppChannelStatus {
     let rollout = State::first("r".parse().unwrap(), kanarie_words::timestamp::Timestamp(0));
     let memory = Memory { schema: 1, rollout, revisions: BTreeMap::new() };
     derive(&Facts {
@@ -35,6 +45,7 @@ fn told_of(before: &WhatsAppChannelStatus, view: &View, is_checked: bool) -> Wha
         view,
         is_checked,
         problem: None,
+        unkept,
         now: Timestamp::UNIX_EPOCH,
     })
 }
@@ -130,4 +141,13 @@ fn secrets_that_were_not_looked_at_are_not_said_to_be_there() {
         "True/Found",
         "as it was when somebody looked"
     );
+}
+
+#[test]
+fn marks_that_cannot_be_kept_are_told_beside_what_is_in_force() {
+    let view = alive(&["gateway-0"], 1);
+    let status = told_unkept(&WhatsAppChannelStatus::default(), &view, true, Some("no answer"));
+    assert_eq!(says(&status, "RolledOut"), "True/FirstRevision");
+    assert_eq!(says(&status, "Reconciling"), "True/ReconcileFailed");
+    assert_eq!(message(&status, "Reconciling"), "no answer");
 }

@@ -137,12 +137,15 @@ async fn a_first_revision_that_cannot_be_kept_is_told_once_and_does_not_busy_any
     refuse_revisions(&bench).await;
     bench.apply(&bench.manifest("care", NEWEST)).await.unwrap();
     let refused = |channel: &Value| {
-        reason(channel, "RolledOut") == Some("RevisionRefused")
+        reason(channel, "Reconciling") == Some("ReconcileFailed")
             && condition(channel, "Ready") == Some("True")
     };
     let told = bench.until("care", refused).await.unwrap();
     sleep(Duration::from_secs(8)).await;
     let later = bench.until("care", refused).await.unwrap();
+    assert_eq!(condition(&later, "RolledOut"), Some("True"), "it is in force all the same");
+    let text = later["status"]["conditions"].to_string();
+    assert!(text.contains("no more revisions here"), "{text}");
     let version = |channel: &Value| channel["metadata"]["resourceVersion"].clone();
     assert_eq!(version(&told), version(&later), "it is tried again, and says the same");
 }
