@@ -10,13 +10,12 @@ use thiserror::Error;
 /// Longest content that is looked at, as JSON; the bounds of the schema allow about half of it.
 const MAX_CONTENT_BYTES: usize = 16 * 1024;
 
-/// Reads the data of a revision.
-pub fn stored_content(data: &serde_json::Value) -> Result<RevisionContent, ContentFault> {
-    let text = serde_json::to_vec(data).map_err(|_| ContentFault::Unreadable)?;
-    if text.len() > MAX_CONTENT_BYTES {
+/// Reads the data of a revision, as they stand there.
+pub fn stored_content(data: &str) -> Result<RevisionContent, ContentFault> {
+    if data.len() > MAX_CONTENT_BYTES {
         return Err(ContentFault::TooLong);
     }
-    let content = serde_json::from_slice(&text).map_err(|_| ContentFault::Unreadable)?;
+    let content = serde_json::from_str(data).map_err(|_| ContentFault::Unreadable)?;
     match validate_content(&content).as_slice() {
         [] => Ok(content),
         problems => {
@@ -52,14 +51,14 @@ mod tests {
             let agent = json!({"http": {"url": "http://a"}});
             json!({"agent": agent, "reply": {"failureText": "x".repeat(text)}})
         };
-        assert!(stored_content(&data(100)).is_ok());
-        assert_eq!(stored_content(&data(1_000_000)), Err(ContentFault::TooLong));
+        assert!(stored_content(&data(100).to_string()).is_ok());
+        assert_eq!(stored_content(&data(1_000_000).to_string()), Err(ContentFault::TooLong));
     }
 
     /// Whoever may write into the namespace of a channel may write a revision of it.
     #[test]
     fn a_content_that_no_spec_could_have_is_no_content() {
-        let data = |agent: serde_json::Value| stored_content(&json!({"agent": agent}));
+        let data = |agent: serde_json::Value| stored_content(&json!({"agent": agent}).to_string());
         let service = |name: &str, port: u16| json!({"serviceRef": {"name": name, "port": port}});
         assert!(data(json!({"http": service("agent", 80)})).is_ok());
         for agent in [
@@ -73,7 +72,7 @@ mod tests {
             assert!(fault.contains("spec.agent"), "{agent}: {fault}");
         }
         let text = json!({"agent": {"http": {"url": "http://a"}}, "messagingServiceSid": "MG1"});
-        assert!(matches!(stored_content(&text), Err(ContentFault::Broken(_))));
+        assert!(matches!(stored_content(&text.to_string()), Err(ContentFault::Broken(_))));
     }
 
     #[test]
@@ -84,6 +83,6 @@ mod tests {
         )
         .unwrap();
         let short = json!({"agent": {"http": {"url": "http://a"}}});
-        assert_eq!(stored_content(&short), Ok(spelled));
+        assert_eq!(stored_content(&short.to_string()), Ok(spelled));
     }
 }

@@ -25,26 +25,26 @@ use kanarie_rollout::rebuild::{Promotion, newest};
 use kanarie_words::ids::{InvalidId, RevisionName};
 use kanarie_words::timestamp::Timestamp;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
-use kube::{Api, Client};
+use kube::core::{ObjectList, Request};
+use kube::{Api, Client, Resource as _};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
+use tokio::sync::Semaphore;
 
-use crate::cluster::contents::{ContentFault, stored_content};
+use crate::cluster::stored::{
+    PROMOTED_AT, PROMOTED_TRANSITION, REJECTED_AT, StoredRevision, UnreadRevision,
+};
 use crate::process::clock::millis_of;
 
-/// When a revision last became stable, for people.
-pub const PROMOTED_AT: &str = "kanarie.dev/promoted-at";
-/// The transition at which that was known: what marks are compared by, since clocks differ.
-pub const PROMOTED_TRANSITION: &str = "kanarie.dev/promoted-transition";
-/// When a revision was rejected; absent unless it still is.
-pub const REJECTED_AT: &str = "kanarie.dev/rejected-at";
-/// Revisions that are asked for at once.
-const PAGE: u32 = 50;
+/// Revisions that are asked for at once: each may have a megabyte and a half.
+const PAGE: u32 = 10;
+/// Lists that are under way at once, of all channels.
+static LISTS: Semaphore = Semaphore::const_new(2);
 /// Most revisions of a channel: more than any limit of a spec and all that can be rejected.
 const MAX_REVISIONS: usize = 1_000;
-/// No channel gets there; a number from here on is no mark of ours.
-const MAX_TRANSITION: u64 = 1 << 53;
+/// Most bytes of their data: as many with twice as much as they have.
+const MAX_BYTES: usize = 4 << 20;
 /// Different contents with the same hash that are tried before giving up.
 const MAX_COLLISIONS: u32 = 8;
 
@@ -53,21 +53,6 @@ pub struct Revisions {
     api: Api<ControllerRevision>,
     owner: OwnerReference,
     known: Vec<StoredRevision>,
-}
-
-/// One of them, as read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoredRevision {
-    /// Its name.
-    pub name: RevisionName,
-    /// Its content, or why that serves nobody.
-    pub content: Result<RevisionContent, ContentFault>,
-    /// Its number, growing with each new one.
-    pub number: i64,
-    /// When it last became stable.
-    pub promoted: Option<Promotion>,
-    /// When it was rejected, if it still is.
-    pub rejected_at: Option<jiff::Timestamp>,
 }
 
 /// Why revisions cannot be read or written.
@@ -87,7 +72,8 @@ pub enum RevisionError {
     NamesTaken,
     /// Somebody else has made them.
     #[error(
-        "the channel has over {MAX_REVISIONS} ControllerRevisions; delete those that are not its own"
+        "the channel has over {MAX_REVISIONS} ControllerRevisions, or {MAX_BYTES} bytes of them; delete those that \
+         are not its own"
     )]
     TooMany,
     /// The content cannot be written as JSON.
@@ -106,15 +92,25 @@ impl Revisions {
         owner: OwnerReference,
     ) -> Result<Self, RevisionError> {
         let api: Api<ControllerRevision> = Api::namespaced(client.clone(), namespace);
+        let request = Request::new(ControllerRevision::url_path(&(), Some(namespace)));
         let labelled = ListParams::default().labels(&format!("{CHANNEL_UID_LABEL}={}", owner.uid));
         let mut page = labelled.limit(PAGE);
-        let mut known = Vec::new();
+        let (mut known, mut count, mut bytes) = (Vec::new(), 0, 0);
         loop {
-            // Whoever may write here may write a megabyte into each: no more than a page is held at once.
-            let list = api.list(&page).await.map_err(failed("listed"))?;
-            known.extend(list.items.iter().filter(|item| is_owned(item, &owner)).filter_map(read));
+            let list: ObjectList<UnreadRevision> = {
+                // Never closed.
+                let _alone = LISTS.acquire().await;
+                let asked = request.list(&page).map_err(kube::Error::BuildRequest);
+                client.request(asked.map_err(failed("listed"))?).await.map_err(failed("listed"))?
+            };
+            count += list.items.len();
+            bytes += list.items.iter().map(UnreadRevision::data_bytes).sum::<usize>();
+            let owned = list.items.iter().filter(|item| item.is_owned_by(&owner.uid));
+            known.extend(owned.filter_map(UnreadRevision::read));
+            if count > MAX_REVISIONS || bytes > MAX_BYTES {
+                return Err(RevisionError::TooMany);
+            }
             match list.metadata.continue_.filter(|token| !token.is_empty()) {
-                _ if known.len() > MAX_REVISIONS => return Err(RevisionError::TooMany),
                 Some(token) => page = page.continue_token(&token),
                 None => return Ok(Self { api, owner, known }),
             }
@@ -248,11 +244,13 @@ async fn make(
     new: &NewRevision,
 ) -> Result<StoredRevision, RevisionError> {
     match api.create(&PostParams::default(), &object(owner, new)?).await {
-        Ok(created) => read(&created).ok_or(RevisionError::NamesTaken),
+        Ok(created) => UnreadRevision::of(&created)?.read().ok_or(RevisionError::NamesTaken),
         Err(kube::Error::Api(status)) if status.is_already_exists() => {
             let there = api.get_opt(new.name.as_str()).await.map_err(failed("read"))?;
-            let ours = there.filter(|there| is_owned(there, owner)).and_then(|there| read(&there));
-            ours.filter(|ours| ours.content.as_ref() == Ok(&new.content))
+            let there = there.map(|there| UnreadRevision::of(&there)).transpose()?;
+            let ours = there.filter(|there| there.is_owned_by(&owner.uid));
+            ours.and_then(|ours| ours.read())
+                .filter(|ours| ours.content.as_ref() == Ok(&new.content))
                 .ok_or(RevisionError::NamesTaken)
         }
         Err(error) => Err(failed("created")(error)),
@@ -320,26 +318,6 @@ fn object(owner: &OwnerReference, new: &NewRevision) -> Result<ControllerRevisio
     })
 }
 
-fn is_owned(item: &ControllerRevision, owner: &OwnerReference) -> bool {
-    item.metadata.owner_references.iter().flatten().any(|reference| reference.uid == owner.uid)
-}
-
-fn read(item: &ControllerRevision) -> Option<StoredRevision> {
-    let annotation = |key: &str| item.metadata.annotations.as_ref()?.get(key);
-    let time = |key: &str| annotation(key)?.parse::<jiff::Timestamp>().ok();
-    let number = annotation(PROMOTED_TRANSITION).and_then(|number| number.parse().ok());
-    let transition = number.filter(|number| *number < MAX_TRANSITION);
-    let promoted =
-        time(PROMOTED_AT).map(|at| Promotion { at: Timestamp(millis_of(at)), transition });
-    Some(StoredRevision {
-        name: item.metadata.name.as_ref()?.parse().ok()?,
-        content: stored_content(&item.data.0),
-        number: item.revision.unwrap_or(0),
-        promoted,
-        rejected_at: time(REJECTED_AT),
-    })
-}
-
 fn failed(did: &'static str) -> impl FnOnce(kube::Error) -> RevisionError {
     move |source| RevisionError::Api { did, source: Box::new(source) }
 }
@@ -347,6 +325,7 @@ fn failed(did: &'static str) -> impl FnOnce(kube::Error) -> RevisionError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::contents::ContentFault;
 
     fn content(url: &str) -> RevisionContent {
         let text = format!(r#"{{"agent": {{"http": {{"url": "{url}"}}}}}}"#);
@@ -389,27 +368,6 @@ mod tests {
     }
 
     #[test]
-    fn a_mark_reads_back_with_its_number_and_one_of_an_earlier_operator_without() {
-        let marked = |annotations: serde_json::Value| {
-            let object = json!({
-                "metadata": {"name": "a", "annotations": annotations},
-                "data": content("http://a"), "revision": 1,
-            });
-            read(&serde_json::from_value(object).unwrap()).unwrap().promoted
-        };
-        let at = Timestamp(1_000);
-        let time = "1970-01-01T00:00:01Z";
-        assert_eq!(
-            marked(json!({PROMOTED_AT: time, PROMOTED_TRANSITION: "8"})),
-            Some(Promotion { at, transition: Some(8) })
-        );
-        assert_eq!(marked(json!({PROMOTED_AT: time})), Some(Promotion { at, transition: None }));
-        let absurd = json!({PROMOTED_AT: time, PROMOTED_TRANSITION: u64::MAX.to_string()});
-        assert_eq!(marked(absurd), Some(Promotion { at, transition: None }));
-        assert_eq!(marked(json!({})), None);
-    }
-
-    #[test]
     fn needed_rejected_and_unreadable_revisions_are_never_pruned() {
         let rejected =
             StoredRevision { rejected_at: Some(jiff::Timestamp::UNIX_EPOCH), ..revision("r", 1) };
@@ -425,18 +383,8 @@ mod tests {
             OwnerReference { name: "care".into(), uid: "u".into(), ..OwnerReference::default() };
         let (_, new) = named(&owner, &content("http://a"), &[]).unwrap();
         let written = object(&owner, &new.unwrap()).unwrap();
-        assert_eq!(read(&written).unwrap().content, Ok(content("http://a")));
-    }
-
-    #[test]
-    fn a_name_that_no_revision_can_have_is_none() {
-        let object = |name: String| {
-            let metadata = json!({"name": name});
-            let data = content("http://a");
-            serde_json::from_value(json!({"metadata": metadata, "data": data, "revision": 1}))
-        };
-        assert!(read(&object("n".repeat(65)).unwrap()).is_some());
-        assert_eq!(read(&object("n".repeat(66)).unwrap()), None);
+        let read = UnreadRevision::of(&written).unwrap().read();
+        assert_eq!(read.unwrap().content, Ok(content("http://a")));
     }
 
     #[test]

@@ -18,9 +18,10 @@ use kanarie_words::reason::Reason;
 use kanarie_words::timestamp::Timestamp;
 use kube::api::ObjectMeta;
 
-use crate::cluster::revisions::{NewRevision, StoredRevision, named, revision_name};
+use crate::cluster::revisions::{NewRevision, named, revision_name};
 use crate::cluster::route_object::RouteObject;
 use crate::cluster::secrets::Read;
+use crate::cluster::stored::StoredRevision;
 use crate::gateways::answer::answer;
 use crate::gateways::board::View;
 use crate::process::chain::chain;

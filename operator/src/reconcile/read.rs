@@ -22,9 +22,10 @@ use tokio::time::Instant;
 
 use crate::cluster::key::ChannelKey;
 use crate::cluster::memory::MemoryError;
-use crate::cluster::revisions::{RevisionError, Revisions, StoredRevision, content_digest};
+use crate::cluster::revisions::{RevisionError, Revisions, content_digest};
 use crate::cluster::route_object::{RouteObject, RouteOwner, decode, owner_of};
 use crate::cluster::secrets::Read;
+use crate::cluster::stored::StoredRevision;
 use crate::gateways::board::View;
 use crate::process::context::Ctx;
 use crate::reconcile::notes::AskedContent;

@@ -9,7 +9,7 @@ use kanarie_words::ids::RevisionName;
 use kanarie_words::reason::Reason;
 use kanarie_words::timestamp::Timestamp;
 
-use crate::cluster::revisions::StoredRevision;
+use crate::cluster::stored::StoredRevision;
 use crate::process::clock::millis_of;
 use crate::reconcile::blocked::Blocked;
 use crate::reconcile::read::KnownStatus;
