@@ -6,3 +6,4 @@ pub mod memory;
 pub mod revisions;
 pub mod route_object;
 pub mod secrets;
+pub mod stored;

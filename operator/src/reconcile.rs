@@ -1,6 +1,7 @@
 //! The reconcile line: seven calls, one after the other, and one way out of it.
 //!
-//! Takes a channel of the watch; gives when to look again. It validates (pure), reads (all of it
+//! Takes a channel of the watch; gives when to look again, later for one that another installation serves or that is
+//! still being edited. It validates (pure), reads (all of it
 //! before anything is decided), observes, decides and builds (pure), applies (the one conditional
 //! write, which is the decision) and reports. Nothing turns back, and nothing that is asked after
 //! the write changes what was decided; what went wrong is told on the channel and tried again.
@@ -22,6 +23,7 @@ pub mod remains;
 pub mod report;
 pub mod stand_ins;
 pub mod status;
+pub mod untold;
 pub mod validate;
 
 use std::panic::AssertUnwindSafe;
@@ -79,7 +81,10 @@ pub async fn reconcile(object: Arc<Guarded>, ctx: Arc<Ctx>) -> Result<Duration, 
             match timeout(TOLD_WITHIN, report_blocked(&ctx, &channel, &why)).await {
                 Ok(Ok(())) => while_blocked(&ctx, &channel, &why),
                 Ok(Err(error)) => failed(&ctx, &channel, &error.into()).await,
-                Err(_) => BLOCKED,
+                Err(_) => {
+                    let seconds = TOLD_WITHIN.as_secs();
+                    failed(&ctx, &channel, &ReconcileError::Untold { seconds }).await
+                }
             }
         }
         // Whoever was first is seen by the watch of the routes.
@@ -173,11 +178,15 @@ async fn failed(ctx: &Ctx, channel: &Channel, error: &ReconcileError) -> Duratio
         pause.as_secs()
     );
     // Status is as it should be, or cannot be written: writing another one would undo the next pass.
-    if matches!(error, ReconcileError::Report(_)) {
+    if matches!(error, ReconcileError::Report(_) | ReconcileError::Untold { .. }) {
         return pause;
     }
-    if let Ok(Err(error)) = timeout(TOLD_WITHIN, report_failure(ctx, channel, &text)).await {
-        tracing::warn!(error = %chain(&error), "the failure could not be told on the channel");
+    let told = timeout(TOLD_WITHIN, report_failure(ctx, channel, &text)).await;
+    let unanswered = |_| format!("no answer within {} s", TOLD_WITHIN.as_secs());
+    if let Err(error) =
+        told.map_err(unanswered).and_then(|told| told.map_err(|error| chain(&error)))
+    {
+        tracing::warn!(error, "the failure could not be told on the channel");
     }
     pause
 }

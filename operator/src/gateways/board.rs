@@ -186,6 +186,16 @@ impl Board {
         known.map_or_else(|| unheard(notices.began, now), |(last, watched)| last.view(watched, now))
     }
 
+    /// Who is there to serve anybody, also a channel that nobody asks about.
+    pub fn presence(&self, now: Instant) -> Presence {
+        let notices = self.lock();
+        match &notices.last {
+            None => unheard(notices.began, now).presence,
+            Some(last) if last.is_old(now) => Presence::Silent,
+            Some(last) => Presence::Alive(last.replicas.clone()),
+        }
+    }
+
     /// Forgets a channel that is gone.
     pub fn forget(&self, uid: &str) {
         self.lock().channels.remove(uid);

@@ -90,11 +90,12 @@ pub fn serving(facts: &Facts<'_>) -> Vec<Condition> {
 }
 
 /// The six conditions of a channel for which nothing may be done: what it says nothing about stays as it
-/// was known.
+/// was known, but nobody is served while no gateway lives.
 pub fn standing(
     generation: i64,
     before: &WhatsAppChannelStatus,
     blocked: &Blocked,
+    presence: &Presence,
     now: Timestamp,
 ) -> Vec<Condition> {
     let Blocked { reason, message, secrets: problem } = blocked;
@@ -104,7 +105,7 @@ pub fn standing(
             (None, Some(problem)) if kind == ConditionType::CredentialsReady => {
                 (ConditionStatus::False, problem.reason, problem.message.clone())
             }
-            (None, _) => unsaid(kind, before),
+            (None, _) => unserved(kind, presence).unwrap_or_else(|| unsaid(kind, before)),
         };
         Said { kind, status, reason, message }
     });
@@ -143,10 +144,13 @@ fn landed(facts: &Facts<'_>) -> (Reason, String) {
 /// Whether every live gateway obeys the route as it is. That this process has not asked yet is no news.
 fn routed(facts: &Facts<'_>) -> Value {
     let view = facts.view;
+    if let Some(value) = unserved(ConditionType::Routed, &view.presence) {
+        return value;
+    }
     match (&view.presence, view.live()) {
-        (Presence::NotAsked, _) => as_it_was(facts.before, ConditionType::Routed),
-        (Presence::Silent, _) => plain(ConditionStatus::Unknown, Reason::GatewayUnreachable),
-        (Presence::Alive(_), 0) => plain(ConditionStatus::False, Reason::NoGateway),
+        (Presence::NotAsked | Presence::Silent, _) => {
+            as_it_was(facts.before, ConditionType::Routed)
+        }
         (Presence::Alive(_), _) if view.in_force() => plain(ConditionStatus::True, Reason::InForce),
         (Presence::Alive(_), live) => {
             let (synced, lacking) = (view.synced, LackingReplicas(&view.lacking));
@@ -163,10 +167,11 @@ fn ready(facts: &Facts<'_>) -> Value {
     let view = facts.view;
     let was_ready = said_before(facts.before, ConditionType::Ready)
         .is_some_and(|(_, reason, _)| reason == Reason::StableServing);
+    if let Some(value) = unserved(ConditionType::Ready, &view.presence) {
+        return value;
+    }
     match (&view.presence, view.live()) {
-        (Presence::NotAsked, _) => as_it_was(facts.before, ConditionType::Ready),
-        (Presence::Silent, _) => plain(ConditionStatus::Unknown, Reason::GatewayUnreachable),
-        (Presence::Alive(_), 0) => plain(ConditionStatus::False, Reason::NoGateway),
+        (Presence::NotAsked | Presence::Silent, _) => as_it_was(facts.before, ConditionType::Ready),
         (Presence::Alive(_), live) if !view.unserved.is_empty() => {
             let holding = live - view.unserved.len();
             let lacking = LackingReplicas(&view.unserved);
@@ -206,6 +211,18 @@ fn unsaid(kind: ConditionType, before: &WhatsAppChannelStatus) -> Value {
             as_it_was(before, kind)
         }
     }
+}
+
+/// What Ready and Routed say of any channel when nobody is there to serve it.
+fn unserved(kind: ConditionType, presence: &Presence) -> Option<Value> {
+    let value = match presence {
+        Presence::Silent => plain(ConditionStatus::Unknown, Reason::GatewayUnreachable),
+        Presence::Alive(replicas) if replicas.is_empty() => {
+            plain(ConditionStatus::False, Reason::NoGateway)
+        }
+        Presence::NotAsked | Presence::Alive(_) => return None,
+    };
+    matches!(kind, ConditionType::Ready | ConditionType::Routed).then_some(value)
 }
 
 /// The conditions after a pass that failed: one says so, the others stay of the spec that they were of.

@@ -19,6 +19,7 @@ use kube::api::{ObjectMeta, PostParams};
 use crate::process::clock::seconds_since;
 use crate::process::context::Ctx;
 use crate::process::metrics::Metrics;
+use crate::reconcile::untold::ChannelNews;
 use crate::reconcile::validate::Identity;
 
 /// How far back a process that has just started tells transitions that may have been told before:
@@ -26,14 +27,6 @@ use crate::reconcile::validate::Identity;
 const RETOLD_SECONDS: u64 = 10 * 60;
 /// Longest note that an Event may carry, in bytes.
 const MAX_NOTE: usize = 1024;
-
-/// Something worth an Event.
-struct Told {
-    /// What makes it this one and no other.
-    name: String,
-    reason: Reason,
-    note: String,
-}
 
 /// A decision that was just written: one log line and one count.
 pub fn decided(metrics: &Metrics, identity: &Identity, transitions: &[HistoryEntry]) {
@@ -52,8 +45,8 @@ pub fn decided(metrics: &Metrics, identity: &Identity, transitions: &[HistoryEnt
     }
 }
 
-/// Creates the Events of everything that is new between two statuses. What could not be created is
-/// told again by the next pass.
+/// Creates the Events of everything that is new between two statuses, and of what could not be told
+/// before. What cannot be told now is told by a later pass.
 pub async fn tell(
     ctx: &Ctx,
     identity: &Identity,
@@ -62,17 +55,14 @@ pub async fn tell(
     dead: Option<&ChannelDeadLetters>,
     now: Timestamp,
 ) -> Result<(), kube::Error> {
-    tell_untold(ctx, identity, after, now).await?;
     let mut news = conditions(&identity.uid, before, after);
     news.extend(dead_letters(&identity.uid, before, dead));
     news.extend(refused_command(&identity.uid, before, after));
-    for one in news {
-        if let Err(error) = create(ctx, identity, &one, now).await {
-            ctx.notes.update(&identity.uid, |note| note.told = None);
-            return Err(error);
-        }
-    }
-    Ok(())
+    ctx.notes.update(&identity.uid, |note| {
+        note.untold.add(unheard(&identity.uid, after, &mut note.told, now));
+        note.untold.add(news);
+    });
+    tell_untold(ctx, identity, now).await
 }
 
 /// Says that another installation serves the channel, once for each two of them.
@@ -88,31 +78,56 @@ pub async fn tell_of_another(
          it alone: both have the class `{class}`; give one of them another --channel-class, and its channels \
          that className; if {other} is gone, take its name from status.installation"
     );
-    create(ctx, identity, &Told { name, reason: Reason::OtherInstallation, note }, (ctx.clock)())
-        .await
+    create(
+        ctx,
+        identity,
+        &ChannelNews { name, reason: Reason::OtherInstallation, note },
+        (ctx.clock)(),
+    )
+    .await
 }
 
-/// Creates the Events of the transitions that this process has not told yet; when it does not know
-/// what was told, those of young warnings as well.
-pub async fn tell_untold(
+/// Creates the Events of a status that is as it was: what could not be told before, and, when this process does not
+/// know what was told, young transitions and warnings.
+pub async fn tell_again(
     ctx: &Ctx,
     identity: &Identity,
     status: &WhatsAppChannelStatus,
     now: Timestamp,
 ) -> Result<(), kube::Error> {
-    let told = ctx.notes.get(&identity.uid).told;
-    if told.is_some_and(|told| told >= status.transition) {
-        return Ok(());
+    ctx.notes.update(&identity.uid, |note| {
+        note.untold.add(unheard(&identity.uid, status, &mut note.told, now));
+    });
+    tell_untold(ctx, identity, now).await
+}
+
+/// One after the other, until one cannot be created.
+async fn tell_untold(ctx: &Ctx, identity: &Identity, now: Timestamp) -> Result<(), kube::Error> {
+    while let Some(news) = ctx.notes.get(&identity.uid).untold.first().cloned() {
+        // Put off beforehand: whoever waits for the answer may be told to stop.
+        ctx.notes.update(&identity.uid, |note| note.untold.put_off(&news.name));
+        create(ctx, identity, &news, now).await?;
+        ctx.notes.update(&identity.uid, |note| note.untold.told(&news.name));
     }
-    let mut untold = transitions(&identity.uid, status, told, now);
-    if told.is_none() {
-        untold.extend(young_warnings(&identity.uid, status, now));
-    }
-    for one in untold {
-        create(ctx, identity, &one, now).await?;
-    }
-    ctx.notes.update(&identity.uid, |note| note.told = Some(status.transition));
     Ok(())
+}
+
+/// The transitions that this process has not heard of yet; when it has heard of none, young warnings as well.
+fn unheard(
+    uid: &str,
+    status: &WhatsAppChannelStatus,
+    told: &mut Option<u64>,
+    now: Timestamp,
+) -> Vec<ChannelNews> {
+    if told.is_some_and(|told| told >= status.transition) {
+        return Vec::new();
+    }
+    let mut news = transitions(uid, status, *told, now);
+    if told.is_none() {
+        news.extend(young_warnings(uid, status, now));
+    }
+    *told = Some(status.transition);
+    news
 }
 
 /// Oldest first, so that they read in order.
@@ -121,13 +136,13 @@ fn transitions(
     status: &WhatsAppChannelStatus,
     told: Option<u64>,
     now: Timestamp,
-) -> Vec<Told> {
+) -> Vec<ChannelNews> {
     let is_new = |one: &&HistoryEntry| match told {
         Some(told) => one.transition > told,
         None => seconds_since(&one.at, now) < RETOLD_SECONDS,
     };
     let tell = |one: &HistoryEntry| {
-        Some(Told {
+        Some(ChannelNews {
             name: format!("{uid}.{}", one.transition),
             reason: Reason::parse(&one.reason)?,
             note: format!("{}: {}", one.revision, one.message),
@@ -142,8 +157,8 @@ fn conditions(
     uid: &str,
     before: &WhatsAppChannelStatus,
     after: &WhatsAppChannelStatus,
-) -> Vec<Told> {
-    let mut told: Vec<Told> = Vec::new();
+) -> Vec<ChannelNews> {
+    let mut told: Vec<ChannelNews> = Vec::new();
     for condition in &after.conditions {
         let was = before.conditions.iter().find(|was| was.type_ == condition.type_);
         if was.is_some_and(|was| was.reason == condition.reason) {
@@ -161,7 +176,7 @@ fn conditions(
             let kind = condition.type_.to_lowercase();
             let since = condition.last_transition_time.0.as_second();
             let name = format!("{uid}.{kind}.{}.{since}", condition.reason.to_lowercase());
-            told.push(Told { name, reason, note: condition.message.clone() });
+            told.push(ChannelNews { name, reason, note: condition.message.clone() });
         }
     }
     told
@@ -172,11 +187,11 @@ fn refused_command(
     uid: &str,
     before: &WhatsAppChannelStatus,
     after: &WhatsAppChannelStatus,
-) -> Option<Told> {
+) -> Option<ChannelNews> {
     let last = after.last_command.as_ref().filter(|_| before.last_command != after.last_command)?;
     let CommandStatus { id, result, message, at, .. } = last;
     let is_refused = *result == CommandResult::Refused.as_str();
-    is_refused.then(|| Told {
+    is_refused.then(|| ChannelNews {
         name: format!("{uid}.command.{}", at.0.as_second()),
         reason: Reason::CommandRefused,
         note: format!("`{id}`: {message}"),
@@ -184,7 +199,7 @@ fn refused_command(
 }
 
 /// Warnings that may not have been told before this process started, or before it failed to.
-fn young_warnings(uid: &str, status: &WhatsAppChannelStatus, now: Timestamp) -> Vec<Told> {
+fn young_warnings(uid: &str, status: &WhatsAppChannelStatus, now: Timestamp) -> Vec<ChannelNews> {
     let mut young = status.clone();
     young.conditions.retain(|one| seconds_since(&one.last_transition_time, now) < RETOLD_SECONDS);
     conditions(uid, &WhatsAppChannelStatus::default(), &young)
@@ -195,10 +210,10 @@ fn dead_letters(
     uid: &str,
     before: &WhatsAppChannelStatus,
     dead: Option<&ChannelDeadLetters>,
-) -> Option<Told> {
+) -> Option<ChannelNews> {
     let dead = dead.filter(|dead| dead.count > 0)?;
     let known = before.dead_letters.as_ref().map_or(0, |known| known.count);
-    (dead.count > known).then(|| Told {
+    (dead.count > known).then(|| ChannelNews {
         name: format!("{uid}.deadletters.{}", dead.oldest_at_ms),
         reason: Reason::DeadLettersWaiting,
         note: format!(
@@ -211,7 +226,7 @@ fn dead_letters(
 async fn create(
     ctx: &Ctx,
     identity: &Identity,
-    told: &Told,
+    news: &ChannelNews,
     now: Timestamp,
 ) -> Result<(), kube::Error> {
     if identity.is_deleted {
@@ -219,26 +234,26 @@ async fn create(
         return Ok(());
     }
     let api: Api<Event> = Api::namespaced(ctx.client.clone(), &identity.key.namespace);
-    match api.create(&PostParams::default(), &event(ctx, identity, told, now)).await {
+    match api.create(&PostParams::default(), &event(ctx, identity, news, now)).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
         Err(error) => Err(error),
     }
 }
 
-fn event(ctx: &Ctx, identity: &Identity, told: &Told, now: Timestamp) -> Event {
-    let kind = match told.reason.event() {
+fn event(ctx: &Ctx, identity: &Identity, news: &ChannelNews, now: Timestamp) -> Event {
+    let kind = match news.reason.event() {
         EventType::Normal => "Normal",
         EventType::Warning => "Warning",
     };
-    let mut note = told.note.clone();
+    let mut note = news.note.clone();
     note.truncate(note.floor_char_boundary(MAX_NOTE));
     Event {
-        metadata: ObjectMeta { name: Some(told.name.clone()), ..ObjectMeta::default() },
+        metadata: ObjectMeta { name: Some(news.name.clone()), ..ObjectMeta::default() },
         event_time: Some(MicroTime(now)),
         action: Some("Reconcile".to_owned()),
         note: Some(note),
-        reason: Some(told.reason.as_str().to_owned()),
+        reason: Some(news.reason.as_str().to_owned()),
         regarding: Some(ObjectReference {
             api_version: Some(format!("{GROUP}/v1alpha1")),
             kind: Some("WhatsAppChannel".to_owned()),
@@ -287,7 +302,7 @@ mod tests {
         serde_json::from_value(json!({"conditions": conditions, "history": history})).unwrap()
     }
 
-    fn names(told: &[Told]) -> Vec<&str> {
+    fn names(told: &[ChannelNews]) -> Vec<&str> {
         told.iter().map(|told| told.name.as_str()).collect()
     }
 

@@ -32,6 +32,12 @@ pub enum ReconcileError {
     /// Not everything could be reported.
     #[error(transparent)]
     Report(#[from] ReportError),
+    /// Why nothing may be done could not be told on the channel.
+    #[error("the status of the channel is not answered within {seconds} s")]
+    Untold {
+        /// How long it may take.
+        seconds: u64,
+    },
     /// A bug.
     #[error("the reconcile panicked, which is a bug of the operator; its log says where")]
     Panicked,
@@ -50,7 +56,7 @@ impl ReconcileError {
             Self::Read(_) => "read",
             Self::Build(_) => "build",
             Self::Apply(_) => "apply",
-            Self::Report(_) => "report",
+            Self::Report(_) | Self::Untold { .. } => "report",
             Self::Panicked => "panicked",
             Self::Timeout { .. } => "timeout",
         }

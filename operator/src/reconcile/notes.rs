@@ -6,6 +6,8 @@ use std::sync::{Mutex, PoisonError};
 use kanarie_words::ids::RevisionName;
 use tokio::time::Instant;
 
+use crate::reconcile::untold::Untold;
+
 /// Notes on channels.
 #[derive(Default)]
 pub struct Notes {
@@ -21,8 +23,10 @@ pub struct Note {
     pub asked: Option<AskedContent>,
     /// The transition for which revisions were marked and pruned, and when.
     pub marked: Option<(u64, Instant)>,
-    /// Highest transition of which Events were created by this process.
+    /// Highest transition that this process has told of, or will.
     pub told: Option<u64>,
+    /// What it has not told yet.
+    pub untold: Untold,
     /// When status was last written.
     pub status_written: Option<Instant>,
     /// Version of the route that the last reconcile saw or wrote.

@@ -137,8 +137,9 @@ pub async fn report_blocked(
     channel: &Channel,
     why: &Blocked,
 ) -> Result<(), ReportError> {
+    let presence = ctx.board.presence(Instant::now());
     let make = |before: &WhatsAppChannelStatus, generation: i64, now: Timestamp| {
-        blocked(generation, before, why, now)
+        blocked(generation, before, why, &presence, now)
     };
     let Some(known) = known(ctx, channel).await? else { return Ok(()) };
     write(ctx, &known, channel.identity.generation, None, make).await
@@ -273,11 +274,11 @@ async fn write(
         return Ok(());
     }
     if !is_due(ctx, identity, before, &after) {
-        told(ctx, identity, events::tell_untold(ctx, identity, &after, now)).await;
+        told(identity, events::tell_again(ctx, identity, &after, now)).await;
         return Ok(());
     }
     if let Written::Yes = patch(ctx, identity, &after).await? {
-        told(ctx, identity, events::tell(ctx, identity, before, &after, dead, now)).await;
+        told(identity, events::tell(ctx, identity, before, &after, dead, now)).await;
         return Ok(());
     }
     // The watch is behind: compare with the object as it is.
@@ -295,7 +296,7 @@ async fn write(
     }
     match patch(ctx, &identity, &after).await? {
         Written::Yes => {
-            told(ctx, &identity, events::tell(ctx, &identity, &before, &after, dead, now)).await;
+            told(&identity, events::tell(ctx, &identity, &before, &after, dead, now)).await;
             Ok(())
         }
         Written::Conflict => Err(ReportError::Conflict),
@@ -304,18 +305,12 @@ async fn write(
 
 /// Events are told as well as can be: one that cannot be created, or is not answered, keeps nothing else from
 /// happening, and is tried again by the next pass.
-async fn told(
-    ctx: &Ctx,
-    identity: &Identity,
-    telling: impl Future<Output = Result<(), kube::Error>>,
-) {
+async fn told(identity: &Identity, telling: impl Future<Output = Result<(), kube::Error>>) {
     let error = match timeout(EVENTS_WITHIN, telling).await {
         Ok(Ok(())) => return,
         Ok(Err(error)) => chain(&error),
         Err(_) => format!("no answer within {} s", EVENTS_WITHIN.as_secs()),
     };
-    // What is no transition is told again as well.
-    ctx.notes.update(&identity.uid, |note| note.told = None);
     tracing::warn!(
         namespace = identity.key.namespace,
         channel = identity.key.name,

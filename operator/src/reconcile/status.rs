@@ -74,11 +74,12 @@ pub fn blocked(
     generation: i64,
     before: &WhatsAppChannelStatus,
     blocked: &Blocked,
+    presence: &Presence,
     now: Timestamp,
 ) -> WhatsAppChannelStatus {
     WhatsAppChannelStatus {
         observed_generation: generation,
-        conditions: standing(generation, before, blocked, now),
+        conditions: standing(generation, before, blocked, presence, now),
         ..before.clone()
     }
 }
@@ -316,7 +317,7 @@ mod tests {
     fn a_channel_without_a_route_is_not_said_to_be_served() {
         for reason in [Reason::RouteLost, Reason::CredentialsNotReady] {
             let why = Blocked::by(reason, "");
-            let status = blocked(2, &ready(), &why, Timestamp::UNIX_EPOCH);
+            let status = blocked(2, &ready(), &why, &Presence::NotAsked, Timestamp::UNIX_EPOCH);
             let expected = ("False".to_owned(), reason.as_str().to_owned());
             assert_eq!(said(&status, "Ready"), expected);
             assert_eq!(said(&status, "Routed"), expected);
@@ -342,11 +343,20 @@ mod tests {
     }
 
     #[test]
-    fn a_route_that_is_left_as_it_is_serves_on() {
+    fn a_route_that_is_left_as_it_is_serves_on_as_long_as_a_gateway_lives() {
         for reason in [Reason::RouteUnreadable, Reason::InvalidSpec] {
-            let status = blocked(2, &ready(), &Blocked::by(reason, ""), Timestamp::UNIX_EPOCH);
-            assert_eq!(said(&status, "Ready").0, "True");
-            assert_eq!(said(&status, "Stalled").0, "True");
+            let while_there = |names: &[&str]| {
+                let names = names.iter().map(|name| name.parse().unwrap()).collect();
+                let (why, there) = (Blocked::by(reason, ""), Presence::Alive(names));
+                blocked(2, &ready(), &why, &there, Timestamp::UNIX_EPOCH)
+            };
+            let served = while_there(&["gateway-0"]);
+            assert_eq!(said(&served, "Ready").0, "True");
+            assert_eq!(said(&served, "Stalled").0, "True");
+            let left = while_there(&[]);
+            for kind in ["Ready", "Routed"] {
+                assert_eq!(said(&left, kind), ("False".to_owned(), "NoGateway".to_owned()));
+            }
         }
     }
 }

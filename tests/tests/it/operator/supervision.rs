@@ -3,12 +3,13 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
+use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::events::v1::Event;
 use kanarie_fakes::server::loopback;
 use kanarie_tests::bench::Bench;
 use kanarie_tests::world::{condition, reason};
-use kube::api::PostParams;
+use kube::api::{DeleteParams, PostParams};
 use kube::{Api, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -110,6 +111,26 @@ async fn events_that_are_refused_keep_no_revision_from_being_marked() {
     assert!(marks.contains_key("kanarie.dev/promoted-at"), "{marks:?}");
     assert_eq!(marks["kanarie.dev/promoted-transition"], "1");
     assert!(bench.events("care").await.unwrap().is_empty(), "they were refused");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_told_is_told_when_events_are_taken_again() {
+    let bench = Bench::start().await.unwrap();
+    served(&bench).await;
+    refuse_events(&bench).await;
+    annotate(&bench, command("dance")).await;
+    let answered = |channel: &Value| channel["status"]["lastCommand"]["result"] == "Refused";
+    bench.until("care", answered).await.unwrap();
+    let bindings: Api<ValidatingAdmissionPolicyBinding> = Api::all(bench.plane.client());
+    let name = format!("none-in-{}", bench.places.channels);
+    bindings.delete(&name, &DeleteParams::default()).await.unwrap();
+    let mut touches = 0;
+    while !bench.events("care").await.unwrap().contains(&"CommandRefused".to_owned()) {
+        touches += 1;
+        assert!(touches < 60, "it is never told");
+        annotate(&bench, json!({"example.com/touch": touches.to_string()})).await;
+        sleep(Duration::from_millis(500)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
