@@ -290,10 +290,8 @@ async fn an_agent_on_the_loopback_is_refused_unless_it_is_allowed() {
     assert_eq!((canary.asked().len(), stable.asked().len()), (0, 0));
 }
 
-#[tokio::test]
-async fn a_message_waits_uncounted_while_the_breaker_of_stable_is_open() {
-    let (world, agent) = one_agent().await;
-    let _running = world.work().await;
+/// Five customers open the agent's breaker, and a sixth waits behind it.
+async fn one_waits(world: &World, agent: &HttpAgent) {
     (0..5).for_each(|_| agent.next(Next::Status(503)));
     for customer in 1..=5 {
         world.admit(customer, &format!("SM{customer}"), "Hallo").await;
@@ -304,6 +302,13 @@ async fn a_message_waits_uncounted_while_the_breaker_of_stable_is_open() {
         breathe().await;
     }
     assert_eq!(agent.asked().len(), 5, "an open breaker asks nobody");
+}
+
+#[tokio::test]
+async fn a_message_waits_uncounted_while_the_breaker_of_stable_is_open() {
+    let (world, agent) = one_agent().await;
+    let _running = world.work().await;
+    one_waits(&world, &agent).await;
     world.pass(15).await;
     assert_eq!(replies(&world, 6).await.len(), 6);
 }
@@ -327,15 +332,7 @@ async fn what_a_channel_left_behind_is_answered_by_the_one_of_its_namespace_that
 async fn what_waits_for_the_agent_of_a_channel_goes_on_when_another_one_has_its_sender() {
     let (world, agent) = one_agent().await;
     let _running = world.work().await;
-    (0..5).for_each(|_| agent.next(Next::Status(503)));
-    for customer in 1..=5 {
-        world.admit(customer, &format!("SM{customer}"), "Hallo").await;
-    }
-    eventually("five failures", || agent.asked().len() == 5).await;
-    world.admit(6, "SM6", "Hallo").await;
-    for _ in 0..20 {
-        breathe().await;
-    }
+    one_waits(&world, &agent).await;
     let fresh = HttpAgent::start("fresh").await;
     let route = route(http(&fresh.url));
     let channel = ChannelRef { uid: "renamed".parse().unwrap(), ..route.channel };

@@ -43,7 +43,7 @@ const PAGE: u32 = 10;
 static LISTS: Semaphore = Semaphore::const_new(2);
 /// Most revisions of a channel: more than any limit of a spec and all that can be rejected.
 const MAX_REVISIONS: usize = 1_000;
-/// Most bytes of their data: as many with twice as much as they have.
+/// Most bytes of their data: four thousand in each of so many, and most have a few hundred.
 const MAX_BYTES: usize = 4 << 20;
 /// Different contents with the same hash that are tried before giving up.
 const MAX_COLLISIONS: u32 = 8;

@@ -120,7 +120,8 @@ fn was_first(status: &kube::core::Status, was_there: bool) -> bool {
     status.code == 409 || (status.code == 404 && was_there)
 }
 
-/// Deletes a route in the version that was seen; says whether it did.
+/// Deletes a route in the version that was seen, whose channel is gone or another installation's; says
+/// whether it did. No decision: nobody is served by it.
 pub async fn take_away(ctx: &Ctx, metadata: &ObjectMeta) -> Result<bool, kube::Error> {
     let api: Api<Secret> = Api::namespaced(ctx.client.clone(), &ctx.config.routes_namespace);
     let seen = Preconditions {

@@ -105,7 +105,10 @@ pub fn standing(
             (None, Some(problem)) if kind == ConditionType::CredentialsReady => {
                 (ConditionStatus::False, problem.reason, problem.message.clone())
             }
-            (None, _) => unserved(kind, presence).unwrap_or_else(|| unsaid(kind, before)),
+            (None, _) if matches!(kind, ConditionType::Ready | ConditionType::Routed) => {
+                unheard(kind, presence, before).unwrap_or_else(|| as_it_was(before, kind))
+            }
+            (None, _) => unsaid(kind, before),
         };
         Said { kind, status, reason, message }
     });
@@ -141,50 +144,59 @@ fn landed(facts: &Facts<'_>) -> (Reason, String) {
     (Reason::WaitingForGateways, waiting)
 }
 
-/// Whether every live gateway obeys the route as it is. That this process has not asked yet is no news.
+/// Whether every live gateway obeys the route as it is.
 fn routed(facts: &Facts<'_>) -> Value {
     let view = facts.view;
-    if let Some(value) = unserved(ConditionType::Routed, &view.presence) {
+    if let Some(value) = unheard(ConditionType::Routed, &view.presence, facts.before) {
         return value;
     }
-    match (&view.presence, view.live()) {
-        (Presence::NotAsked | Presence::Silent, _) => {
-            as_it_was(facts.before, ConditionType::Routed)
-        }
-        (Presence::Alive(_), _) if view.in_force() => plain(ConditionStatus::True, Reason::InForce),
-        (Presence::Alive(_), live) => {
-            let (synced, lacking) = (view.synced, LackingReplicas(&view.lacking));
-            let message =
-                format!("{synced} of {live} live gateways obey the route as it is{lacking}");
-            (ConditionStatus::False, Reason::NotAcknowledged, message)
-        }
+    if view.in_force() {
+        return plain(ConditionStatus::True, Reason::InForce);
     }
+    let (synced, live, lacking) = (view.synced, view.live(), LackingReplicas(&view.lacking));
+    let message = format!("{synced} of {live} live gateways obey the route as it is{lacking}");
+    (ConditionStatus::False, Reason::NotAcknowledged, message)
 }
 
 /// Whether customers are served now. While gateways take up a newer route they serve by the one
 /// before, so what was ready stays ready; one that holds none at all serves nobody.
 fn ready(facts: &Facts<'_>) -> Value {
     let view = facts.view;
-    let was_ready = said_before(facts.before, ConditionType::Ready)
-        .is_some_and(|(_, reason, _)| reason == Reason::StableServing);
-    if let Some(value) = unserved(ConditionType::Ready, &view.presence) {
+    if let Some(value) = unheard(ConditionType::Ready, &view.presence, facts.before) {
         return value;
     }
-    match (&view.presence, view.live()) {
-        (Presence::NotAsked | Presence::Silent, _) => as_it_was(facts.before, ConditionType::Ready),
-        (Presence::Alive(_), live) if !view.unserved.is_empty() => {
-            let holding = live - view.unserved.len();
-            let lacking = LackingReplicas(&view.unserved);
-            let message = format!(
-                "{holding} of {live} live gateways hold a route of the channel{lacking}; the log of \
-                 one that does not says why"
-            );
-            (ConditionStatus::False, Reason::NotServed, message)
+    if !view.unserved.is_empty() {
+        let (live, lacking) = (view.live(), LackingReplicas(&view.unserved));
+        let holding = live - view.unserved.len();
+        let message = format!(
+            "{holding} of {live} live gateways hold a route of the channel{lacking}; the log of one \
+             that does not says why"
+        );
+        return (ConditionStatus::False, Reason::NotServed, message);
+    }
+    let was_ready = said_before(facts.before, ConditionType::Ready)
+        .is_some_and(|(_, reason, _)| reason == Reason::StableServing);
+    if view.in_force() || was_ready {
+        plain(ConditionStatus::True, Reason::StableServing)
+    } else {
+        plain(ConditionStatus::Unknown, Reason::Pending)
+    }
+}
+
+/// What Ready and Routed say of any channel while no gateway is heard that lives. That this process has not
+/// asked yet is no news.
+fn unheard(
+    kind: ConditionType,
+    presence: &Presence,
+    before: &WhatsAppChannelStatus,
+) -> Option<Value> {
+    match presence {
+        Presence::NotAsked => Some(as_it_was(before, kind)),
+        Presence::Silent => Some(plain(ConditionStatus::Unknown, Reason::GatewayUnreachable)),
+        Presence::Alive(replicas) if replicas.is_empty() => {
+            Some(plain(ConditionStatus::False, Reason::NoGateway))
         }
-        (Presence::Alive(_), _) if view.in_force() || was_ready => {
-            plain(ConditionStatus::True, Reason::StableServing)
-        }
-        (Presence::Alive(_), _) => plain(ConditionStatus::Unknown, Reason::Pending),
+        Presence::Alive(_) => None,
     }
 }
 
@@ -211,18 +223,6 @@ fn unsaid(kind: ConditionType, before: &WhatsAppChannelStatus) -> Value {
             as_it_was(before, kind)
         }
     }
-}
-
-/// What Ready and Routed say of any channel when nobody is there to serve it.
-fn unserved(kind: ConditionType, presence: &Presence) -> Option<Value> {
-    let value = match presence {
-        Presence::Silent => plain(ConditionStatus::Unknown, Reason::GatewayUnreachable),
-        Presence::Alive(replicas) if replicas.is_empty() => {
-            plain(ConditionStatus::False, Reason::NoGateway)
-        }
-        Presence::NotAsked | Presence::Alive(_) => return None,
-    };
-    matches!(kind, ConditionType::Ready | ConditionType::Routed).then_some(value)
 }
 
 /// The conditions after a pass that failed: one says so, the others stay of the spec that they were of.

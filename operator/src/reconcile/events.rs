@@ -198,7 +198,7 @@ fn refused_command(
     })
 }
 
-/// Warnings that may not have been told before this process started, or before it failed to.
+/// Warnings that may not have been told before this process started.
 fn young_warnings(uid: &str, status: &WhatsAppChannelStatus, now: Timestamp) -> Vec<ChannelNews> {
     let mut young = status.clone();
     young.conditions.retain(|one| seconds_since(&one.last_transition_time, now) < RETOLD_SECONDS);

@@ -198,15 +198,6 @@ impl Channels {
 pub type WatchResult = watcher::Result<watcher::Event<Guarded>>;
 
 impl Scope {
-    /// Which of these are there no more.
-    pub fn gone(&self, before: Vec<RouteOwner>) -> Vec<RouteOwner> {
-        let is_there = |owner: &RouteOwner| {
-            let there = self.store.get(&reference(&owner.key));
-            there.is_some_and(|found| found.meta().uid.as_ref() == Some(&owner.uid))
-        };
-        before.into_iter().filter(|owner| !is_there(owner)).collect()
-    }
-
     /// All that are there.
     pub fn owners(&self) -> Vec<RouteOwner> {
         self.store.state().iter().map(|object| owner_of(object)).collect()

@@ -127,7 +127,8 @@ async fn follow_channels(ctx: &Ctx, scope: &Scope, writer: Writer<Guarded>) {
             Ok(watcher::Event::Init) => before = scope.owners(),
             // Those that went while nobody watched.
             Ok(watcher::Event::InitDone) => {
-                scope.gone(std::mem::take(&mut before)).iter().for_each(|gone| forget(ctx, gone));
+                let gone = std::mem::take(&mut before).into_iter();
+                gone.filter(|owner| !ctx.channels.contains(owner)).for_each(|it| forget(ctx, &it));
             }
             Ok(watcher::Event::InitApply(_) | watcher::Event::Apply(_)) | Err(_) => {}
         }

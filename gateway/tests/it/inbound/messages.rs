@@ -20,6 +20,7 @@ async fn a_signed_message_is_acknowledged_and_queued() {
     let message = envelope::read(&queued[0].envelope).unwrap();
     assert_eq!((message.sid.as_str(), message.text.as_str()), ("SM1", "Hallo"));
     assert_eq!((message.customer.as_str(), message.received_at), (CUSTOMER, 1_000_000));
+    assert_eq!(message.namespace.as_deref(), Some("web"), "who may answer it in another's place");
     let key = StoreKey::from_bytes(KEY);
     assert_eq!(
         queued[0].conversation,

@@ -74,7 +74,7 @@ async fn scenario_05_what_stands_beside_the_content_starts_no_rollout() {
 }
 
 /// Scenario 09: a channel that is being deleted in a rollout goes no step further, its canary is taken back
-/// when it fails, and its route goes with it.
+/// when it fails, without another Event, and its route goes with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn scenario_09_a_channel_that_is_deleted_in_a_rollout_is_judged_until_it_is_gone() {
     let bench = Bench::start().await.unwrap();
@@ -84,6 +84,9 @@ async fn scenario_09_a_channel_that_is_deleted_in_a_rollout_is_judged_until_it_i
     let keep = finalizers(json!(["example.com/keep"]));
     bench.channels().patch("care", &params, &keep).await.unwrap();
     bench.channels().delete("care", &DeleteParams::default()).await.unwrap();
+    let deleted = |channel: &Value| channel["metadata"]["deletionTimestamp"].is_string();
+    bench.until("care", deleted).await.unwrap();
+    let before = bench.events("care").await.unwrap();
     count(&bench, serving, (60, 0), 540);
     bench.pass(10_000);
     let waits = |channel: &Value| {
@@ -96,6 +99,9 @@ async fn scenario_09_a_channel_that_is_deleted_in_a_rollout_is_judged_until_it_i
     count(&bench, serving, (60, 20), 540);
     let (route, memory) = bench.until_route(|route| route.weight.percent() == 0).await.unwrap();
     assert_eq!((route.canary.is_none(), memory.rollout.rejected.len()), (true, 1));
+    let told = |channel: &Value| channel["status"]["history"][0]["reason"] == "RolledBack";
+    bench.until("care", told).await.unwrap();
+    assert_eq!(bench.events("care").await.unwrap(), before);
     bench.channels().patch("care", &params, &finalizers(json!(null))).await.unwrap();
     bench.until_gone(&bench.route_name()).await.unwrap();
 }

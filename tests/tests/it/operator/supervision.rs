@@ -6,6 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicyBinding;
 use k8s_openapi::api::apps::v1::ControllerRevision;
 use k8s_openapi::api::events::v1::Event;
+use kanarie_crds::route::CHANNEL_UID_LABEL;
 use kanarie_fakes::server::loopback;
 use kanarie_tests::bench::Bench;
 use kanarie_tests::world::{condition, reason};
@@ -150,6 +151,33 @@ async fn a_revision_that_is_refused_is_told_and_keeps_no_canary_from_being_taken
     bench.until_route(|route| route.weight.percent() == 0).await.unwrap();
     let (_, memory) = bench.route().await.unwrap();
     assert_eq!(memory.rollout.rejected.len(), 1, "it failed, whatever else is wrong");
+}
+
+/// Whoever may write into the namespace may write as much as the API server takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn more_revisions_of_somebody_else_than_are_read_are_told_and_hold_up_nothing_but_the_spec() {
+    let bench = Bench::start().await.unwrap();
+    let channel = served(&bench).await;
+    let revisions: Api<ControllerRevision> =
+        Api::namespaced(bench.plane.client(), &bench.places.channels);
+    let (zeros, labels) =
+        (vec![0; 600_000], json!({CHANNEL_UID_LABEL: channel["metadata"]["uid"]}));
+    for number in 0..4 {
+        let metadata = json!({"name": format!("zeros-{number}"), "labels": labels});
+        let object = json!({"metadata": metadata, "data": {"zeros": zeros}, "revision": number});
+        let object: ControllerRevision = serde_json::from_value(object).unwrap();
+        revisions.create(&PostParams::default(), &object).await.unwrap();
+    }
+    bench.apply(&bench.manifest("care", NEW)).await.unwrap();
+    let refused = |channel: &Value| reason(channel, "RolledOut") == Some("RevisionRefused");
+    let told = bench.until("care", refused).await.unwrap();
+    assert!(told["status"]["conditions"].to_string().contains("bytes of them"), "{told}");
+    assert_eq!(condition(&told, "Ready"), Some("True"));
+    for number in 0..4 {
+        let name = format!("zeros-{number}");
+        revisions.delete(&name, &DeleteParams::default()).await.unwrap();
+    }
+    bench.until_route(|route| route.weight.percent() == 10).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
