@@ -8,7 +8,7 @@ use kanarie_words::ids::{ChannelUid, ConversationId, Nonce, RevisionName};
 /// What an owner shows with each verb: the conversation and the proof that it is leased to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lease {
-    /// UID of the channel, as claimed: evidence is counted for it.
+    /// UID of the channel whose agents are asked: evidence is counted for it.
     pub channel: ChannelUid,
     /// The conversation.
     pub conversation: ConversationId,

@@ -65,7 +65,7 @@ impl Record {
     /// What is to be recorded of a segment.
     pub(crate) fn of(segment: &Segment<'_>) -> Self {
         let owner = segment.owner;
-        let ends = segment.ends_well().then(|| owner.held.lease().clone());
+        let ends = segment.ends_well().then(|| owner.lease());
         Self { id: segment.id(), ends, may_pass_on: owner.place.is_some_and(Seat::may_pass_on) }
     }
 

@@ -20,7 +20,7 @@ use kanarie_queue::reserve::Reserve;
 use kanarie_queue::send::{
     CommitReply, Committed, Complete, MarkSending, MarkSent, Marked, NoteMissed, Unmark,
 };
-use kanarie_words::ids::{AttemptId, RevisionName, RouteHash};
+use kanarie_words::ids::{AttemptId, ChannelUid, RevisionName, RouteHash};
 use kanarie_words::track::Track;
 use tokio::time::{Instant, timeout};
 
@@ -55,6 +55,9 @@ pub(crate) struct Owner<'a> {
     pub(crate) place: Option<&'a Seat>,
     /// Whose agent gave the reply, once one has.
     pub(crate) said_by: OnceLock<Track>,
+    /// The channel whose route serves the head, once it is found: not the one that took the message when
+    /// that is gone.
+    pub(crate) served_by: OnceLock<ChannelUid>,
 }
 
 impl Owner<'_> {
@@ -244,12 +247,18 @@ impl Owner<'_> {
     /// Tells whoever waits for the counts of the channel, unless what was counted may wait.
     fn tell(&self, is_urgent: bool) {
         if is_urgent {
-            self.worker.ctx.doorbell.counted(&self.claim.channel);
+            self.worker.ctx.doorbell.counted(self.counted_for());
         }
     }
 
-    fn lease(&self) -> Lease {
-        self.held.lease().clone()
+    /// The lease, as it is shown with each verb.
+    pub(crate) fn lease(&self) -> Lease {
+        Lease { channel: self.counted_for().clone(), ..self.held.lease().clone() }
+    }
+
+    /// The channel whose agents are asked: what they do is its evidence.
+    pub(crate) fn counted_for(&self) -> &ChannelUid {
+        self.served_by.get().unwrap_or(&self.claim.channel)
     }
 
     /// The lease for a verb that gives it up.

@@ -51,8 +51,8 @@ pub(crate) async fn run(
 ) -> Next {
     let held = worker.leases.hold(&claim, began);
     let (place, crowded) = (place.ok(), place.err());
-    let said_by = OnceLock::new();
-    let owner = Owner { worker, claim: &claim, held: &held, began, place, said_by };
+    let (said_by, served_by) = (OnceLock::new(), OnceLock::new());
+    let owner = Owner { worker, claim: &claim, held: &held, began, place, said_by, served_by };
     let how = tokio::select! {
         biased;
         ended = line(&owner, crowded) => ended,
@@ -79,6 +79,8 @@ async fn line(owner: &Owner<'_>, crowded: Option<&Duration>) -> Result<Delivered
     let message = read(owner)?;
     let entry = find_channel(owner, &message)?;
     let route = &entry.route;
+    // A turn has one line, so nobody else says it.
+    let _ = owner.served_by.set(route.channel.uid.clone());
     let (reply, start) = match owner.committed() {
         Some(reply) => (reply, Start::default()),
         None => {
@@ -142,7 +144,7 @@ fn finished(owner: &Owner<'_>, ending: Ending) -> Next {
 }
 
 fn note_answered(owner: &Owner<'_>) {
-    let channel = owner.worker.ctx.routes.name_of(&owner.claim.channel);
+    let channel = owner.worker.ctx.routes.name_of(owner.counted_for());
     let channel = channel.unwrap_or_else(|| GONE.to_owned());
     let of = ReplyOf::from(owner.said_by.get().copied());
     emit(OutboundEvent::Answered { channel, of, took: owner.age() });

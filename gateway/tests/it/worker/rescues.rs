@@ -2,6 +2,7 @@
 
 use futures::FutureExt as _;
 use kanarie_crds::route::Route;
+use kanarie_gateway::envelope;
 use kanarie_queue::evidence::{EndAttempt, ReadCounts};
 use kanarie_queue::outcome::Evidence;
 
@@ -81,6 +82,18 @@ async fn a_failure_and_a_rescue_are_told_at_once_and_a_success_is_not() {
         told += usize::from(listener.of(&channels).now_or_never().is_some());
     }
     assert_eq!(told, 2, "the failure, and the rescue");
+}
+
+#[tokio::test]
+async fn what_a_former_channel_left_behind_is_evidence_of_the_channel_whose_agents_are_asked() {
+    let (world, _stable, _canary) = with_dead_canary().await;
+    let _running = world.work().await;
+    let mut listener = world.doorbell.news().listen().unwrap();
+    let message = world.message("whatsapp:+14010000001", "SM1", "Hallo");
+    world.admit_to("former", 1, "SM1", envelope::write(&message)).await;
+    assert_eq!(replies(&world, 1).await, ["stable: Hallo"]);
+    are(&world, &["7:canary=1/1/1"]).await;
+    assert!(listener.of(&[UID.parse().unwrap()]).now_or_never().is_some(), "nobody was told");
 }
 
 #[tokio::test]
