@@ -30,9 +30,14 @@ pub(crate) async fn rolling(bench: &Bench) -> u64 {
     route.serving
 }
 
-/// Waits until the clock of the present step runs.
+/// Waits until the clock of the present step runs, and status says so: for a moment after a transition it still
+/// tells of the step before.
 pub(crate) async fn step_runs(bench: &Bench) {
-    let started = |channel: &Value| channel["status"]["rollout"]["stepStartedAt"].is_string();
+    let present = bench.route().await.unwrap().1.rollout.transition;
+    let started = |channel: &Value| {
+        channel["status"]["transition"].as_u64() >= Some(present)
+            && channel["status"]["rollout"]["stepStartedAt"].is_string()
+    };
     bench.until("care", started).await.unwrap();
 }
 
