@@ -90,7 +90,8 @@ pub struct ChannelState {
     pub uid: ChannelUid,
     /// One entry per live replica that holds a route of the channel.
     pub acknowledged: Vec<Acknowledged>,
-    /// Evidence of every step that is still remembered.
+    /// Evidence of every step that is still remembered; none of a channel whose route has no canary, for nobody
+    /// judges it.
     pub counts: Vec<ClassCount>,
     /// The customers behind those counts. None from a gateway that counts messages only, which is
     /// another thing than counts of zero.

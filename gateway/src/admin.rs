@@ -13,6 +13,7 @@ mod replay;
 pub mod shared;
 pub mod state;
 pub mod told;
+pub mod unsynced;
 mod waiting;
 mod walk;
 

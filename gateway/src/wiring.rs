@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::admin;
 use crate::admin::shared::Admin;
+use crate::admin::unsynced::Unsynced;
 use crate::calls;
 use crate::clock::{WallClock, system_clock};
 use crate::config::{Config, StoreChoice};
@@ -312,6 +313,7 @@ impl Shared {
             claimers: (turns > 0).then(|| self.claimers.clone()),
             levels: self.levels.clone(),
             full: self.full.clone(),
+            unsynced: Unsynced::default(),
             doorbell: Arc::clone(&self.doorbell),
             shutdown,
         })

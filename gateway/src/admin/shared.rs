@@ -6,9 +6,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kanarie_words::ids::SHARDS;
+use kanarie_words::ids::{ChannelUid, SHARDS};
 use tokio::sync::watch;
 
+use crate::admin::unsynced::Unsynced;
 use crate::doorbell::Doorbell;
 use crate::heartbeat::Pulse;
 use crate::key::LearnedKey;
@@ -34,6 +35,8 @@ pub struct Admin {
     pub levels: Levels,
     /// What every channel held when the store was last asked.
     pub full: FullChannels,
+    /// What replicas do not hold alike.
+    pub unsynced: Unsynced,
     /// Wakes whoever claims what waits.
     pub doorbell: Arc<Doorbell>,
     /// Says true once the gateway is told to stop.
@@ -67,6 +70,13 @@ impl Admin {
         let lanes = self.store.lanes_up() as u64;
         let store = StoreLevels { lanes, is_durable: self.store.lacks().is_none() };
         Standing::of(self.levels.read(), &self.full.loads(), store, &self.routes)
+    }
+
+    /// Whether anybody judges what is counted for a channel: not while its route here has no canary. After an
+    /// operator's start it asks about every channel, and the counts of those at rest are most of the answer.
+    pub(super) fn may_roll(&self, channel: &ChannelUid) -> bool {
+        let route = self.routes.find_channel(channel.as_str());
+        route.is_none_or(|entry| entry.route.canary.is_some())
     }
 
     fn claims(&self) -> bool {

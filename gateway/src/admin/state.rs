@@ -1,9 +1,9 @@
 //! What the store knows of all replicas, as the operator is told it.
 //!
-//! Takes the channels that are asked about; gives a `ControlState`, and the digest of what is urgent in
-//! it. Changes nothing, and knows nothing that is not in the store.
+//! Takes the channels that are asked about and those of them whose counts are wanted; gives a `ControlState`, and
+//! the digest of what is urgent in it. Changes nothing, and knows nothing that is not in the store.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use kanarie_crds::control::{
@@ -15,20 +15,26 @@ use kanarie_queue::deliveries::{SumUndelivered, Undelivered};
 use kanarie_queue::evidence::ReadCounts;
 use kanarie_queue::outcome::{self, CountsRead, Customers, Evidence};
 use kanarie_words::hex;
-use kanarie_words::ids::{ChannelUid, Epoch, EpochDigest, RouteHash, UrgentDigest};
+use kanarie_words::ids::{ChannelUid, Epoch, EpochDigest, UrgentDigest};
 use sha2::{Digest as _, Sha256};
 
+use crate::admin::unsynced::Unsynced;
 use crate::store::SharedStore;
 use crate::store::error::StoreError;
 use crate::store::fleet::{Acknowledgement, ReplicaState};
 
-/// The state of the fleet, and in detail of the named channels.
+/// The state of the fleet, and in detail of the named channels; the counts of those that are to be counted.
 ///
 /// # Errors
 /// The store's.
-pub async fn read(store: &SharedStore, named: Vec<ChannelUid>) -> Result<ControlState, StoreError> {
+pub async fn read(
+    store: &SharedStore,
+    unsynced: &Unsynced,
+    named: Vec<ChannelUid>,
+    counted: Vec<ChannelUid>,
+) -> Result<ControlState, StoreError> {
     let (_, heard) = store.replicas().await?;
-    let unsynced = unsynced(store, &heard).await?;
+    let unsynced = unsynced.among(store, &heard).await?;
     let mut channels: BTreeMap<ChannelUid, ChannelState> = BTreeMap::new();
     for replica in heard.iter().filter(|_| !named.is_empty()) {
         let held = store.acknowledged(replica.replica.clone(), Some(named.clone())).await?;
@@ -41,7 +47,7 @@ pub async fn read(store: &SharedStore, named: Vec<ChannelUid>) -> Result<Control
     // A hold runs from this moment: what was obeyed was obeyed before it, and who came since holds nothing
     // yet. What is counted after it is told as well.
     let (now, replicas) = store.replicas().await?;
-    let CountsRead { epochs, counts } = store.run(ReadCounts { channels: named }).await?;
+    let CountsRead { epochs, counts } = store.run(ReadCounts { channels: counted }).await?;
     for counted in counts {
         let state = channel(&mut channels, counted.channel);
         state.counts = counted.messages.into_iter().map(count).collect();
@@ -92,27 +98,6 @@ pub(super) fn urgent(state: &ControlState) -> UrgentDigest {
     let mut bytes = [0; 16];
     bytes.copy_from_slice(&Sha256::digest(text)[..16]);
     UrgentDigest::from_bytes(bytes)
-}
-
-/// Channels that not every live replica holds alike. Equal digests are equal routes, so a fleet at
-/// rest costs nothing.
-async fn unsynced(
-    store: &SharedStore,
-    replicas: &[ReplicaState],
-) -> Result<Vec<ChannelUid>, StoreError> {
-    let digests: BTreeSet<&RouteHash> = replicas.iter().map(|replica| &replica.digest).collect();
-    if digests.len() <= 1 {
-        return Ok(Vec::new());
-    }
-    let mut holders: BTreeMap<ChannelUid, BTreeMap<(u64, RouteHash), usize>> = BTreeMap::new();
-    for replica in replicas {
-        for held in store.acknowledged(replica.replica.clone(), None).await? {
-            let route = (held.serving, held.hash);
-            *holders.entry(held.channel).or_default().entry(route).or_default() += 1;
-        }
-    }
-    let alike = |routes: &BTreeMap<_, usize>| routes.values().any(|held| *held == replicas.len());
-    Ok(holders.into_iter().filter(|(_, routes)| !alike(routes)).map(|(uid, _)| uid).collect())
 }
 
 /// Another digest means that some shard lost its counts.

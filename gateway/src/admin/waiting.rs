@@ -40,7 +40,9 @@ pub(super) struct Waiting {
 pub(super) async fn now(admin: &Admin, named: &[ChannelUid]) -> Result<ControlState, Refusal> {
     let answer = async {
         admin.store.note_asked().await?;
-        read(&admin.store, named.to_vec()).await
+        let rolls = |uid: &&ChannelUid| admin.may_roll(uid);
+        let counted = named.iter().filter(rolls).cloned().collect();
+        read(&admin.store, &admin.unsynced, named.to_vec(), counted).await
     };
     let slow = |_| Refusal::Unavailable("the store is too slow".to_owned());
     Ok(timeout(DEADLINE, answer).await.map_err(slow)??)

@@ -11,12 +11,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use kanarie_crds::control::CustomerCount;
-use kanarie_crds::route::SecretText;
+use kanarie_crds::route::{Route, SecretText, route_name};
+use kanarie_fakes::customer::Account;
 use kanarie_fakes::redis_server::RedisServer;
+use kanarie_fakes::samples;
+use kanarie_gateway::admin::unsynced::Unsynced;
 use kanarie_gateway::admin::{control, state};
 use kanarie_gateway::ends::{self, MessageEnd};
 use kanarie_gateway::heartbeat::STALE_AFTER;
 use kanarie_gateway::loads::Bounds;
+use kanarie_gateway::routes::table::Sighting;
 use kanarie_gateway::store::Store;
 use kanarie_gateway::store::embedded::EmbeddedStore;
 use kanarie_gateway::store::fleet::Heartbeat;
@@ -29,6 +33,7 @@ use kanarie_queue::outcome::Outcome;
 use kanarie_queue::send::Complete;
 use kanarie_words::ids::{ChannelUid, ConversationId, StoreKey};
 use kanarie_words::track::Track;
+use serde_json::json;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -291,7 +296,34 @@ async fn the_time_of_an_answer_is_read_after_what_the_replicas_obey() {
     let began = ticks.load(Ordering::Relaxed);
     let took = port.store.replicas().await.unwrap().0 - began;
     let first_look = ticks.load(Ordering::Relaxed) + took;
-    let told = state::read(&port.store, vec![uid]).await.unwrap();
+    let told =
+        state::read(&port.store, &Unsynced::default(), vec![uid.clone()], vec![uid]).await.unwrap();
     assert_eq!(told.channels[0].acknowledged.len(), 1);
     assert!(told.observed_at_ms > first_look, "{} is no later", told.observed_at_ms);
+}
+
+#[tokio::test]
+async fn the_counts_of_a_channel_without_a_canary_are_not_read() {
+    let port = Port::new();
+    port.beat("a", "1", &[("uid", 3, "h")]).await;
+    port.fail_once("uid").await;
+    let account = Account {
+        sid: "AC00000000000000000000000000000001".to_owned(),
+        token: "t".to_owned(),
+        sender: "whatsapp:+31201234567".to_owned(),
+        webhook_url: "https://hooks.example.com/".to_owned(),
+    };
+    let mut route = samples::route(&account);
+    route["channel"]["uid"] = json!("uid");
+    route["canary"] =
+        samples::revision("r2", json!({"http": {"url": "http://agent.example.com/"}}));
+    let route: Route = serde_json::from_value(route).unwrap();
+    let rests = Route { canary: None, ..route.clone() };
+    for (route, counts) in [(rests, 0), (route, 1)] {
+        let name = route_name(&route.account_sid, &route.sender);
+        let seen = Sighting::Route(Box::new(route), "h".parse().unwrap());
+        port.routes.replace(vec![(name, seen)], Instant::now());
+        let told = port.state("?channels=uid").await.channels.remove(0);
+        assert_eq!((told.acknowledged.len(), told.counts.len()), (1, counts));
+    }
 }

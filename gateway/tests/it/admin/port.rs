@@ -10,6 +10,7 @@ use http_body_util::BodyExt as _;
 use kanarie_crds::control::ControlState;
 use kanarie_crds::route::SecretText;
 use kanarie_gateway::admin::shared::Admin;
+use kanarie_gateway::admin::unsynced::Unsynced;
 use kanarie_gateway::admin::{control, router};
 use kanarie_gateway::cut::Cuts;
 use kanarie_gateway::doorbell::Doorbell;
@@ -69,6 +70,7 @@ impl Port {
             claimers: Some(claimers.clone()),
             levels: Levels::default(),
             full: full.clone(),
+            unsynced: Unsynced::default(),
             doorbell: Arc::clone(&doorbell),
             shutdown,
         }));

@@ -163,6 +163,45 @@ async fn a_burst_of_failures_is_a_few_looks_at_the_store() {
     assert!(!question.is_finished(), "nothing was counted");
 }
 
+/// How often the server read a whole hash.
+async fn tables_read(server: &RedisServer) -> u64 {
+    let client = redis::Client::open(server.url()).unwrap();
+    let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+    let info: String = cmd("INFO").arg("commandstats").query_async(&mut connection).await.unwrap();
+    let calls = info.lines().find_map(|line| line.strip_prefix("cmdstat_hgetall:calls="));
+    calls.map_or(0, |calls| calls.split(',').next().unwrap().parse().unwrap())
+}
+
+#[tokio::test]
+async fn routes_that_are_taken_up_are_compared_once_for_everybody_who_asks() {
+    let server = RedisServer::start_quick().await.unwrap();
+    let port = over_redis(&server).await;
+    for replica in ["a", "b"] {
+        port.beat(replica, "1", &[("u", 1, "h")]).await;
+    }
+    let before = tables_read(&server).await;
+    port.state("").await;
+    let at_rest = tables_read(&server).await - before;
+    let (before, began) = (tables_read(&server).await, Instant::now());
+    for serving in 2..=20 {
+        port.beat("a", &serving.to_string(), &[("u", serving, "h")]).await;
+        assert_eq!(port.state("").await.unsynced, ["u"]);
+    }
+    let read = tables_read(&server).await - before - 19 * at_rest;
+    let readings = began.elapsed().as_secs() + 1;
+    assert!((2..=2 * readings).contains(&read), "{read} tables in {readings} readings");
+
+    // Nothing has changed since the next reading: there is no other.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    port.state("").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let before = tables_read(&server).await;
+    assert_eq!(port.state("").await.unsynced, ["u"]);
+    assert_eq!(tables_read(&server).await - before, at_rest);
+    port.beat("a", "1", &[("u", 1, "h")]).await;
+    assert!(port.state("").await.unsynced.is_empty(), "told without a reading");
+}
+
 /// What the store says of the last question, `after_ms` later by its clock.
 async fn silence(port: &Port, clock: &AtomicU64, after_ms: u64) -> Silence {
     clock.fetch_add(after_ms, Ordering::SeqCst);

@@ -4,6 +4,7 @@
 //! expects the other conversations of the shard to be answered.
 
 use kanarie_gateway::admin::state;
+use kanarie_gateway::admin::unsynced::Unsynced;
 use kanarie_queue::admit::Admission;
 use kanarie_queue::claim::Claimed;
 use kanarie_queue::dead::{Buried, SumDead};
@@ -124,7 +125,8 @@ async fn damaged_statistics_of_deliveries_leave_the_rest_of_the_control_state() 
     }
     let stage = Stage::redis().await;
     raw::<redis::Value>(&stage, cmd("SET").arg("{gw:dlv}:un").arg("never")).await;
-    let state = state::read(&stage.store, Vec::new()).await.unwrap();
+    let state =
+        state::read(&stage.store, &Unsynced::default(), Vec::new(), Vec::new()).await.unwrap();
     assert!(state.undelivered.is_none() && state.observed_at_ms == START);
 }
 
