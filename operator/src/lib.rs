@@ -42,6 +42,7 @@ use crate::process::startup::{StartupError, check_crd};
 use crate::reconcile::notes::Notes;
 use crate::watch::channels::Channels;
 use crate::watch::claims::Claims;
+use crate::watch::routes::SeenRoutes;
 
 /// Why the operator ended by itself.
 #[derive(Debug, Error)]
@@ -152,7 +153,7 @@ async fn work(
         // The poller tries again; channels are served meanwhile, without evidence.
         tracing::warn!(error = %process::chain::chain(&error), "there is no control token yet");
     }
-    let (channels, writers) = Channels::new(&config.watch_namespaces);
+    let (channels, writers) = Channels::new(&config.watch_namespaces, &config.routes_namespace);
     let channels = Arc::new(channels);
     let ctx = Arc::new(Ctx {
         secrets: SecretReader::new(client.clone()),
@@ -161,6 +162,7 @@ async fn work(
         board: Arc::new(Board::default()),
         metrics: metrics.clone(),
         channels: channels.clone(),
+        routes: SeenRoutes::default(),
         claims: Claims::default(),
         notes: Notes::default(),
         instance,

@@ -1,8 +1,8 @@
 //! The reconcile line: seven calls, one after the other, and one way out of it.
 //!
 //! Takes a channel of the watch; gives when to look again, later for one that another installation serves or that is
-//! still being edited. It validates (pure), reads (all of it
-//! before anything is decided), observes, decides and builds (pure), applies (the one conditional
+//! still being edited. One at rest that is as it was is left alone (`rest`). Else it validates (pure), reads (all of
+//! it before anything is decided), observes, decides and builds (pure), applies (the one conditional
 //! write, which is the decision) and reports. Nothing turns back, and nothing that is asked after
 //! the write changes what was decided; what went wrong is told on the channel and tried again.
 
@@ -12,15 +12,18 @@ pub mod build;
 pub mod conditions;
 pub mod credentials;
 pub mod decide;
+pub mod due;
 pub mod elsewhere;
 pub mod events;
 pub mod halt;
+pub mod marks;
 pub mod notes;
 pub mod observe;
 pub mod ownership;
 pub mod read;
 pub mod remains;
 pub mod report;
+pub mod rest;
 pub mod stand_ins;
 pub mod status;
 pub mod untold;
@@ -48,7 +51,7 @@ use crate::reconcile::elsewhere::elsewhere;
 use crate::reconcile::halt::{Halt, ReconcileError};
 use crate::reconcile::observe::{Survey, observe};
 use crate::reconcile::read::{ReadError, read};
-use crate::reconcile::report::{ReportError, report, report_blocked, report_failure};
+use crate::reconcile::report::{ReportError, report, report_blocked, report_failure, retell};
 use crate::reconcile::validate::{Channel, NoIdentity, validate};
 use crate::watch::guarded::Guarded;
 
@@ -101,6 +104,11 @@ async fn line(ctx: &Ctx, channel: &Channel) -> Result<Duration, Halt> {
     if let Some(rest) = elsewhere(ctx, channel).await {
         return Ok(rest);
     }
+    if rest::rests(ctx, channel) {
+        let is_told = retell(ctx, channel).await;
+        let counts = channel.status.as_ref().is_some_and(|status| status.undelivered.is_some());
+        return Ok(if is_told && !counts { rest::pause() } else { REREAD });
+    }
     let now = Timestamp(millis_of((ctx.clock)()));
     let reading = read(ctx, channel).await?;
     if let Some(rest) = reading.settles_in {
@@ -110,16 +118,24 @@ async fn line(ctx: &Ctx, channel: &Channel) -> Result<Duration, Halt> {
     let decisions = decide(&survey, now);
     let built = build(channel, &survey, decisions, now)?;
     let applied = apply(ctx, channel, &survey, built).await?;
-    report(ctx, channel, &survey, &applied).await?;
+    let soon = report(ctx, channel, &survey, &applied).await?;
+    let rolls = applied.held.memory.rollout.rolling().is_some();
+    let view = ctx.board.view(&channel.reference.uid, Instant::now());
+    let is_watched = ctx.secrets.tells_of(&channel.identity.key.namespace);
+    let pause = pause(&survey, &applied, is_watched && view.is_settled());
+    let pause = soon.map_or(pause, |soon| pause.min(soon));
     ctx.notes.update(&channel.identity.uid, |note| {
         note.failures = 0;
         note.route.clone_from(&applied.held.metadata.resource_version);
+        note.held = rolls.then(|| Arc::new(applied.held.clone()));
+        // Until the next look the watch tells what was written.
+        note.status = note.status.take().filter(|_| rolls || pause < REREAD);
     });
-    Ok(pause(&survey, &applied))
+    Ok(pause)
 }
 
 /// When to look again, if nothing happens before.
-fn pause(survey: &Survey, applied: &Applied) -> Duration {
+fn pause(survey: &Survey, applied: &Applied, is_settled: bool) -> Duration {
     let decision = &applied.decision;
     if decision.next != survey.state || survey.held.is_none() {
         return decision.requeue;
@@ -130,6 +146,8 @@ fn pause(survey: &Survey, applied: &Applied) -> Duration {
             POLLED.min(Duration::from_secs((*seconds_left).max(1)))
         }
         (_, Some(_)) => POLLED.max(decision.requeue),
+        // The watches tell.
+        (_, None) if decision.requeue >= REREAD && is_settled => rest::pause(),
         (_, None) => decision.requeue.min(REREAD),
     };
     applied.stays.as_ref().map_or(pause, |stays| pause.min(until_somebody_acts(stays)))
@@ -141,7 +159,7 @@ fn while_blocked(ctx: &Ctx, channel: &Channel, why: &Blocked) -> Duration {
         // It is told when the route goes; just before it began to wait that may have been.
         Some(name) if why.reason == Reason::SenderConflict => {
             let is_new = ctx.claims.wait(name, &channel.identity.key);
-            if is_new { BLOCKED } else { REREAD }
+            if is_new { BLOCKED } else { rest::pause() }
         }
         Some(_) | None => until_somebody_acts(why),
     }
@@ -153,6 +171,10 @@ fn until_somebody_acts(why: &Blocked) -> Duration {
     let unreadable = why.secrets.as_ref().map(|problem| problem.reason);
     match (why.reason, unreadable) {
         (Reason::RevisionRefused, _) | (_, Some(Reason::SecretUnreadable)) => BLOCKED,
+        (Reason::InvalidSpec, _)
+        | (_, Some(Reason::SecretNotFound | Reason::KeyMissing | Reason::ValueUnusable)) => {
+            rest::pause()
+        }
         _ => REREAD,
     }
 }

@@ -6,3 +6,4 @@ pub mod controller;
 pub mod guarded;
 pub mod orphans;
 pub mod queue;
+pub mod routes;

@@ -281,6 +281,24 @@ impl Bench {
         }
     }
 
+    /// The same of numbers, which status tells once a minute: minutes pass meanwhile.
+    ///
+    /// # Errors
+    /// They are not told in time; the error carries its status.
+    pub async fn until_counted(&self, name: &str, is: impl Fn(&Value) -> bool) -> Result<Value> {
+        let mut looks = 0_u32;
+        let is_told = |channel: &Value| {
+            let is_told = is(channel);
+            // An answer that is on its way may tell the former ones once more.
+            if !is_told && looks.is_multiple_of(60) {
+                self.pass(60);
+            }
+            looks += 1;
+            is_told
+        };
+        self.until(name, is_told).await
+    }
+
     /// Waits until the route is as described, and gives it.
     ///
     /// # Errors
@@ -323,6 +341,24 @@ impl Bench {
     /// The API server does not answer.
     pub async fn events(&self, name: &str) -> Result<Vec<String>> {
         Ok(self.told(name).await?.into_iter().filter_map(|event| event.reason).collect())
+    }
+
+    /// Waits until an Event of a channel was told with this reason, which is after its status; gives all reasons.
+    ///
+    /// # Errors
+    /// It never is.
+    pub async fn until_told(&self, name: &str, reason: &str) -> Result<Vec<String>> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let told = self.events(name).await?;
+            if told.iter().any(|one| one == reason) {
+                return Ok(told);
+            }
+            if Instant::now() > deadline {
+                bail!("{reason} is not told in time: {told:?}");
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// The Events of the transitions of a channel, in their order.

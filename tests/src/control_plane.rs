@@ -85,22 +85,6 @@ impl ControlPlane {
     /// # Errors
     /// The programs cannot be had, or do not come up.
     pub async fn start() -> Result<Self> {
-        Self::start_with(&[]).await
-    }
-
-    /// Starts one that writes down every finished request of a service account: see `audit`.
-    ///
-    /// # Errors
-    /// The programs cannot be had, or do not come up.
-    pub async fn start_audited() -> Result<Self> {
-        let log = format!("--audit-log-path={{folder}}/{AUDIT}");
-        let policy = "--audit-policy-file={folder}/audit.yaml".to_owned();
-        let rest = ["--audit-log-mode=batch", "--audit-log-maxsize=100000"].map(str::to_owned);
-        Self::start_with(&[[log, policy], rest].concat()).await
-    }
-
-    /// With more arguments for the API server, in which `{folder}` stands for that of its files.
-    async fn start_with(more: &[String]) -> Result<Self> {
         // Whoever was first has installed the same provider.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let (etcd, apiserver) = tokio::task::spawn_blocking(|| {
@@ -110,7 +94,7 @@ impl ControlPlane {
         let mut attempt = 1;
         loop {
             // A port that was free may be taken a moment later by somebody else.
-            match Self::start_programs(&etcd, &apiserver, more).await {
+            match Self::start_programs(&etcd, &apiserver).await {
                 Err(error) if attempt == 3 => return Err(error),
                 Err(_) => attempt += 1,
                 started => return started,
@@ -118,14 +102,14 @@ impl ControlPlane {
         }
     }
 
-    async fn start_programs(etcd: &Path, apiserver: &Path, more: &[String]) -> Result<Self> {
+    async fn start_programs(etcd: &Path, apiserver: &Path) -> Result<Self> {
         let folder = process::folder("control-plane")?;
         let (client, peer, secure) = (free_port()?, free_port()?, free_port()?);
         let token = random_hex()?;
         write_keys(folder.path(), &token)?;
         fs::write(folder.path().join("audit.yaml"), AUDIT_POLICY)?;
         let mut etcd = start_etcd(etcd, folder.path(), client, peer)?;
-        let mut apiserver = start_apiserver(apiserver, folder.path(), client, secure, more)?;
+        let mut apiserver = start_apiserver(apiserver, folder.path(), client, secure)?;
         let url = format!("https://127.0.0.1:{secure}");
         let crt = folder.path().join("certs/apiserver.crt");
         let deadline = Instant::now() + Duration::from_secs(90);
@@ -151,7 +135,7 @@ impl ControlPlane {
         self.folder.path().join("admin.kubeconfig")
     }
 
-    /// The requests of service accounts, one JSON object a line; of a server that was started for it.
+    /// The requests of service accounts, one JSON object a line.
     pub fn audit(&self) -> PathBuf {
         self.folder.path().join(AUDIT)
     }
@@ -278,13 +262,7 @@ fn start_etcd(program: &Path, folder: &Path, client: u16, peer: u16) -> Result<P
     Process::spawn("etcd", &mut command, &folder.join("etcd.log"))
 }
 
-fn start_apiserver(
-    program: &Path,
-    folder: &Path,
-    etcd: u16,
-    secure: u16,
-    more: &[String],
-) -> Result<Process> {
+fn start_apiserver(program: &Path, folder: &Path, etcd: u16, secure: u16) -> Result<Process> {
     let file = |name: &str| folder.join(name).display().to_string();
     let mut command = Command::new(program);
     command
@@ -298,8 +276,10 @@ fn start_apiserver(
         .arg(format!("--service-account-signing-key-file={}", file("accounts.key")))
         .arg(format!("--service-account-key-file={}", file("accounts.pub")))
         .arg("--service-cluster-ip-range=10.0.0.0/24")
-        .args(["--endpoint-reconciler-type=none", "--profiling=false", "--v=1"])
-        .args(more.iter().map(|argument| argument.replace("{folder}", &folder.to_string_lossy())));
+        .arg(format!("--audit-policy-file={}", file("audit.yaml")))
+        .arg(format!("--audit-log-path={}", file(AUDIT)))
+        .args(["--audit-log-mode=batch", "--audit-log-maxsize=100000"])
+        .args(["--endpoint-reconciler-type=none", "--profiling=false", "--v=1"]);
     Process::spawn("kube-apiserver", &mut command, &folder.join("apiserver.log"))
 }
 

@@ -3,6 +3,7 @@
 //! Takes nothing from the product but its binaries and its API types. Everything that is started
 //! here ends with the process that started it, however that process ends.
 
+pub mod audit;
 pub mod bench;
 pub mod control_plane;
 pub mod demo;

@@ -241,7 +241,8 @@ fn follow(facts: Facts<'_>, rolling: &Rolling, wanted: Weight) -> Next {
 
 fn requeue(facts: Facts<'_>, why: &Why) -> Duration {
     match (why, facts.state.rolling()) {
-        (Why::WaitingForGateways { .. }, _) => SOON,
+        // Only time is missing.
+        (Why::WaitingForGateways { .. }, _) | (Why::WaitingForAnswers { .. }, Some(_)) => SOON,
         (_, Some(rolling)) => {
             let interval = u64::from(rolling.policy.interval_seconds.max(1));
             let left =

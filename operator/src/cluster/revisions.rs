@@ -219,6 +219,27 @@ pub async fn create(
     make(&api, owner, new).await.map(drop)
 }
 
+/// Makes the first revision of a channel, marked as stable; says no when it is there already, whose marks
+/// nobody knows then.
+pub async fn create_stable(
+    client: &Client,
+    namespace: &str,
+    owner: &OwnerReference,
+    new: &NewRevision,
+    transition: u64,
+    now: jiff::Timestamp,
+) -> Result<bool, RevisionError> {
+    let api: Api<ControllerRevision> = Api::namespaced(client.clone(), namespace);
+    let mut first = object(owner, new)?;
+    let marks = [(PROMOTED_AT, now.to_string()), (PROMOTED_TRANSITION, transition.to_string())];
+    first.metadata.annotations = Some(marks.map(|(name, mark)| (name.to_owned(), mark)).into());
+    match api.create(&PostParams::default(), &first).await {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(false),
+        Err(error) => Err(failed("created")(error)),
+    }
+}
+
 /// What a content is called among these revisions, and what has to be made first, if it is new.
 pub fn named(
     owner: &OwnerReference,

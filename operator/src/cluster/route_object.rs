@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 use crate::cluster::key::ChannelKey;
 use crate::cluster::memory::{Memory, MemoryError};
+use crate::cluster::route_note::{NOTE_ANNOTATION, RouteNote};
 
 /// Annotation of a route Secret: namespace and name of its channel.
 const CHANNEL_ANNOTATION: &str = "kanarie.dev/channel";
@@ -65,6 +66,7 @@ pub fn encode(
     name: &str,
     channel: &ChannelRef,
     (route_bytes, state_bytes): (&[u8], &[u8]),
+    note: Option<&RouteNote>,
     there: Option<&ObjectMeta>,
 ) -> Secret {
     let others = there.cloned().unwrap_or_default();
@@ -72,6 +74,9 @@ pub fn encode(
     labels.extend(own_labels(channel));
     let mut annotations = others.annotations.unwrap_or_default();
     annotations.extend(own_annotations(channel));
+    // One of an earlier write would be about other bytes.
+    annotations.remove(NOTE_ANNOTATION);
+    annotations.extend(note.map(|note| (NOTE_ANNOTATION.to_owned(), note.text())));
     let value = |key: &str, bytes: &[u8]| (key.to_owned(), ByteString(bytes.to_vec()));
     Secret {
         metadata: ObjectMeta {
@@ -88,11 +93,13 @@ pub fn encode(
 }
 
 /// Whether an object with this metadata says whose it is, as `encode` would.
-pub fn is_labelled(metadata: &ObjectMeta, channel: &ChannelRef) -> bool {
+pub fn is_labelled(metadata: &ObjectMeta, channel: &ChannelRef, note: Option<&RouteNote>) -> bool {
     let has = |map: &Option<BTreeMap<String, String>>, key: &str, value: &str| {
         map.as_ref().and_then(|map| map.get(key)).is_some_and(|there| there == value)
     };
-    own_labels(channel).iter().all(|(key, value)| has(&metadata.labels, key, value))
+    // What cannot be told now was told before of the same bytes.
+    (note.is_none() || RouteNote::read(metadata).as_ref() == note)
+        && own_labels(channel).iter().all(|(key, value)| has(&metadata.labels, key, value))
         && own_annotations(channel)
             .iter()
             .all(|(key, value)| has(&metadata.annotations, key, value))
@@ -140,17 +147,17 @@ mod tests {
 
     #[test]
     fn what_others_have_added_to_the_metadata_stays_and_hinders_nothing() {
-        let mut there = encode("r", &channel(), (b"{}", b"{}"), None).metadata;
+        let mut there = encode("r", &channel(), (b"{}", b"{}"), None, None).metadata;
         there.labels.as_mut().unwrap().insert("backup/tool".into(), "yes".into());
-        assert!(is_labelled(&there, &channel()));
-        let again = encode("r", &channel(), (b"{}", b"{}"), Some(&there));
+        assert!(is_labelled(&there, &channel(), None));
+        let again = encode("r", &channel(), (b"{}", b"{}"), None, Some(&there));
         assert_eq!(again.metadata.labels, there.labels);
     }
 
     #[test]
     fn an_object_without_its_labels_still_names_its_channel() {
         let route = br#"{"channel": {"namespace": "shop", "name": "care", "uid": "u"}}"#;
-        let mut object = encode("r", &channel(), (route, b"{}"), None);
+        let mut object = encode("r", &channel(), (route, b"{}"), None, None);
         object.metadata = ObjectMeta::default();
         assert_eq!(owner_of(&object).unwrap().uid, "u");
         object.data = None;

@@ -1,7 +1,8 @@
-//! The Secrets that channels name: read one by one, kept for a minute at most.
+//! The Secrets that channels name: read one by one, and kept in the version that the watch knows.
 //!
-//! Takes names, gives the keys that a route can use and no others. A metadata-only watch says when
-//! a Secret changed (`changed`); the timed re-read is for a watch that missed it. Never lists.
+//! Takes names, gives the keys that a route can use and no others. A metadata-only watch tells the
+//! versions: while it can be relied on, what it knows is not asked for again, and what it does not know
+//! is not there. Else a value is kept for a minute. Never lists a value.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,9 +19,10 @@ use kube::{Api, Client};
 use tokio::time::{Instant, timeout};
 
 use crate::cluster::key::ChannelKey;
+use crate::cluster::route_note::SecretStamps;
 use crate::process::chain::chain;
 
-/// Oldest value that is used without another look.
+/// Oldest value that is used without another look while no watch tells of changes.
 pub const REREAD: Duration = Duration::from_secs(60);
 /// Time that reading one may take.
 const WITHIN: Duration = Duration::from_secs(5);
@@ -43,14 +45,29 @@ pub struct SecretReader {
 
 #[derive(Default)]
 struct Known {
-    values: BTreeMap<Place, (Value, Instant)>,
+    values: BTreeMap<Place, Kept>,
     users: BTreeMap<Place, BTreeSet<ChannelKey>>,
+    /// Versions as the watches know them, and those of a list that is not complete yet.
+    versions: BTreeMap<Place, String>,
+    listed: BTreeMap<Place, String>,
+    /// Which watches have listed all, and since when they work without an error.
+    watches: BTreeMap<Watched, Instant>,
     /// Changes so far: an answer that crossed one on its way is not kept.
     changes: u64,
 }
 
 /// Namespace and name of a Secret.
 type Place = (String, String);
+
+/// What a watch watches: one namespace, or all of them.
+pub type Watched = Option<String>;
+
+/// A value, its version, and when it was read.
+struct Kept {
+    value: Value,
+    version: Option<String>,
+    read: Instant,
+}
 
 /// What became of one Secret.
 #[derive(Clone)]
@@ -69,6 +86,8 @@ pub struct Read {
     pub forbidden: BTreeSet<String>,
     /// Those of which the API server could not say anything, and what it said instead.
     pub unreadable: BTreeMap<String, String>,
+    /// The versions of those that are there and of those that are not.
+    pub versions: SecretStamps,
 }
 
 impl SecretReader {
@@ -89,11 +108,14 @@ impl SecretReader {
                 continue;
             };
             match answer {
-                Ok(Value::Found(data)) => {
+                Ok((Value::Found(data), version)) => {
                     read.found.insert(name.clone(), data);
+                    read.versions.insert(name.clone(), version);
                 }
-                Ok(Value::Missing) => {}
-                Ok(Value::Forbidden) => {
+                Ok((Value::Missing, _)) => {
+                    read.versions.insert(name.clone(), None);
+                }
+                Ok((Value::Forbidden, _)) => {
                     read.forbidden.insert(name.clone());
                 }
                 Err(error) => {
@@ -104,13 +126,81 @@ impl SecretReader {
         read
     }
 
-    /// A Secret was created, changed or deleted: the channels that use it.
-    pub fn changed(&self, namespace: &str, name: &str) -> Vec<ChannelKey> {
-        let place = (namespace.to_owned(), name.to_owned());
+    /// A Secret was made or changed, or is gone: the channels that use it.
+    pub fn changed(&self, namespace: &str, name: &str, version: Option<String>) -> Vec<ChannelKey> {
+        self.lock().change((namespace.to_owned(), name.to_owned()), version)
+    }
+
+    /// A watch begins anew.
+    pub fn begin(&self, watched: &Watched) {
         let mut known = self.lock();
-        known.values.remove(&place);
-        known.changes = known.changes.wrapping_add(1);
-        known.users.get(&place).into_iter().flatten().cloned().collect()
+        known.listed.retain(|place, _| !is_seen(watched, place));
+    }
+
+    /// One of all that are there, told by a watch that begins anew.
+    pub fn listed(&self, namespace: &str, name: &str, version: Option<String>) {
+        let place = (namespace.to_owned(), name.to_owned());
+        self.lock().listed.insert(place, version.unwrap_or_default());
+    }
+
+    /// All were told that this watch sees: the channels that use one which is another now, or gone.
+    pub fn complete(&self, watched: &Watched) -> Vec<ChannelKey> {
+        let mut known = self.lock();
+        let all = std::mem::take(&mut known.listed);
+        let (seen, others) = all.into_iter().partition(|(place, _)| is_seen(watched, place));
+        known.listed = others;
+        let seen: BTreeMap<Place, String> = seen;
+        let gone = known.versions.keys().filter(|place| is_seen(watched, place));
+        let gone: Vec<Place> = gone.filter(|place| !seen.contains_key(*place)).cloned().collect();
+        let gone = gone.into_iter().map(|place| (place, None));
+        let there = seen.into_iter().map(|(place, version)| (place, Some(version)));
+        let mut users = Vec::new();
+        for (place, version) in gone.chain(there).collect::<Vec<_>>() {
+            if known.versions.get(&place) != version.as_ref() {
+                users.extend(known.change(place, version));
+            }
+        }
+        known.watches.insert(watched.clone(), Instant::now());
+        users
+    }
+
+    /// A watch has broken: what it knows is not relied on for a while.
+    pub fn troubled(&self, watched: &Watched) {
+        let mut known = self.lock();
+        if let Some(since) = known.watches.get_mut(watched) {
+            *since = Instant::now() + REREAD;
+        }
+    }
+
+    /// Whether a watch tells of every change in this namespace.
+    pub fn tells_of(&self, namespace: &str) -> bool {
+        self.lock().is_watched(namespace, Instant::now())
+    }
+
+    /// Whether this watch has told all that it sees.
+    pub fn is_complete(&self, watched: &Watched) -> bool {
+        self.lock().watches.contains_key(watched)
+    }
+
+    /// The versions of these Secrets as the watch knows them, if it can be relied on.
+    pub fn versions(&self, namespace: &str, names: &BTreeSet<String>) -> Option<SecretStamps> {
+        let known = self.lock();
+        known.is_watched(namespace, Instant::now()).then(|| {
+            let version = |name: &String| {
+                let place = (namespace.to_owned(), name.clone());
+                (name.clone(), known.versions.get(&place).cloned())
+            };
+            names.iter().map(version).collect()
+        })
+    }
+
+    /// A channel uses these Secrets, whether it reads them or not.
+    pub fn uses(&self, channel: &ChannelKey, names: &BTreeSet<String>) {
+        let mut known = self.lock();
+        for name in names {
+            let place = (channel.namespace.clone(), name.clone());
+            known.users.entry(place).or_default().insert(channel.clone());
+        }
     }
 
     /// A channel is gone: what only it used is forgotten.
@@ -124,34 +214,81 @@ impl SecretReader {
         values.retain(|place, _| users.contains_key(place));
     }
 
-    async fn one(&self, channel: &ChannelKey, name: &str) -> Result<Value, kube::Error> {
+    async fn one(
+        &self,
+        channel: &ChannelKey,
+        name: &str,
+    ) -> Result<(Value, Option<String>), kube::Error> {
         let place = (channel.namespace.clone(), name.to_owned());
         let started = Instant::now();
         let changes = {
             let mut known = self.lock();
             known.users.entry(place.clone()).or_default().insert(channel.clone());
-            let young = |read: &Instant| started.duration_since(*read) < REREAD;
-            if let Some((value, _)) = known.values.get(&place).filter(|(_, read)| young(read)) {
-                return Ok(value.clone());
+            if let Some(known) = known.at_hand(&place, started) {
+                return Ok(known);
             }
             known.changes
         };
         let api: Api<Secret> = Api::namespaced(self.client.clone(), &channel.namespace);
-        let value = match api.get_opt(name).await {
-            Ok(Some(secret)) => Value::Found(keys_of(secret)),
-            Ok(None) => Value::Missing,
-            Err(kube::Error::Api(status)) if status.is_forbidden() => Value::Forbidden,
+        let (value, version) = match api.get_opt(name).await {
+            Ok(Some(secret)) => {
+                let version = secret.metadata.resource_version.clone();
+                (Value::Found(keys_of(secret)), version)
+            }
+            Ok(None) => (Value::Missing, None),
+            Err(kube::Error::Api(status)) if status.is_forbidden() => (Value::Forbidden, None),
             Err(error) => return Err(error),
         };
         let mut known = self.lock();
         if known.changes == changes {
-            known.values.insert(place, (value.clone(), started));
+            let (value, version) = (value.clone(), version.clone());
+            known.values.insert(place, Kept { value, version, read: started });
         }
-        Ok(value)
+        Ok((value, version))
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_seen(watched: &Watched, (namespace, _): &Place) -> bool {
+    watched.as_ref().is_none_or(|only| only == namespace)
+}
+
+impl Known {
+    fn change(&mut self, place: Place, version: Option<String>) -> Vec<ChannelKey> {
+        self.values.remove(&place);
+        self.changes = self.changes.wrapping_add(1);
+        let users = self.users.get(&place).into_iter().flatten().cloned().collect();
+        match version {
+            Some(version) => self.versions.insert(place, version),
+            None => self.versions.remove(&place),
+        };
+        users
+    }
+
+    /// What need not be asked for.
+    fn at_hand(&self, place: &Place, now: Instant) -> Option<(Value, Option<String>)> {
+        let kept = self.values.get(place);
+        let given = kept.map(|kept| (kept.value.clone(), kept.version.clone()));
+        if kept.is_some_and(|kept| now.duration_since(kept.read) < REREAD) {
+            return given;
+        }
+        if !self.is_watched(&place.0, now) {
+            return None;
+        }
+        match (self.versions.get(place), kept) {
+            (None, _) => Some((Value::Missing, None)),
+            (known, Some(kept)) if known == kept.version.as_ref() => given,
+            (Some(_), _) => None,
+        }
+    }
+
+    /// Whether a watch tells of every change in this namespace.
+    fn is_watched(&self, namespace: &str, now: Instant) -> bool {
+        let its = self.watches.get(&Some(namespace.to_owned()));
+        its.or_else(|| self.watches.get(&None)).is_some_and(|since| *since <= now)
     }
 }
 

@@ -47,8 +47,10 @@ pub struct Interest {
     pub hash: RouteHash,
     /// Whether its counts are needed.
     pub rolling: bool,
-    /// How often.
+    /// How often, at the least.
     pub interval: Duration,
+    /// When the next answer is wanted, if that is sooner: at the end of a hold.
+    pub next: Duration,
 }
 
 /// Who is there to serve.
@@ -100,6 +102,12 @@ impl View {
     /// Whether every live replica obeys the route as it is.
     pub fn in_force(&self) -> bool {
         self.live() > 0 && self.synced == self.live()
+    }
+
+    /// Whether there is nothing to wait for, and no number that grows: it is in force, or nobody was asked
+    /// yet, who will tell.
+    pub fn is_settled(&self) -> bool {
+        (self.presence == Presence::NotAsked || self.in_force()) && self.undelivered.is_none()
     }
 
     /// How many replicas live.
@@ -292,6 +300,7 @@ impl Board {
                 };
                 tells_more = watched.take(told, now) || !unasked;
             }
+            watched.forget_what_is_settled(now);
             let new = last.view(watched, now);
             if (tells_more && watched.interest.rolling)
                 || old.is_none_or(|old| !old.tells_the_same(&new))
@@ -300,6 +309,16 @@ impl Board {
             }
         }
         news.into_iter().collect()
+    }
+
+    /// Nobody has answered about these: others are asked about first.
+    pub fn put_off(&self, uids: &[ChannelUid], now: Instant) {
+        let mut notices = self.lock();
+        for uid in uids {
+            if let Some(watched) = notices.channels.get_mut(uid) {
+                watched.asked = Some(now);
+            }
+        }
     }
 
     /// Notices once that the gateways have been silent for too long; that is news for everybody.
@@ -324,9 +343,12 @@ impl Board {
 impl View {
     /// Whether two views lead to the same status; counts are told on their own.
     fn tells_the_same(&self, other: &Self) -> bool {
-        self.presence == other.presence
-            && self.synced == other.synced
-            && self.lacking == other.lacking
+        // How many replicas obey is no news of a channel that all of them serve.
+        let as_served = (self.in_force() && other.in_force())
+            || (self.presence == other.presence
+                && self.synced == other.synced
+                && self.lacking == other.lacking);
+        as_served
             && self.unserved == other.unserved
             && self.dead_letters == other.dead_letters
             // Their number and the last code change with every one: both are looked at again within a
@@ -392,8 +414,8 @@ impl Watched {
         let open = !self.confirmed || unsynced;
         let eager = open && now.duration_since(self.since) < EAGER.1;
         match (self.interest.rolling, eager, open) {
-            (_, true, _) => Some(EAGER.0.min(self.interest.interval)),
-            (true, false, _) => Some(self.interest.interval),
+            (_, true, _) => Some(EAGER.0.min(self.interest.interval).min(self.interest.next)),
+            (true, false, _) => Some(self.interest.interval.min(self.interest.next)),
             (false, false, true) => Some(SUMMARY_INTERVAL),
             (false, false, false) => None,
         }
@@ -415,6 +437,14 @@ impl Watched {
         self.lacks = if lacks { self.lacks.or(Some(now)) } else { None };
         self.details = Some((details, now));
         tells_more
+    }
+
+    /// What every replica has acknowledged of a channel at rest need not be kept.
+    fn forget_what_is_settled(&mut self, now: Instant) {
+        let is_old = now.duration_since(self.since) >= SILENCE && self.fresh_details(now).is_none();
+        if is_old && self.confirmed && !self.interest.rolling {
+            self.details = None;
+        }
     }
 
     fn fresh_details(&self, now: Instant) -> Option<&Details> {

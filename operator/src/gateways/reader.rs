@@ -25,6 +25,8 @@ use crate::watch::channels::Channels;
 /// Questions that are kept open; a channel belongs to one of them for ever, so that a rollout which begins
 /// disturbs one only.
 const LINES: usize = 8;
+/// News for more channels than this are news of the gateways, which those at rest hear by and by.
+const CROWD: usize = MAX_CHANNELS_PER_REQUEST;
 /// How long a gateway lets a question wait: under the idle time of every balancer.
 const WAIT: Duration = Duration::from_secs(25);
 /// From one question of a line to the next: after an answer that told something.
@@ -76,7 +78,8 @@ impl Reader {
             batches.push(&[]);
         }
         for uids in batches {
-            let state = self.control.state(uids).await?;
+            let state = self.control.state(uids).await;
+            let state = state.inspect_err(|_| self.board.put_off(uids, Instant::now()))?;
             self.tell(self.board.take(uids, state, Instant::now()));
         }
         Ok(())
@@ -121,6 +124,9 @@ impl Reader {
     }
 
     fn tell(&self, news: Vec<ChannelKey>) {
+        if news.len() > CROWD {
+            return news.iter().for_each(|key| self.channels.ask_by_and_by(key));
+        }
         news.iter().for_each(|key| self.channels.ask(key));
     }
 }

@@ -1,6 +1,7 @@
 //! The wall clock, read here and nowhere else in the operator.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
@@ -27,4 +28,11 @@ pub fn millis_of(moment: jiff::Timestamp) -> u64 {
 /// Whole seconds from a time of status until now; zero for one that is still to come.
 pub fn seconds_since(at: &Time, now: jiff::Timestamp) -> u64 {
     millis_of(now).saturating_sub(millis_of(at.0)) / 1000
+}
+
+/// Some share of a time, by chance: what is done for ten thousand channels is not done for all at once.
+pub fn share(of: Duration) -> Duration {
+    let mut random = [0u8; 2];
+    let share = getrandom::fill(&mut random).map_or(0, |()| u32::from(u16::from_be_bytes(random)));
+    of / 65_536 * share
 }

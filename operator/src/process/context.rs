@@ -13,6 +13,7 @@ use crate::process::metrics::Metrics;
 use crate::reconcile::notes::Notes;
 use crate::watch::channels::Channels;
 use crate::watch::claims::Claims;
+use crate::watch::routes::SeenRoutes;
 
 /// Clients, caches and notes.
 pub struct Ctx {
@@ -28,6 +29,8 @@ pub struct Ctx {
     pub metrics: Arc<Metrics>,
     /// The watched channels.
     pub channels: Arc<Channels>,
+    /// The routes as their watch knows them.
+    pub routes: SeenRoutes,
     /// Who waits for a sender of another.
     pub claims: Claims,
     /// Notes on channels, by uid: may be lost at any time.

@@ -13,7 +13,7 @@ use kanarie_words::reason::Reason;
 use kube::Api;
 use kube::api::{DeleteParams, ObjectMeta, PostParams, Preconditions};
 use thiserror::Error;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::cluster::revisions::create;
 use crate::cluster::route_object::{RouteObject, decode, encode, is_labelled};
@@ -93,20 +93,28 @@ async fn write(
     let bytes = (draft.route_bytes.as_slice(), draft.state_bytes.as_slice());
     if let Some(held) = &survey.held
         && (held.route_bytes.as_slice(), held.state_bytes.as_slice()) == bytes
-        && is_labelled(&held.metadata, &channel.reference)
+        && is_labelled(&held.metadata, &channel.reference, draft.note.as_ref())
     {
         return Ok(held.clone());
     }
     let api: Api<Secret> = Api::namespaced(ctx.client.clone(), &ctx.config.routes_namespace);
     let there = survey.held.as_ref().map(|held| &held.metadata).or(survey.replace.as_ref());
-    let object = encode(&draft.name, &channel.reference, bytes, there);
+    let object = encode(&draft.name, &channel.reference, bytes, draft.note.as_ref(), there);
     let params = PostParams::default();
     let written = match there {
         Some(_) => api.replace(&draft.name, &params, &object).await,
         None => api.create(&params, &object).await,
     };
     match written {
-        Ok(written) => decode(written).map_err(|_| ApplyError::Returned),
+        Ok(written) => {
+            // Before the watch tells of it.
+            let version = written.metadata.resource_version.clone();
+            ctx.notes.update(&channel.identity.uid, |note| {
+                note.route = version;
+                note.route_written = Some(Instant::now());
+            });
+            decode(written).map_err(|_| ApplyError::Returned)
+        }
         Err(kube::Error::Api(status)) if was_first(&status, there.is_some()) => {
             ctx.metrics.route_conflicts.inc();
             Err(ApplyError::Conflict)

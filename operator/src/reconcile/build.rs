@@ -6,6 +6,7 @@
 //! the same inputs give the same bytes, so what has not changed is not written.
 
 use kanarie_crds::channel::RevisionContent;
+use kanarie_crds::compile::secret_names;
 use kanarie_crds::route::{MAX_OBJECT_BYTES, Route};
 use kanarie_rollout::decide::Decision;
 use kanarie_rollout::state::State;
@@ -15,6 +16,7 @@ use thiserror::Error;
 
 use crate::cluster::memory::{Memory, MemoryError};
 use crate::cluster::revisions::NewRevision;
+use crate::cluster::route_note::{RouteNote, SecretStamps};
 use crate::reconcile::blocked::{Blocked, SecretProblem};
 use crate::reconcile::credentials::{self, Named};
 use crate::reconcile::decide::Decisions;
@@ -39,6 +41,8 @@ pub struct Draft {
     pub route_bytes: Vec<u8>,
     /// The memory's bytes.
     pub state_bytes: Vec<u8>,
+    /// What it was made from; none of a spec that is not carried out, or of Secrets that cannot be told.
+    pub note: Option<RouteNote>,
     /// The decision that it carries.
     pub decision: Decision,
     /// What is wrong with the Secrets, if the last compiled values had to stand in.
@@ -111,7 +115,25 @@ fn draft(
         return Err(BuildError::TooLarge(size));
     }
     let stays = survey.stays.clone();
-    Ok(Draft { name, route_bytes, state_bytes, decision, problem, stays })
+    let note = note(channel, survey, decision.next.transition, &route_bytes);
+    Ok(Draft { name, route_bytes, state_bytes, note, decision, problem, stays })
+}
+
+/// What the route is made from, if each of the Secrets that the spec names could be told.
+fn note(
+    channel: &Channel,
+    survey: &Survey,
+    transition: u64,
+    route_bytes: &[u8],
+) -> Option<RouteNote> {
+    let spec = channel.spec.as_ref().ok()?;
+    let names = secret_names(&spec.spec, &[&spec.content]);
+    let version = |name: String| {
+        let version = survey.secrets.versions.get(&name)?.clone();
+        Some((name, version))
+    };
+    let versions: SecretStamps = names.into_iter().map(version).collect::<Option<_>>()?;
+    Some(RouteNote::of(transition, route_bytes, &versions))
 }
 
 /// Name and content of the route. A spec that is not carried out leaves everything in force but the

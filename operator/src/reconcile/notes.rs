@@ -1,11 +1,13 @@
 //! Notes of this process on channels. They may be lost at any time.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use kanarie_crds::status::WhatsAppChannelStatus;
 use kanarie_words::ids::RevisionName;
 use tokio::time::Instant;
 
+use crate::cluster::route_object::RouteObject;
 use crate::reconcile::untold::Untold;
 
 /// Notes on channels.
@@ -21,18 +23,46 @@ pub struct Note {
     pub resolved: Option<([u8; 32], RevisionName)>,
     /// The new content that is asked for.
     pub asked: Option<AskedContent>,
-    /// The transition for which revisions were marked and pruned, and when.
-    pub marked: Option<(u64, Instant)>,
+    /// What the marks on the revisions say.
+    pub marked: Option<Marks>,
+    /// When the revisions are to be looked at although nothing has happened.
+    pub looked_after: Option<Instant>,
     /// Highest transition that this process has told of, or will.
     pub told: Option<u64>,
     /// What it has not told yet.
     pub untold: Untold,
     /// When status was last written.
-    pub status_written: Option<Instant>,
+    pub status_written: Option<jiff::Timestamp>,
+    /// What was written then, of a channel that is not at rest.
+    pub status: Option<Arc<ToldStatus>>,
+    /// When the route was last written.
+    pub route_written: Option<Instant>,
     /// Version of the route that the last reconcile saw or wrote.
     pub route: Option<String>,
+    /// The route as the last pass left it, of a channel that rolls.
+    pub held: Option<Arc<RouteObject>>,
     /// Failures in a row.
     pub failures: u32,
+}
+
+/// A status that was written, which the watch may not have told of yet.
+#[derive(Clone, Debug)]
+pub struct ToldStatus {
+    /// The version of the channel that it was written over.
+    pub over: Option<String>,
+    /// The version that it made.
+    pub version: Option<String>,
+    /// What it says.
+    pub status: WhatsAppChannelStatus,
+}
+
+/// What stands on the revisions of a channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Marks {
+    /// The stable one.
+    pub stable: RevisionName,
+    /// The rejected ones.
+    pub rejected: BTreeSet<RevisionName>,
 }
 
 /// A content that is asked for and was never carried out.

@@ -349,7 +349,7 @@ status: {status}
             .map(|(name, agent)| (name.parse().unwrap(), content(agent)));
         let memory = Memory::of(state, &known.into(), None, NOW.0).unwrap();
         let bytes = serde_json::to_vec(&memory).unwrap();
-        let object = encode("r", &channel.reference, (b"{}", &bytes), None);
+        let object = encode("r", &channel.reference, (b"{}", &bytes), None, None);
         Some(RouteFound::Own(Box::new(decode(object).unwrap())))
     }
 

@@ -29,6 +29,7 @@ use crate::cluster::stored::StoredRevision;
 use crate::gateways::board::View;
 use crate::process::context::Ctx;
 use crate::reconcile::notes::AskedContent;
+use crate::reconcile::status::is_unsaid;
 use crate::reconcile::validate::{Channel, Identity, ValidSpec, command};
 
 /// How long a new content must have been there unchanged.
@@ -141,8 +142,12 @@ pub async fn read(ctx: &Ctx, channel: &Channel) -> Result<Reading, ReadError> {
 
 /// The object where the route belongs. That of a spec that cannot be decoded is found by its channel.
 async fn route(ctx: &Ctx, channel: &Channel) -> Result<Option<RouteFound>, ReadError> {
+    if let Some(held) = held(ctx, channel) {
+        return Ok(Some(RouteFound::Own(Box::new(held))));
+    }
     let api: Api<Secret> = Api::namespaced(ctx.client.clone(), &ctx.config.routes_namespace);
     let object = match &channel.route_name {
+        Some(name) if is_unheard_of(ctx, channel, name) => None,
         Some(name) => api.get_opt(name).await.map_err(failed)?,
         None => {
             let label = format!("{CHANNEL_UID_LABEL}={}", channel.identity.uid);
@@ -168,6 +173,27 @@ async fn route(ctx: &Ctx, channel: &Channel) -> Result<Option<RouteFound>, ReadE
     Ok(Some(RouteFound::Foreign { metadata: Box::new(object.metadata), owner }))
 }
 
+/// Whether there is no such route, as far as the watch knows, and none was there before. What the watch does
+/// not know yet is met by the write, which is a creation.
+fn is_unheard_of(ctx: &Ctx, channel: &Channel, name: &str) -> bool {
+    ctx.notes.get(&channel.identity.uid).route.is_none()
+        && ctx.routes.is_complete()
+        && ctx.routes.get(name).is_none()
+}
+
+/// The route as the last pass over a rollout left it, while its watch knows of no other version. One that was
+/// written since by a pass that did not end is none.
+fn held(ctx: &Ctx, channel: &Channel) -> Option<RouteObject> {
+    let note = ctx.notes.get(&channel.identity.uid);
+    let held = note.held.filter(|held| held.metadata.resource_version == note.route)?;
+    let name = held.metadata.name.as_ref()?;
+    let is_its = channel.route_name.as_ref().is_none_or(|its| its == name);
+    let status = channel.status.as_ref();
+    let is_behind = status.is_some_and(|told| held.memory.rollout.transition < told.transition);
+    let is_known = ctx.routes.is_at(name, held.metadata.resource_version.as_ref());
+    (is_its && !is_behind && is_known).then(|| RouteObject::clone(&held))
+}
+
 /// Whether this very channel exists. One that may not be looked at is taken to exist.
 pub async fn lives(ctx: &Ctx, owner: &RouteOwner) -> Result<bool, ReadError> {
     let RouteOwner { key, uid } = owner;
@@ -190,7 +216,13 @@ async fn known_status(
     channel: &Channel,
     route: Option<&RouteFound>,
 ) -> Result<KnownStatus, ReadError> {
-    let identity = channel.identity.clone();
+    let mut identity = channel.identity.clone();
+    let told = ctx.notes.get(&identity.uid).status;
+    if let Some(told) = told.filter(|told| told.over == identity.resource_version) {
+        // The watch has not told yet what was written over this very version.
+        identity.resource_version.clone_from(&told.version);
+        return Ok(KnownStatus { identity, status: told.status.clone() });
+    }
     let is_behind = match (route, &channel.status) {
         (Some(RouteFound::Own(own)), Some(status)) => {
             own.memory.rollout.transition < status.transition
@@ -274,7 +306,10 @@ fn needs_revisions(
     known_status: &KnownStatus,
     resolved: Option<&RevisionName>,
 ) -> bool {
-    let Some(own) = own else { return channel.spec.is_ok() };
+    let Some(own) = own else {
+        // Status follows the route: a channel that has neither has no revision either.
+        return channel.spec.is_ok() && !is_unsaid(&known_status.status);
+    };
     let is_named = match &channel.spec {
         Ok(spec) => own.memory.name_of(&spec.content).or(resolved).is_some(),
         Err(_) => true,

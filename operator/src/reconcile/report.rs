@@ -4,7 +4,7 @@
 //! Everything here may be lost and is written again by the next pass. Never goes back to a lower
 //! transition: a status is written under the version of the object that it was compared with.
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -18,7 +18,6 @@ use kanarie_rollout::decide::Decision;
 use kanarie_rollout::state::{Phase, Stage, State};
 use kanarie_rollout::why::Why;
 use kanarie_words::conditions::{ConditionStatus, ConditionType};
-use kanarie_words::ids::RevisionName;
 use kanarie_words::reason::Reason;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
@@ -27,28 +26,26 @@ use serde_json::json;
 use thiserror::Error;
 use tokio::time::{Instant, timeout};
 
-use crate::cluster::revisions::{RevisionError, Revisions, content_digest};
-use crate::cluster::route_object::RouteObject;
-use crate::gateways::board::Interest;
+use crate::cluster::revisions::{RevisionError, content_digest};
+use crate::gateways::board::{Interest, Presence, View};
 use crate::process::chain::chain;
 use crate::process::context::Ctx;
 use crate::reconcile::apply::{Applied, take_away};
 use crate::reconcile::blocked::Blocked;
 use crate::reconcile::conditions::Facts;
+use crate::reconcile::due;
 use crate::reconcile::events;
+use crate::reconcile::marks::mark;
+use crate::reconcile::notes::ToldStatus;
 use crate::reconcile::observe::Survey;
 use crate::reconcile::read::{KnownStatus, ReadError, live};
-use crate::reconcile::status::{blocked, derive, differs, entry, failed};
+use crate::reconcile::status::{blocked, derive, entry, failed};
 use crate::reconcile::validate::{Channel, Identity};
 
-/// Time between two writes of status that change numbers only.
-const NUMBERS: Duration = Duration::from_secs(10);
-/// Time after which numbers are written again although they are the same.
-const SAME_NUMBERS: Duration = Duration::from_secs(45);
+/// How long a transition may wait for gateways that take it up, to be told together with that.
+const TAKEN_UP: Duration = Duration::from_secs(2);
 /// Longest that the Events of one pass may take: the next one is to judge.
 const EVENTS_WITHIN: Duration = Duration::from_secs(1);
-/// Time after which marks and spare revisions are looked at again without a transition.
-const MARKS: Duration = Duration::from_secs(600);
 
 /// Said of a rollout whose policy is no longer that of the spec.
 const OWN_POLICY: &str = "; steps and analysis of the spec have changed since: this rollout keeps those that \
@@ -74,13 +71,13 @@ pub enum ReportError {
     Revisions(#[from] RevisionError),
 }
 
-/// Reports on a channel that has a route.
+/// Reports on a channel that has a route; says when to look again if something was put off.
 pub async fn report(
     ctx: &Ctx,
     channel: &Channel,
     survey: &Survey,
     applied: &Applied,
-) -> Result<(), ReportError> {
+) -> Result<Option<Duration>, ReportError> {
     let Applied { held, decision, problem, stays } = applied;
     announce(ctx, channel, survey, &held.memory.rollout);
     let view = ctx.board.look(interest(channel, applied), Instant::now());
@@ -91,7 +88,7 @@ pub async fn report(
         ctx.notes.update(&channel.identity.uid, |note| note.resolved = resolved);
     }
     // What cannot be kept is told by the same status: a second one would undo the first.
-    let marked = mark(ctx, channel, held).await;
+    let marked = mark(ctx, channel, survey, held).await;
     let unkept = marked.as_ref().err().map(|error| chain(error));
     let (reason, message) = match stays {
         Some(blocked) => (blocked.reason, blocked.message.clone()),
@@ -119,16 +116,36 @@ pub async fn report(
             now,
         })
     };
-    let (known_status, dead) = (&survey.known_status, view.dead_letters.as_ref());
-    let written = write(ctx, known_status, channel.identity.generation, dead, make).await;
+    let telling = Telling::of(ctx, channel, &held.memory.rollout, &view);
+    let written = write(ctx, &survey.known_status, &telling, make).await;
     if let Err(ReportError::Elsewhere) = written
         && survey.held.is_none()
     {
         // Both have made one; nobody would rotate the tokens in this one.
         take_away(ctx, &held.metadata).await?;
     }
-    written?;
-    Ok(marked?)
+    let is_told = written?;
+    marked?;
+    Ok((!is_told).then_some(TAKEN_UP / 2))
+}
+
+/// Whether gateways obey what was written, or do not hurry to.
+fn is_taken_up(ctx: &Ctx, channel: &Channel, view: &View) -> bool {
+    let written = ctx.notes.get(&channel.identity.uid).route_written;
+    let is_young = written.is_some_and(|written| written.elapsed() < TAKEN_UP);
+    let nobody_will = match &view.presence {
+        Presence::NotAsked => false,
+        Presence::Silent => true,
+        Presence::Alive(replicas) => replicas.is_empty(),
+    };
+    !is_young || nobody_will || view.in_force()
+}
+
+/// How long the present step is held.
+fn hold(state: &State) -> Option<Duration> {
+    let rolling = state.rolling()?;
+    let step = rolling.policy.steps.get(rolling.step_index()?)?;
+    Some(Duration::from_secs(u64::from(step.hold_seconds)))
 }
 
 /// Reports on a channel for which nothing may be done.
@@ -142,7 +159,15 @@ pub async fn report_blocked(
         blocked(generation, before, why, &presence, now)
     };
     let Some(known) = known(ctx, channel).await? else { return Ok(()) };
-    write(ctx, &known, channel.identity.generation, None, make).await
+    write(ctx, &known, &Telling::at_once(channel), make).await.map(drop)
+}
+
+/// Tells of a channel at rest what an earlier process may not have told; says whether all is told.
+pub async fn retell(ctx: &Ctx, channel: &Channel) -> bool {
+    let Some(status) = &channel.status else { return true };
+    let identity = &channel.identity;
+    told(identity, events::tell_again(ctx, identity, status, (ctx.clock)())).await;
+    ctx.notes.get(&identity.uid).untold.first().is_none()
 }
 
 /// Status as the watch told it, or as it is now; none if the channel is gone.
@@ -158,7 +183,7 @@ async fn known(ctx: &Ctx, channel: &Channel) -> Result<Option<KnownStatus>, Read
 pub async fn report_failure(ctx: &Ctx, channel: &Channel, why: &str) -> Result<(), ReportError> {
     let Some(known) = known(ctx, channel).await? else { return Ok(()) };
     let make = |before: &WhatsAppChannelStatus, _: i64, now: Timestamp| failed(before, why, now);
-    write(ctx, &known, channel.identity.generation, None, make).await
+    write(ctx, &known, &Telling::at_once(channel), make).await.map(drop)
 }
 
 /// What the gateways are asked about this channel from now on.
@@ -172,12 +197,14 @@ fn interest(channel: &Channel, applied: &Applied) -> Interest {
         Phase::Clearing { .. } => (starts_soon(&decision.why), live_interval(channel)),
         Phase::Stable { .. } => (false, live_interval(channel)),
     };
+    let interval = Duration::from_secs(u64::from(seconds.clamp(1, 60)));
     Interest {
         key: channel.identity.key.clone(),
         uid: channel.reference.uid.clone(),
         hash: route_hash(&held.route_bytes),
         rolling,
-        interval: Duration::from_secs(u64::from(seconds.clamp(1, 60))),
+        interval,
+        next: interval.min(decision.requeue),
     }
 }
 
@@ -248,20 +275,45 @@ fn word(channel: &Channel, decision: &Decision, state: &State) -> (Reason, Strin
     (reason, format!("{message}{note}"))
 }
 
-/// Writes status if it changed, and tells what is new in it.
+/// How a status is told.
+struct Telling<'a> {
+    generation: i64,
+    dead: Option<&'a ChannelDeadLetters>,
+    /// Whether there is no use in waiting for gateways to tell both together.
+    is_taken_up: bool,
+    hold: Option<Duration>,
+}
+
+impl<'a> Telling<'a> {
+    fn of(ctx: &Ctx, channel: &Channel, state: &State, view: &'a View) -> Self {
+        Self {
+            generation: channel.identity.generation,
+            dead: view.dead_letters.as_ref(),
+            is_taken_up: is_taken_up(ctx, channel, view),
+            hold: hold(state),
+        }
+    }
+
+    fn at_once(channel: &Channel) -> Self {
+        let generation = channel.identity.generation;
+        Self { generation, dead: None, is_taken_up: true, hold: None }
+    }
+}
+
+/// Writes status if it changed, and tells what is new in it; says no when it will be told in a moment.
 async fn write(
     ctx: &Ctx,
     known_status: &KnownStatus,
-    generation: i64,
-    dead: Option<&ChannelDeadLetters>,
+    telling: &Telling<'_>,
     make: impl Fn(&WhatsAppChannelStatus, i64, Timestamp) -> WhatsAppChannelStatus,
-) -> Result<(), ReportError> {
+) -> Result<bool, ReportError> {
     let now = (ctx.clock)();
     let own = &ctx.config.routes_namespace;
     let make = |before: &WhatsAppChannelStatus, generation, now| WhatsAppChannelStatus {
         installation: Some(own.clone()),
         ..make(before, generation, now)
     };
+    let &Telling { generation, dead, is_taken_up, hold } = telling;
     let KnownStatus { identity, status: before } = known_status;
     let is_anothers =
         |status: &WhatsAppChannelStatus| status.installation.as_ref().is_some_and(|it| it != own);
@@ -271,19 +323,24 @@ async fn write(
     let after = make(before, generation, now);
     ctx.metrics.channels.show(&identity.key, &after);
     if after.transition < before.transition {
-        return Ok(());
+        return Ok(true);
     }
-    if !is_due(ctx, identity, before, &after) {
+    // The first word claims the channel before another installation does.
+    let is_claimed = before.installation.is_some();
+    if after.transition > before.transition && is_claimed && !is_taken_up {
+        return Ok(false);
+    }
+    if !is_due(ctx, identity, due::after(before, &after, hold)) {
         told(identity, events::tell_again(ctx, identity, &after, now)).await;
-        return Ok(());
+        return Ok(true);
     }
     if let Written::Yes = patch(ctx, identity, &after).await? {
         told(identity, events::tell(ctx, identity, before, &after, dead, now)).await;
-        return Ok(());
+        return Ok(true);
     }
     // The watch is behind: compare with the object as it is.
     let Some(KnownStatus { identity, status: before }) = live(ctx, identity).await? else {
-        return Ok(());
+        return Ok(true);
     };
     let after = make(&before, generation, now);
     if is_anothers(&before) {
@@ -292,12 +349,12 @@ async fn write(
     let is_older = after.transition < before.transition
         || after.observed_generation < before.observed_generation;
     if is_older || before == after {
-        return Ok(());
+        return Ok(true);
     }
     match patch(ctx, &identity, &after).await? {
         Written::Yes => {
             told(&identity, events::tell(ctx, &identity, &before, &after, dead, now)).await;
-            Ok(())
+            Ok(true)
         }
         Written::Conflict => Err(ReportError::Conflict),
     }
@@ -319,25 +376,12 @@ async fn told(identity: &Identity, telling: impl Future<Output = Result<(), kube
     );
 }
 
-fn is_due(
-    ctx: &Ctx,
-    identity: &Identity,
-    before: &WhatsAppChannelStatus,
-    after: &WhatsAppChannelStatus,
-) -> bool {
-    if differs(before, after) {
-        return true;
-    }
-    let since = ctx.notes.get(&identity.uid).status_written.map(|written| written.elapsed());
-    let numbers = |status: &WhatsAppChannelStatus| {
-        status.analysis.as_ref().map(|seen| (seen.canary_messages, seen.stable_messages))
-    };
-    let wait = match (before == after, numbers(before) == numbers(after)) {
-        (true, _) => return false,
-        (false, false) => NUMBERS,
-        (false, true) => SAME_NUMBERS,
-    };
-    since.is_none_or(|since| since >= wait)
+fn is_due(ctx: &Ctx, identity: &Identity, after: Option<Duration>) -> bool {
+    let written = ctx.notes.get(&identity.uid).status_written;
+    let Some(wait) = after else { return false };
+    // A clock that was put back keeps nothing from being written.
+    let passed = written.map(|written| (ctx.clock)().duration_since(written));
+    passed.and_then(|passed| Duration::try_from(passed).ok()).is_none_or(|passed| passed >= wait)
 }
 
 enum Written {
@@ -365,45 +409,22 @@ async fn patch(
     });
     let params = PatchParams::apply(FIELD_MANAGER).force();
     match api.patch_status(&identity.key.name, &params, &Patch::Apply(&body)).await {
-        Ok(_) => {
-            ctx.notes.update(&identity.uid, |note| note.status_written = Some(Instant::now()));
+        Ok(written) => {
+            let told = ToldStatus {
+                over: identity.resource_version.clone(),
+                version: written.metadata.resource_version,
+                status: status.clone(),
+            };
+            ctx.notes.update(&identity.uid, |note| {
+                note.status_written = Some((ctx.clock)());
+                note.status = Some(Arc::new(told));
+            });
             Ok(Written::Yes)
         }
         // Also the answer for an object that is gone: the next look finds nothing.
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(Written::Conflict),
         Err(error) => Err(error),
     }
-}
-
-/// Brings the channel's ControllerRevisions in line with the route, after a transition or now and
-/// then: what serves exists, stable and the rejected ones are marked, spare ones are gone.
-async fn mark(ctx: &Ctx, channel: &Channel, held: &RouteObject) -> Result<(), RevisionError> {
-    let uid = &channel.identity.uid;
-    if channel.identity.is_deleted {
-        return Ok(());
-    }
-    let state = &held.memory.rollout;
-    let done = ctx.notes.get(uid).marked;
-    if done.is_some_and(|(number, at)| number == state.transition && at.elapsed() < MARKS) {
-        return Ok(());
-    }
-    let namespace = &channel.identity.key.namespace;
-    let mut revisions = Revisions::list(&ctx.client, namespace, channel.owner.clone()).await?;
-    for (name, kept) in &held.memory.revisions {
-        revisions.restore(name, &kept.content).await?;
-    }
-    let rejected: BTreeSet<RevisionName> =
-        state.rejected.iter().map(|rejected| rejected.revision.clone()).collect();
-    revisions.mark((state.split().stable, state.transition), &rejected, (ctx.clock)()).await?;
-    let mut needed: BTreeSet<RevisionName> = held.memory.revisions.keys().cloned().collect();
-    needed.extend(rejected);
-    needed.extend(ctx.notes.get(uid).resolved.map(|(_, name)| name));
-    if let Ok(spec) = &channel.spec {
-        let limit = spec.spec.rollout.revision_history_limit;
-        revisions.prune(&needed, usize::try_from(limit).unwrap_or(usize::MAX)).await?;
-    }
-    ctx.notes.update(uid, |note| note.marked = Some((state.transition, Instant::now())));
-    Ok(())
 }
 
 #[cfg(test)]

@@ -19,13 +19,13 @@ use kanarie_rollout::tally::Tally;
 use kanarie_words::ids::RevisionName;
 use kanarie_words::reason::Reason;
 
-use crate::gateways::board::Presence;
+use crate::gateways::board::{Presence, View};
 use crate::process::clock::time_of;
 use crate::reconcile::blocked::Blocked;
 use crate::reconcile::conditions::{Facts, failing, serving, standing};
 
-/// Oldest numbers that are still shown.
-const MAX_AGE_MS: u64 = 60_000;
+/// Oldest numbers that are still shown: they are written once a minute.
+const MAX_AGE_MS: u64 = 120_000;
 
 /// Status of a channel that has a route.
 pub fn derive(facts: &Facts<'_>) -> WhatsAppChannelStatus {
@@ -89,25 +89,23 @@ pub fn failed(before: &WhatsAppChannelStatus, why: &str, now: Timestamp) -> What
     WhatsAppChannelStatus { conditions: failing(before, why, now), ..before.clone() }
 }
 
-/// Whether two statuses differ in more than numbers and times of numbers.
-pub fn differs(before: &WhatsAppChannelStatus, after: &WhatsAppChannelStatus) -> bool {
-    still(before) != still(after)
+/// Whether nobody has ever said anything of the channel: what stands there is the API server's default.
+pub fn is_unsaid(status: &WhatsAppChannelStatus) -> bool {
+    status.conditions.is_empty() && status.stable.is_none() && status.transition == 0
 }
 
-fn still(status: &WhatsAppChannelStatus) -> WhatsAppChannelStatus {
-    let mut still = status.clone();
-    still.analysis = None;
-    for condition in &mut still.conditions {
-        condition.message.clear();
+/// Whether a status shows all that a view would have it say of a channel at rest.
+pub fn shows(status: &WhatsAppChannelStatus, view: &View) -> bool {
+    match view.presence {
+        Presence::NotAsked => true,
+        Presence::Silent => false,
+        Presence::Alive(_) => {
+            view.in_force()
+                && status.gateway == fleet(view)
+                && status.dead_letters == view.dead_letters.as_ref().map(dead_letters)
+                && status.undelivered == view.undelivered.as_ref().map(undelivered)
+        }
     }
-    if let Some(rollout) = &mut still.rollout {
-        rollout.waiting.clear();
-    }
-    // With two reasons the last one alternates, as fast as replies go out.
-    if let Some(undelivered) = &mut still.undelivered {
-        (undelivered.count, undelivered.last_code, undelivered.last_at) = (0, None, None);
-    }
-    still
 }
 
 fn rollout(rolling: &Rolling, facts: &Facts<'_>) -> RolloutStatus {
@@ -211,17 +209,20 @@ fn shown(number: u64) -> u64 {
 
 /// None while nobody tells.
 fn gateway(facts: &Facts<'_>) -> Option<GatewayStatus> {
-    let view = facts.view;
-    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-    match view.presence {
+    match facts.view.presence {
         Presence::NotAsked => facts.before.gateway.clone(),
         Presence::Silent => None,
-        Presence::Alive(_) => Some(GatewayStatus {
-            replicas: count(view.live()),
-            synced: count(view.synced),
-            summary: format!("{}/{}", view.synced, view.live()),
-        }),
+        Presence::Alive(_) => fleet(facts.view),
     }
+}
+
+fn fleet(view: &View) -> Option<GatewayStatus> {
+    let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    Some(GatewayStatus {
+        replicas: count(view.live()),
+        synced: count(view.synced),
+        summary: format!("{}/{}", view.synced, view.live()),
+    })
 }
 
 fn dead_letters(dead: &ChannelDeadLetters) -> DeadLettersStatus {
@@ -323,23 +324,6 @@ mod tests {
             assert_eq!(said(&status, "Routed"), expected);
             assert_eq!(status.transition, 7, "what is no condition stays");
         }
-    }
-
-    #[test]
-    fn undelivered_replies_are_news_when_they_begin_and_end_and_no_other_number_or_code_is() {
-        let of = |count, last_code| WhatsAppChannelStatus {
-            undelivered: Some(UndeliveredReplyStatus {
-                count,
-                last_code,
-                last_at: Some(time_of(count)),
-            }),
-            ..ready()
-        };
-        assert!(differs(&ready(), &of(1, Some(63_016))));
-        assert!(!differs(&of(1, Some(63_016)), &of(7, Some(63_016))));
-        assert!(!differs(&of(7, Some(63_016)), &of(8, Some(63_024))));
-        assert!(!differs(&of(8, Some(63_024)), &of(9, None)));
-        assert!(differs(&of(9, None), &ready()));
     }
 
     #[test]

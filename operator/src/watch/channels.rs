@@ -5,8 +5,9 @@
 //! and blocks no other. Never asks the API server.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kanarie_crds::channel::WhatsAppChannel;
@@ -19,12 +20,15 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::cluster::key::ChannelKey;
 use crate::cluster::route_object::RouteOwner;
+use crate::process::clock::share;
 use crate::reconcile::validate::{Channel, Identity, ValidSpec, route_of};
 use crate::watch::guarded::Guarded;
 use crate::watch::queue::{LookQueue, Urgency};
 
 /// How long a namespace that was never listed is waited for.
 const GRACE: Duration = Duration::from_secs(5);
+/// Time within which channels at rest are looked at that hear the same at once.
+const SPREAD: Duration = Duration::from_secs(60);
 /// Reconciles at once, over all watched namespaces.
 const CONCURRENCY: usize = 32;
 
@@ -39,6 +43,8 @@ pub struct Channels {
 pub struct Scope {
     /// Its name; none for all.
     pub namespace: Option<String>,
+    /// Name of this installation.
+    own: String,
     /// Its channels.
     pub store: Store<Guarded>,
     /// Who of them is looked at next.
@@ -47,17 +53,36 @@ pub struct Scope {
     pub concurrency: u16,
     complete: AtomicBool,
     trouble: Mutex<Option<String>>,
+    /// What was last told of each channel.
+    told: Mutex<BTreeMap<ChannelKey, Told>>,
+}
+
+/// As much of a channel as tells whether it is another one than before.
+#[derive(Clone, Copy)]
+struct Told {
+    print: u64,
+    whose: Whose,
+}
+
+/// The installation that its status names.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Nobodys,
+    Own,
+    Anothers,
 }
 
 impl Channels {
-    /// One cache for each watched namespace or one for all of them, and who fills it.
-    pub fn new(watch_namespaces: &[String]) -> (Self, Vec<Writer<Guarded>>) {
+    /// One cache for each watched namespace or one for all of them, and who fills it; `own` is the name of this
+    /// installation.
+    pub fn new(watch_namespaces: &[String], own: &str) -> (Self, Vec<Writer<Guarded>>) {
         let namespaces: Vec<Option<String>> = match watch_namespaces {
             [] => vec![None],
             names => names.iter().cloned().map(Some).collect(),
         };
         let concurrency = (CONCURRENCY / namespaces.len()).max(4);
-        let (scopes, writers) = namespaces.into_iter().map(|name| scope(name, concurrency)).unzip();
+        let scopes = namespaces.into_iter().map(|name| scope(name, own, concurrency));
+        let (scopes, writers) = scopes.unzip();
         let (changed, _) = watch::channel(());
         (Self { scopes, began: Instant::now(), changed }, writers)
     }
@@ -75,6 +100,16 @@ impl Channels {
         }
     }
 
+    /// Asks for a look at a channel, within a minute if it is at rest: many of them hear the same at once.
+    pub fn ask_by_and_by(&self, key: &ChannelKey) {
+        let Some(scope) = self.scope(&key.namespace) else { return };
+        let Some(object) = scope.store.get(&reference(key)) else { return };
+        match urgency(&object) {
+            Urgency::First => scope.queue.ask(key.clone(), Urgency::First),
+            Urgency::InTurn => scope.queue.ask_within(key, share(SPREAD), Urgency::InTurn),
+        }
+    }
+
     /// A reconcile has ended; the next is due after `pause`, or when something is told.
     pub fn ended(&self, key: &ChannelKey, pause: Option<Duration>) {
         let Some(scope) = self.scope(&key.namespace) else { return };
@@ -87,9 +122,7 @@ impl Channels {
         match event {
             Ok(watcher::Event::Init) => listed.clear(),
             Ok(watcher::Event::InitApply(object)) => {
-                let there = scope.store.get(&ObjectRef::from_obj(object));
-                let version = |object: &Guarded| object.meta().resource_version.clone();
-                if there.is_none_or(|there| version(&there) != version(object)) {
+                if scope.is_news(object) {
                     listed.push(key(object));
                 }
             }
@@ -101,9 +134,14 @@ impl Channels {
             }
             Ok(watcher::Event::Apply(object)) => {
                 scope.tell(None);
-                scope.queue.ask(key(object), urgency(object));
+                if scope.is_news(object) {
+                    scope.queue.ask(key(object), urgency(object));
+                }
             }
-            Ok(watcher::Event::Delete(_)) => scope.tell(None),
+            Ok(watcher::Event::Delete(object)) => {
+                scope.tell(None);
+                scope.lock_told().remove(&key(object));
+            }
             Err(error) => scope.tell(Some(error.to_string())),
         }
     }
@@ -208,6 +246,21 @@ impl Scope {
         self.complete.load(Ordering::Relaxed)
     }
 
+    /// Whether more than status was changed since the last time: that is our own word, mostly. Whose a channel
+    /// is says somebody else, but for the first word on it.
+    fn is_news(&self, object: &Guarded) -> bool {
+        let now = Told { print: print(object), whose: whose(object, &self.own) };
+        let before = self.lock_told().insert(key(object), now);
+        before.is_none_or(|before| {
+            let is_first_word = (before.whose, now.whose) == (Whose::Nobodys, Whose::Own);
+            before.print != now.print || (before.whose != now.whose && !is_first_word)
+        })
+    }
+
+    fn lock_told(&self) -> MutexGuard<'_, BTreeMap<ChannelKey, Told>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What is wrong with its watch; said once in the log.
     fn tell(&self, trouble: Option<String>) {
         let mut told = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
@@ -228,6 +281,28 @@ impl Scope {
     }
 }
 
+/// All of a channel that somebody else may have changed on purpose, but for its status; of one that cannot be
+/// decoded its version.
+fn print(object: &Guarded) -> u64 {
+    let metadata = object.meta();
+    let mut hasher = DefaultHasher::new();
+    (&metadata.uid, metadata.generation, &metadata.annotations).hash(&mut hasher);
+    metadata.deletion_timestamp.is_some().hash(&mut hasher);
+    if object.0.is_err() {
+        metadata.resource_version.hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+fn whose(object: &Guarded, own: &str) -> Whose {
+    let status = object.0.as_ref().ok().and_then(|channel| channel.status.as_ref());
+    match status.and_then(|status| status.installation.as_deref()) {
+        None => Whose::Nobodys,
+        Some(named) if named == own => Whose::Own,
+        Some(_) => Whose::Anothers,
+    }
+}
+
 /// Whether a canary is out, or somebody has asked for something else than what status answers.
 fn urgency(object: &Guarded) -> Urgency {
     let Ok(channel) = &object.0 else { return Urgency::First };
@@ -238,13 +313,15 @@ fn urgency(object: &Guarded) -> Urgency {
     if waits { Urgency::First } else { Urgency::InTurn }
 }
 
-fn scope(namespace: Option<String>, concurrency: usize) -> (Scope, Writer<Guarded>) {
+fn scope(namespace: Option<String>, own: &str, concurrency: usize) -> (Scope, Writer<Guarded>) {
     let (store, writer) = store();
     // A quarter is kept free for what is urgent.
     let queue = LookQueue::new(concurrency - concurrency / 4);
     let concurrency = u16::try_from(concurrency).unwrap_or(u16::MAX);
-    let (complete, trouble) = (AtomicBool::new(false), Mutex::new(None));
-    (Scope { namespace, store, queue, concurrency, complete, trouble }, writer)
+    queue.hold_back(true);
+    let (complete, trouble, told) = (AtomicBool::new(false), Mutex::new(None), Mutex::default());
+    let own = own.to_owned();
+    (Scope { namespace, own, store, queue, concurrency, complete, trouble, told }, writer)
 }
 
 fn key(object: &Guarded) -> ChannelKey {
@@ -275,7 +352,7 @@ mod tests {
     use super::*;
     use crate::reconcile::validate::validate;
 
-    fn channel(namespace: &str, year: u16) -> Guarded {
+    fn claimant(namespace: &str, year: u16) -> Guarded {
         let text = format!(
             r#"{{
                 "apiVersion": "kanarie.dev/v1alpha1", "kind": "WhatsAppChannel",
@@ -299,12 +376,12 @@ mod tests {
 
     /// Who goes before the channel of `own`, with the channels of two namespaces there.
     async fn first(own: &str, heir: Option<&str>) -> Option<String> {
-        let (channels, mut writers) = Channels::new(&[]);
-        for one in [channel("shop", 2026), channel("stranger", 2020)] {
+        let (channels, mut writers) = Channels::new(&[], "ours");
+        for one in [claimant("shop", 2026), claimant("stranger", 2020)] {
             writers[0].apply_watcher_event(&watcher::Event::Apply(one));
         }
         channels.take(&channels.scopes[0], &mut Vec::new(), &Ok(watcher::Event::InitDone));
-        let own = validate(&channel(own, if own == "shop" { 2026 } else { 2020 })).unwrap();
+        let own = validate(&claimant(own, if own == "shop" { 2026 } else { 2020 })).unwrap();
         let spec = own.spec.as_ref().unwrap();
         channels.first_claimant(&own, spec, heir).await.map(|key| key.namespace)
     }
@@ -316,5 +393,43 @@ mod tests {
         assert_eq!(first("shop", Some("shop")).await, None);
         assert_eq!(first("stranger", Some("shop")).await.as_deref(), Some("shop"));
         assert_eq!(first("shop", Some("elsewhere")).await.as_deref(), Some("stranger"));
+    }
+
+    fn channel(generation: u64, status: &str) -> Guarded {
+        let text = format!(
+            "
+apiVersion: kanarie.dev/v1alpha1
+kind: WhatsAppChannel
+metadata: {{name: care, namespace: shop, uid: u, generation: {generation}}}
+spec:
+  twilio:
+    accountSid: AC0123456789abcdef0123456789abcdef
+    authTokenSecretRef: {{name: twilio}}
+  sender: {{address: 'whatsapp:+31201234567'}}
+  webhook: {{url: 'https://hooks.example.com/wa'}}
+  agent: {{http: {{url: 'https://agent.example.com/'}}}}
+status: {status}
+"
+        );
+        serde_saphyr::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn our_own_word_on_a_channel_wakes_nobody_and_whatever_a_person_does_wakes_us() {
+        let (scope, _writer) = scope(None, "ours", 4);
+        for (generation, status, is_news) in [
+            (1, "{}", true),
+            (1, "{installation: ours}", false),
+            (1, "{installation: ours, transition: 2}", false),
+            (2, "{installation: ours, transition: 2}", true),
+            (2, "{}", true),
+            (2, "{installation: theirs}", true),
+            (2, "{installation: theirs, transition: 3}", false),
+            (2, "{installation: ours, transition: 3}", true),
+        ] {
+            let object = channel(generation, status);
+            assert!(object.0.is_ok());
+            assert_eq!(scope.is_news(&object), is_news, "{generation} {status}");
+        }
     }
 }

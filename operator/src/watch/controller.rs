@@ -5,11 +5,13 @@
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::future::join_all;
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Secret;
 use kanarie_process::pace::{WatchPace, watch_config};
+use kube::api::ObjectMeta;
 use kube::core::{DynamicObject, PartialObjectMeta};
 use kube::runtime::controller::{Action, Config as ControllerConfig, Controller, Error};
 use kube::runtime::reflector::store::Writer;
@@ -17,6 +19,7 @@ use kube::runtime::reflector::{ObjectRef, reflector};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Resource as _};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep};
 
 use crate::cluster::key::ChannelKey;
 use crate::cluster::route_object::RouteOwner;
@@ -29,8 +32,12 @@ use crate::watch::guarded::Guarded;
 
 /// The whole object once more, as kubectl left it.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
 /// Channels that are listed at once.
 const PAGE: u32 = 100;
+/// How long channels at rest wait for what the other watches tell, and how often that is looked at.
+const GRACE: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Runs a controller per watched namespace until `stop`, and waits for their reconciles.
 pub async fn run(ctx: Arc<Ctx>, writers: Vec<Writer<Guarded>>, stop: watch::Receiver<bool>) {
@@ -42,10 +49,23 @@ pub async fn run(ctx: Arc<Ctx>, writers: Vec<Writer<Guarded>>, stop: watch::Rece
                 () = control(ctx, scope, stop) => {}
                 () = follow_channels(ctx, scope, writer) => {}
                 () = follow_secrets(ctx, scope) => {}
+                () = let_go(ctx, scope) => {}
             }
         }
     });
     join_all(all).await;
+}
+
+/// Lets the channels at rest go when a glance at routes and Secrets tells what has changed, or when that
+/// takes too long; then for ever nothing.
+async fn let_go(ctx: &Ctx, scope: &Scope) {
+    let began = Instant::now();
+    let knows = || ctx.routes.is_complete() && ctx.secrets.is_complete(&scope.namespace);
+    while !knows() && began.elapsed() < GRACE {
+        sleep(LOOK).await;
+    }
+    scope.queue.hold_back(false);
+    std::future::pending().await
 }
 
 /// Has channels reconciled in the order of their queue.
@@ -147,16 +167,47 @@ fn lighten(object: &mut Guarded) {
 /// Looks at whoever uses a Secret that changed, for ever.
 async fn follow_secrets(ctx: &Ctx, scope: &Scope) {
     let (api, config) = (api::<PartialObjectMeta<Secret>>(ctx, scope), config(ctx, scope, None));
-    let mut events = pin!(watcher(api, config).backoff(WatchPace::default()).touched_objects());
-    while let Some(secret) = events.next().await {
-        match secret {
-            Ok(secret) => {
-                let namespace = secret.metadata.namespace.unwrap_or_default();
-                let name = secret.metadata.name.unwrap_or_default();
-                let users = ctx.secrets.changed(&namespace, &name);
-                users.iter().for_each(|key| ctx.channels.ask(key));
+    let mut events = pin!(watcher(api, config).backoff(WatchPace::default()));
+    while let Some(event) = events.next().await {
+        let users = match event {
+            Ok(event) => take_secret(ctx, scope, event),
+            Err(error) => {
+                ctx.secrets.troubled(&scope.namespace);
+                tracing::debug!(error = %chain(&error), "the watch of the Secrets broke");
+                Vec::new()
             }
-            Err(error) => tracing::debug!(error = %chain(&error), "the watch of the Secrets broke"),
+        };
+        users.iter().for_each(|key| ctx.channels.ask(key));
+    }
+}
+
+fn take_secret(
+    ctx: &Ctx,
+    scope: &Scope,
+    event: watcher::Event<PartialObjectMeta<Secret>>,
+) -> Vec<ChannelKey> {
+    let place = |secret: PartialObjectMeta<Secret>| {
+        let ObjectMeta { namespace, name, resource_version, .. } = secret.metadata;
+        (namespace.unwrap_or_default(), name.unwrap_or_default(), resource_version)
+    };
+    match event {
+        watcher::Event::Init => {
+            ctx.secrets.begin(&scope.namespace);
+            Vec::new()
+        }
+        watcher::Event::InitApply(secret) => {
+            let (namespace, name, version) = place(secret);
+            ctx.secrets.listed(&namespace, &name, version);
+            Vec::new()
+        }
+        watcher::Event::InitDone => ctx.secrets.complete(&scope.namespace),
+        watcher::Event::Apply(secret) => {
+            let (namespace, name, version) = place(secret);
+            ctx.secrets.changed(&namespace, &name, version)
+        }
+        watcher::Event::Delete(secret) => {
+            let (namespace, name, _) = place(secret);
+            ctx.secrets.changed(&namespace, &name, None)
         }
     }
 }

@@ -7,7 +7,7 @@
 //! left alone.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -20,11 +20,12 @@ use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, ResourceExt as _};
 use tokio::time::Instant;
 
-use crate::cluster::route_object::owner;
+use crate::cluster::route_object::RouteOwner;
 use crate::process::chain::chain;
 use crate::process::context::Ctx;
 use crate::reconcile::apply::take_away;
 use crate::reconcile::read::lives;
+use crate::watch::routes::SeenRoute;
 
 /// Time between two looks for routes without a channel.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -36,27 +37,19 @@ const REPLACED: Duration = Duration::from_secs(30);
 /// Since when routes are without their channel.
 type Orphans = BTreeMap<String, Instant>;
 
-/// The routes as the watch knows them, by name, and whether it knows all of them.
-#[derive(Default)]
-struct Routes {
-    known: BTreeMap<String, ObjectMeta>,
-    complete: bool,
-}
-
 /// Watches and sweeps for ever.
 pub async fn run(ctx: Arc<Ctx>) {
-    let routes = Mutex::new(Routes::default());
-    tokio::join!(follow(&ctx, &routes), sweep(&ctx, &routes));
+    tokio::join!(follow(&ctx), sweep(&ctx));
 }
 
-async fn follow(ctx: &Ctx, routes: &Mutex<Routes>) {
+async fn follow(ctx: &Ctx) {
     let metadata: Api<PartialObjectMeta<Secret>> =
         Api::namespaced(ctx.client.clone(), &ctx.config.routes_namespace);
     let config = watch_config().labels(&format!("{COMPONENT_LABEL}={COMPONENT_ROUTE}"));
     let mut events = watcher(metadata, config).backoff(WatchPace::default()).boxed();
     while let Some(event) = events.next().await {
         match event {
-            Ok(event) => take(ctx, routes, event),
+            Ok(event) => take(ctx, event),
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "the watch of the routes broke");
             }
@@ -64,54 +57,50 @@ async fn follow(ctx: &Ctx, routes: &Mutex<Routes>) {
     }
 }
 
-fn take(ctx: &Ctx, routes: &Mutex<Routes>, event: watcher::Event<PartialObjectMeta<Secret>>) {
-    let mut routes = lock(routes);
+fn take(ctx: &Ctx, event: watcher::Event<PartialObjectMeta<Secret>>) {
     let (object, there) = match event {
-        watcher::Event::Init => return *routes = Routes::default(),
-        watcher::Event::InitDone => return routes.complete = true,
+        watcher::Event::Init => return ctx.routes.clear(),
+        watcher::Event::InitDone => return ctx.routes.complete(),
         watcher::Event::InitApply(object) | watcher::Event::Apply(object) => (object, true),
         watcher::Event::Delete(object) => (object, false),
     };
-    let name = object.name_any();
-    if let Some(owner) = owner(&object.metadata) {
+    let (name, route) = (object.name_any(), SeenRoute::of(&object.metadata));
+    let owner = route.owner.clone();
+    let version = route.resource_version.clone();
+    if there {
+        ctx.routes.saw(name, route);
+    } else {
+        ctx.routes.gone(&name);
+        ctx.claims.gone(&name).iter().for_each(|key| ctx.channels.ask(key));
+    }
+    if let Some(owner) = owner {
         let seen = ctx.notes.get(&owner.uid).route;
-        if !there || seen.is_none() || seen != object.metadata.resource_version {
+        if !there || seen != version {
             ctx.channels.ask(&owner.key);
         }
-    }
-    if there {
-        routes.known.insert(name, object.metadata);
-    } else {
-        ctx.claims.gone(&name).iter().for_each(|key| ctx.channels.ask(key));
-        routes.known.remove(&name);
     }
 }
 
 /// Deletes the routes whose channel is gone, again and again.
-async fn sweep(ctx: &Ctx, routes: &Mutex<Routes>) {
+async fn sweep(ctx: &Ctx) {
     let mut orphans = Orphans::new();
     loop {
         tokio::time::sleep(SWEEP).await;
-        let known = {
-            let routes = lock(routes);
-            if routes.complete { routes.known.clone() } else { BTreeMap::new() }
-        };
-        collect(ctx, &known, &mut orphans).await;
+        collect(ctx, &mut orphans).await;
     }
 }
 
-async fn collect(ctx: &Ctx, routes: &BTreeMap<String, ObjectMeta>, orphans: &mut Orphans) {
+async fn collect(ctx: &Ctx, orphans: &mut Orphans) {
     let before = std::mem::take(orphans);
     // Asked for once however many routes have lost their channel.
     let mut claimants = None;
-    for (name, metadata) in routes {
-        let Some(owner) = owner(metadata) else { continue };
-        if !ctx.config.watches(&owner.key.namespace)
+    let is_no_orphan = |owner: &RouteOwner| {
+        !ctx.config.watches(&owner.key.namespace)
             || !ctx.channels.knows(&owner.key.namespace)
-            || ctx.channels.contains(&owner)
-        {
-            continue;
-        }
+            || ctx.channels.contains(owner)
+    };
+    for (name, route) in &ctx.routes.without(is_no_orphan) {
+        let Some(owner) = route.owner.clone() else { continue };
         match lives(ctx, &owner).await {
             Ok(true) => {}
             Ok(false) => {
@@ -123,7 +112,7 @@ async fn collect(ctx: &Ctx, routes: &BTreeMap<String, ObjectMeta>, orphans: &mut
                         orphans.insert(name.clone(), since);
                         claimants.iter().for_each(|claimant| ctx.channels.ask(claimant));
                     }
-                    Some(_) | None => delete(ctx, name, metadata).await,
+                    Some(_) | None => delete(ctx, name, route).await,
                 }
             }
             Err(error) => {
@@ -133,8 +122,14 @@ async fn collect(ctx: &Ctx, routes: &BTreeMap<String, ObjectMeta>, orphans: &mut
     }
 }
 
-async fn delete(ctx: &Ctx, name: &str, metadata: &ObjectMeta) {
-    match take_away(ctx, metadata).await {
+async fn delete(ctx: &Ctx, name: &str, route: &SeenRoute) {
+    let seen = ObjectMeta {
+        name: Some(name.to_owned()),
+        uid: route.uid.clone(),
+        resource_version: route.resource_version.clone(),
+        ..ObjectMeta::default()
+    };
+    match take_away(ctx, &seen).await {
         Ok(true) => {
             ctx.metrics.orphans_deleted.inc();
             tracing::info!(route = name, "the channel is gone and so is its route");
@@ -145,8 +140,4 @@ async fn delete(ctx: &Ctx, name: &str, metadata: &ObjectMeta) {
             tracing::warn!(error = %chain(&error), route = name, "a route could not be deleted")
         }
     }
-}
-
-fn lock(routes: &Mutex<Routes>) -> MutexGuard<'_, Routes> {
-    routes.lock().unwrap_or_else(PoisonError::into_inner)
 }

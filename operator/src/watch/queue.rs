@@ -35,6 +35,8 @@ struct Waiting {
     out: BTreeSet<ChannelKey>,
     /// Most of these at once.
     room: usize,
+    /// Whether they wait until more is known.
+    held_back: bool,
     later: BTreeSet<(Instant, ChannelKey)>,
     due: BTreeMap<ChannelKey, (Instant, Urgency)>,
 }
@@ -54,6 +56,7 @@ impl LookQueue {
             in_turn: Lane::default(),
             out: BTreeSet::new(),
             room,
+            held_back: false,
             later: BTreeSet::new(),
             due: BTreeMap::new(),
         };
@@ -66,18 +69,27 @@ impl LookQueue {
         self.news.notify_one();
     }
 
+    /// Asks for a look within some time, unless one is due before.
+    pub fn ask_within(&self, key: &ChannelKey, pause: Duration, urgency: Urgency) {
+        let mut waiting = self.lock();
+        waiting.put_off(key, Instant::now() + pause, urgency);
+        drop(waiting);
+        self.news.notify_one();
+    }
+
+    /// Whether those that are at rest wait until more is known.
+    pub fn hold_back(&self, held_back: bool) {
+        self.lock().held_back = held_back;
+        self.news.notify_one();
+    }
+
     /// A look has ended; the next is due after `pause`, or when somebody asks, and never for one that is
     /// gone.
     pub fn ended(&self, key: &ChannelKey, next: Option<(Duration, Urgency)>) {
         let mut waiting = self.lock();
         waiting.out.remove(key);
-        if let Some((pause, urgency)) = next
-            && !waiting.asks_for(key)
-        {
-            waiting.forget_later(key);
-            let due = Instant::now() + pause;
-            waiting.later.insert((due, key.clone()));
-            waiting.due.insert(key.clone(), (due, urgency));
+        if let Some((pause, urgency)) = next {
+            waiting.put_off(key, Instant::now() + pause, urgency);
         }
         drop(waiting);
         self.news.notify_one();
@@ -128,6 +140,16 @@ impl Waiting {
         self.first.members.contains(key) || self.in_turn.members.contains(key)
     }
 
+    /// Until then, or until it is due or asked for.
+    fn put_off(&mut self, key: &ChannelKey, due: Instant, urgency: Urgency) {
+        if self.asks_for(key) || self.due.get(key).is_some_and(|(known, _)| *known <= due) {
+            return;
+        }
+        self.forget_later(key);
+        self.later.insert((due, key.clone()));
+        self.due.insert(key.clone(), (due, urgency));
+    }
+
     fn forget_later(&mut self, key: &ChannelKey) {
         if let Some((due, _)) = self.due.remove(key) {
             self.later.remove(&(due, key.clone()));
@@ -147,7 +169,7 @@ impl Waiting {
         if let Some(key) = self.first.pop() {
             return Some(key);
         }
-        if self.out.len() >= self.room {
+        if self.held_back || self.out.len() >= self.room {
             return None;
         }
         let key = self.in_turn.pop()?;
@@ -204,6 +226,28 @@ mod tests {
         assert!(names(&queue).is_empty(), "two at rest are out");
         queue.ended(&key("a"), None);
         assert_eq!(names(&queue), ["d"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_wanted_within_a_minute_comes_when_it_is_due_or_asked_for_and_once() {
+        let queue = LookQueue::new(9);
+        queue.ask_within(&key("a"), Duration::from_secs(60), Urgency::InTurn);
+        assert!(names(&queue).is_empty());
+        queue.ask_within(&key("a"), Duration::ZERO, Urgency::InTurn);
+        queue.ask_within(&key("a"), Duration::from_secs(60), Urgency::InTurn);
+        assert_eq!(names(&queue), ["a"]);
+        assert!(names(&queue).is_empty());
+    }
+
+    #[test]
+    fn at_rest_one_waits_until_more_is_known_and_a_canary_does_not() {
+        let queue = LookQueue::new(9);
+        queue.hold_back(true);
+        queue.ask(key("rests"), Urgency::InTurn);
+        queue.ask(key("rolls"), Urgency::First);
+        assert_eq!(names(&queue), ["rolls"]);
+        queue.hold_back(false);
+        assert_eq!(names(&queue), ["rests"]);
     }
 
     #[test]

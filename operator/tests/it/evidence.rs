@@ -22,6 +22,7 @@ fn interest(hash: &str, rolling: bool) -> Interest {
         hash: hash.parse().unwrap(),
         rolling,
         interval: Duration::from_secs(5),
+        next: Duration::from_secs(5),
     }
 }
 

@@ -8,6 +8,7 @@ mod gateways;
 mod installations;
 mod namespaces;
 mod processes;
+mod rest;
 mod rollouts;
 mod routes;
 mod supervision;

@@ -13,13 +13,13 @@ mod table;
 
 use anyhow::{Result, bail};
 use clap::Parser;
+use kanarie_tests::audit::AuditedRequests;
 use kanarie_tests::control_plane::ControlPlane;
 use kanarie_tests::product::{OperatorOptions, Program};
 use kanarie_tests::roles::{self, Places};
 use tokio::time::Instant;
 
 use crate::fleet::Fleet;
-use crate::meter::Requests;
 use crate::plant::Plant;
 use crate::scenes::Scenes;
 use crate::table::Table;
@@ -55,7 +55,7 @@ struct Options {
 #[tokio::main]
 async fn main() -> Result<()> {
     let options = Options::parse();
-    let plane = ControlPlane::start_audited().await?;
+    let plane = ControlPlane::start().await?;
     plane.install_crd().await?;
     let places = Places::make(&plane).await?;
     roles::apply(&plane, &places).await?;
@@ -72,7 +72,7 @@ async fn main() -> Result<()> {
         gateway_url: fleet.url(),
         arguments: vec!["--leader-elect".to_owned()],
     };
-    let requests = Requests::of(plane.audit());
+    let requests = AuditedRequests::of(&plane, &places.system, account);
     let began = Instant::now();
     let operator = Program::operator(&operator).await?;
     let (table, agent) = (Table::default(), 0);

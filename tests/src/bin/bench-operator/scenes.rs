@@ -6,13 +6,14 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use kanarie_tests::audit::{AuditedRequests, RequestCounts};
 use kanarie_tests::product::Program;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 use crate::Options;
 use crate::fleet::Fleet;
-use crate::meter::{Counts, Requests, cpu_seconds, peak, resident};
+use crate::meter::{cpu_seconds, peak, resident};
 use crate::plant::Plant;
 use crate::table::{Limit, Table};
 
@@ -34,7 +35,7 @@ pub(crate) struct Scenes {
     /// The operator.
     pub(crate) operator: Program,
     /// What it asks the API server.
-    pub(crate) requests: Requests,
+    pub(crate) requests: AuditedRequests,
     /// What was measured.
     pub(crate) table: Table,
     /// Number of the next agent: each rollout is to another one.
@@ -254,7 +255,7 @@ impl Scenes {
     }
 
     /// Until the operator has nothing more to do.
-    async fn until_quiet(&mut self) -> Result<Counts> {
+    async fn until_quiet(&mut self) -> Result<RequestCounts> {
         let began = Instant::now();
         let mut all = self.requests.since().await?;
         let mut quiet = 0;

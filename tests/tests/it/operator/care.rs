@@ -105,8 +105,8 @@ pub(crate) fn with_port(mut config: Config) -> Config {
     config
 }
 
-/// How often an Event with this reason was told of the channel `care`.
+/// How often an Event with this reason was told of the channel `care`, once it was.
 pub(crate) async fn told(bench: &Bench, reason: &str) -> usize {
-    let events = bench.events("care").await.unwrap();
+    let events = bench.until_told("care", reason).await.unwrap();
     events.iter().filter(|told| *told == reason).count()
 }

@@ -93,7 +93,7 @@ async fn scenario_09_a_channel_that_is_deleted_in_a_rollout_is_judged_until_it_i
         channel["status"]["analysis"]["canaryMessages"] == 60
             && reason(channel, "RolledOut") == Some("Pending")
     };
-    bench.until("care", waits).await.unwrap();
+    bench.until_counted("care", waits).await.unwrap();
     let (route, _) = bench.route().await.unwrap();
     assert_eq!((route.serving, route.weight.percent()), (serving, 10), "it goes no further");
     count(&bench, serving, (60, 20), 540);

@@ -117,7 +117,7 @@ async fn dead_letters_are_counted_in_status_and_told_once() {
     });
     let counted = |channel: &Value| channel["status"]["deadLetters"]["count"] == 3;
     bench.until("care", counted).await.unwrap();
-    let told = bench.events("care").await.unwrap();
+    let told = bench.until_told("care", "DeadLettersWaiting").await.unwrap();
     assert_eq!(told.iter().filter(|reason| *reason == "DeadLettersWaiting").count(), 1);
 }
 

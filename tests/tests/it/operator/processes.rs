@@ -51,7 +51,7 @@ async fn scenario_39_an_operator_that_is_killed_goes_on_where_the_route_is() {
     assert_eq!((now.serving, now.transition), (serving, started.transition), "half a hold is none");
     held(&bench, 1800).await;
     bench.until_route(|route| route.weight.percent() == 50).await.unwrap();
-    let events = bench.events("care").await.unwrap();
+    let events = bench.until_told("care", "StepAdvanced").await.unwrap();
     let starts = events.iter().filter(|reason| *reason == "RolloutStarted").count();
     assert_eq!(starts, 1, "told once, by two processes: {events:?}");
 }
@@ -186,9 +186,7 @@ async fn scenario_43_writes_of_others_repeat_no_transition_and_no_event() {
     }
     let back = |channel: &Value| reason(channel, "RolledOut") == Some("RolledBack");
     bench.until("care", back).await.unwrap();
-    while told(&bench, "RolledBack").await == 0 {
-        sleep(Duration::from_millis(20)).await;
-    }
+    bench.until_told("care", "RolledBack").await.unwrap();
     rival.abort();
     let (route, memory) = bench.route().await.unwrap();
     assert_eq!(route.serving, serving + 2);

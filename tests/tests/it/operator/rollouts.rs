@@ -33,7 +33,7 @@ async fn a_change_goes_up_by_the_stores_clock_and_ends_as_stable() {
     let channel = bench.until("care", done).await.unwrap();
     assert_eq!(channel["status"]["stable"]["agent"], "http new.example.com/");
     assert!(channel["status"]["canary"].is_null() && channel["status"]["rollout"].is_null());
-    let events = bench.events("care").await.unwrap();
+    let events = bench.until_told("care", "Completed").await.unwrap();
     let steps = ["FirstRevision", "RolloutStarted", "StepAdvanced", "StepAdvanced", "Completed"];
     let told: Vec<&String> = events.iter().filter(|one| steps.contains(&one.as_str())).collect();
     assert_eq!(told, steps);
@@ -118,7 +118,7 @@ async fn scenario_52_a_paused_rollout_holds_its_weight_and_still_rolls_back() {
         reason(channel, "RolledOut") == Some("Paused")
             && channel["status"]["analysis"]["canaryMessages"] == 60
     };
-    bench.until("care", is_paused).await.unwrap();
+    bench.until_counted("care", is_paused).await.unwrap();
     assert_eq!(bench.route().await.unwrap().0.weight.percent(), 10);
     count(&bench, serving, (60, 40), 500);
     bench.until_route(|route| route.canary.is_none()).await.unwrap();

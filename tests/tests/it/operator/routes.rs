@@ -119,7 +119,7 @@ async fn scenario_07_a_spec_of_a_newer_definition_leaves_all_as_it_is_until_it_c
         assert_eq!(after["status"][field], before["status"][field], "{field}");
     }
     assert_eq!(bench.route().await.unwrap().0, route);
-    assert!(bench.events("care").await.unwrap().contains(&"InvalidSpec".to_owned()));
+    bench.until_told("care", "InvalidSpec").await.unwrap();
     let console = Patch::Merge(json!({"spec": {"webhook": {"registration": null}}}));
     raw.patch("care", &PatchParams::default(), &console).await.unwrap();
     let healed = |channel: &Value| {

@@ -146,7 +146,7 @@ async fn a_revision_that_is_refused_is_told_and_keeps_no_canary_from_being_taken
     assert_eq!(condition(&channel, "Ready"), Some("True"), "customers are served");
     let told = channel["status"]["conditions"].to_string();
     assert!(told.contains("no more revisions here"), "{told}");
-    assert!(bench.events("care").await.unwrap().contains(&"RevisionRefused".to_owned()));
+    bench.until_told("care", "RevisionRefused").await.unwrap();
     count(&bench, serving, (0, 8), 500);
     bench.until_route(|route| route.weight.percent() == 0).await.unwrap();
     let (_, memory) = bench.route().await.unwrap();

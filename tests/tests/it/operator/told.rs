@@ -87,9 +87,9 @@ async fn scenario_58_a_canary_that_fails_in_manual_mode_stays_and_is_told_once()
     bench.until("care", fails).await.unwrap();
     count(&bench, route.serving, (0, 40), 100);
     let more = |channel: &Value| channel["status"]["analysis"]["canaryFailures"] == 40;
-    bench.until("care", more).await.unwrap();
+    bench.until_counted("care", more).await.unwrap();
     assert_eq!(bench.route().await.unwrap().0.weight.percent(), 30);
-    let events = bench.events("care").await.unwrap();
+    let events = bench.until_told("care", "CanaryFailing").await.unwrap();
     assert_eq!(events.iter().filter(|told| *told == "CanaryFailing").count(), 1, "{events:?}");
 }
 
@@ -128,8 +128,7 @@ async fn a_rate_over_the_limit_is_told_once_by_an_event_and_stands_in_the_column
     assert!(waiting.starts_with("100/") && waiting.contains(" messages, 2 failed, "), "{waiting}");
     count(&bench, serving, (99, 2), 910);
     let more = |channel: &Value| channel["status"]["analysis"]["canaryMessages"] == 101;
-    bench.pass(60);
-    bench.until("care", more).await.unwrap();
+    bench.until_counted("care", more).await.unwrap();
     assert_eq!(told(&bench, "ErrorRateTooHigh").await, 1);
     assert_eq!(bench.route().await.unwrap().0.weight.percent(), 10);
 }
@@ -154,8 +153,7 @@ async fn an_outage_of_both_tracks_is_told_once_by_an_event_with_its_numbers() {
     assert!(message(&channel, "RolledOut").contains("270 failed"), "{}", channel["status"]);
     both(31, 280);
     let more = |channel: &Value| channel["status"]["analysis"]["canaryFailures"] == 31;
-    bench.pass(60);
-    bench.until("care", more).await.unwrap();
+    bench.until_counted("care", more).await.unwrap();
     assert_eq!(told(&bench, "SharedDegradation").await, 1);
     assert_eq!(bench.route().await.unwrap().0.weight.percent(), 10);
 }
@@ -166,8 +164,11 @@ async fn what_an_overdue_rollout_waits_for_stands_in_the_column() {
     let serving = rolling(&bench).await;
     count(&bench, serving, (4, 0), 36);
     bench.pass(90_000);
-    let channel = until_rolled_out(&bench, "DeadlineExceeded").await;
-    assert_eq!(channel["status"]["rollout"]["waiting"], "WaitingForTraffic, 4/32 messages");
+    until_rolled_out(&bench, "DeadlineExceeded").await;
+    let waits = |channel: &Value| {
+        channel["status"]["rollout"]["waiting"] == "WaitingForTraffic, 4/32 messages"
+    };
+    let channel = bench.until_counted("care", waits).await.unwrap();
     assert!(message(&channel, "RolledOut").contains("waiting for traffic"), "{channel:#}");
     assert_eq!(told(&bench, "DeadlineExceeded").await, 1);
 }
@@ -221,9 +222,6 @@ async fn scenario_54_each_cause_of_going_back_is_one_event_and_one_count() {
         ("Aborted", "aborted by command"),
         ("Undone", "undone by command"),
     ] {
-        while told(&bench, cause).await == 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
         assert_eq!(told(&bench, cause).await, 1, "{cause}");
         let all = bench.transitions("care").await.unwrap();
         let of = all.into_iter().find(|one| one.reason.as_deref() == Some(cause)).unwrap();

@@ -59,8 +59,7 @@ async fn a_reconcile_that_panics_is_told_on_its_channel_and_ends_nothing_else() 
     });
     bench.start_by(clock, bench.config(), bench.operator_client().await.unwrap());
     served(&bench).await;
-    let told = bench.events("care").await.unwrap();
-    assert!(told.contains(&"ReconcileFailed".to_owned()), "{told:?}");
+    bench.until_told("care", "ReconcileFailed").await.unwrap();
     let channel = bench.until("care", |_| true).await.unwrap();
     assert_eq!(condition(&channel, "Stalled"), Some("False"));
 }

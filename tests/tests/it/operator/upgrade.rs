@@ -36,7 +36,7 @@ async fn a_rollout_that_an_older_operator_began_starts_its_step_anew_and_goes_on
     count(&bench, route.serving, (80, 0), 80);
     held(&bench, 7200).await;
     bench.until_route(|route| route.weight.percent() == 100).await.unwrap();
-    let told = bench.events("care").await.unwrap();
+    let told = bench.until_told("care", "StepAdvanced").await.unwrap();
     let of_steps: Vec<_> = told.iter().filter(|one| one.starts_with("Step")).collect();
     assert_eq!(of_steps, ["StepRestarted", "StepAdvanced"], "{told:?}");
 }
