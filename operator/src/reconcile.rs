@@ -18,6 +18,7 @@ pub mod events;
 pub mod halt;
 pub mod marks;
 pub mod notes;
+pub mod observation;
 pub mod observe;
 pub mod ownership;
 pub mod read;

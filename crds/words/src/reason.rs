@@ -126,7 +126,7 @@ reasons! {
     RejectedFull: Warning, [RolledOut = False, Stalled = True],
         "Fifty revisions are rejected: no rollout starts until `retry <revision>` clears one.";
     RouteUnreadable: Warning, [RolledOut = Unknown, Stalled = True],
-        "The route's memory cannot be read or is of a newer operator: it is left as it is.";
+        "The route's memory cannot be read, is of a newer operator, or is older than this status while the spec is unreadable.";
     RouteLost: Warning, [Ready = False, Routed = False, RolledOut = Unknown, Stalled = True],
         "The route is gone and no revision carries a promotion mark: nothing is guessed.";
     SenderConflict: Warning, [Ready = False, Routed = False, Stalled = True],

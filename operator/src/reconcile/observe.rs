@@ -9,8 +9,7 @@ use std::collections::BTreeMap;
 
 use kanarie_crds::channel::RevisionContent;
 use kanarie_crds::status::WhatsAppChannelStatus;
-use kanarie_rollout::observation::{Mode, Observation};
-use kanarie_rollout::order::Command;
+use kanarie_rollout::observation::Observation;
 use kanarie_rollout::rebuild::{Remains, rebuild};
 use kanarie_rollout::state::State;
 use kanarie_words::ids::RevisionName;
@@ -22,14 +21,17 @@ use crate::cluster::revisions::{NewRevision, named, revision_name};
 use crate::cluster::route_object::RouteObject;
 use crate::cluster::secrets::Read;
 use crate::cluster::stored::StoredRevision;
-use crate::gateways::answer::answer;
-use crate::gateways::board::View;
 use crate::process::chain::chain;
 use crate::reconcile::blocked::Blocked;
+use crate::reconcile::observation::{Wishes, observation};
 use crate::reconcile::ownership::{Place, place};
 use crate::reconcile::read::{KnownStatus, Reading, RouteFound};
-use crate::reconcile::remains::{content_of, remains};
-use crate::reconcile::validate::{Channel, ValidSpec, standard_policy};
+use crate::reconcile::remains::{content_of, left_to_stable, remains};
+use crate::reconcile::validate::{Channel, ValidSpec};
+
+/// Said of a route that was put back while nothing newer can be made.
+const IS_OLDER: &str = "the route is older than this status, and its stable revision serves everybody until it is \
+                        made again, which the spec is needed for";
 
 /// What one reconcile saw.
 pub struct Survey {
@@ -93,10 +95,15 @@ pub fn observe(channel: &Channel, reading: Reading, now: Timestamp) -> Result<Su
         Err(error) => (Vec::new(), Some(Blocked::by(Reason::RevisionRefused, chain(&error)))),
     };
     let remains = remains(&known_status, &known, command.as_ref(), now);
+    let mut is_behind = false;
     let start = match place(route, first_claimant.as_ref())? {
-        Place::Own(own) if channel.spec.is_ok() && remains.are_newer_than(&own.memory.rollout) => {
-            put_back(channel, *own, remains, &known, now)?
-        }
+        Place::Own(own) if remains.are_newer_than(&own.memory.rollout) => match &channel.spec {
+            Ok(_) => put_back(channel, *own, remains, &known, now)?,
+            Err(why) => {
+                is_behind = true;
+                fall_back(*own, why)
+            }
+        },
         Place::Own(own) => go_on(channel, *own, resolved, &known, unread),
         Place::Free { replace } => {
             if let Some(unread) = unread {
@@ -107,7 +114,10 @@ pub fn observe(channel: &Channel, reading: Reading, now: Timestamp) -> Result<Su
         }
     };
     let Start { held, replace, state, contents, desired, revision, stays } = start;
-    let observation = observation(channel, &state, desired, command, &view)
+    // What was commanded of a state that is over is nothing for this one.
+    let command = command.filter(|_| !is_behind);
+    let wishes = Wishes { desired, command, is_behind };
+    let observation = observation(channel, &state, wishes, &view)
         .ok_or_else(|| stays.clone().unwrap_or_else(is_deleted))?;
     Ok(Survey {
         held,
@@ -184,6 +194,16 @@ fn put_back(
     Ok(Start { held: Some(held), ..start })
 }
 
+/// Somebody has put an older route back, and without a spec no newer one can be compiled. Nobody knows what
+/// became of its canary, so its stable revision serves everybody; when the spec is mended it is a loss.
+fn fall_back(held: RouteObject, why: &Blocked) -> Start {
+    let message = format!("{IS_OLDER}: {}", why.message);
+    let stays = Some(Blocked::by(Reason::RouteUnreadable, message));
+    let state = left_to_stable(&held.memory.rollout);
+    let start = Start::at(state, contents(&held));
+    Start { held: Some(held), stays, ..start }
+}
+
 /// The state is made again from what is left.
 fn lost(
     channel: &Channel,
@@ -231,54 +251,6 @@ fn asking(
     }
 }
 
-/// None when there is nothing to decide: the spec cannot be carried out, nothing rolls, and nobody waits for
-/// an answer.
-fn observation(
-    channel: &Channel,
-    state: &State,
-    desired: Option<RevisionName>,
-    command: Option<Command>,
-    view: &View,
-) -> Option<Observation> {
-    let generation = u64::try_from(channel.identity.generation).unwrap_or(0);
-    let store = view.details.as_ref().map(answer);
-    match &channel.spec {
-        Ok(spec) => Some(Observation {
-            generation,
-            desired,
-            policy: spec.policy.clone(),
-            mode: spec.mode,
-            paused: spec.paused,
-            rollback_window_seconds: spec.rollback_window_seconds,
-            command,
-            store,
-        }),
-        Err(_) => {
-            let is_answered = |command: &Command| {
-                command.id.is_empty()
-                    || state.last_command.as_ref().is_some_and(|last| command.is_answered_by(last))
-            };
-            let policy = match state.rolling() {
-                Some(rolling) => rolling.policy.clone(),
-                None if command.as_ref().is_none_or(is_answered) => return None,
-                // Nothing is measured by it.
-                None => standard_policy()?,
-            };
-            let unasked = Observation {
-                generation,
-                desired: None,
-                policy,
-                mode: Mode::Automatic,
-                paused: false,
-                rollback_window_seconds: 0,
-                command,
-                store,
-            };
-            Some(unasked.without_spec(state))
-        }
-    }
-}
-
 fn contents(held: &RouteObject) -> BTreeMap<RevisionName, RevisionContent> {
     let kept = held.memory.revisions.iter();
     kept.map(|(name, kept)| (name.clone(), kept.content.clone())).collect()
@@ -293,12 +265,14 @@ mod tests {
     use kanarie_rollout::decide::decide;
     use kanarie_rollout::moment::StoreTime;
     use kanarie_rollout::observation::{LiveReplica, StoreAnswer};
+    use kanarie_rollout::order::Command;
     use kanarie_rollout::state::Phase;
 
     use super::*;
     use crate::cluster::key::ChannelKey;
     use crate::cluster::memory::Memory;
     use crate::cluster::route_object::{decode, encode};
+    use crate::gateways::board::View;
     use crate::reconcile::validate::validate;
 
     const NOW: Timestamp = Timestamp(1_800_000_000_000);
@@ -360,9 +334,9 @@ status: {status}
     /// b rolls out over a.
     fn rolling() -> State {
         let spec = channel("https://x/b", "{}", "");
-        let mut seen =
-            observation(&spec, &stable(), Some("b".parse().unwrap()), None, &View::default())
-                .unwrap();
+        let desired = Some("b".parse().unwrap());
+        let wishes = Wishes { desired, command: None, is_behind: false };
+        let mut seen = observation(&spec, &stable(), wishes, &View::default()).unwrap();
         let replica = LiveReplica { name: "g".parse().unwrap(), serving: Some(1) };
         seen.store = Some(StoreAnswer {
             epoch: "e".parse().unwrap(),
@@ -460,6 +434,28 @@ status: {status}
         assert_eq!(seen.state.generation, 3);
         assert!(seen.state.rejection(&"c".parse().unwrap()).is_some());
         assert!(seen.held.is_some(), "it is replaced in the version that was read");
+    }
+
+    #[test]
+    fn an_older_route_that_is_put_back_under_a_spec_that_cannot_be_carried_out_has_no_canary() {
+        let mut channel = channel("https://x/b", "{transition: 7, observedGeneration: 3}", "");
+        channel.spec = Err(Blocked::by(Reason::InvalidSpec, "no"));
+        let old = rolling();
+        let command = || Some(Command::read("promote-full b #1", None));
+        let route_of = |state| Reading {
+            route: route(&channel, state),
+            command: command(),
+            ..reading(&channel)
+        };
+        let seen = observe(&channel, route_of(old.clone()), NOW).unwrap();
+        assert_eq!(seen.stays.unwrap().reason, Reason::RouteUnreadable);
+        let next = decide(&seen.state, &seen.observation, NOW).next;
+        assert!(matches!(&next.phase, Phase::Clearing { stable } if *stable == "a"));
+        assert!(next.serving > old.serving && next.last_command.is_none());
+        assert_eq!(next.transition, old.transition, "it stays older than status");
+        let again = observe(&channel, route_of(next.clone()), NOW).unwrap();
+        assert_eq!(decide(&again.state, &again.observation, NOW).next, next, "nothing is written");
+        assert!(again.stays.unwrap().message.ends_with("no"), "what is to be mended is said");
     }
 
     /// Scenario 07: an invalid spec that slipped through leaves the traffic as it is, and what rolls is judged.

@@ -4,7 +4,7 @@ use kanarie_crds::channel::RevisionContent;
 use kanarie_crds::status::CommandStatus;
 use kanarie_rollout::order::Command;
 use kanarie_rollout::rebuild::{Mark, Remains};
-use kanarie_rollout::state::{CommandAnswer, CommandResult, RejectedRevision};
+use kanarie_rollout::state::{CommandAnswer, CommandResult, Phase, RejectedRevision, Split, State};
 use kanarie_words::ids::RevisionName;
 use kanarie_words::reason::Reason;
 use kanarie_words::timestamp::Timestamp;
@@ -59,6 +59,20 @@ fn answered(status: &CommandStatus) -> CommandAnswer {
         result: if executed { CommandResult::Executed } else { CommandResult::Refused },
         message: status.message.clone(),
         at: Timestamp(millis_of(status.at.0)),
+    }
+}
+
+/// The state of a route that is not the newest: its stable revision serves everybody, under the number that it
+/// has, so that it stays older than status.
+pub fn left_to_stable(older: &State) -> State {
+    let Split { stable, canary, .. } = older.split();
+    match canary {
+        None => older.clone(),
+        Some(_) => State {
+            phase: Phase::Clearing { stable: stable.clone() },
+            serving: older.serving.saturating_add(1),
+            ..older.clone()
+        },
     }
 }
 

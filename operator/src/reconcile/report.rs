@@ -87,6 +87,10 @@ pub async fn report(
         let resolved = Some((digest, name.clone()));
         ctx.notes.update(&channel.identity.uid, |note| note.resolved = resolved);
     }
+    if let Some(why) = stays.as_ref().filter(|why| why.reason == Reason::RouteUnreadable) {
+        // Status and marks know more than the older route that was put back.
+        return report_blocked(ctx, channel, why).await.map(|()| None);
+    }
     // What cannot be kept is told by the same status: a second one would undo the first.
     let marked = mark(ctx, channel, survey, held).await;
     let unkept = marked.as_ref().err().map(|error| chain(error));

@@ -7,10 +7,10 @@ use kanarie_crds::channel::WhatsAppChannel;
 use kanarie_operator::process::startup::CRD_NAME;
 use kanarie_tests::bench::Bench;
 use kanarie_tests::world::reason;
-use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::operator::care::{NEW, count, revision, rolling, served};
+use crate::operator::care::{NEW, annotate, command, count, revision, rolling, served};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_route_changed_by_somebody_else_is_put_back() {
@@ -89,44 +89,44 @@ async fn scenario_07_a_spec_of_a_newer_definition_leaves_all_as_it_is_until_it_c
     let bench = Bench::start().await.unwrap();
     let before = served(&bench).await;
     let route = bench.route().await.unwrap().0;
-    // Reinstalled by the neighbours of this test at any time, so both steps are tried together.
-    let newer = json!([{
-        "op": "add", "value": "Managed",
-        "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/webhook\
-                 /properties/registration/enum/-",
-    }]);
-    let newer = Patch::Json::<()>(serde_json::from_value(newer).unwrap());
-    let definitions = kube::Api::<CustomResourceDefinition>::all(bench.plane.client());
-    let managed = Patch::Merge(json!({"spec": {"webhook": {"registration": "Managed"}}}));
-    let kind = ApiResource::erase::<WhatsAppChannel>(&());
-    let raw: kube::Api<DynamicObject> =
-        kube::Api::namespaced_with(bench.plane.client(), &bench.places.channels, &kind);
-    while raw.patch("care", &PatchParams::default(), &managed).await.is_err() {
-        definitions.patch(CRD_NAME, &PatchParams::default(), &newer).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    let stalled = async {
-        loop {
-            let after = serde_json::to_value(raw.get("care").await.unwrap()).unwrap();
-            if reason(&after, "Stalled") == Some("InvalidSpec") {
-                break after;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    };
-    let after = tokio::time::timeout(Duration::from_secs(30), stalled).await.unwrap();
+    let raw = ask_for_what_is_newer(&bench).await;
+    let after = stalled(&raw, "InvalidSpec").await;
     for field in ["transition", "stable", "history"] {
         assert_eq!(after["status"][field], before["status"][field], "{field}");
     }
     assert_eq!(bench.route().await.unwrap().0, route);
     bench.until_told("care", "InvalidSpec").await.unwrap();
-    let console = Patch::Merge(json!({"spec": {"webhook": {"registration": null}}}));
-    raw.patch("care", &PatchParams::default(), &console).await.unwrap();
+    mend(&raw).await;
     let healed = |channel: &Value| {
         reason(channel, "Stalled") == Some("Healthy") && reason(channel, "Ready").is_some()
     };
     bench.until("care", healed).await.unwrap();
     assert_eq!(bench.route().await.unwrap().0, route);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_route_that_is_put_back_under_a_spec_that_nobody_can_read_is_told_and_has_no_canary()
+ {
+    let bench = Bench::start().await.unwrap();
+    rolling(&bench).await;
+    let kept = bench.routes().get(&bench.route_name()).await.unwrap();
+    annotate(&bench, command("abort")).await;
+    let aborted = |channel: &Value| reason(channel, "RolledOut") == Some("Aborted");
+    bench.until("care", aborted).await.unwrap();
+    let raw = ask_for_what_is_newer(&bench).await;
+    stalled(&raw, "InvalidSpec").await;
+    let mut old = bench.routes().get(&bench.route_name()).await.unwrap();
+    old.data = kept.data;
+    bench.routes().replace(&bench.route_name(), &PostParams::default(), &old).await.unwrap();
+    let told = stalled(&raw, "RouteUnreadable").await;
+    assert!(told["status"]["canary"].is_null() && told["status"]["rejected"][0].is_string());
+    assert_eq!(bench.route().await.unwrap().0.weight.percent(), 0, "nobody is on its canary");
+    bench.until_told("care", "RouteUnreadable").await.unwrap();
+    mend(&raw).await;
+    let again = |channel: &Value| {
+        aborted(channel) && channel["status"]["history"][0]["reason"] == "Rebuilt"
+    };
+    bench.until("care", again).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,4 +170,44 @@ async fn a_route_of_a_namespace_that_is_not_watched_is_left_alone() {
     bench.plane.apply_yaml(&bench.places.routes, &both).await.unwrap();
     bench.until_gone("route-of-nobody").await.unwrap();
     assert!(bench.routes().get_opt("route-of-another").await.unwrap().is_some());
+}
+
+/// From now on the spec of `care` has a word that only a newer operator can read.
+async fn ask_for_what_is_newer(bench: &Bench) -> kube::Api<DynamicObject> {
+    // Reinstalled by the neighbours of this test at any time, so both steps are tried together.
+    let newer = json!([{
+        "op": "add", "value": "Managed",
+        "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/webhook\
+                 /properties/registration/enum/-",
+    }]);
+    let newer = Patch::Json::<()>(serde_json::from_value(newer).unwrap());
+    let definitions = kube::Api::<CustomResourceDefinition>::all(bench.plane.client());
+    let managed = Patch::Merge(json!({"spec": {"webhook": {"registration": "Managed"}}}));
+    let kind = ApiResource::erase::<WhatsAppChannel>(&());
+    let raw: kube::Api<DynamicObject> =
+        kube::Api::namespaced_with(bench.plane.client(), &bench.places.channels, &kind);
+    while raw.patch("care", &PatchParams::default(), &managed).await.is_err() {
+        definitions.patch(CRD_NAME, &PatchParams::default(), &newer).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    raw
+}
+
+async fn mend(raw: &kube::Api<DynamicObject>) {
+    let console = Patch::Merge(json!({"spec": {"webhook": {"registration": null}}}));
+    raw.patch("care", &PatchParams::default(), &console).await.unwrap();
+}
+
+/// Waits until `care`, which cannot be decoded here either, is stalled for this reason.
+async fn stalled(raw: &kube::Api<DynamicObject>, why: &str) -> Value {
+    let stalled = async {
+        loop {
+            let after = serde_json::to_value(raw.get("care").await.unwrap()).unwrap();
+            if reason(&after, "Stalled") == Some(why) {
+                break after;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), stalled).await.unwrap()
 }
