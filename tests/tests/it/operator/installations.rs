@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::{StreamExt as _, TryStreamExt as _};
 use kanarie_crds::channel::WhatsAppChannel;
 use kanarie_operator::process::config::Config;
+use kanarie_tests::audit::AuditedRequests;
 use kanarie_tests::bench::Bench;
 use kanarie_tests::world::condition;
 use kube::api::{Patch, PatchParams, WatchParams};
@@ -71,8 +72,13 @@ async fn a_route_whose_channel_is_of_another_class_is_no_orphan_until_that_is_go
         Config { channel_class: "shop".to_owned(), ..bench.config() }
     };
     bench.start_with(other, bench.operator_client().await.unwrap());
-    // Two sweeps.
-    sleep(Duration::from_secs(11)).await;
+    let mut requests = AuditedRequests::of(bench.plane, &bench.places.system, "kanarie-operator");
+    // A sweep, and then four more.
+    sleep(Duration::from_secs(6)).await;
+    requests.since().await.unwrap();
+    sleep(Duration::from_secs(20)).await;
+    let asked = requests.since().await.unwrap();
+    assert!(asked.all() <= 2, "{asked}");
     assert!(bench.route().await.is_ok());
     let now = bench.until("care", |_| true).await.unwrap();
     assert_eq!(now["metadata"]["resourceVersion"], before["metadata"]["resourceVersion"]);
