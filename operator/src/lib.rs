@@ -22,12 +22,14 @@ pub mod watch;
 
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kanarie_process::listen;
 use kanarie_process::tasks::{Ended, Tasks};
 use kube::Client;
 use thiserror::Error;
 use tokio::sync::watch::{Receiver, channel};
+use tokio::time::{Instant, timeout};
 
 use crate::cluster::secrets::SecretReader;
 use crate::gateways::board::Board;
@@ -43,6 +45,9 @@ use crate::reconcile::notes::Notes;
 use crate::watch::channels::Channels;
 use crate::watch::claims::Claims;
 use crate::watch::routes::SeenRoutes;
+
+/// Longest time until it is told that a watch tells nothing.
+const READINESS: Duration = Duration::from_secs(10);
 
 /// Why the operator ended by itself.
 #[derive(Debug, Error)]
@@ -172,7 +177,7 @@ async fn work(
     let board = ctx.board.clone();
     tasks.spawn("reader", gateways::reader::run(board, control, channels.clone(), metrics));
     tasks.spawn("orphans", watch::orphans::run(ctx.clone()));
-    tasks.spawn("readiness", tell_readiness(channels, progress, ctx.metrics.clone()));
+    tasks.spawn("readiness", tell_readiness(ctx.clone(), progress));
     let mut controllers = Tasks::default();
     let mut told = stopping.clone();
     controllers.spawn("controllers", watch::controller::run(ctx, writers, stopping.clone()));
@@ -184,19 +189,22 @@ async fn work(
 }
 
 /// Tells for ever which namespaces are seen.
-async fn tell_readiness(channels: Arc<Channels>, progress: Arc<Progress>, metrics: Arc<Metrics>) {
+async fn tell_readiness(ctx: Arc<Ctx>, progress: Arc<Progress>) {
+    let channels = &ctx.channels;
     let mut listed = channels.listed();
     channels.seen().await;
     loop {
         listed.mark_unchanged();
-        let unseen = channels.unseen();
-        metrics.namespaces_unseen.set(u64::try_from(unseen.len()).unwrap_or(u64::MAX));
+        let now = Instant::now();
+        let unseen = channels.unseen(now);
         if unseen.len() < channels.scopes().len() {
             progress.reach(ProcessStage::Working);
         }
+        let unseen: Vec<String> = unseen.into_iter().chain(ctx.routes.health.dark(now)).collect();
+        ctx.metrics.namespaces_unseen.set(u64::try_from(unseen.len()).unwrap_or(u64::MAX));
         progress.miss(unseen);
-        // The sender lives as long as the channels.
-        let _ = listed.changed().await;
+        // The sender lives as long as the channels. A watch may break at any time.
+        let _ = timeout(READINESS, listed.changed()).await;
     }
 }
 

@@ -4,6 +4,7 @@ pub mod channels;
 pub mod claims;
 pub mod controller;
 pub mod guarded;
+pub mod health;
 pub mod orphans;
 pub mod queue;
 pub mod routes;

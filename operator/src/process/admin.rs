@@ -42,7 +42,7 @@ impl Progress {
         self.stage.store(stage as u8, Ordering::Relaxed);
     }
 
-    /// The namespaces whose channels could not be listed, each with the reason.
+    /// What cannot be seen of the cluster, each with the reason.
     pub fn miss(&self, missing: Vec<String>) {
         *self.missing.lock().unwrap_or_else(PoisonError::into_inner) = missing;
     }
@@ -51,8 +51,8 @@ impl Progress {
     fn readiness(&self) -> (StatusCode, String) {
         let (status, mut words) = self.of_stage();
         let missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
-        for namespace in missing.iter() {
-            words.push_str(&format!("missing: the channels of {namespace}\n"));
+        for one in missing.iter() {
+            words.push_str(&format!("missing: {one}\n"));
         }
         (status, words)
     }

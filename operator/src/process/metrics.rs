@@ -22,7 +22,7 @@ pub struct Metrics {
     pub control_failures: Counter,
     /// Routes that were deleted because their channel is gone.
     pub orphans_deleted: Counter,
-    /// Watched namespaces whose channels could never be listed.
+    /// Namespaces of which a watch tells nothing.
     pub namespaces_unseen: Gauge,
     /// 1 while this process leads.
     pub leader: Gauge,
@@ -63,7 +63,7 @@ impl Default for Metrics {
             ),
             namespaces_unseen: page.gauge(
                 "kanarie_operator_namespaces_unseen",
-                "Watched namespaces whose channels could never be listed.",
+                "Namespaces whose channels, Secrets or routes cannot be watched.",
             ),
             leader: page.gauge("kanarie_operator_leader", "1 while this process leads."),
             channels: ChannelSeries::on(&page),

@@ -20,9 +20,11 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::cluster::key::ChannelKey;
 use crate::cluster::route_object::RouteOwner;
+use crate::process::chain::chain;
 use crate::process::clock::share;
 use crate::reconcile::validate::{Channel, Identity, ValidSpec, route_of};
 use crate::watch::guarded::Guarded;
+use crate::watch::health::WatchHealth;
 use crate::watch::queue::{LookQueue, Urgency};
 
 /// How long a namespace that was never listed is waited for.
@@ -52,7 +54,10 @@ pub struct Scope {
     /// Most reconciles at once.
     pub concurrency: u16,
     complete: AtomicBool,
-    trouble: Mutex<Option<String>>,
+    /// How the watch of its channels is.
+    health: WatchHealth,
+    /// How the watch of its Secrets is.
+    pub secrets: WatchHealth,
     /// What was last told of each channel.
     told: Mutex<BTreeMap<ChannelKey, Told>>,
 }
@@ -128,21 +133,21 @@ impl Channels {
             }
             Ok(watcher::Event::InitDone) => {
                 scope.complete.store(true, Ordering::Relaxed);
-                scope.tell(None);
+                scope.health.well();
                 self.changed.send_replace(());
                 listed.drain(..).for_each(|key| self.ask(&key));
             }
             Ok(watcher::Event::Apply(object)) => {
-                scope.tell(None);
+                scope.health.well();
                 if scope.is_news(object) {
                     scope.queue.ask(key(object), urgency(object));
                 }
             }
             Ok(watcher::Event::Delete(object)) => {
-                scope.tell(None);
+                scope.health.well();
                 scope.lock_told().remove(&key(object));
             }
-            Err(error) => scope.tell(Some(error.to_string())),
+            Err(error) => scope.health.broke(chain(error), Instant::now()),
         }
     }
 
@@ -162,10 +167,9 @@ impl Channels {
         self.changed.subscribe()
     }
 
-    /// The namespaces that were never listed, and why.
-    pub fn unseen(&self) -> Vec<String> {
-        let unseen = self.scopes.iter().filter(|scope| !scope.is_complete());
-        unseen.map(Scope::words).collect()
+    /// What is not seen now and why, of each namespace that was never listed or whose watches tell nothing.
+    pub fn unseen(&self, now: Instant) -> Vec<String> {
+        self.scopes.iter().filter_map(|scope| scope.unseen(now)).collect()
     }
 
     /// Whether the channels of a namespace are known.
@@ -261,23 +265,12 @@ impl Scope {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is wrong with its watch; said once in the log.
-    fn tell(&self, trouble: Option<String>) {
-        let mut told = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(error) = trouble.as_ref().filter(|error| told.as_ref() != Some(*error)) {
-            tracing::warn!(namespace = self.name(), error, "the channels cannot be watched");
+    /// What of it is not seen now, and why.
+    fn unseen(&self, now: Instant) -> Option<String> {
+        if !self.is_complete() {
+            return Some(self.health.incomplete());
         }
-        *told = trouble;
-    }
-
-    fn words(&self) -> String {
-        let told = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        let why = told.as_deref().unwrap_or("the first list is not complete");
-        format!("{}: {why}", self.name())
-    }
-
-    fn name(&self) -> &str {
-        self.namespace.as_deref().unwrap_or("all namespaces")
+        self.health.dark(now).or_else(|| self.secrets.dark(now))
     }
 }
 
@@ -319,9 +312,15 @@ fn scope(namespace: Option<String>, own: &str, concurrency: usize) -> (Scope, Wr
     let queue = LookQueue::new(concurrency - concurrency / 4);
     let concurrency = u16::try_from(concurrency).unwrap_or(u16::MAX);
     queue.hold_back(true);
-    let (complete, trouble, told) = (AtomicBool::new(false), Mutex::new(None), Mutex::default());
-    let own = own.to_owned();
-    (Scope { namespace, own, store, queue, concurrency, complete, trouble, told }, writer)
+    let (complete, told, own) = (AtomicBool::new(false), Mutex::default(), own.to_owned());
+    let watch_of = |what: &str| {
+        let place = namespace.as_deref().unwrap_or("all namespaces");
+        WatchHealth::of(format!("the {what} of {place}"))
+    };
+    let (health, secrets) = (watch_of("channels"), watch_of("Secrets"));
+    let scope =
+        Scope { namespace, own, store, queue, concurrency, complete, health, secrets, told };
+    (scope, writer)
 }
 
 fn key(object: &Guarded) -> ChannelKey {
@@ -393,6 +392,22 @@ mod tests {
         assert_eq!(first("shop", Some("shop")).await, None);
         assert_eq!(first("stranger", Some("shop")).await.as_deref(), Some("shop"));
         assert_eq!(first("shop", Some("elsewhere")).await.as_deref(), Some("stranger"));
+    }
+
+    #[test]
+    fn a_namespace_whose_watch_breaks_after_its_first_list_is_named_and_so_is_one_of_its_secrets() {
+        let (channels, _writers) = Channels::new(&["shop".into(), "web".into()], "ours");
+        let (shop, web) = (&channels.scopes[0], &channels.scopes[1]);
+        for scope in [shop, web] {
+            channels.take(scope, &mut Vec::new(), &Ok(watcher::Event::InitDone));
+        }
+        let later = Instant::now() + Duration::from_secs(61);
+        assert_eq!(channels.unseen(later), Vec::<String>::new());
+        channels.take(shop, &mut Vec::new(), &Err(watcher::Error::NoResourceVersion));
+        web.secrets.broke("forbidden".to_owned(), Instant::now());
+        let unseen = channels.unseen(later);
+        assert!(unseen[0].starts_with("the channels of shop: "), "{unseen:?}");
+        assert_eq!(unseen[1..], ["the Secrets of web: forbidden"]);
     }
 
     fn channel(generation: u64, status: &str) -> Guarded {

@@ -170,10 +170,13 @@ async fn follow_secrets(ctx: &Ctx, scope: &Scope) {
     let mut events = pin!(watcher(api, config).backoff(WatchPace::default()));
     while let Some(event) = events.next().await {
         let users = match event {
-            Ok(event) => take_secret(ctx, scope, event),
+            Ok(event) => {
+                scope.secrets.well();
+                take_secret(ctx, scope, event)
+            }
             Err(error) => {
                 ctx.secrets.troubled(&scope.namespace);
-                tracing::debug!(error = %chain(&error), "the watch of the Secrets broke");
+                scope.secrets.broke(chain(&error), Instant::now());
                 Vec::new()
             }
         };

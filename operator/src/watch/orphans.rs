@@ -96,10 +96,11 @@ async fn follow(ctx: &Ctx) {
     let mut events = watcher(metadata, config).backoff(WatchPace::default()).boxed();
     while let Some(event) = events.next().await {
         match event {
-            Ok(event) => take(ctx, event),
-            Err(error) => {
-                tracing::warn!(error = %chain(&error), "the watch of the routes broke");
+            Ok(event) => {
+                ctx.routes.health.well();
+                take(ctx, event);
             }
+            Err(error) => ctx.routes.health.broke(chain(&error), Instant::now()),
         }
     }
 }

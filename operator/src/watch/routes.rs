@@ -10,11 +10,19 @@ use kube::api::ObjectMeta;
 
 use crate::cluster::route_note::RouteNote;
 use crate::cluster::route_object::{RouteOwner, owner};
+use crate::watch::health::WatchHealth;
 
 /// The routes of an installation, by name.
-#[derive(Default)]
 pub struct SeenRoutes {
     state: Mutex<State>,
+    /// How their watch is.
+    pub health: WatchHealth,
+}
+
+impl Default for SeenRoutes {
+    fn default() -> Self {
+        Self { state: Mutex::default(), health: WatchHealth::of("the routes".to_owned()) }
+    }
 }
 
 #[derive(Default)]
