@@ -446,4 +446,12 @@ mod tests {
         assert_eq!(until_asked(60, &holding(1)), 1);
         assert_eq!(until_asked(60, &Why::WaitingForEvidence), 60);
     }
+
+    #[test]
+    fn what_was_taken_back_is_asked_about_as_what_rests_until_something_else_is_asked_for() {
+        for why in [Why::RolledBack { explanation: String::new() }, Why::Aborted, Why::Undone] {
+            assert!(!starts_soon(&why), "{why:?}");
+        }
+        assert!(starts_soon(&Why::WaitingForEvidence) && starts_soon(&Why::Retried));
+    }
 }
