@@ -213,3 +213,28 @@ async fn failed(ctx: &Ctx, channel: &Channel, error: &ReconcileError) -> Duratio
     }
     pause
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reconcile::blocked::SecretProblem;
+
+    #[test]
+    fn what_a_watch_tells_is_waited_for_and_what_none_tells_is_tried_every_ten_seconds() {
+        let by_secret = |reason| {
+            let message = String::new();
+            Blocked::by_secrets(SecretProblem { reason, message })
+        };
+        for why in [
+            by_secret(Reason::SecretNotFound),
+            Blocked::by(Reason::InvalidSpec, ""),
+            Blocked::by(Reason::SenderConflict, ""),
+            Blocked::by(Reason::RouteLost, ""),
+        ] {
+            assert!(until_somebody_acts(&why) >= REREAD, "{why:?}");
+        }
+        for why in [by_secret(Reason::SecretUnreadable), Blocked::by(Reason::RevisionRefused, "")] {
+            assert_eq!(until_somebody_acts(&why), BLOCKED, "{why:?}");
+        }
+    }
+}

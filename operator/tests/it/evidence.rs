@@ -95,6 +95,23 @@ fn an_acknowledged_route_at_rest_costs_no_request_of_its_own() {
 }
 
 #[test]
+fn whom_a_question_without_an_answer_was_about_waits_while_others_are_asked_about() {
+    let (board, now) = (Board::default(), Instant::now());
+    let uid = |number: usize| -> ChannelUid { format!("u{number:03}").parse().unwrap() };
+    let all: Vec<ChannelUid> = (0..2 * MAX_CHANNELS_PER_REQUEST).map(uid).collect();
+    for uid in &all {
+        board.look(Interest { uid: uid.clone(), ..interest("h", true) }, now);
+    }
+    board.take(&[], ControlState { channels: vec![], ..state(&["a"], &[]) }, now);
+    let due = board.due(now);
+    let (first, others) = due.split_at(MAX_CHANNELS_PER_REQUEST);
+    board.put_off(first, now);
+    assert_eq!(board.due(now), others);
+    let later = now + Duration::from_secs(5);
+    assert_eq!(board.due(later).len(), all.len(), "and they are not forgotten");
+}
+
+#[test]
 fn an_exception_in_the_summary_makes_a_route_ask_again() {
     let (board, now) = (Board::default(), Instant::now());
     board.look(interest("h", false), now);
