@@ -3,6 +3,7 @@
 //! Takes a channel, where its rollout is and what is asked of it; gives one observation, or none when
 //! there is nothing to decide. Pure.
 
+use kanarie_crds::status::WhatsAppChannelStatus;
 use kanarie_rollout::observation::{Mode, Observation};
 use kanarie_rollout::order::Command;
 use kanarie_rollout::state::State;
@@ -18,8 +19,9 @@ pub struct Wishes {
     pub desired: Option<RevisionName>,
     /// A person's word.
     pub command: Option<Command>,
-    /// Whether the state is not the one that the route has: it is to be written.
-    pub is_behind: bool,
+    /// Whether something is to be written or told although nothing is asked: the state is not the one that the
+    /// route has, or status does not know what was done last.
+    pub is_due: bool,
 }
 
 /// None when there is nothing to decide: the spec cannot be carried out, nothing rolls, and nobody waits for
@@ -30,7 +32,7 @@ pub fn observation(
     wishes: Wishes,
     view: &View,
 ) -> Option<Observation> {
-    let Wishes { desired, command, is_behind } = wishes;
+    let Wishes { desired, command, is_due } = wishes;
     let generation = u64::try_from(channel.identity.generation).unwrap_or(0);
     let store = view.details.as_ref().map(answer);
     match &channel.spec {
@@ -51,7 +53,7 @@ pub fn observation(
             };
             let policy = match state.rolling() {
                 Some(rolling) => rolling.policy.clone(),
-                None if !is_behind && command.as_ref().is_none_or(is_answered) => return None,
+                None if !is_due && command.as_ref().is_none_or(is_answered) => return None,
                 // Nothing is measured by it.
                 None => standard_policy()?,
             };
@@ -68,4 +70,11 @@ pub fn observation(
             Some(unasked.without_spec(state))
         }
     }
+}
+
+/// Whether status does not know the last transition or the last answer.
+pub fn is_untold(status: &WhatsAppChannelStatus, state: &State) -> bool {
+    let told = status.last_command.as_ref().map(|last| &last.id);
+    let answered = state.last_command.as_ref().map(|last| &last.id);
+    status.transition < state.transition || told != answered
 }

@@ -23,7 +23,7 @@ use crate::cluster::secrets::Read;
 use crate::cluster::stored::StoredRevision;
 use crate::process::chain::chain;
 use crate::reconcile::blocked::Blocked;
-use crate::reconcile::observation::{Wishes, observation};
+use crate::reconcile::observation::{Wishes, is_untold, observation};
 use crate::reconcile::ownership::{Place, place};
 use crate::reconcile::read::{KnownStatus, Reading, RouteFound};
 use crate::reconcile::remains::{content_of, left_to_stable, remains};
@@ -116,7 +116,8 @@ pub fn observe(channel: &Channel, reading: Reading, now: Timestamp) -> Result<Su
     let Start { held, replace, state, contents, desired, revision, stays } = start;
     // What was commanded of a state that is over is nothing for this one.
     let command = command.filter(|_| !is_behind);
-    let wishes = Wishes { desired, command, is_behind };
+    let is_due = is_behind || is_untold(&known_status.status, &state);
+    let wishes = Wishes { desired, command, is_due };
     let observation = observation(channel, &state, wishes, &view)
         .ok_or_else(|| stays.clone().unwrap_or_else(is_deleted))?;
     Ok(Survey {
@@ -335,7 +336,7 @@ status: {status}
     fn rolling() -> State {
         let spec = channel("https://x/b", "{}", "");
         let desired = Some("b".parse().unwrap());
-        let wishes = Wishes { desired, command: None, is_behind: false };
+        let wishes = Wishes { desired, command: None, is_due: false };
         let mut seen = observation(&spec, &stable(), wishes, &View::default()).unwrap();
         let replica = LiveReplica { name: "g".parse().unwrap(), serving: Some(1) };
         seen.store = Some(StoreAnswer {
@@ -461,12 +462,16 @@ status: {status}
     /// Scenario 07: an invalid spec that slipped through leaves the traffic as it is, and what rolls is judged.
     #[test]
     fn scenario_07_a_spec_that_cannot_be_carried_out_leaves_a_rollout_to_be_judged() {
-        let mut channel = channel("https://x/b", "{}", "");
+        let mut channel = channel("https://x/b", "{transition: 1}", "");
         channel.spec = Err(Blocked::by(Reason::InvalidSpec, "no"));
         let route_of = |state| Reading { route: route(&channel, state), ..reading(&channel) };
         let seen = observe(&channel, route_of(rolling()), NOW).unwrap();
         assert_eq!(seen.observation.desired, None);
         assert_eq!(seen.stays.unwrap().reason, Reason::InvalidSpec);
+        let mut untold = route_of(stable());
+        untold.known_status.status.transition = 0;
+        let untold = observe(&channel, untold, NOW).unwrap();
+        assert_eq!(untold.stays.unwrap().reason, Reason::InvalidSpec, "what was done is told");
         let why = observe(&channel, route_of(stable()), NOW).err().unwrap();
         assert_eq!(why.reason, Reason::InvalidSpec, "nothing rolls: there is nothing to judge");
         let command = Some(Command::read("retry #1", None));

@@ -280,4 +280,8 @@ async fn a_channel_that_gets_another_name_is_served_all_the_time() {
     assert_eq!(now, uid, "it was replaced, and never deleted");
     let told = second["status"]["history"][0]["message"].as_str().unwrap();
     assert!(told.contains("at once, without steps"), "{told}");
+    bench.until_told("renamed", "FirstRevision").await.unwrap();
+    let events = bench.transitions("renamed").await.unwrap();
+    let note = events[0].note.as_deref().unwrap_or_default();
+    assert!(note.contains("at once, without steps"), "{note}");
 }

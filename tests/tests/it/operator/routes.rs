@@ -105,6 +105,18 @@ async fn scenario_07_a_spec_of_a_newer_definition_leaves_all_as_it_is_until_it_c
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_canary_that_fails_under_a_spec_that_nobody_can_read_is_taken_back() {
+    let bench = Bench::start().await.unwrap();
+    let serving = rolling(&bench).await;
+    let raw = ask_for_what_is_newer(&bench).await;
+    stalled(&raw, "InvalidSpec").await;
+    count(&bench, serving, (0, 8), 500);
+    let (route, memory) = bench.until_route(|route| route.weight.percent() == 0).await.unwrap();
+    assert_eq!((route.canary.is_none(), memory.rollout.rejected.len()), (true, 1));
+    bench.until_told("care", "RolledBack").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_older_route_that_is_put_back_under_a_spec_that_nobody_can_read_is_told_and_has_no_canary()
  {
     let bench = Bench::start().await.unwrap();
