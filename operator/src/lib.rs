@@ -9,7 +9,8 @@
 //! 7. `apply` writes them under the version that was read: this write is the decision.
 //! 8. `report` derives status and Events from what the write returned.
 //!
-//! `cluster/` knows the objects, `gateways/` what the gateways say, `process/` is around it all.
+//! `cluster/` knows the objects, `gateways/` what the gateways say, `twilio/` what Twilio says of credentials,
+//! `process/` is around it all.
 //!
 //! The operator writes route Secrets, ControllerRevisions, status, Events, its Lease and the
 //! control token. It never writes a spec, and never anything else in a watched namespace.
@@ -18,6 +19,7 @@ pub mod cluster;
 pub mod gateways;
 pub mod process;
 pub mod reconcile;
+pub mod twilio;
 pub mod watch;
 
 use std::pin::pin;
@@ -42,6 +44,8 @@ use crate::process::lease::{Candidate, LeadershipLost};
 use crate::process::metrics::Metrics;
 use crate::process::startup::{StartupError, check_crd};
 use crate::reconcile::notes::Notes;
+use crate::twilio::api::TwilioApi;
+use crate::twilio::checks::CredentialChecks;
 use crate::watch::channels::Channels;
 use crate::watch::claims::Claims;
 use crate::watch::routes::SeenRoutes;
@@ -59,7 +63,7 @@ pub enum RunError {
     #[error(transparent)]
     Startup(#[from] StartupError),
     /// The HTTP client cannot be made.
-    #[error("the client for --gateway-url cannot be made")]
+    #[error("the client for --gateway-url or --twilio-api-url cannot be made")]
     Http(#[source] reqwest::Error),
     /// No randomness.
     #[error("the system gives no randomness for the name of this process")]
@@ -158,6 +162,7 @@ async fn work(
         // The poller tries again; channels are served meanwhile, without evidence.
         tracing::warn!(error = %process::chain::chain(&error), "there is no control token yet");
     }
+    let twilio = TwilioApi::new(config.twilio_api_url.clone()).map_err(RunError::Http)?;
     let (channels, writers) = Channels::new(&config.watch_namespaces, &config.routes_namespace);
     let channels = Arc::new(channels);
     let ctx = Arc::new(Ctx {
@@ -169,6 +174,7 @@ async fn work(
         channels: channels.clone(),
         routes: SeenRoutes::default(),
         claims: Claims::default(),
+        checks: CredentialChecks::default(),
         notes: Notes::default(),
         instance,
         clock,
@@ -176,6 +182,7 @@ async fn work(
     let mut tasks = Tasks::default();
     let board = ctx.board.clone();
     tasks.spawn("reader", gateways::reader::run(board, control, channels.clone(), metrics));
+    tasks.spawn("credential checker", twilio::checker::run(ctx.clone(), twilio));
     tasks.spawn("orphans", watch::orphans::run(ctx.clone()));
     tasks.spawn("readiness", tell_readiness(ctx.clone(), progress));
     let mut controllers = Tasks::default();

@@ -52,6 +52,8 @@ pub struct OperatorOptions {
     pub watch_namespaces: String,
     /// `--gateway-url`: the admin address of a gateway.
     pub gateway_url: String,
+    /// `--twilio-api-url`.
+    pub twilio: String,
     /// More arguments.
     pub arguments: Vec<String>,
 }
@@ -131,6 +133,7 @@ impl Program {
         operator.arguments.push("run".to_owned());
         operator.argue("--admin-listen", operator.admin.to_string());
         operator.argue("--gateway-url", options.gateway_url.clone());
+        operator.argue("--twilio-api-url", options.twilio.clone());
         operator.argue("--routes-namespace", options.routes_namespace.clone());
         operator.argue("--watch-namespaces", options.watch_namespaces.clone());
         operator.arguments.extend(options.arguments.iter().cloned());

@@ -97,6 +97,7 @@ impl World {
             routes_namespace: places.routes.clone(),
             watch_namespaces: places.channels.clone(),
             gateway_url: first.admin_url(),
+            twilio: twilio.url(),
             arguments: Vec::new(),
         })
         .await?;

@@ -9,7 +9,8 @@ use std::fmt;
 pub enum ConditionType {
     /// Customers are served now.
     Ready,
-    /// Every Secret that the channel refers to is there and usable.
+    /// Every Secret that the channel refers to is there and usable, and Twilio takes what is in them, as far as it has
+    /// said.
     CredentialsReady,
     /// Every live gateway obeys the route as it is.
     Routed,
@@ -69,7 +70,7 @@ impl ConditionType {
         match self {
             Self::Ready => "Customers are served now.",
             Self::CredentialsReady => {
-                "Every Secret that the channel refers to is there and usable."
+                "Every Secret that the channel refers to is there and usable, and Twilio takes what is in them, as far as it has said."
             }
             Self::Routed => "Every live gateway obeys the route as it is.",
             Self::RolledOut => "The spec's revision serves everybody: the change has landed.",

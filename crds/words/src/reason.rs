@@ -52,7 +52,11 @@ reasons! {
     StableServing: Normal, [Ready = True],
         "Stable, or stable and canary, answer customers.";
     Found: Normal, [CredentialsReady = True],
-        "Every Secret and key is there.";
+        "Every Secret and key is there; Twilio has not said yet whether it takes them.";
+    Verified: Normal, [CredentialsReady = True],
+        "Every Secret and key is there, and Twilio takes them.";
+    RotationOverlap: Normal, [CredentialsReady = True],
+        "Two auth tokens are there while one replaces the other, and Twilio takes the credentials.";
     InForce: Normal, [Routed = True],
         "Every live gateway acknowledged the route as it is.";
     Completed: Normal, [RolledOut = True],
@@ -149,6 +153,12 @@ reasons! {
         "The operator may not read a Secret; the last compiled value stays in force.";
     SecretUnreadable: Warning, [CredentialsReady = False],
         "The API server could not read a Secret; the last compiled value stays in force.";
+    RejectedByTwilio: Warning, [CredentialsReady = False],
+        "Twilio does not know the API key or the auth token.";
+    NotPermitted: Warning, [CredentialsReady = False],
+        "Twilio knows the credentials that send replies, and they lack the right to.";
+    SuspendedAccount: Warning, [CredentialsReady = False],
+        "The Twilio account is suspended or closed.";
     NotChecked: Normal, [CredentialsReady = Unknown],
         "The Secrets were not read yet.";
     NoGateway: Warning, [Ready = False, Routed = False],

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use clap::Args;
 use kanarie_crds::channel::CHANNEL_CLASS;
+use reqwest::Url;
 
 /// What `run` is started with, as written.
 #[derive(Args, Clone, Debug)]
@@ -24,6 +25,9 @@ pub struct RunArgs {
     /// Class of the channels that this installation serves: those with this spec.className and no others
     #[arg(long, env = "KANARIE_CHANNEL_CLASS", default_value = CHANNEL_CLASS)]
     pub channel_class: String,
+    /// Base URL of Twilio's API, where credentials are checked
+    #[arg(long, env = "KANARIE_TWILIO_API_URL", default_value = "https://api.twilio.com")]
+    pub twilio_api_url: String,
     /// Let only one of several replicas work, by a Lease in the operator's own namespace
     #[arg(long, env = "KANARIE_LEADER_ELECT", num_args = 0..=1, default_value_t = false,
           default_missing_value = "true", action = clap::ArgAction::Set)]
@@ -47,6 +51,8 @@ pub struct Config {
     pub watch_namespaces: Vec<String>,
     /// Class of the channels that are served.
     pub channel_class: String,
+    /// Base URL of Twilio's API.
+    pub twilio_api_url: Url,
     /// Whether a Lease decides who works.
     pub leader_elect: bool,
     /// Address of the admin server.
@@ -72,6 +78,7 @@ impl Config {
         let routes_namespace = routes_namespace(&args.routes_namespace, &mut errors);
         let watch_namespaces = watch_namespaces(args, &mut errors);
         let channel_class = channel_class(&args.channel_class, &mut errors);
+        let twilio_api_url = twilio_api_url(&args.twilio_api_url, &mut errors);
         let admin_listen = args.admin_listen.parse().unwrap_or_else(|_| {
             errors.push("--admin-listen must be an address and a port, as 127.0.0.1:9091".into());
             SocketAddr::from(([127, 0, 0, 1], 0))
@@ -84,15 +91,16 @@ impl Config {
                 LogFormat::Text
             }
         };
-        if !errors.is_empty() {
+        let Some(twilio_api_url) = twilio_api_url.filter(|_| errors.is_empty()) else {
             return Err(ConfigErrors(errors));
-        }
+        };
         let leader_elect = args.leader_elect;
         Ok(Self {
             gateway_url,
             routes_namespace,
             watch_namespaces,
             channel_class,
+            twilio_api_url,
             leader_elect,
             admin_listen,
             log_format,
@@ -121,7 +129,7 @@ impl fmt::Display for ConfigErrors {
 impl std::error::Error for ConfigErrors {}
 
 fn gateway_url(text: &str, errors: &mut Vec<String>) -> String {
-    let plausible = match reqwest::Url::parse(text) {
+    let plausible = match Url::parse(text) {
         Ok(url) => matches!(url.scheme(), "http" | "https") && url.has_host(),
         Err(_) => false,
     };
@@ -133,6 +141,24 @@ fn gateway_url(text: &str, errors: &mut Vec<String>) -> String {
         );
     }
     text.trim_end_matches('/').to_owned()
+}
+
+fn twilio_api_url(text: &str, errors: &mut Vec<String>) -> Option<Url> {
+    let url = Url::parse(text).ok().filter(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    });
+    if url.is_none() {
+        errors.push(
+            "--twilio-api-url must be an http or https URL with a host and without user, query and fragment"
+                .into(),
+        );
+    }
+    url
 }
 
 fn routes_namespace(text: &str, errors: &mut Vec<String>) -> String {
@@ -188,6 +214,7 @@ mod tests {
             routes_namespace: "kanarie-routes".into(),
             watch_namespaces: "shop, care,shop".into(),
             channel_class: "kanarie".into(),
+            twilio_api_url: "https://api.twilio.com".into(),
             leader_elect: true,
             admin_listen: "127.0.0.1:9091".into(),
             log_format: "json".into(),
@@ -209,12 +236,13 @@ mod tests {
             routes_namespace: "Routes".into(),
             watch_namespaces: "a_b".into(),
             channel_class: String::new(),
+            twilio_api_url: "https://user@api.twilio.com".into(),
             leader_elect: false,
             admin_listen: "9091".into(),
             log_format: "xml".into(),
         };
         let errors = Config::from_args(&wrong).unwrap_err();
-        assert_eq!(errors.0.len(), 6, "{errors}");
+        assert_eq!(errors.0.len(), 7, "{errors}");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::process::clock::ReconcileClock;
 use crate::process::config::Config;
 use crate::process::metrics::Metrics;
 use crate::reconcile::notes::Notes;
+use crate::twilio::checks::CredentialChecks;
 use crate::watch::channels::Channels;
 use crate::watch::claims::Claims;
 use crate::watch::routes::SeenRoutes;
@@ -33,6 +34,8 @@ pub struct Ctx {
     pub routes: SeenRoutes,
     /// Who waits for a sender of another.
     pub claims: Claims,
+    /// What Twilio says of credentials.
+    pub checks: CredentialChecks,
     /// Notes on channels, by uid: may be lost at any time.
     pub notes: Notes,
     /// Name of this process, for Events.
@@ -48,6 +51,7 @@ impl Ctx {
         self.notes.forget(uid);
         if !self.channels.has(key) {
             self.secrets.forget(key);
+            self.checks.forget(key);
             self.metrics.channels.forget(key);
         }
     }

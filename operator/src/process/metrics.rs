@@ -20,6 +20,8 @@ pub struct Metrics {
     pub route_conflicts: Counter,
     /// Questions to the gateways without an answer.
     pub control_failures: Counter,
+    /// Credentials that Twilio was asked about, by what it said.
+    pub credential_checks: CounterOfWords<1>,
     /// Routes that were deleted because their channel is gone.
     pub orphans_deleted: Counter,
     /// Namespaces of which a watch tells nothing.
@@ -56,6 +58,11 @@ impl Default for Metrics {
             control_failures: page.counter(
                 "kanarie_operator_control_failures_total",
                 "Questions to the gateways without an answer.",
+            ),
+            credential_checks: page.counter_of_words(
+                "kanarie_operator_credential_checks_total",
+                "Credentials that Twilio was asked about, by what it said.",
+                ["reason"],
             ),
             orphans_deleted: page.counter(
                 "kanarie_operator_orphans_deleted_total",

@@ -16,6 +16,7 @@ use crate::cluster::memory::Memory;
 use crate::gateways::board::{Presence, View};
 use crate::process::clock::{millis_of, time_of};
 use crate::reconcile::blocked::{Blocked, SecretProblem};
+use crate::twilio::answers::{CredentialState, is_twilios};
 
 /// What a status is made of.
 pub struct Facts<'a> {
@@ -39,6 +40,8 @@ pub struct Facts<'a> {
     pub is_checked: bool,
     /// What is wrong with the Secrets.
     pub problem: Option<&'a SecretProblem>,
+    /// What Twilio says of the credentials in force, if it was asked.
+    pub credentials: Option<CredentialState>,
     /// Why the revisions could not be marked or pruned. What is in force is in force all the same.
     pub unkept: Option<&'a str>,
     /// The present moment.
@@ -55,9 +58,9 @@ struct Said {
 
 /// The six conditions of a channel that has a route.
 pub fn serving(facts: &Facts<'_>) -> Vec<Condition> {
-    let credentials = match facts.problem {
+    let ready = match facts.problem {
         None if !facts.is_checked => unsaid(ConditionType::CredentialsReady, facts.before),
-        None => plain(ConditionStatus::True, Reason::Found),
+        None => credentials(facts),
         Some(problem) => (ConditionStatus::False, problem.reason, problem.message.clone()),
     };
     let (reason, message) = landed(facts);
@@ -71,8 +74,8 @@ pub fn serving(facts: &Facts<'_>) -> Vec<Condition> {
         .into_iter()
         .map(|kind| {
             let value = match kind {
-                ConditionType::Ready => ready(facts),
-                ConditionType::CredentialsReady => credentials.clone(),
+                ConditionType::Ready => served(facts),
+                ConditionType::CredentialsReady => ready.clone(),
                 ConditionType::Routed => routed(facts),
                 ConditionType::RolledOut => under(kind, pending.clone()),
                 ConditionType::Reconciling => match facts.unkept {
@@ -144,6 +147,17 @@ fn landed(facts: &Facts<'_>) -> (Reason, String) {
     (Reason::WaitingForGateways, waiting)
 }
 
+/// What Twilio says of credentials that are all there. That this process has not asked yet is no news.
+fn credentials(facts: &Facts<'_>) -> Value {
+    if let Some(state) = facts.credentials {
+        let status = if state.is_good() { ConditionStatus::True } else { ConditionStatus::False };
+        return (status, state.reason(), state.message().to_owned());
+    }
+    said_before(facts.before, ConditionType::CredentialsReady)
+        .filter(|(_, reason, _)| is_twilios(*reason))
+        .unwrap_or_else(|| plain(ConditionStatus::True, Reason::Found))
+}
+
 /// Whether every live gateway obeys the route as it is.
 fn routed(facts: &Facts<'_>) -> Value {
     let view = facts.view;
@@ -160,7 +174,7 @@ fn routed(facts: &Facts<'_>) -> Value {
 
 /// Whether customers are served now. While gateways take up a newer route they serve by the one
 /// before, so what was ready stays ready; one that holds none at all serves nobody.
-fn ready(facts: &Facts<'_>) -> Value {
+fn served(facts: &Facts<'_>) -> Value {
     let view = facts.view;
     if let Some(value) = unheard(ConditionType::Ready, &view.presence, facts.before) {
         return value;

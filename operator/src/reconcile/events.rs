@@ -166,8 +166,9 @@ fn conditions(
         }
         let Some(reason) = Reason::parse(&condition.reason) else { continue };
         let warned = was.and_then(|was| Reason::parse(&was.reason));
-        let recovered = reason == Reason::Found
-            && warned.is_some_and(|warned| warned.event() == EventType::Warning);
+        let recovered =
+            matches!(reason, Reason::Found | Reason::Verified | Reason::RotationOverlap)
+                && warned.is_some_and(|warned| warned.event() == EventType::Warning);
         let is_transition = after.history.iter().any(|one| one.reason == condition.reason);
         if !recovered && (reason.event() == EventType::Normal || is_transition) {
             continue;

@@ -14,7 +14,6 @@ use kanarie_crds::route::route_hash;
 use kanarie_crds::status::WhatsAppChannelStatus;
 use kanarie_crds::{FIELD_MANAGER, GROUP};
 use kanarie_rollout::analysis::Finding;
-use kanarie_rollout::decide::Decision;
 use kanarie_rollout::state::{Phase, Stage, State};
 use kanarie_rollout::why::Why;
 use kanarie_words::conditions::{ConditionStatus, ConditionType};
@@ -27,6 +26,7 @@ use thiserror::Error;
 use tokio::time::{Instant, timeout};
 
 use crate::cluster::revisions::{RevisionError, content_digest};
+use crate::cluster::route_object::RouteObject;
 use crate::gateways::board::{Interest, Presence, View};
 use crate::process::chain::chain;
 use crate::process::context::Ctx;
@@ -41,6 +41,7 @@ use crate::reconcile::observe::Survey;
 use crate::reconcile::read::{KnownStatus, ReadError, live};
 use crate::reconcile::status::{blocked, derive, entry, failed};
 use crate::reconcile::validate::{Channel, Identity};
+use crate::twilio::answers::CredentialState;
 
 /// How long a transition may wait for gateways that take it up, to be told together with that.
 const TAKEN_UP: Duration = Duration::from_secs(2);
@@ -94,16 +95,14 @@ pub async fn report(
     // What cannot be kept is told by the same status: a second one would undo the first.
     let marked = mark(ctx, channel, survey, held).await;
     let unkept = marked.as_ref().err().map(|error| chain(error));
-    let (reason, message) = match stays {
-        Some(blocked) => (blocked.reason, blocked.message.clone()),
-        None => word(channel, decision, &held.memory.rollout),
-    };
+    let (reason, message) = word(channel, applied);
     let waits_for = match &decision.why {
         Why::DeadlineExceeded { waiting, .. } => Some(waiting.reason()),
         _ => None,
     };
     let same_step = survey.state.serving == held.memory.rollout.serving;
     let verdict = decision.verdict.as_ref().filter(|_| same_step);
+    let credentials = credentials(ctx, channel, held);
     let make = |before: &WhatsAppChannelStatus, generation: i64, now: Timestamp| {
         derive(&Facts {
             generation,
@@ -116,6 +115,7 @@ pub async fn report(
             view: &view,
             is_checked: channel.spec.is_ok(),
             problem: problem.as_ref(),
+            credentials,
             unkept: unkept.as_deref(),
             now,
         })
@@ -143,6 +143,13 @@ fn is_taken_up(ctx: &Ctx, channel: &Channel, view: &View) -> bool {
         Presence::Alive(replicas) => replicas.is_empty(),
     };
     !is_young || nobody_will || view.in_force()
+}
+
+/// What Twilio says of the credentials in force; of a channel that is going nothing is asked.
+fn credentials(ctx: &Ctx, channel: &Channel, held: &RouteObject) -> Option<CredentialState> {
+    let route = held.route.as_ref().filter(|_| !channel.identity.is_deleted)?;
+    let key = &channel.identity.key;
+    ctx.checks.look(key, &route.account_sid, &route.credentials, Instant::now())
 }
 
 /// How long the present step is held.
@@ -250,9 +257,14 @@ fn announce(ctx: &Ctx, channel: &Channel, survey: &Survey, now: &State) {
     events::decided(&ctx.metrics, &channel.identity, &new);
 }
 
-/// The word and the text of RolledOut. What is completed says how it came to be; what fails in mode
-/// Manual says so, since nobody takes it back by itself.
-fn word(channel: &Channel, decision: &Decision, state: &State) -> (Reason, String) {
+/// The word and the text of RolledOut. What stands in the way comes first; what is completed says how it came to
+/// be; what fails in mode Manual says so, since nobody takes it back by itself.
+fn word(channel: &Channel, applied: &Applied) -> (Reason, String) {
+    let Applied { held, decision, stays, .. } = applied;
+    if let Some(blocked) = stays {
+        return (blocked.reason, blocked.message.clone());
+    }
+    let state = &held.memory.rollout;
     let message = decision.why.to_string();
     let reason = decision.why.reason();
     let Some(rolling) = state.rolling() else {

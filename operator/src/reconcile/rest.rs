@@ -6,9 +6,11 @@
 
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kanarie_crds::compile::secret_names;
 use kanarie_crds::status::WhatsAppChannelStatus;
 use kanarie_words::conditions::{ConditionStatus, ConditionType};
+use kanarie_words::reason::Reason;
 use tokio::time::Instant;
 
 use crate::cluster::route_note::{RouteNote, digest};
@@ -18,6 +20,7 @@ use crate::process::context::Ctx;
 use crate::reconcile::marks::MARKS;
 use crate::reconcile::status::shows;
 use crate::reconcile::validate::Channel;
+use crate::twilio::answers::is_twilios;
 
 /// When to look again at what rests, for a watch that missed something; a quarter more or less.
 const REST: Duration = Duration::from_secs(600);
@@ -39,6 +42,9 @@ pub fn rests(ctx: &Ctx, channel: &Channel) -> bool {
     let Some(made) = route.note.filter(|note| is_own && is_settled(channel, status, note)) else {
         return false;
     };
+    if ctx.checks.has_news(&channel.identity.key) {
+        return false;
+    }
     let names = secret_names(&spec.spec, &[&spec.content]);
     let key = &channel.identity.key;
     ctx.secrets.uses(key, &names);
@@ -73,8 +79,13 @@ fn is_settled(channel: &Channel, status: &WhatsAppChannelStatus, made: &RouteNot
             | ConditionType::Routed
             | ConditionType::RolledOut => ConditionStatus::True,
         };
-        let mut conditions = status.conditions.iter();
-        conditions.any(|one| one.type_ == kind.as_str() && one.status == expected.as_str())
+        let is_said = |one: &&Condition| one.type_ == kind.as_str();
+        status.conditions.iter().find(is_said).is_some_and(|one| {
+            one.status == expected.as_str()
+                // Somebody has to do something at Twilio, and the checker tells when it was done.
+                || (kind == ConditionType::CredentialsReady
+                    && Reason::parse(&one.reason).is_some_and(is_twilios))
+        })
     };
     let answered = status.last_command.as_ref().map(|last| last.id.as_str());
     !channel.identity.is_deleted

@@ -11,6 +11,7 @@ use kanarie_operator::cluster::memory::Memory;
 use kanarie_operator::gateways::board::{Presence, View};
 use kanarie_operator::reconcile::conditions::Facts;
 use kanarie_operator::reconcile::status::derive;
+use kanarie_operator::twilio::answers::CredentialState;
 use kanarie_rollout::state::State;
 use kanarie_words::ids::ReplicaName;
 use kanarie_words::reason::Reason;
@@ -32,22 +33,38 @@ fn told_unkept(
     is_checked: bool,
     unkept: Option<&str>,
 ) -> WhatsAppChannelStatus {
+    derive(&Facts { is_checked, unkept, ..facts(before, &memory(), view) })
+}
+
+/// The same of one about whose credentials Twilio said this, with a live gateway.
+fn told_by_twilio(
+    before: &WhatsAppChannelStatus,
+    credentials: Option<CredentialState>,
+) -> WhatsAppChannelStatus {
+    derive(&Facts { credentials, ..facts(before, &memory(), &alive(&["a"], 1)) })
+}
+
+fn memory() -> Memory {
     let rollout = State::first("r".parse().unwrap(), kanarie_words::timestamp::Timestamp(0));
-    let memory = Memory { schema: 1, rollout, revisions: BTreeMap::new() };
-    derive(&Facts {
+    Memory { schema: 1, rollout, revisions: BTreeMap::new() }
+}
+
+fn facts<'a>(before: &'a WhatsAppChannelStatus, memory: &'a Memory, view: &'a View) -> Facts<'a> {
+    Facts {
         generation: 1,
         before,
-        memory: &memory,
+        memory,
         reason: Reason::FirstRevision,
         message: "",
         waits_for: None,
         verdict: None,
         view,
-        is_checked,
+        is_checked: true,
         problem: None,
-        unkept,
+        credentials: None,
+        unkept: None,
         now: Timestamp::UNIX_EPOCH,
-    })
+    }
 }
 
 /// Live replicas, and how many of them, from the first on, obey the route.
@@ -141,6 +158,19 @@ fn secrets_that_were_not_looked_at_are_not_said_to_be_there() {
         "True/Found",
         "as it was when somebody looked"
     );
+}
+
+#[test]
+fn twilios_last_word_on_credentials_stays_until_it_says_another() {
+    let view = alive(&["a"], 1);
+    let verified =
+        told_by_twilio(&WhatsAppChannelStatus::default(), Some(CredentialState::Verified));
+    assert_eq!(says(&verified, "CredentialsReady"), "True/Verified");
+    assert_eq!(says(&told(&verified, &view), "CredentialsReady"), "True/Verified");
+    let rejected = told_by_twilio(&verified, Some(CredentialState::TokenRejected));
+    assert_eq!(says(&rejected, "CredentialsReady"), "False/RejectedByTwilio");
+    assert_eq!(says(&rejected, "Ready"), "True/StableServing", "what is in force serves");
+    assert_eq!(says(&told(&rejected, &view), "CredentialsReady"), "False/RejectedByTwilio");
 }
 
 #[test]

@@ -6,6 +6,7 @@
 //! starts ends with the process that started it. Is in no binary that is shipped.
 
 pub mod agent;
+mod asked;
 pub mod chaos;
 pub mod customer;
 pub mod fields;

@@ -12,17 +12,16 @@ use std::time::Duration;
 use anyhow::Result;
 use axum::Router;
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::asked::{basic_auth, date_matches};
 use crate::customer;
 use crate::server::{Server, loopback};
 use crate::signer::{self, Form};
@@ -93,6 +92,10 @@ pub struct Settings {
     pub undelivered: Option<u32>,
     /// Whether the listing answers at all.
     pub listing_away: bool,
+    /// What the account says of itself; none is `active`.
+    pub account_status: Option<&'static str>,
+    /// Whether nobody has the right to list messages.
+    pub forbids_listing: bool,
     /// A number's beginning, and what the listing has in its place: `+52` and `+521`.
     pub listed_as: Option<(&'static str, &'static str)>,
 }
@@ -114,6 +117,8 @@ struct Shared {
     /// How many of them there are; whoever waits for more is woken.
     accepted: watch::Sender<usize>,
     requests: Mutex<u64>,
+    /// How often an account was asked about itself.
+    checks: Mutex<u64>,
     callbacks: Mutex<Vec<Reported>>,
     client: reqwest::Client,
 }
@@ -140,10 +145,12 @@ impl FakeTwilio {
             sent: Mutex::default(),
             accepted: watch::Sender::new(0),
             requests: Mutex::default(),
+            checks: Mutex::default(),
             callbacks: Mutex::default(),
             client: http_client()?,
         });
         let router = Router::new()
+            .route("/2010-04-01/Accounts/{account}", get(show_account))
             .route("/2010-04-01/Accounts/{account}/Messages.json", post(create).get(list))
             .route("/2010-04-01/Accounts/{account}/Messages/{sid}", get(fetch))
             .route("/fake/sent", get(show))
@@ -179,6 +186,11 @@ impl FakeTwilio {
     /// How many requests to send came, refused ones included.
     pub fn requests(&self) -> u64 {
         *lock(&self.shared.requests)
+    }
+
+    /// How often an account was asked about itself, in vain as well.
+    pub fn checks(&self) -> u64 {
+        *lock(&self.shared.checks)
     }
 
     /// Posts a status callback about a message to a gateway, host and port.
@@ -298,6 +310,20 @@ fn accept(account: &str, form: Form) -> Result<Sent, u32> {
     Ok(Sent { sid, account, from, to, body, status_callback, at, arrived, form })
 }
 
+async fn show_account(
+    State(shared): State<Arc<Shared>>,
+    Path(account): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    *lock(&shared.checks) += 1;
+    let account = account.trim_end_matches(".json");
+    if let Some(refusal) = unauthorized(&shared, account, &headers) {
+        return refusal;
+    }
+    let status = lock(&shared.settings).account_status.unwrap_or("active");
+    axum::Json(json!({"sid": account, "status": status, "type": "Full"})).into_response()
+}
+
 async fn list(
     State(shared): State<Arc<Shared>>,
     Path(account): Path<String>,
@@ -308,6 +334,9 @@ async fn list(
         return refusal;
     }
     let settings = lock(&shared.settings).clone();
+    if settings.forbids_listing {
+        return refuse(403, 20_403);
+    }
     if settings.listing_away {
         return refuse(503, 20503);
     }
@@ -372,31 +401,11 @@ async fn show(State(shared): State<Arc<Shared>>) -> Response {
 
 /// Basic authentication by the account itself or by an API key.
 fn unauthorized(shared: &Shared, account: &str, headers: &HeaderMap) -> Option<Response> {
-    let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let basic = given.and_then(|value| value.strip_prefix("Basic "));
-    let decoded = basic.and_then(|text| STANDARD.decode(text).ok()).unwrap_or_default();
-    let decoded = String::from_utf8(decoded).unwrap_or_default();
-    let (user, secret) = decoded.split_once(':').unwrap_or_default();
+    let (user, secret) = basic_auth(headers);
     let credentials = lock(&shared.credentials);
-    let known = credentials.get(user).is_some_and(|known| known == secret);
+    let known = credentials.get(&user).is_some_and(|known| *known == secret);
     let theirs = user == account || user.starts_with("SK");
     (!known || !theirs).then(|| refuse(401, 20003))
-}
-
-/// `DateSent>`, `DateSent<` and `DateSent` with a day or a time, as the query names them.
-fn date_matches(name: &str, value: &str, at: Timestamp) -> bool {
-    let day = at.to_string()[..10].to_owned();
-    let precise = value.len() > 10;
-    let time = if precise { value.to_owned() } else { format!("{value}T00:00:00Z") };
-    let Ok(bound) = time.parse() else { return true };
-    match name {
-        "DateSent>" if precise => at >= bound,
-        "DateSent<" if precise => at <= bound,
-        "DateSent>" => day.as_str() >= value,
-        "DateSent<" => day.as_str() <= value,
-        "DateSent" => day == value[..10],
-        _ => true,
-    }
 }
 
 fn resource(sent: &Sent) -> Value {

@@ -212,6 +212,7 @@ async fn elected(world: &World) -> Program {
         routes_namespace: world.places.routes.clone(),
         watch_namespaces: world.places.channels.clone(),
         gateway_url: world.gateways[0].admin_url(),
+        twilio: world.twilio.url(),
         arguments: vec!["--leader-elect=true".to_owned()],
     };
     Program::operator(&options).await.unwrap()

@@ -4,6 +4,7 @@
 mod bake;
 mod care;
 mod channels;
+mod credentials;
 mod gateways;
 mod installations;
 mod namespaces;
