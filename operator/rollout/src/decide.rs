@@ -241,8 +241,7 @@ fn follow(facts: Facts<'_>, rolling: &Rolling, wanted: Weight) -> Next {
 
 fn requeue(facts: Facts<'_>, why: &Why) -> Duration {
     match (why, facts.state.rolling()) {
-        // Only time is missing.
-        (Why::WaitingForGateways { .. }, _) | (Why::WaitingForAnswers { .. }, Some(_)) => SOON,
+        (Why::WaitingForGateways { .. }, _) => SOON,
         (_, Some(rolling)) => {
             let interval = u64::from(rolling.policy.interval_seconds.max(1));
             let left =

@@ -226,6 +226,8 @@ fn until_asked(interval: u32, why: &Why) -> u32 {
         Why::Holding { seconds_left, .. } => {
             u32::try_from(*seconds_left).unwrap_or(u32::MAX).min(interval)
         }
+        // Only time is missing.
+        Why::WaitingForAnswers { .. } => 1,
         _ => interval,
     }
 }
