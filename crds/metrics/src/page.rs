@@ -15,7 +15,7 @@ use prometheus::{
 
 use crate::by_channel::{CHANNEL, CounterByChannel, Forgetful, GaugeByChannel};
 use crate::label::Label;
-use crate::of_channel::GaugeOfChannel;
+use crate::of_channel::{GaugeOfChannel, ShownRows};
 use crate::process::ProcessSeries;
 use crate::series::{
     Counter, CounterBy, CounterBy2, CounterOfWords, Gauge, Timing, TimingBy, TimingBy2,
@@ -44,6 +44,7 @@ pub struct MetricsPage {
 struct ByChannel {
     forgetful: Vec<Arc<dyn Forgetful>>,
     gauges: Vec<GaugeByChannel>,
+    rows: Vec<Arc<ShownRows>>,
 }
 
 impl MetricsPage {
@@ -132,9 +133,11 @@ impl MetricsPage {
         labels: [&str; N],
     ) -> GaugeOfChannel<N> {
         let all: Vec<&str> = ["namespace", CHANNEL].into_iter().chain(labels).collect();
-        let family = IntGaugeVec::new(Opts::new(name, help), &all);
-        let family = self.registered(name, "gauge", &all, family);
-        GaugeOfChannel { family, shown: Arc::default() }
+        // Registered for its name and never filled.
+        self.registered(name, "gauge", &all, IntGaugeVec::new(Opts::new(name, help), &all));
+        let shown = Arc::new(ShownRows::of(name, help));
+        self.by_channel().rows.push(shown.clone());
+        GaugeOfChannel { labels: labels.map(str::to_owned), shown }
     }
 
     /// A histogram of seconds.
@@ -182,7 +185,9 @@ impl MetricsPage {
         if TextEncoder::new().encode(&self.registry.gather(), &mut page).is_err() {
             page.clear();
         }
-        String::from_utf8(page).unwrap_or_default()
+        let mut page = String::from_utf8(page).unwrap_or_default();
+        by_channel.rows.iter().for_each(|rows| rows.render(&mut page));
+        page
     }
 
     /// A line for every metric, by name: its name, its kind, and the names of its labels.

@@ -116,7 +116,7 @@ mod tests {
             format!("kanarie_rollout_weight{{{care}}} 50"),
             format!("kanarie_rollout_step{{{care}}} 2"),
             format!(
-                r#"kanarie_channel_condition{{{care},reason="Holding",status="Unknown",type="RolledOut"}} 1"#
+                r#"kanarie_channel_condition{{{care},type="RolledOut",status="Unknown",reason="Holding"}} 1"#
             ),
         ] {
             assert!(shown.contains(&line), "{line} is not in\n{shown}");
