@@ -106,9 +106,9 @@ async fn line(ctx: &Ctx, channel: &Channel) -> Result<Duration, Halt> {
         return Ok(rest);
     }
     if rest::rests(ctx, channel) {
-        let is_told = retell(ctx, channel).await;
+        let soon = retell(ctx, channel).await;
         let counts = channel.status.as_ref().is_some_and(|status| status.undelivered.is_some());
-        return Ok(if is_told && !counts { rest::pause() } else { REREAD });
+        return Ok(soon.unwrap_or_else(|| if counts { REREAD } else { rest::pause() }));
     }
     let now = Timestamp(millis_of((ctx.clock)()));
     let reading = read(ctx, channel).await?;

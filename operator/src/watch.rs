@@ -8,3 +8,4 @@ pub mod health;
 pub mod orphans;
 pub mod queue;
 pub mod routes;
+pub mod told;

@@ -47,6 +47,8 @@ pub struct SecretReader {
 struct Known {
     values: BTreeMap<Place, Kept>,
     users: BTreeMap<Place, BTreeSet<ChannelKey>>,
+    /// The names that each channel uses.
+    used: BTreeMap<ChannelKey, BTreeSet<String>>,
     /// Versions as the watches know them, and those of a list that is not complete yet.
     versions: BTreeMap<Place, String>,
     listed: BTreeMap<Place, String>,
@@ -99,6 +101,7 @@ impl SecretReader {
     /// Reads the named Secrets of a channel's namespace. One that cannot be read keeps nobody from
     /// the others.
     pub async fn read(&self, channel: &ChannelKey, names: &BTreeSet<String>) -> Read {
+        self.uses(channel, names);
         let mut read = Read::default();
         let asked = names.iter().map(|name| timeout(WITHIN, self.one(channel, name)));
         for (name, answer) in names.iter().zip(join_all(asked).await) {
@@ -194,10 +197,15 @@ impl SecretReader {
         })
     }
 
-    /// A channel uses these Secrets, whether it reads them or not.
+    /// A channel uses these Secrets, whether it reads them or not, and no others any more.
     pub fn uses(&self, channel: &ChannelKey, names: &BTreeSet<String>) {
         let mut known = self.lock();
-        for name in names {
+        if known.used.get(channel) == Some(names) {
+            return;
+        }
+        let former = known.used.insert(channel.clone(), names.clone()).unwrap_or_default();
+        former.difference(names).for_each(|name| known.leave(channel, name));
+        for name in names.difference(&former) {
             let place = (channel.namespace.clone(), name.clone());
             known.users.entry(place).or_default().insert(channel.clone());
         }
@@ -206,12 +214,8 @@ impl SecretReader {
     /// A channel is gone: what only it used is forgotten.
     pub fn forget(&self, channel: &ChannelKey) {
         let mut known = self.lock();
-        known.users.retain(|_, users| {
-            users.remove(channel);
-            !users.is_empty()
-        });
-        let Known { values, users, .. } = &mut *known;
-        values.retain(|place, _| users.contains_key(place));
+        let names = known.used.remove(channel).unwrap_or_default();
+        names.iter().for_each(|name| known.leave(channel, name));
     }
 
     async fn one(
@@ -222,8 +226,7 @@ impl SecretReader {
         let place = (channel.namespace.clone(), name.to_owned());
         let started = Instant::now();
         let changes = {
-            let mut known = self.lock();
-            known.users.entry(place.clone()).or_default().insert(channel.clone());
+            let known = self.lock();
             if let Some(known) = known.at_hand(&place, started) {
                 return Ok(known);
             }
@@ -240,7 +243,8 @@ impl SecretReader {
             Err(error) => return Err(error),
         };
         let mut known = self.lock();
-        if known.changes == changes {
+        // Nor what nobody uses any more.
+        if known.changes == changes && known.users.contains_key(&place) {
             let (value, version) = (value.clone(), version.clone());
             known.values.insert(place, Kept { value, version, read: started });
         }
@@ -257,6 +261,17 @@ fn is_seen(watched: &Watched, (namespace, _): &Place) -> bool {
 }
 
 impl Known {
+    /// A channel does not use a Secret any more; with the last one its value goes.
+    fn leave(&mut self, channel: &ChannelKey, name: &str) {
+        let place = (channel.namespace.clone(), name.to_owned());
+        let Some(users) = self.users.get_mut(&place) else { return };
+        users.remove(channel);
+        if users.is_empty() {
+            self.users.remove(&place);
+            self.values.remove(&place);
+        }
+    }
+
     fn change(&mut self, place: Place, version: Option<String>) -> Vec<ChannelKey> {
         self.values.remove(&place);
         self.changes = self.changes.wrapping_add(1);
@@ -301,4 +316,35 @@ fn keys_of(secret: Secret) -> BTreeMap<String, Vec<u8>> {
         (key, value.0)
     })
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reader() -> SecretReader {
+        let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        SecretReader::new(Client::try_from(config).unwrap())
+    }
+
+    fn names(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn what_a_channel_names_no_more_is_not_kept() {
+        let reader = reader();
+        let key = |name: &str| ChannelKey { namespace: "shop".into(), name: name.into() };
+        for number in 0..100 {
+            reader.uses(&key("care"), &names(&["shared", &format!("twilio-{number}")]));
+        }
+        reader.uses(&key("other"), &names(&["shared"]));
+        let users = |name: &str| reader.changed("shop", name, Some("1".to_owned()));
+        assert_eq!(reader.lock().users.len(), 2);
+        assert_eq!(users("twilio-99"), [key("care")]);
+        assert_eq!(users("shared"), [key("care"), key("other")]);
+        reader.forget(&key("care"));
+        assert_eq!(users("shared"), [key("other")]);
+        assert_eq!(reader.lock().used.len(), 1);
+    }
 }

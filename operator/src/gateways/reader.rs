@@ -6,6 +6,7 @@
 //! look. A gateway that cannot wait answers at once: then it is asked so only now and then. Never
 //! judges.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,24 +89,28 @@ impl Reader {
     /// Keeps one question open.
     async fn listen(&self, line: usize) {
         let mut rollouts = self.board.rollouts();
-        let mut last: Option<(Vec<ChannelUid>, UrgentDigest)> = None;
+        let mut last: BTreeMap<usize, (Vec<ChannelUid>, UrgentDigest)> = BTreeMap::new();
+        let mut turn = 0_usize;
         loop {
             rollouts.mark_unchanged();
-            let uids = of_line(self.board.rolling(), line);
-            let known = last.as_ref().filter(|(of, _)| *of == uids).map(|(_, digest)| digest);
-            let began = Instant::now();
+            let Window { uids, number, of } = window(self.board.rolling(), line, turn);
+            last.retain(|window, _| *window < of);
+            let known = last.get(&number).filter(|(of, _)| *of == uids).map(|(_, digest)| digest);
+            let (began, wait) = (Instant::now(), wait(of));
             let answer = tokio::select! {
-                answer = self.control.urgent(&uids, WAIT, known), if !uids.is_empty() => answer,
-                () = self.others(&mut rollouts, line, &uids) => {
+                answer = self.control.urgent(&uids, wait, known), if !uids.is_empty() => answer,
+                () = self.others(&mut rollouts, line, (turn, &uids)) => {
                     sleep_until(began + AFTER_NEWS).await;
                     continue;
                 }
             };
             let told = answer.as_ref().ok().map(|state| state.digest.as_ref());
             let next = began + apart(known, told);
+            turn = turn.wrapping_add(1);
             match answer {
                 Ok(state) => {
-                    last = state.digest.clone().map(|digest| (uids.clone(), digest));
+                    let digest = state.digest.clone();
+                    last.extend(digest.map(|digest| (number, (uids.clone(), digest))));
                     self.tell(self.board.hear(&uids, state, Instant::now()));
                 }
                 // The looks say it in the log.
@@ -116,8 +121,13 @@ impl Reader {
     }
 
     /// Until this line has other channels than these.
-    async fn others(&self, rollouts: &mut watch::Receiver<()>, line: usize, uids: &[ChannelUid]) {
-        while of_line(self.board.rolling(), line) == uids {
+    async fn others(
+        &self,
+        rollouts: &mut watch::Receiver<()>,
+        line: usize,
+        (turn, uids): (usize, &[ChannelUid]),
+    ) {
+        while window(self.board.rolling(), line, turn).uids == uids {
             // The board outlives the reader.
             let _ = rollouts.changed().await;
         }
@@ -131,11 +141,29 @@ impl Reader {
     }
 }
 
-/// The channels of a line. Those that are too many wait for the looks.
-fn of_line(rolling: Vec<ChannelUid>, line: usize) -> Vec<ChannelUid> {
+/// As many channels of a line as one question may name.
+struct Window {
+    uids: Vec<ChannelUid>,
+    /// Which of all.
+    number: usize,
+    of: usize,
+}
+
+/// The channels of a line whose turn it is: when they are too many for one question, one part after the other,
+/// so that nobody is left out because of his name.
+fn window(rolling: Vec<ChannelUid>, line: usize, turn: usize) -> Window {
     let sum = |uid: &ChannelUid| uid.as_str().bytes().map(usize::from).sum::<usize>();
-    let own = rolling.into_iter().filter(|uid| sum(uid) % LINES == line);
-    own.take(MAX_CHANNELS_PER_REQUEST).collect()
+    let own: Vec<_> = rolling.into_iter().filter(|uid| sum(uid) % LINES == line).collect();
+    let of = own.len().div_ceil(MAX_CHANNELS_PER_REQUEST).max(1);
+    let number = turn % of;
+    let part = own.into_iter().skip(number * MAX_CHANNELS_PER_REQUEST);
+    Window { uids: part.take(MAX_CHANNELS_PER_REQUEST).collect(), number, of }
+}
+
+/// How long one part waits when there are so many: each is asked about within the time of one alone.
+fn wait(parts: usize) -> Duration {
+    let parts = u32::try_from(parts).unwrap_or(u32::MAX).max(1);
+    (WAIT / parts).max(AFTER_NOTHING)
 }
 
 /// From one question to the next, by what was known and what the answer told, if there was one.
@@ -166,15 +194,24 @@ mod tests {
     }
 
     #[test]
-    fn every_channel_that_rolls_has_one_line_as_long_as_there_is_room() {
-        let uids: Vec<ChannelUid> = (0..500).map(|at| format!("u{at}").parse().unwrap()).collect();
-        let mut lines: Vec<ChannelUid> =
-            (0..LINES).flat_map(|line| of_line(uids.clone(), line)).collect();
-        lines.sort();
-        let mut all = uids.clone();
-        all.sort();
-        assert_eq!(lines, all);
-        let crowd = (0..500).map(|at| format!("{}{}", at / 10, 9 - at % 10).parse().unwrap());
-        assert!(of_line(crowd.collect(), 1).len() <= MAX_CHANNELS_PER_REQUEST);
+    fn every_channel_that_rolls_has_its_turn_on_one_line_however_many_there_are() {
+        for count in [500, 5_000] {
+            let uids: Vec<_> = (0..count).map(|at| format!("u{at}").parse().unwrap()).collect();
+            let mut heard: Vec<ChannelUid> = Vec::new();
+            for line in 0..LINES {
+                let of = window(uids.clone(), line, 0).of;
+                assert_eq!(of > 1, count > 1_600, "{of}");
+                let parts = (0..of).map(|turn| window(uids.clone(), line, turn).uids);
+                parts.for_each(|part| {
+                    assert!(part.len() <= MAX_CHANNELS_PER_REQUEST);
+                    heard.extend(part);
+                });
+            }
+            let mut all = uids.clone();
+            heard.sort();
+            all.sort();
+            assert_eq!(heard, all);
+        }
+        assert_eq!((wait(1), wait(5), wait(1_000)), (WAIT, WAIT / 5, AFTER_NOTHING));
     }
 }

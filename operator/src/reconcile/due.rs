@@ -8,10 +8,12 @@ use std::time::Duration;
 use kanarie_crds::status::WhatsAppChannelStatus;
 use kanarie_words::reason::Reason;
 
-/// Longest time between two writes that change numbers only; in short holds as long as these.
+/// Time between two writes that change numbers only.
 const NUMBERS: Duration = Duration::from_secs(60);
-/// Time between two writes that say what a step waits for.
-const PROGRESS: Duration = Duration::from_secs(10);
+/// The same in holds that are shorter than this: as long as the hold, since somebody sits before it.
+const SHORT: Duration = Duration::from_secs(10);
+/// Time between two writes that say what a step waits for. A hold of ten seconds ends before it is over.
+const PROGRESS: Duration = Duration::from_secs(15);
 /// What a step that goes its way says one after the other.
 const ON_ITS_WAY: [Reason; 6] = [
     Reason::StepStarted,
@@ -31,7 +33,7 @@ pub fn after(
     if before == after {
         return None;
     }
-    let numbers = NUMBERS.min(hold.unwrap_or(NUMBERS));
+    let numbers = hold.filter(|hold| *hold < SHORT).unwrap_or(NUMBERS);
     Some(if differs(before, after) {
         Duration::ZERO
     } else if still(before) == still(after) {
@@ -111,6 +113,7 @@ mod tests {
             short,
             "in a hold of two seconds they are live"
         );
+        assert_eq!(after(&holding, &counted, Some(SHORT)), Some(NUMBERS));
         let waiting = status("WaitingForTraffic", json!({}));
         assert_eq!(after(&holding, &waiting, None), Some(PROGRESS));
         let failing = status("ErrorRateTooHigh", json!({}));

@@ -101,6 +101,11 @@ pub async fn tell_again(
     tell_untold(ctx, identity, now).await
 }
 
+/// Whether a process that has told nothing of this status yet has to.
+pub fn has_news(identity: &Identity, status: &WhatsAppChannelStatus, now: Timestamp) -> bool {
+    !unheard(&identity.uid, status, &mut None, now).is_empty()
+}
+
 /// One after the other, until one cannot be created.
 async fn tell_untold(ctx: &Ctx, identity: &Identity, now: Timestamp) -> Result<(), kube::Error> {
     while let Some(news) = ctx.notes.get(&identity.uid).untold.first().cloned() {

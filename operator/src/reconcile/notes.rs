@@ -29,6 +29,8 @@ pub struct Note {
     pub looked_after: Option<Instant>,
     /// Highest transition that this process has told of, or will.
     pub told: Option<u64>,
+    /// Whether it was met at rest by this process.
+    pub met: bool,
     /// What it has not told yet.
     pub untold: Untold,
     /// When status was last written.

@@ -51,6 +51,18 @@ pub fn place(
     }
 }
 
+/// Whether something stands in the way, by a glance.
+pub fn is_taken(found: Option<&RouteFound>, first_claimant: Option<&ChannelKey>) -> bool {
+    match found {
+        Some(RouteFound::Own(_)) => false,
+        Some(RouteFound::Unreadable(_)) => true,
+        Some(RouteFound::Foreign { owner, .. }) => {
+            owner.as_ref().is_none_or(|(_, lives)| *lives) || first_claimant.is_some()
+        }
+        None => first_claimant.is_some(),
+    }
+}
+
 fn conflict(holder: &ChannelKey, route: Option<&str>) -> Blocked {
     let ChannelKey { namespace, name } = holder;
     let gone = route.map_or_else(String::new, |route| {

@@ -7,12 +7,14 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
-use kanarie_crds::channel::WhatsAppChannel;
+use kanarie_crds::channel::{RevisionContent, WhatsAppChannel};
 use kanarie_crds::compile::secret_names;
 use kanarie_crds::route::CHANNEL_UID_LABEL;
 use kanarie_crds::status::WhatsAppChannelStatus;
 use kanarie_rollout::order::Command;
+use kanarie_rollout::rebuild::rebuild;
 use kanarie_words::ids::RevisionName;
+use kanarie_words::timestamp::Timestamp;
 use kube::Api;
 use kube::api::{ApiResource, DynamicObject, ListParams, ObjectMeta};
 use kube::core::PartialObjectMeta;
@@ -27,8 +29,11 @@ use crate::cluster::route_object::{RouteObject, RouteOwner, decode, owner_of};
 use crate::cluster::secrets::Read;
 use crate::cluster::stored::StoredRevision;
 use crate::gateways::board::View;
+use crate::process::clock::millis_of;
 use crate::process::context::Ctx;
 use crate::reconcile::notes::AskedContent;
+use crate::reconcile::ownership::is_taken;
+use crate::reconcile::remains::{content_of, remains};
 use crate::reconcile::status::is_unsaid;
 use crate::reconcile::validate::{Channel, Identity, ValidSpec, command};
 
@@ -114,18 +119,22 @@ pub async fn read(ctx: &Ctx, channel: &Channel) -> Result<Reading, ReadError> {
     };
     let resolved = resolved(ctx, channel);
     let settles_in = settles_in(ctx, channel, own, resolved.as_ref());
-    let revisions = match needs_revisions(channel, own, &known_status, resolved.as_ref()) {
+    // Whoever may not serve anyway is asked nothing more about.
+    let may_serve = !is_taken(route.as_ref(), first_claimant.as_ref());
+    let is_needed = may_serve && needs_revisions(channel, own, &known_status, resolved.as_ref());
+    let revisions = match is_needed {
         true => revisions(ctx, channel).await,
         false => Ok(Vec::new()),
     };
-    let secrets = match &channel.spec {
-        Ok(spec) => {
-            let known = revisions.as_deref().unwrap_or_default();
-            secrets(ctx, channel, spec, own, known).await
-        }
-        Err(_) => Read::default(),
-    };
     let command = standing_command(ctx, channel, own).await;
+    let secrets = match &channel.spec {
+        Ok(spec) if may_serve => {
+            let known = revisions.as_deref().unwrap_or_default();
+            let lost = stable_of(&known_status, known, command.as_ref(), (ctx.clock)());
+            secrets(ctx, channel, spec, own, lost).await
+        }
+        Ok(_) | Err(_) => Read::default(),
+    };
     let view = ctx.board.view(&channel.reference.uid, Instant::now());
     Ok(Reading {
         settles_in,
@@ -322,17 +331,25 @@ async fn secrets(
     channel: &Channel,
     spec: &ValidSpec,
     own: Option<&RouteObject>,
-    revisions: &[StoredRevision],
+    lost: Option<&RevisionContent>,
 ) -> Read {
     let kept = own.into_iter().flat_map(|own| own.memory.revisions.values());
-    let stored = revisions.iter().filter_map(|stored| stored.content.as_ref().ok());
-    let mut contents: Vec<_> = kept.map(|kept| &kept.content).chain([&spec.content]).collect();
-    if own.is_none() {
-        // Any of them may be the stable one.
-        contents.extend(stored);
-    }
+    let kept = kept.map(|kept| &kept.content);
+    let contents: Vec<_> = kept.chain([&spec.content]).chain(lost).collect();
     let names = secret_names(&spec.spec, &contents);
     ctx.secrets.read(&channel.identity.key, &names).await
+}
+
+/// The content that serves after a loss, of all that somebody may have stored.
+fn stable_of<'a>(
+    known_status: &KnownStatus,
+    known: &'a [StoredRevision],
+    command: Option<&Command>,
+    now: jiff::Timestamp,
+) -> Option<&'a RevisionContent> {
+    let now = Timestamp(millis_of(now));
+    let state = rebuild(remains(known_status, known, command, now), now).ok()?;
+    content_of(state.split().stable, known).ok()
 }
 
 /// The command in the annotations. The watch may lag behind a newer one, and no generation tells:
@@ -359,4 +376,36 @@ async fn standing_command(
 
 fn failed(error: kube::Error) -> ReadError {
     ReadError::Api(Box::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use kanarie_rollout::rebuild::Promotion;
+
+    use super::*;
+
+    fn stored(name: &str, transition: u64) -> StoredRevision {
+        let text = format!(r#"{{"agent": {{"http": {{"url": "http://{name}"}}}}}}"#);
+        let at = Timestamp(1_000 * transition);
+        StoredRevision {
+            name: name.parse().unwrap(),
+            content: Ok(serde_json::from_str(&text).unwrap()),
+            number: 1,
+            promoted: Some(Promotion { at, transition: Some(transition) }),
+            rejected_at: None,
+        }
+    }
+
+    /// Whoever may write a revision of a channel may write a thousand, each with a Secret of its own.
+    #[test]
+    fn after_a_loss_the_secrets_of_one_revision_are_read_and_not_those_of_all() {
+        let metadata = ObjectMeta { uid: Some("u".to_owned()), ..ObjectMeta::default() };
+        let status = WhatsAppChannelStatus::default();
+        let known_status = KnownStatus { identity: Identity::of(&metadata), status };
+        let all = [stored("a", 1), stored("c", 3), stored("b", 2)];
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        let found = stable_of(&known_status, &all, None, now);
+        assert_eq!(found, all[1].content.as_ref().ok());
+        assert_eq!(stable_of(&known_status, &[], None, now), None);
+    }
 }

@@ -27,8 +27,10 @@ use tokio::time::{Instant, timeout};
 
 use crate::cluster::revisions::{RevisionError, content_digest};
 use crate::cluster::route_object::RouteObject;
+use crate::cluster::secrets::REREAD;
 use crate::gateways::board::{Interest, Presence, View};
 use crate::process::chain::chain;
+use crate::process::clock::share;
 use crate::process::context::Ctx;
 use crate::reconcile::apply::{Applied, take_away};
 use crate::reconcile::blocked::Blocked;
@@ -173,12 +175,21 @@ pub async fn report_blocked(
     write(ctx, &known, &Telling::at_once(channel), make).await.map(drop)
 }
 
-/// Tells of a channel at rest what an earlier process may not have told; says whether all is told.
-pub async fn retell(ctx: &Ctx, channel: &Channel) -> bool {
-    let Some(status) = &channel.status else { return true };
-    let identity = &channel.identity;
-    told(identity, events::tell_again(ctx, identity, status, (ctx.clock)())).await;
-    ctx.notes.get(&identity.uid).untold.first().is_none()
+/// Tells of a channel at rest what an earlier process may not have told, within a minute, since that may be so of
+/// all at once; says when to look again if that is not all.
+pub async fn retell(ctx: &Ctx, channel: &Channel) -> Option<Duration> {
+    let status = channel.status.as_ref()?;
+    let (identity, now) = (&channel.identity, (ctx.clock)());
+    let is_first = ctx.notes.update(&identity.uid, |note| {
+        let is_first = note.told.is_none() && !note.met;
+        note.met = true;
+        is_first
+    });
+    if is_first && events::has_news(identity, status, now) {
+        return Some(share(REREAD));
+    }
+    told(identity, events::tell_again(ctx, identity, status, now)).await;
+    ctx.notes.get(&identity.uid).untold.first().map(|_| REREAD)
 }
 
 /// Status as the watch told it, or as it is now; none if the channel is gone.

@@ -5,7 +5,6 @@
 //! and blocks no other. Never asks the API server.
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,6 +25,7 @@ use crate::reconcile::validate::{Channel, Identity, ValidSpec, route_of};
 use crate::watch::guarded::Guarded;
 use crate::watch::health::WatchHealth;
 use crate::watch::queue::{LookQueue, Urgency};
+use crate::watch::told::ToldChannels;
 
 /// How long a namespace that was never listed is waited for.
 const GRACE: Duration = Duration::from_secs(5);
@@ -59,22 +59,7 @@ pub struct Scope {
     /// How the watch of its Secrets is.
     pub secrets: WatchHealth,
     /// What was last told of each channel.
-    told: Mutex<BTreeMap<ChannelKey, Told>>,
-}
-
-/// As much of a channel as tells whether it is another one than before.
-#[derive(Clone, Copy)]
-struct Told {
-    print: u64,
-    whose: Whose,
-}
-
-/// The installation that its status names.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Whose {
-    Nobodys,
-    Own,
-    Anothers,
+    told: Mutex<ToldChannels>,
 }
 
 impl Channels {
@@ -132,6 +117,7 @@ impl Channels {
                 }
             }
             Ok(watcher::Event::InitDone) => {
+                scope.lock_told().forget_all_but(|key| scope.store.get(&reference(key)).is_some());
                 scope.complete.store(true, Ordering::Relaxed);
                 scope.health.well();
                 self.changed.send_replace(());
@@ -145,7 +131,7 @@ impl Channels {
             }
             Ok(watcher::Event::Delete(object)) => {
                 scope.health.well();
-                scope.lock_told().remove(&key(object));
+                scope.lock_told().forget(&key(object));
             }
             Err(error) => scope.health.broke(chain(error), Instant::now()),
         }
@@ -215,9 +201,9 @@ impl Channels {
         let is_stranger = |namespace: &str| heir.is_some_and(|heir| heir != namespace);
         let Identity { key: own, uid, .. } = &channel.identity;
         let rank = (is_stranger(&own.namespace), channel.created.clone(), uid.as_str());
-        for object in self.scopes.iter().flat_map(|scope| scope.store.state()) {
+        for (scope, key) in self.claiming(spec) {
+            let Some(object) = scope.store.get(&reference(&key)) else { continue };
             let Ok(other) = &object.0 else { continue };
-            let key = key(&object);
             let uid = other.metadata.uid.as_deref().unwrap_or_default();
             let created = other.metadata.creation_timestamp.clone();
             if same_sender(other, spec) && (is_stranger(&key.namespace), created, uid) < rank {
@@ -225,6 +211,13 @@ impl Channels {
             }
         }
         None
+    }
+
+    /// The channels that seem to claim it, of ten thousand others.
+    fn claiming(&self, spec: &ValidSpec) -> Vec<(&Scope, ChannelKey)> {
+        let of = |scope: &Scope| scope.lock_told().claiming(&spec.spec);
+        let scopes = self.scopes.iter();
+        scopes.flat_map(|scope| of(scope).into_iter().map(move |key| (scope, key))).collect()
     }
 
     fn scope(&self, namespace: &str) -> Option<&Scope> {
@@ -250,18 +243,11 @@ impl Scope {
         self.complete.load(Ordering::Relaxed)
     }
 
-    /// Whether more than status was changed since the last time: that is our own word, mostly. Whose a channel
-    /// is says somebody else, but for the first word on it.
     fn is_news(&self, object: &Guarded) -> bool {
-        let now = Told { print: print(object), whose: whose(object, &self.own) };
-        let before = self.lock_told().insert(key(object), now);
-        before.is_none_or(|before| {
-            let is_first_word = (before.whose, now.whose) == (Whose::Nobodys, Whose::Own);
-            before.print != now.print || (before.whose != now.whose && !is_first_word)
-        })
+        self.lock_told().is_news(key(object), object, &self.own)
     }
 
-    fn lock_told(&self) -> MutexGuard<'_, BTreeMap<ChannelKey, Told>> {
+    fn lock_told(&self) -> MutexGuard<'_, ToldChannels> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -271,28 +257,6 @@ impl Scope {
             return Some(self.health.incomplete());
         }
         self.health.dark(now).or_else(|| self.secrets.dark(now))
-    }
-}
-
-/// All of a channel that somebody else may have changed on purpose, but for its status; of one that cannot be
-/// decoded its version.
-fn print(object: &Guarded) -> u64 {
-    let metadata = object.meta();
-    let mut hasher = DefaultHasher::new();
-    (&metadata.uid, metadata.generation, &metadata.annotations).hash(&mut hasher);
-    metadata.deletion_timestamp.is_some().hash(&mut hasher);
-    if object.0.is_err() {
-        metadata.resource_version.hash(&mut hasher);
-    }
-    hasher.finish()
-}
-
-fn whose(object: &Guarded, own: &str) -> Whose {
-    let status = object.0.as_ref().ok().and_then(|channel| channel.status.as_ref());
-    match status.and_then(|status| status.installation.as_deref()) {
-        None => Whose::Nobodys,
-        Some(named) if named == own => Whose::Own,
-        Some(_) => Whose::Anothers,
     }
 }
 
@@ -377,7 +341,9 @@ mod tests {
     async fn first(own: &str, heir: Option<&str>) -> Option<String> {
         let (channels, mut writers) = Channels::new(&[], "ours");
         for one in [claimant("shop", 2026), claimant("stranger", 2020)] {
-            writers[0].apply_watcher_event(&watcher::Event::Apply(one));
+            let event = watcher::Event::Apply(one);
+            writers[0].apply_watcher_event(&event);
+            channels.take(&channels.scopes[0], &mut Vec::new(), &Ok(event));
         }
         channels.take(&channels.scopes[0], &mut Vec::new(), &Ok(watcher::Event::InitDone));
         let own = validate(&claimant(own, if own == "shop" { 2026 } else { 2020 })).unwrap();
@@ -408,43 +374,5 @@ mod tests {
         let unseen = channels.unseen(later);
         assert!(unseen[0].starts_with("the channels of shop: "), "{unseen:?}");
         assert_eq!(unseen[1..], ["the Secrets of web: forbidden"]);
-    }
-
-    fn channel(generation: u64, status: &str) -> Guarded {
-        let text = format!(
-            "
-apiVersion: kanarie.dev/v1alpha1
-kind: WhatsAppChannel
-metadata: {{name: care, namespace: shop, uid: u, generation: {generation}}}
-spec:
-  twilio:
-    accountSid: AC0123456789abcdef0123456789abcdef
-    authTokenSecretRef: {{name: twilio}}
-  sender: {{address: 'whatsapp:+31201234567'}}
-  webhook: {{url: 'https://hooks.example.com/wa'}}
-  agent: {{http: {{url: 'https://agent.example.com/'}}}}
-status: {status}
-"
-        );
-        serde_saphyr::from_str(&text).unwrap()
-    }
-
-    #[test]
-    fn our_own_word_on_a_channel_wakes_nobody_and_whatever_a_person_does_wakes_us() {
-        let (scope, _writer) = scope(None, "ours", 4);
-        for (generation, status, is_news) in [
-            (1, "{}", true),
-            (1, "{installation: ours}", false),
-            (1, "{installation: ours, transition: 2}", false),
-            (2, "{installation: ours, transition: 2}", true),
-            (2, "{}", true),
-            (2, "{installation: theirs}", true),
-            (2, "{installation: theirs, transition: 3}", false),
-            (2, "{installation: ours, transition: 3}", true),
-        ] {
-            let object = channel(generation, status);
-            assert!(object.0.is_ok());
-            assert_eq!(scope.is_news(&object), is_news, "{generation} {status}");
-        }
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use futures::{StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Secret;
+use kanarie_crds::{ACTOR_ANNOTATION, COMMAND_ANNOTATION, COMMAND_ID_ANNOTATION};
 use kanarie_process::pace::{WatchPace, watch_config};
 use kube::api::ObjectMeta;
 use kube::core::{DynamicObject, PartialObjectMeta};
@@ -30,11 +31,10 @@ use crate::reconcile::validate::{NoIdentity, route_of};
 use crate::watch::channels::{Scope, owner_of};
 use crate::watch::guarded::Guarded;
 
-/// The whole object once more, as kubectl left it.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-
-/// Channels that are listed at once.
-const PAGE: u32 = 100;
+/// Objects that are listed at once: each may have a quarter of a megabyte of annotations.
+const PAGE: u32 = 50;
+/// The annotations of a channel that are read here; nobody is woken by another one.
+const OURS: [&str; 3] = [COMMAND_ANNOTATION, ACTOR_ANNOTATION, COMMAND_ID_ANNOTATION];
 /// How long channels at rest wait for what the other watches tell, and how often that is looked at.
 const GRACE: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(20);
@@ -130,8 +130,6 @@ async fn follow_channels(ctx: &Ctx, scope: &Scope, writer: Writer<Guarded>) {
     // The API server knows of which class a channel is that nobody here can decode.
     let class = format!("spec.className={}", ctx.config.channel_class);
     let (api, config) = (api::<Guarded>(ctx, scope), config(ctx, scope, Some(class)));
-    // Each takes many times its room while it is decoded.
-    let config = config.page_size(PAGE);
     let events = watcher(api, config).backoff(WatchPace::default()).modify(lighten);
     let events = reflector(writer, events);
     let mut events = pin!(events);
@@ -155,12 +153,12 @@ async fn follow_channels(ctx: &Ctx, scope: &Scope, writer: Writer<Guarded>) {
     }
 }
 
-/// Drops what nobody here reads and what is larger than all the rest of a channel.
+/// Drops what nobody here reads, which may be larger than all the rest of a channel.
 fn lighten(object: &mut Guarded) {
     let metadata = object.meta_mut();
-    metadata.managed_fields = None;
+    (metadata.managed_fields, metadata.labels) = (None, None);
     if let Some(annotations) = &mut metadata.annotations {
-        annotations.remove(LAST_APPLIED);
+        annotations.retain(|name, _| OURS.contains(&name.as_str()));
     }
 }
 
@@ -220,9 +218,10 @@ fn config(ctx: &Ctx, scope: &Scope, class: Option<String>) -> watcher::Config {
     let elsewhere = || format!("metadata.namespace!={}", ctx.config.routes_namespace);
     let namespace = scope.namespace.is_none().then(elsewhere);
     let fields: Vec<String> = namespace.into_iter().chain(class).collect();
+    let config = watch_config().page_size(PAGE);
     match fields.as_slice() {
-        [] => watch_config(),
-        fields => watch_config().fields(&fields.join(",")),
+        [] => config,
+        fields => config.fields(&fields.join(",")),
     }
 }
 
@@ -241,15 +240,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_wrote_which_field_of_a_channel_is_not_kept() {
+    fn of_a_channel_only_what_is_read_here_is_kept() {
         let text = r#"{"apiVersion": "kanarie.dev/v1alpha1", "kind": "WhatsAppChannel", "spec": {},
-            "metadata": {"name": "care", "annotations": {"team": "care",
+            "metadata": {"name": "care", "labels": {"team": "care"}, "annotations": {
+                "kanarie.dev/command": "abort", "team": "care",
                 "kubectl.kubernetes.io/last-applied-configuration": "{}"},
                 "managedFields": [{"manager": "kubectl"}]}}"#;
         let mut channel: Guarded = serde_json::from_str(text).unwrap();
         lighten(&mut channel);
-        assert_eq!(channel.meta().managed_fields, None);
-        let kept: Vec<_> = channel.meta().annotations.iter().flatten().collect();
-        assert_eq!(kept, [(&"team".to_owned(), &"care".to_owned())]);
+        let metadata = channel.meta();
+        assert_eq!((&metadata.managed_fields, &metadata.labels), (&None, &None));
+        let kept: Vec<_> = metadata.annotations.iter().flatten().collect();
+        assert_eq!(kept, [(&COMMAND_ANNOTATION.to_owned(), &"abort".to_owned())]);
     }
 }

@@ -129,7 +129,7 @@ async fn what_could_not_be_told_is_told_when_events_are_taken_again() {
     while !bench.events("care").await.unwrap().contains(&"CommandRefused".to_owned()) {
         touches += 1;
         assert!(touches < 60, "it is never told");
-        annotate(&bench, json!({"example.com/touch": touches.to_string()})).await;
+        annotate(&bench, json!({"kanarie.dev/actor": touches.to_string()})).await;
         sleep(Duration::from_millis(500)).await;
     }
 }
