@@ -15,6 +15,7 @@ pub mod decide;
 pub mod due;
 pub mod elsewhere;
 pub mod events;
+pub mod found;
 pub mod halt;
 pub mod marks;
 pub mod notes;

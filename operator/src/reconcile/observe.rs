@@ -23,9 +23,10 @@ use crate::cluster::secrets::Read;
 use crate::cluster::stored::StoredRevision;
 use crate::process::chain::chain;
 use crate::reconcile::blocked::Blocked;
+use crate::reconcile::found::{KnownStatus, RouteFound};
 use crate::reconcile::observation::{Wishes, is_untold, observation};
 use crate::reconcile::ownership::{Place, place};
-use crate::reconcile::read::{KnownStatus, Reading, RouteFound};
+use crate::reconcile::read::Reading;
 use crate::reconcile::remains::{content_of, left_to_stable, remains};
 use crate::reconcile::validate::{Channel, ValidSpec};
 

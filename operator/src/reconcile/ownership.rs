@@ -10,7 +10,7 @@ use kube::api::ObjectMeta;
 use crate::cluster::key::ChannelKey;
 use crate::cluster::route_object::RouteObject;
 use crate::reconcile::blocked::Blocked;
-use crate::reconcile::read::RouteFound;
+use crate::reconcile::found::RouteFound;
 
 /// Where the channel's route is, or goes.
 pub enum Place {

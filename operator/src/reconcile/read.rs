@@ -16,14 +16,13 @@ use kanarie_rollout::rebuild::rebuild;
 use kanarie_words::ids::RevisionName;
 use kanarie_words::timestamp::Timestamp;
 use kube::Api;
-use kube::api::{ApiResource, DynamicObject, ListParams, ObjectMeta};
+use kube::api::{ApiResource, DynamicObject, ListParams};
 use kube::core::PartialObjectMeta;
 use serde_json::Value;
 use thiserror::Error;
 use tokio::time::Instant;
 
 use crate::cluster::key::ChannelKey;
-use crate::cluster::memory::MemoryError;
 use crate::cluster::revisions::{RevisionError, Revisions, content_digest};
 use crate::cluster::route_object::{RouteObject, RouteOwner, decode, owner_of};
 use crate::cluster::secrets::Read;
@@ -31,6 +30,7 @@ use crate::cluster::stored::StoredRevision;
 use crate::gateways::board::View;
 use crate::process::clock::millis_of;
 use crate::process::context::Ctx;
+use crate::reconcile::found::{KnownStatus, RouteFound};
 use crate::reconcile::notes::AskedContent;
 use crate::reconcile::ownership::is_taken;
 use crate::reconcile::remains::{content_of, remains};
@@ -62,30 +62,6 @@ pub struct Reading {
     pub command: Option<Command>,
     /// What the gateways said.
     pub view: View,
-}
-
-/// A route object.
-pub enum RouteFound {
-    /// The channel's own.
-    Own(Box<RouteObject>),
-    /// The channel's own, but it cannot be used.
-    Unreadable(MemoryError),
-    /// Another's.
-    Foreign {
-        /// To be replaced, if its owner is gone.
-        metadata: Box<ObjectMeta>,
-        /// Its owner, and whether that one is still there; none of a Secret that is no route.
-        owner: Option<(RouteOwner, bool)>,
-    },
-}
-
-/// A channel and its status at one moment.
-#[derive(Clone)]
-pub struct KnownStatus {
-    /// The channel.
-    pub identity: Identity,
-    /// Its status.
-    pub status: WhatsAppChannelStatus,
 }
 
 /// Why something could not be read.
@@ -121,7 +97,9 @@ pub async fn read(ctx: &Ctx, channel: &Channel) -> Result<Reading, ReadError> {
     let settles_in = settles_in(ctx, channel, own, resolved.as_ref());
     // Whoever may not serve anyway is asked nothing more about.
     let may_serve = !is_taken(route.as_ref(), first_claimant.as_ref());
-    let is_needed = may_serve && needs_revisions(channel, own, &known_status, resolved.as_ref());
+    let is_needed = may_serve
+        && settles_in.is_none()
+        && needs_revisions(channel, own, &known_status, resolved.as_ref());
     let revisions = match is_needed {
         true => revisions(ctx, channel).await,
         false => Ok(Vec::new()),
@@ -381,6 +359,7 @@ fn failed(error: kube::Error) -> ReadError {
 #[cfg(test)]
 mod tests {
     use kanarie_rollout::rebuild::Promotion;
+    use kube::api::ObjectMeta;
 
     use super::*;
 

@@ -12,7 +12,7 @@ use kanarie_words::timestamp::Timestamp;
 use crate::cluster::stored::StoredRevision;
 use crate::process::clock::millis_of;
 use crate::reconcile::blocked::Blocked;
-use crate::reconcile::read::KnownStatus;
+use crate::reconcile::found::KnownStatus;
 
 /// Collects it.
 pub fn remains(

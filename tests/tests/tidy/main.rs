@@ -8,6 +8,7 @@ mod circles;
 mod code;
 mod contributing;
 mod decisions;
+mod limits;
 mod metrics;
 mod names;
 mod scenarios;
