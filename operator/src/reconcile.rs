@@ -41,6 +41,7 @@ use kanarie_words::reason::Reason;
 use kanarie_words::timestamp::Timestamp;
 use tokio::time::{Instant, timeout};
 
+use crate::cluster::route_object::RouteObject;
 use crate::cluster::secrets::REREAD;
 use crate::process::chain::chain;
 use crate::process::clock::millis_of;
@@ -121,19 +122,29 @@ async fn line(ctx: &Ctx, channel: &Channel) -> Result<Duration, Halt> {
     let built = build(channel, &survey, decisions, now)?;
     let applied = apply(ctx, channel, &survey, built).await?;
     let soon = report(ctx, channel, &survey, &applied).await?;
-    let rolls = applied.held.memory.rollout.rolling().is_some();
     let view = ctx.board.view(&channel.reference.uid, Instant::now());
     let is_watched = ctx.secrets.tells_of(&channel.identity.key.namespace);
     let pause = pause(&survey, &applied, is_watched && view.is_settled());
     let pause = soon.map_or(pause, |soon| pause.min(soon));
+    note_down(ctx, channel, &survey, applied, pause);
+    Ok(pause)
+}
+
+/// Notes what was done, for the next look.
+fn note_down(ctx: &Ctx, channel: &Channel, survey: &Survey, applied: Applied, pause: Duration) {
+    let held = applied.held;
+    let version = held.metadata.resource_version.clone();
+    let rolls = held.memory.rollout.rolling().is_some();
+    let is_as_it_was = |held: &RouteObject| held.metadata.resource_version == version;
+    // The gateways' word on what was just written is the next look.
+    let is_written = !survey.held.as_ref().is_some_and(is_as_it_was);
     ctx.notes.update(&channel.identity.uid, |note| {
         note.failures = 0;
-        note.route.clone_from(&applied.held.metadata.resource_version);
-        note.held = rolls.then(|| Arc::new(applied.held.clone()));
+        note.held = (rolls || is_written).then(|| Arc::new(held));
+        note.route = version;
         // Until the next look the watch tells what was written.
         note.status = note.status.take().filter(|_| rolls || pause < REREAD);
     });
-    Ok(pause)
 }
 
 /// When to look again, if nothing happens before.

@@ -168,6 +168,13 @@ fn is_unheard_of(ctx: &Ctx, channel: &Channel, name: &str) -> bool {
         && ctx.routes.get(name).is_none()
 }
 
+/// Whether this process has never written a word of the channel, nor any other one a route.
+fn is_unmet(ctx: &Ctx, channel: &Channel) -> bool {
+    let is_written = ctx.notes.get(&channel.identity.uid).status_written.is_some();
+    let name = channel.route_name.as_ref();
+    !is_written && name.is_some_and(|name| is_unheard_of(ctx, channel, name))
+}
+
 /// The route as the last pass over a rollout left it, while its watch knows of no other version. One that was
 /// written since by a pass that did not end is none.
 fn held(ctx: &Ctx, channel: &Channel) -> Option<RouteObject> {
@@ -215,6 +222,8 @@ async fn known_status(
             own.memory.rollout.transition < status.transition
         }
         (Some(RouteFound::Unreadable(_)), Some(_)) => false,
+        // New: nobody has written a route or a word of it.
+        (None, Some(status)) if is_unsaid(status) && is_unmet(ctx, channel) => false,
         (Some(RouteFound::Foreign { .. }) | None, _) | (_, None) => true,
     };
     match &channel.status {
