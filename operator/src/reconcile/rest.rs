@@ -42,7 +42,11 @@ pub fn rests(ctx: &Ctx, channel: &Channel) -> bool {
     let Some(made) = route.note.filter(|note| is_own && is_settled(channel, status, note)) else {
         return false;
     };
-    if ctx.checks.has_news(&channel.identity.key) {
+    let is_good = |one: &Condition| {
+        one.type_ == ConditionType::CredentialsReady.as_str()
+            && one.status == ConditionStatus::True.as_str()
+    };
+    if ctx.checks.wants_a_look(&channel.identity.key, status.conditions.iter().any(is_good)) {
         return false;
     }
     let names = secret_names(&spec.spec, &[&spec.content]);

@@ -76,7 +76,7 @@ impl CredentialAnswers {
             }
             (Accepted, Accepted, None) => Some(CredentialState::Verified),
             // An auth token has every right; whatever refuses it says nothing about it.
-            (Accepted | Suspended, ..) | (Silent, ..) => None,
+            (Accepted | Silent | Suspended, ..) => None,
         }
     }
 }

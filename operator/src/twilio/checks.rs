@@ -93,9 +93,11 @@ impl CredentialChecks {
         state
     }
 
-    /// Whether something is known of a channel's credentials that no pass has seen.
-    pub fn has_news(&self, channel: &ChannelKey) -> bool {
-        self.lock().news.contains(channel)
+    /// Whether a pass is to look at a channel's credentials: something is known of them that none has seen, or they are
+    /// not good and this process has not had them asked about.
+    pub fn wants_a_look(&self, channel: &ChannelKey, is_good: bool) -> bool {
+        let book = self.lock();
+        book.news.contains(channel) || (!is_good && !book.of.contains_key(channel))
     }
 
     /// Forgets a channel that is gone, and what only it used.
@@ -248,9 +250,11 @@ mod tests {
         let its = asked.iter().find(|one| one.credentials.auth_token.expose() == "t").unwrap();
         let good = Some(CredentialState::Verified);
         assert_eq!(checks.answered(its, good, now), [key("a"), key("b")]);
-        assert!(checks.has_news(&key("a")) && !checks.has_news(&key("c")));
+        let wants = |name| checks.wants_a_look(&key(name), true);
+        assert!(wants("a") && !wants("c"));
         assert_eq!(checks.look(&key("a"), &account(), &credentials("t"), now), good);
-        assert!(!checks.has_news(&key("a")));
+        assert!(!wants("a"));
+        assert!(checks.wants_a_look(&key("unknown"), false) && !wants("unknown"));
     }
 
     #[test]

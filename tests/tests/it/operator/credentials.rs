@@ -96,6 +96,22 @@ async fn a_missing_right_and_a_suspended_account_are_told_apart() {
     says(&bench, "False", "SuspendedAccount").await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_twilio_did_not_take_is_asked_about_again_by_the_next_operator() {
+    let (mut bench, twilio) = with_twilio().await;
+    twilio.set(|settings| settings.account_status = Some("suspended"));
+    bench.apply(&bench.manifest("care", OLD)).await.unwrap();
+    says(&bench, "False", "SuspendedAccount").await;
+    let rests = |channel: &Value| {
+        ["Ready", "Routed", "RolledOut"].iter().all(|kind| condition(channel, kind) == Some("True"))
+    };
+    bench.until("care", rests).await.unwrap();
+    bench.stop_operators().await.unwrap();
+    twilio.set(|settings| settings.account_status = None);
+    start(&mut bench, &twilio).await;
+    says(&bench, "True", "Verified").await;
+}
+
 /// Secondary token, promotion at Twilio, the new one alone: no moment in which the credentials are not good.
 #[tokio::test(flavor = "multi_thread")]
 async fn through_a_rotation_the_credentials_stay_ready() {
