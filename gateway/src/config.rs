@@ -14,6 +14,7 @@ use std::time::Duration;
 use clap::Args;
 use ipnet::IpNet;
 use kanarie_crds::route::SecretText;
+use kanarie_process::base_url::base_url;
 use url::Url;
 
 use crate::config::amounts::{idle, quantity, store_memory};
@@ -427,14 +428,7 @@ fn bounds(flags: &Flags, problems: &mut Vec<String>) -> Option<Bounds> {
 }
 
 fn twilio_api_url(text: &str, problems: &mut Vec<String>) -> Option<Url> {
-    let url = Url::parse(text).ok().filter(|url| {
-        matches!(url.scheme(), "http" | "https")
-            && url.has_host()
-            && url.username().is_empty()
-            && url.password().is_none()
-            && url.query().is_none()
-            && url.fragment().is_none()
-    });
+    let url = base_url(text);
     if url.is_none() {
         problems.push(
             "--twilio-api-url (KANARIE_TWILIO_API_URL) must be an http or https URL with a host \

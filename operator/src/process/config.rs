@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use clap::Args;
 use kanarie_crds::channel::CHANNEL_CLASS;
+use kanarie_process::base_url::base_url;
 use reqwest::Url;
 
 /// What `run` is started with, as written.
@@ -144,14 +145,7 @@ fn gateway_url(text: &str, errors: &mut Vec<String>) -> String {
 }
 
 fn twilio_api_url(text: &str, errors: &mut Vec<String>) -> Option<Url> {
-    let url = Url::parse(text).ok().filter(|url| {
-        matches!(url.scheme(), "http" | "https")
-            && url.has_host()
-            && url.username().is_empty()
-            && url.password().is_none()
-            && url.query().is_none()
-            && url.fragment().is_none()
-    });
+    let url = base_url(text);
     if url.is_none() {
         errors.push(
             "--twilio-api-url must be an http or https URL with a host and without user, query and fragment"
