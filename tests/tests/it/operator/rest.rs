@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kanarie_crds::ACTOR_ANNOTATION;
 use kanarie_tests::audit::{AuditedRequests, RequestCounts};
 use kanarie_tests::bench::Bench;
 use kanarie_tests::world::condition;
@@ -41,8 +42,8 @@ async fn a_channel_at_rest_is_looked_at_without_a_request_also_by_the_next_opera
     bench.until("care", |care| condition(care, "RolledOut") == Some("True")).await.unwrap();
     until_quiet(&mut requests).await;
 
-    // Somebody looks at it, and so does the operator.
-    let note = json!({"metadata": {"annotations": {"team": "care"}}});
+    // Whoever means to command something next: one of the annotations that wake the operator, with nothing to do.
+    let note = json!({"metadata": {"annotations": {ACTOR_ANNOTATION: "anna"}}});
     let params = PatchParams::default();
     bench.channels().patch("care", &params, &Patch::Merge(note)).await.unwrap();
     let looked_at = until_quiet(&mut requests).await;
